@@ -1,0 +1,45 @@
+# Every target sets up its own environment first: python3 with venv and pip is all a fresh machine needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo demo-convert test test-parity lint format bench clean
+setup: $(VENV)/.ok
+
+# the last line fails early, and by name, where torch and torchvision do not belong together
+$(VENV)/.ok: pyproject.toml constraints-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[dev]"
+	$(BIN)/python -c "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.ones(1), 0.5)"
+	touch $@
+
+demo: demo-convert
+
+demo-convert: setup
+	$(BIN)/python tests/parity/demo.py --output demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-parity: setup
+	$(BIN)/python -m pytest -m parity tests/parity
+
+# mypy sees the rooms outside cascadezoo/ only where they are installed as plain folders
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/typecheck
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/typecheck .
+	$(BIN)/mypy -p cascadezoo
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m cascadezoo.benchmarks.startup
+	$(BIN)/python -m cascadezoo.benchmarks.convert
+	$(BIN)/python -m cascadezoo.benchmarks.latency
+
+clean:
+	rm -rf build dist demo *.egg-info

@@ -1,0 +1,60 @@
+"""Published Cascade R-CNN detectors in one native PyTorch implementation.
+
+Names are imported on first use, so that listing the zoo never imports torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cascadezoo.conversion import convert
+    from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
+    from cascadezoo.converters.report import ConversionReport
+    from cascadezoo.detections import Detections
+    from cascadezoo.loading import build, load
+    from cascadezoo.manifest import ZooEntry
+    from cascadezoo.registry import info, list_models
+    from cascadezoo.spec import ModelSpec
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Checkpoint": "cascadezoo.converters.checkpoint",
+    "ConversionReport": "cascadezoo.converters.report",
+    "Detections": "cascadezoo.detections",
+    "ModelSpec": "cascadezoo.spec",
+    "ZooEntry": "cascadezoo.manifest",
+    "build": "cascadezoo.loading",
+    "convert": "cascadezoo.conversion",
+    "info": "cascadezoo.registry",
+    "list_models": "cascadezoo.registry",
+    "load": "cascadezoo.loading",
+    "read_checkpoint": "cascadezoo.converters.checkpoint",
+}
+
+__all__ = [
+    "Checkpoint",
+    "ConversionReport",
+    "Detections",
+    "ModelSpec",
+    "ZooEntry",
+    "__version__",
+    "build",
+    "convert",
+    "info",
+    "list_models",
+    "load",
+    "read_checkpoint",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cascadezoo' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

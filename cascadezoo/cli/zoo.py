@@ -1,0 +1,234 @@
+"""``cascadezoo list`` and ``cascadezoo info``: what was published, as a table, a sheet or JSON."""
+
+import json
+import shutil
+import textwrap
+from collections.abc import Iterator
+
+import click
+
+from cascadezoo import registry
+from cascadezoo.errors import UnsupportedEntry
+from cascadezoo.manifest import FAMILIES, PUBLISHERS, Evaluation, Scores, ZooEntry
+
+_MODELS = {
+    "faster": "Faster R-CNN, boxes",
+    "mask": "Mask R-CNN, boxes and masks",
+    "cascade": "Cascade R-CNN, boxes",
+    "cascade_mask": "Cascade Mask R-CNN, boxes and masks",
+}
+_STATES = {
+    "published": "published",
+    "moved": "moved",
+    "wrong_link": "wrong link",
+    "never_published": "never published",
+}
+_COLOURS = {"published": None, "moved": None, "wrong_link": "yellow", "never_published": "red"}
+_MARKS = {
+    "*": "with test-time augmentation",
+    "+": "from a later edition of the publisher's page: the published table has no figure",
+}
+_EXPLANATIONS = {
+    "published": "at the published link",
+    "moved": "MOVED: the published link is out of date; use the corrected one",
+    "wrong_link": "WRONG LINK: the published link leads to another model's file; use the corrected one",
+    "never_published": "NEVER PUBLISHED: the published link leads to another model's file, and no other is known",
+}
+
+
+@click.command("list")
+@click.argument("pattern", required=False)
+@click.option("--publisher", type=click.Choice(PUBLISHERS), help="Only this publisher's entries.")
+@click.option("--family", type=click.Choice(FAMILIES), help="Only this kind of detector.")
+@click.option("--masks/--no-masks", default=None, help="Only entries with masks, or only those without.")
+@click.option("--available", is_flag=True, help="Only entries whose weights were published somewhere.")
+@click.option("--json", "as_json", is_flag=True, help="The whole records as a JSON list.")
+def list_command(
+    pattern: str | None, publisher: str | None, family: str | None, masks: bool | None, available: bool, as_json: bool
+) -> None:
+    """List the published entries whose name fits PATTERN, such as '*x101*' (quote it).
+
+    AP is COCO average precision in percent, as published.
+    """
+    names = registry.list_models(pattern, publisher, family, masks, available or None)
+    entries = [registry.info(name) for name in names]
+    if as_json:
+        click.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2, ensure_ascii=False))
+    elif entries:
+        _print_table(entries)
+    if not entries:
+        click.echo(f"no entry fits{_advice(pattern)}", err=True)
+
+
+def _advice(pattern: str | None) -> str:
+    if pattern is None or any(sign in pattern for sign in "*?["):
+        return ": `cascadezoo list` shows all of them"
+    return f": PATTERN is for the whole name, so try '*{pattern}*'"
+
+
+@click.command("info")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
+def info_command(name: str, as_json: bool) -> None:
+    """Show everything known of the entry NAME: a full name, a bare name, or the stem of a publisher's file."""
+    entry = registry.info(name)
+    if as_json:
+        click.echo(json.dumps(entry.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        return
+    for line in _sheet(entry):
+        click.echo(line)
+
+
+def _print_table(entries: list[ZooEntry]) -> None:
+    width = max(len(entry.name) for entry in entries)
+    click.secho(f"{'name':{width}}  box AP  mask AP  weights", bold=True)
+    marks = set()
+    for entry in entries:
+        judged = entry.evaluations[0]
+        mark = _mark(judged)
+        marks.add(mark)
+        weights = click.style(_STATES[entry.availability], fg=_COLOURS[entry.availability])
+        mask_ap = f"{judged.mask_ap}{mark}" if judged.mask_ap else ""
+        click.echo(f"{entry.name:{width}}  {f'{judged.box_ap}{mark}':<6}  {mask_ap:<7}  {weights}")
+    for mark, meaning in _MARKS.items():
+        if mark in marks:
+            click.echo(f"{mark} {meaning}", err=True)
+
+
+def _mark(evaluation: Evaluation) -> str:
+    if evaluation.basis == "later":
+        return "+"
+    return "*" if evaluation.tta else ""
+
+
+def _sheet(entry: ZooEntry) -> Iterator[str]:
+    yield click.style(entry.name, bold=True)
+    yield from _row("model", _MODELS[entry.family])
+    yield from _row("backbone", f"{entry.backbone} ({entry.style} style)" if entry.style else entry.backbone)
+    yield from _row("schedule", ", ".join(_schedule(entry)))
+    yield from _row("architecture", entry.architecture)
+    yield from _row("published by", f'{entry.attribution}, under "{entry.source.table}"')
+    if not _is_supported(entry):
+        yield from _row("support", "not yet: this version of cascadezoo has no network for this entry")
+
+    yield from _heading("Accuracy, COCO AP in percent")
+    yield from _accuracy(entry)
+
+    costs = list(_costs(entry))
+    if costs:
+        yield from _heading("Cost, as the publisher measured it")
+        yield from costs
+
+    yield from _heading("Weights")
+    yield from _weights(entry)
+
+    yield from _heading("Licence and credit")
+    yield from _row("code", entry.code_license)
+    yield from _row("weights", entry.weights_license)
+    for reference in entry.citation:
+        yield from _row("cite", reference)
+
+    yield from _heading("Other names")
+    for alias in entry.aliases:
+        yield f"  {alias}"
+    if entry.notes:
+        yield from _heading("Notes")
+        for note in entry.notes:
+            yield from _wrapped(note, "  ")
+
+
+def _is_supported(entry: ZooEntry) -> bool:
+    try:
+        registry.spec_of(entry)
+    except UnsupportedEntry:
+        return False
+    return True
+
+
+def _schedule(entry: ZooEntry) -> Iterator[str]:
+    yield entry.schedule
+    if entry.epochs:
+        yield f"{entry.epochs} epochs"
+    if entry.im_per_gpu:
+        yield f"{entry.im_per_gpu} image{'s' if entry.im_per_gpu > 1 else ''} a GPU"
+
+
+def _accuracy(entry: ZooEntry) -> Iterator[str]:
+    table = [evaluation for evaluation in entry.evaluations if evaluation.basis == "table"]
+    labelled: list[tuple[str, Scores]] = [(_augmented("published", evaluation.tta), evaluation) for evaluation in table]
+    labelled += [(_augmented("later edition", figures.tta), figures) for figures in entry.later_figures]
+    width = max(len(label) for label, _ in labelled)
+    masks = "  mask AP  AP50  AP75" if entry.has_masks else ""
+    yield f"  {'':{width}}  box AP  AP50  AP75{masks}"
+    for label, figures in labelled:
+        yield f"  {label:{width}}  {_scores(figures, entry.has_masks)}".rstrip()
+    for evidence in dict.fromkeys(figures.evidence for figures in entry.later_figures):
+        yield from _wrapped(f"later edition: {evidence}", "  ")
+    basis = "published" if table else "later"
+    tolerance = entry.evaluations[0].tolerance
+    yield from _wrapped(f"reproduced when within {tolerance} AP of the {basis} figures", "  ")
+
+
+def _augmented(label: str, tta: bool) -> str:
+    return f"{label}, test-time augmentation" if tta else label
+
+
+def _scores(figures: Scores, masks: bool) -> str:
+    columns = [("box_ap", 6), ("box_ap50", 4), ("box_ap75", 4)]
+    if masks:
+        columns += [("mask_ap", 7), ("mask_ap50", 4), ("mask_ap75", 4)]
+    return "  ".join(f"{getattr(figures, name) or '-':>{width}}" for name, width in columns)
+
+
+def _costs(entry: ZooEntry) -> Iterator[str]:
+    if entry.fps:
+        yield from _row("speed", f"{entry.fps} images a second on one {entry.fps_device}")
+    if entry.memory_gb:
+        yield from _row("memory", f"{entry.memory_gb} GB to train")
+    if entry.params:
+        yield from _row("parameters", entry.params)
+    if entry.flops:
+        yield from _row("FLOPs", entry.flops)
+    if entry.train_speed or entry.train_time:
+        yield from _row("training", ", ".join(filter(None, (entry.train_speed, entry.train_time))))
+
+
+def _weights(entry: ZooEntry) -> Iterator[str]:
+    source = entry.source
+    for line in _row("state", _EXPLANATIONS[entry.availability]):
+        yield click.style(line, fg=_COLOURS[entry.availability])
+    yield from _row("corrected", entry.corrected_url)
+    yield from _row("published", source.checkpoint_url)
+    yield from _row("evidence", entry.evidence)
+    yield from _row("checked", str(entry.last_checked or "never: these links have not been tried"))
+    yield from _row("sha256", source.sha256 or (source.sha256_prefix and f"starts with {source.sha256_prefix}"))
+    yield from _row("md5", source.md5_url)
+    yield from _row("size", f"{source.size} bytes" if source.size else None)
+    yield from _row("config", source.config_url)
+    yield from _row("log", source.log_url)
+    yield from _row("box results", source.boxes_url)
+    yield from _row("mask results", source.masks_url)
+
+
+def _heading(title: str) -> Iterator[str]:
+    yield ""
+    yield click.style(title, bold=True)
+
+
+def _row(label: str, value: str | None) -> Iterator[str]:
+    """``label`` and ``value`` in two columns; nothing where there is no value."""
+    if value:
+        yield from _wrapped(value, f"  {label:14}")
+
+
+def _wrapped(text: str, label: str) -> list[str]:
+    """``text`` after ``label``, continued below itself; links stay whole, so that they can be copied."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,259 @@
+"""The published entries as typed records, read from ``cascadezoo/zoo_manifest/<publisher>.toml``.
+
+A record keeps what the publisher's table says, digit for digit, beside what is true: where the weights really lie,
+figures of later editions, licences.  Figures are ``Decimal``, so that a published 41.0 stays 41.0.  AP is COCO average
+precision in percent.  Nothing here imports torch.
+"""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cascadezoo.conventions import Record
+
+PUBLISHERS = ("mmdet", "internimage", "paddle", "detectron")  # a name without publisher means the first that has it
+
+Family = Literal["faster", "mask", "cascade_mask", "cascade"]  # the first that a name begins with
+Availability = Literal["published", "moved", "wrong_link", "never_published"]
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+
+def _digits_kept(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError(f"{value} has lost the digits it was published with: give a decimal or a string")
+    return value
+
+
+Figure = Annotated[Decimal, BeforeValidator(_digits_kept), Field(gt=0)]
+AP = Annotated[Figure, Field(lt=100)]
+Url = Annotated[str, Field(pattern=r"^(https?://|\./)\S+$")]  # "./": as a table links its own folder
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+
+
+class Scores(Record):
+    """COCO average precision in percent, of boxes and of masks; absent where the source prints none."""
+
+    box_ap: AP | None = None
+    box_ap50: AP | None = None
+    box_ap75: AP | None = None
+    mask_ap: AP | None = None
+    mask_ap50: AP | None = None
+    mask_ap75: AP | None = None
+
+
+class Evaluation(Scores):
+    """What a re-evaluation on COCO val2017 (minival) must find, to within ``tolerance`` AP.
+
+    ``tta``: with the entry's test-time augmentation.  ``basis``: the published table, or later figures where the
+    table has none.
+    """
+
+    box_ap: AP
+    tta: bool = False
+    tolerance: Figure = Decimal("0.1")
+    basis: Literal["table", "later"] = "table"
+
+
+class LaterFigures(Scores):
+    """Figures of a later edition of the publisher's page: kept beside the table's, never in their place."""
+
+    tta: bool = False
+    evidence: str
+
+
+class Source(Record):
+    """Where the entry was published: links as the table prints them, right or wrong, and what is known of the file.
+
+    ``table`` is the heading above the row.  ``sha256_prefix``: the digits in the file's name.  ``md5_url``: a text file
+    beside the weights.  ``size`` in bytes.
+    """
+
+    table: str
+    config_url: Url | None = None
+    checkpoint_url: Url
+    log_url: Url | None = None
+    boxes_url: Url | None = None
+    masks_url: Url | None = None
+    sha256: Sha256 | None = None
+    sha256_prefix: Sha256Prefix | None = None
+    md5_url: Url | None = None
+    size: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _hashes_agree(self) -> Self:
+        in_name = re.search(r"-([0-9a-f]{8})\.pth$", self.checkpoint_url)
+        if in_name and self.sha256_prefix != in_name[1]:
+            raise ValueError(f"sha256_prefix {self.sha256_prefix} is not the {in_name[1]} of the file's name")
+        if self.sha256 and not self.sha256.startswith(self.sha256_prefix or ""):
+            raise ValueError(f"sha256 {self.sha256} does not start with {self.sha256_prefix}")
+        return self
+
+
+class Identity(Record):
+    """What a model is: its names, its network and its training schedule, in the publisher's own words.
+
+    ``architecture`` keys the network in ``cascadezoo.providers.SPECS[publisher]``; schedules share it.  ``epochs`` is
+    absent where the publisher counts iterations.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")
+    publisher: str
+    architecture: str
+    family: Family
+    backbone: str
+    style: Literal["caffe", "pytorch"] | None = None
+    type: str | None = None
+    schedule: Literal["1x", "2x", "3x", "20e", "s1x"]
+    epochs: int | None = Field(default=None, gt=0)
+    im_per_gpu: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _name_says_the_same(self) -> Self:
+        if not self.name.endswith(f"_{self.schedule}.{self.publisher}"):
+            raise ValueError(f"{self.name} does not end with _{self.schedule}.{self.publisher}")
+        for slug in (self.name, self.architecture):
+            if not slug.startswith(f"{self.family}_") or (
+                self.family == "cascade" and slug.startswith("cascade_mask_")
+            ):
+                raise ValueError(f"{slug} does not belong to family {self.family}")
+        return self
+
+
+class ZooEntry(Scores, Identity):
+    """One published model: 65 of them make the zoo.
+
+    Figures are the table's (``memory_gb`` of training, ``fps`` of inference on ``fps_device``, the others as
+    printed); where the table evaluates twice, those of its first line.  ``weights_license`` is an SPDX identifier, or
+    "unstated" where the publisher licenses its code and says nothing of the weights.  ``last_checked`` is when the
+    links were last tried (never: None).
+    """
+
+    memory_gb: Figure | None = None
+    fps: Figure | None = None
+    fps_device: str | None = None
+    params: str | None = None
+    flops: str | None = None
+    train_speed: str | None = None
+    train_time: str | None = None
+    evaluations: tuple[Evaluation, ...] = Field(min_length=1)
+    later_figures: tuple[LaterFigures, ...] = ()
+    availability: Availability
+    corrected_url: Url | None = None
+    evidence: str
+    last_checked: date | None = None
+    source: Source
+    code_license: str
+    weights_license: str
+    attribution: str
+    citation: tuple[str, ...] = Field(min_length=1)
+    aliases: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bare_name(self) -> str:
+        """The name without its publisher."""
+        return self.name.removesuffix(f".{self.publisher}")
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the model segments instances as well as boxing them."""
+        return self.family in ("mask", "cascade_mask")
+
+    @property
+    def download_url(self) -> str | None:
+        """Where this entry's own weights lie, as far as is known; None: they were never published."""
+        if self.availability == "published":
+            return self.source.checkpoint_url
+        return self.corrected_url
+
+    @model_validator(mode="before")
+    @classmethod
+    def _evaluated_as_published(cls, fields: Any) -> Any:
+        """One plain evaluation, of the table's own figures, unless the entry lists its evaluations."""
+        if isinstance(fields, dict) and "evaluations" not in fields:
+            scores = {key: fields[key] for key in Scores.model_fields if key in fields}
+            return {**fields, "evaluations": (scores,)}
+        return fields
+
+    @model_validator(mode="after")
+    def _links_are_settled(self) -> Self:
+        must_correct = self.availability in ("moved", "wrong_link")
+        if must_correct != (self.corrected_url is not None):
+            raise ValueError(f"{self.name}: corrected_url is for moved and wrong_link entries, and they need it")
+        if self.corrected_url == self.source.checkpoint_url:
+            raise ValueError(f"{self.name}: corrected_url is the published link")
+        return self
+
+    @model_validator(mode="after")
+    def _figures_agree(self) -> Self:
+        if (self.fps is None) != (self.fps_device is None):
+            raise ValueError(f"{self.name}: fps and fps_device come together")
+        figures: tuple[Scores, ...] = (self, *self.evaluations, *self.later_figures)
+        if not self.has_masks and any(scores.mask_ap or scores.mask_ap50 or scores.mask_ap75 for scores in figures):
+            raise ValueError(f"{self.name}: mask AP for a model without masks")
+        first = self.evaluations[0]
+        if first.basis == "table" and any(getattr(self, key) != getattr(first, key) for key in Scores.model_fields):
+            raise ValueError(f"{self.name}: the first evaluation is not the table's figures")
+        if first.basis == "later" and not self.later_figures:
+            raise ValueError(f"{self.name}: evaluated by later figures, of which there are none")
+        return self
+
+
+class ManifestFile(Record):
+    """One TOML file: ``defaults`` are fields that all its entries share unless an entry says otherwise."""
+
+    defaults: dict[str, Any]
+    entry: tuple[dict[str, Any], ...]
+
+    def entries(self) -> tuple[ZooEntry, ...]:
+        return tuple(ZooEntry.model_validate({**self.defaults, **fields}) for fields in self.entry)
+
+
+def parse(text: str) -> tuple[ZooEntry, ...]:
+    """The entries of one manifest file; a ValueError (pydantic's ValidationError is one) says what is wrong with it."""
+    entries = ManifestFile.model_validate(tomllib.loads(text, parse_float=Decimal)).entries()
+    repeated = _repeated(name for entry in entries for name in (entry.bare_name, *entry.aliases))
+    if repeated:
+        raise ValueError(f"names or aliases given twice: {', '.join(repeated)}")
+    return entries
+
+
+@cache
+def load_manifest() -> dict[str, tuple[ZooEntry, ...]]:
+    """All entries by publisher, publishers and entries in their published order; read once."""
+    manifest = {publisher: parse(_text(publisher)) for publisher in PUBLISHERS}
+    for publisher, entries in manifest.items():
+        strangers = [entry.name for entry in entries if entry.publisher != publisher]
+        if strangers:
+            raise ValueError(f"{publisher}.toml holds entries of another publisher: {', '.join(strangers)}")
+    return manifest
+
+
+def digest() -> str:
+    """SHA-256 of all manifest files, for reports that rest on them."""
+    return hashlib.sha256("".join(_text(publisher) for publisher in PUBLISHERS).encode()).hexdigest()
+
+
+def schema() -> str:
+    """The JSON Schema of a record as it is printed: the text of ``zoo_manifest/schema.json``."""
+    return json.dumps(ZooEntry.model_json_schema(mode="serialization"), indent=2) + "\n"
+
+
+def _text(publisher: str) -> str:
+    return files("cascadezoo.zoo_manifest").joinpath(f"{publisher}.toml").read_text("utf-8")
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)

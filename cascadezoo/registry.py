@@ -1,0 +1,92 @@
+"""Names: which entries there are, which one a name means, and which network it needs.
+
+A name is full (``cascade_r50_fpn_1x.mmdet``), bare (``cascade_r50_fpn_1x``: the first publisher that has it, in the
+order of ``manifest.PUBLISHERS``) or an alias: the stem of a publisher's config or weights file.  Publishers share
+some stems, so that ``.publisher`` may follow an alias too.  Nothing here imports torch.
+"""
+
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import TYPE_CHECKING
+
+from cascadezoo.errors import UnknownName, UnsupportedEntry, UsageError
+from cascadezoo.manifest import FAMILIES, PUBLISHERS, ZooEntry, load_manifest
+
+if TYPE_CHECKING:
+    from cascadezoo.spec import ModelSpec
+
+
+def entries() -> tuple[ZooEntry, ...]:
+    """Every published entry, in the order of the publishers and of their tables."""
+    return tuple(entry for published in load_manifest().values() for entry in published)
+
+
+def list_models(
+    pattern: str | None = None,
+    publisher: str | None = None,
+    family: str | None = None,
+    masks: bool | None = None,
+    available: bool | None = None,
+) -> list[str]:
+    """Full names of the entries that fit every condition given.
+
+    ``pattern`` is a shell pattern (``*x101*``) for the whole name, with or without its publisher.  ``family`` is one of
+    faster, mask, cascade, cascade_mask.  ``masks``: with masks, or boxes only.  ``available``: whether weights
+    were ever published, at a link known to be right or since corrected.  Raises UsageError for a publisher or family
+    that does not exist.
+    """
+    if publisher is not None and publisher not in PUBLISHERS:
+        raise UsageError(f"no publisher is called {publisher!r}; choose one of {', '.join(PUBLISHERS)}")
+    if family is not None and family not in FAMILIES:
+        raise UsageError(f"no family is called {family!r}; choose one of {', '.join(FAMILIES)}")
+    return [
+        entry.name
+        for entry in entries()
+        if (pattern is None or fnmatchcase(entry.name, pattern) or fnmatchcase(entry.bare_name, pattern))
+        and (publisher is None or entry.publisher == publisher)
+        and (family is None or entry.family == family)
+        and (masks is None or entry.has_masks == masks)
+        and (available is None or (entry.download_url is not None) == available)
+    ]
+
+
+def info(name: str) -> ZooEntry:
+    """The entry of a full name, a bare name or an alias; raises UnknownName, with names that are close."""
+    stem, _, publisher = name.rpartition(".")
+    if publisher in PUBLISHERS:
+        candidates = [_index()[publisher].get(stem)]
+    else:  # an alias may hold a dot of its own, as in bbox_mAP-0.404
+        candidates = [index.get(name) for index in _index().values()]
+    for entry in candidates:
+        if entry is not None:
+            return entry
+    close = get_close_matches(name, _known_names(), n=3, cutoff=0.7)
+    hint = f"did you mean {' or '.join(close)}?" if close else "`cascadezoo list` shows all entries"
+    raise UnknownName(f"no entry is called {name!r}: {hint}")
+
+
+def spec_of(entry: ZooEntry) -> "ModelSpec":
+    """The network of an entry; raises UnsupportedEntry where this version has none for it yet."""
+    from cascadezoo.providers import SPECS  # networks are read only when asked for: listing stays quick
+
+    spec = SPECS.get(entry.publisher, {}).get(entry.architecture)
+    if spec is None:
+        raise UnsupportedEntry(
+            f"{entry.name} is listed, but this version of cascadezoo has no network for it yet: "
+            f"choose an entry of {' or '.join(SPECS)}"
+        )
+    return spec
+
+
+@cache
+def _index() -> dict[str, dict[str, ZooEntry]]:
+    return {
+        publisher: {name: entry for entry in published for name in (*entry.aliases, entry.bare_name)}
+        for publisher, published in load_manifest().items()
+    }
+
+
+def _known_names() -> list[str]:
+    full = [entry.name for entry in entries()]
+    return list(dict.fromkeys([*full, *(name for index in _index().values() for name in index)]))

@@ -1,0 +1,1 @@
+"""The published entries as data: one TOML file per publisher."""
