@@ -1,0 +1,33 @@
+"""The mask head (Mask R-CNN, https://arxiv.org/abs/1703.06870)."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cascadezoo.spec import MaskHeadSpec
+
+
+class MaskHead(nn.Module):
+    """Pooled features (R, C, P, P) to mask logits (R, classes, 2 * P, 2 * P)."""
+
+    def __init__(self, channels: int, num_classes: int, spec: MaskHeadSpec) -> None:
+        super().__init__()
+        widths = (channels, *spec.convs)
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(widths))
+        self.deconv = nn.ConvTranspose2d(widths[-1], widths[-1], 2, stride=2)
+        self.mask_logits = nn.Conv2d(widths[-1], num_classes, 1)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        x = pooled
+        for conv in self.convs:
+            x = F.relu(conv(x), inplace=True)
+        x = F.relu(self.deconv(x), inplace=True)
+        logits: Tensor = self.mask_logits(x)
+        return logits
+
+    def probabilities(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """(R, 2 * P, 2 * P) in 0..1, each of its own class; labels (R,) int64."""
+        logits = self(pooled)
+        return logits[torch.arange(len(labels), device=labels.device), labels].float().sigmoid()

@@ -1,0 +1,76 @@
+"""Region Proposal Network (https://arxiv.org/abs/1506.01497) over a feature pyramid.
+
+Shapes: N pictures, A anchors a cell, L levels, K candidates (at most ``pre_nms_top_n`` a level), R proposals.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cascadezoo.conventions import AnchorGrid, ProposalRule
+from cascadezoo.ops.anchors import grid_anchors
+from cascadezoo.ops.boxes import clip, decode
+from cascadezoo.ops.nms import grouped_nms
+
+
+class Proposals(NamedTuple):
+    """R rows a picture, best first; rows from ``count`` on are zero."""
+
+    boxes: Tensor  # (N, R, 4) float32 xyxy, network pixels
+    scores: Tensor  # (N, R) float32 in 0..1
+    count: Tensor  # (N,) int64
+
+    @property
+    def valid(self) -> Tensor:
+        """(N, R) bool: the rows that hold a proposal."""
+        return valid_rows(self.count, self.boxes.shape[1])
+
+
+def valid_rows(count: Tensor, rows: int) -> Tensor:
+    """(N, rows) bool, the first ``count[n]`` of each row true."""
+    return torch.arange(rows, device=count.device)[None] < count[:, None]
+
+
+class RPN(nn.Module):
+    """One head for all levels, and the proposals it makes."""
+
+    def __init__(self, channels: int, anchors: AnchorGrid, rule: ProposalRule) -> None:
+        super().__init__()
+        self.anchors, self.rule = anchors, rule
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.objectness = nn.Conv2d(channels, len(anchors.ratios), 1)
+        self.deltas = nn.Conv2d(channels, 4 * len(anchors.ratios), 1)
+
+    def head(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """One level (N, C, H, W) to scores in 0..1 (N, H * W * A) and raw deltas (N, H * W * A, 4)."""
+        hidden = F.relu(self.conv(feature), inplace=True)
+        logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)
+        deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4)
+        return logits.float().sigmoid(), deltas.float()
+
+    def forward(self, features: list[Tensor], sizes: Tensor) -> Proposals:
+        """Levels (N, C, H_l, W_l), finest first, and picture sizes (N, 2) to proposals."""
+        anchors = grid_anchors([f.shape[-2:] for f in features], self.anchors, features[0].device)
+        best = [self._best_of_level(feature, a) for feature, a in zip(features, anchors, strict=True)]
+        scores, deltas, boxes = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
+        levels = torch.cat([torch.full_like(s, i, dtype=torch.int64) for i, (s, _, _) in enumerate(best)], 1)
+
+        boxes = clip(decode(deltas, boxes, self.rule.coder), sizes)
+        not_empty = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+        keep, count = grouped_nms(boxes, scores, levels, not_empty, self.rule.nms, self.rule.post_nms_top_n)
+        valid = valid_rows(count, keep.shape[1])
+        boxes = boxes.gather(1, keep[..., None].expand(-1, -1, 4)) * valid[..., None]
+        return Proposals(boxes, scores.gather(1, keep) * valid, count)
+
+    def _best_of_level(self, feature: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores (N, K), deltas (N, K, 4) and anchors (N, K, 4); a small level keeps all of its own, in their order."""
+        scores, deltas = self.head(feature)
+        anchors = anchors.expand(len(scores), -1, -1)
+        if scores.shape[1] <= self.rule.pre_nms_top_n:
+            return scores, deltas, anchors
+        # a full sort, not top-k: among saturated, equal scores the cut must fall where the publisher's falls
+        scores, index = scores.sort(dim=1, descending=True, stable=True)
+        index = index[:, : self.rule.pre_nms_top_n, None].expand(-1, -1, 4)
+        return scores[:, : self.rule.pre_nms_top_n], deltas.gather(1, index), anchors.gather(1, index)

@@ -1,0 +1,61 @@
+"""Non-maximum suppression with results of a fixed size."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms as _greedy_nms
+
+from cascadezoo.conventions import Nms
+from cascadezoo.ops.library import define
+
+# N pictures, K candidates a picture, D results a picture
+
+
+def grouped_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, rule: Nms, max_keep: int
+) -> tuple[Tensor, Tensor]:
+    """Greedy NMS among the valid candidates of each group (``conventions.Nms``), best score first.
+
+    Args:
+        boxes: (N, K, 4) float32 xyxy pixels, no coordinate of a valid box below zero.
+        scores: (N, K); groups: (N, K) integers from 0; valid: (N, K) bool.
+        max_keep: D.
+
+    Returns:
+        ``keep`` (N, D) int64 indices into K, zero beyond each picture's count, and ``count`` (N,) int64.
+    """
+    keep, count = torch.ops.cascadezoo.grouped_nms(boxes, scores, groups, valid, rule.iou, max_keep)
+    return keep, count
+
+
+def _reference(
+    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou: float, max_keep: int
+) -> tuple[Tensor, Tensor]:
+    keep = torch.zeros(len(boxes), max_keep, dtype=torch.int64, device=boxes.device)
+    count = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    for i in range(len(boxes)):
+        candidates = valid[i].nonzero()[:, 0]
+        if len(candidates) == 0:
+            continue
+        found = boxes[i, candidates]
+        shift = groups[i, candidates].to(boxes.dtype) * (found.max() + 1)
+        # not torchvision's batched_nms: beyond some size it leaves out the shift, and with it the rounding
+        kept = candidates[_greedy_nms(found + shift[:, None], scores[i, candidates], iou)[:max_keep]]
+        keep[i, : len(kept)] = kept
+        count[i] = len(kept)
+    return keep, count
+
+
+def _fake(
+    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou: float, max_keep: int
+) -> tuple[Tensor, Tensor]:
+    return boxes.new_empty(boxes.shape[0], max_keep, dtype=torch.int64), boxes.new_empty(
+        boxes.shape[0], dtype=torch.int64
+    )
+
+
+define(
+    "grouped_nms(Tensor boxes, Tensor scores, Tensor groups, Tensor valid, float iou, SymInt max_keep)"
+    " -> (Tensor, Tensor)",
+    _reference,
+    _fake,
+)

@@ -1,0 +1,73 @@
+"""RoIAlign (He et al. 2017) over a feature pyramid: every box is pooled from the level of its size."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align as _roi_align
+
+from cascadezoo.conventions import LevelRule, RoIAlign
+from cascadezoo.ops.library import define
+
+# N pictures, R boxes a picture, C channels, P bins a side
+
+
+def box_levels(boxes: Tensor, rule: LevelRule, levels: int) -> Tensor:
+    """Pyramid level (...,) int64, 0 the finest, of boxes (..., 4) (FPN, Lin et al. 2016, equation 1)."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    side = torch.sqrt((x2 - x1) * (y2 - y1))
+    return torch.floor(torch.log2(side / rule.finest_size + rule.epsilon)).clamp(0, levels - 1).to(torch.int64)
+
+
+def pyramid_roi_align(
+    features: list[Tensor], boxes: Tensor, strides: list[int], rule: LevelRule, align: RoIAlign, resolution: int
+) -> Tensor:
+    """Pool boxes (N, R, 4), float32 network pixels, from levels (N, C, H_l, W_l), finest first: (N * R, C, P, P).
+
+    A box without area pools to zeros where ``align.sampling_ratio`` is 0.
+    """
+    levels = box_levels(boxes, rule, len(features))
+    pooled: Tensor = torch.ops.cascadezoo.pyramid_roi_align(
+        features, boxes, levels, [1.0 / s for s in strides], resolution, align.sampling_ratio, align.aligned
+    )
+    return pooled
+
+
+def _reference(
+    features: list[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    resolution: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    n, r = boxes.shape[:2]
+    picture = torch.arange(n, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(n, r, 1)
+    rois, levels = torch.cat((picture, boxes), -1).flatten(0, 1), levels.flatten()
+    pooled = features[0].new_zeros(n * r, features[0].shape[1], resolution, resolution)
+    for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
+        rows = (levels == level).nonzero()[:, 0]
+        if len(rows):
+            # in float32: half precision cannot hold a coordinate of 1333 pixels
+            found = _roi_align(feature.float(), rois[rows], resolution, scale, sampling_ratio, aligned)
+            pooled.index_copy_(0, rows, found.to(pooled.dtype))
+    return pooled
+
+
+def _fake(
+    features: list[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    resolution: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    return features[0].new_empty(boxes.shape[0] * boxes.shape[1], features[0].shape[1], resolution, resolution)
+
+
+define(
+    "pyramid_roi_align(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, SymInt resolution,"
+    " int sampling_ratio, bool aligned) -> Tensor",
+    _reference,
+    _fake,
+)

@@ -1,0 +1,165 @@
+"""The detector as a whole, on a tiny network: interfaces, odd pictures, batches, fixed shapes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cascadezoo.detections import Detections
+from cascadezoo.errors import UnreadableImage
+from cascadezoo.modeling.build import build, canonical_shapes
+from cascadezoo.modeling.preprocess import resize
+from cascadezoo.modeling.resnet import ConvNorm
+from cascadezoo.providers.mmdet import SPECS
+
+from tiny import lively, tiny
+
+RNG = np.random.default_rng(0)
+
+
+def picture(height: int = 60, width: int = 90) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def assert_same(ours: Detections, theirs: Detections) -> None:
+    torch.testing.assert_close(ours.boxes, theirs.boxes, atol=1e-3, rtol=0)
+    torch.testing.assert_close(ours.scores, theirs.scores, atol=1e-5, rtol=0)
+    assert torch.equal(ours.labels, theirs.labels)
+    assert ours.rles() == theirs.rles()
+
+
+def test_detections_lie_in_the_picture_best_first(mask_model) -> None:
+    found = mask_model.predict(picture(60, 90))
+    assert len(found) > 5
+    assert found.boxes.min() >= 0
+    assert found.boxes[:, [0, 2]].max() <= 90 + 1e-3
+    assert found.boxes[:, [1, 3]].max() <= 60 + 1e-3
+    assert (found.scores.diff() <= 0).all()
+    assert found.scores.min() > 0.05
+    assert set(found.labels.tolist()) <= set(range(5))
+    assert found.masks.shape == (len(found), 60, 90)
+    assert found.categories is mask_model.categories
+
+
+def test_every_kind_of_picture_gives_the_same(mask_model, tmp_path) -> None:
+    image = picture()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    expected = mask_model.predict(image)
+    for same in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(image), tensor, tensor / 255):
+        assert_same(mask_model.predict(same), expected)
+
+
+def test_forward_is_torchvisions_interface(mask_model, box_model) -> None:
+    images = [torch.from_numpy(picture()).permute(2, 0, 1) / 255, torch.zeros(3, 33, 50)]
+    outputs = mask_model(images)
+    for image, output in zip(images, outputs, strict=True):
+        alone = mask_model.predict(image)
+        assert output.keys() == {"boxes", "labels", "scores", "masks"}
+        torch.testing.assert_close(output["boxes"], alone.boxes)
+        assert output["masks"].dtype == torch.bool
+        assert output["masks"].shape == (len(alone), *image.shape[1:])
+    assert box_model(images)[0].keys() == {"boxes", "labels", "scores"}
+    assert mask_model([]) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_neighbours_never_change_a_result(mask_model, batch_size: int) -> None:
+    images = [picture(60, 90), picture(90, 60), picture(61, 88), picture(20, 90), picture(60, 90)]
+    together = mask_model.predict(images, batch_size=batch_size)
+    for image, found in zip(images, together, strict=True):
+        assert_same(found, mask_model.predict(image))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (2, 3), (600, 400)])
+def test_odd_sizes(mask_model, size: tuple[int, int]) -> None:
+    found = mask_model.predict(picture(*size))
+    assert found.image_size == size
+    assert found.masks.shape == (len(found), *size)
+    assert torch.isfinite(found.boxes).all()
+
+
+def test_nothing_found_is_empty_and_well_shaped(mask_model) -> None:
+    quiet = build(tiny())  # at initialisation no class passes the threshold among so many
+    quiet.spec = tiny(conventions={**SPECS["cascade_mask_r50_fpn"].conventions.model_dump(), **_never()})
+    found = quiet.predict(picture())
+    assert len(found) == 0
+    assert found.boxes.shape == (0, 4)
+    assert found.masks.shape == (0, 60, 90)
+    assert found.rles() == []
+
+
+def _never() -> dict[str, object]:
+    rules = SPECS["cascade_mask_r50_fpn"].conventions.selection.model_dump()
+    return {"selection": {**rules, "score_thresh": 0.999}}
+
+
+def test_a_list_with_a_bad_picture_names_it(mask_model) -> None:
+    with pytest.raises(UnreadableImage):
+        mask_model.predict([picture(), np.zeros((4, 4), np.uint8)])
+
+
+def test_shapes_are_fixed_so_that_one_graph_serves_all_pictures(mask_model) -> None:
+    spec = mask_model.spec
+    batch = mask_model.prepare([resize(picture(60, 90), spec.preprocess), resize(picture(64, 90), spec.preprocess)])
+    with torch.inference_mode():
+        eager = mask_model.infer(batch)
+    assert eager.boxes.shape == (2, 100, 4)
+    assert eager.masks.shape == (2, 100, 28, 28)
+    for i, n in enumerate(eager.count.tolist()):
+        assert (eager.boxes[i, n:] == 0).all()
+        assert (eager.scores[i, n:] == 0).all()
+        assert (eager.scores[i, :n] > 0).all()
+    torch.compiler.reset()
+    with torch.inference_mode():
+        compiled = torch.compile(mask_model.infer, fullgraph=True, backend="aot_eager")(batch)
+    for ours, theirs in zip(compiled, eager, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-4)
+
+
+def test_network_exports_as_one_graph(box_model) -> None:
+    class Graph(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = box_model
+
+        def forward(self, batch):
+            return self.model.infer(batch)
+
+    batch = box_model.prepare([resize(picture(), box_model.spec.preprocess)])
+    program = torch.export.export(Graph(), (batch,))
+    with torch.no_grad():
+        for ours, theirs in zip(program.module()(batch), box_model.infer(batch), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-4)
+
+
+def test_gradients_reach_every_parameter_but_those_of_pooling() -> None:
+    model = lively(tiny("cascade_r50_fpn"))
+    pixels = torch.randn(1, 3, 64, 96)
+    sum(f.sum() for f in model.extract(pixels)).backward()
+    missing = [n for n, p in model.named_parameters() if p.grad is None and n.split(".")[0] in ("backbone", "neck")]
+    assert missing == []
+
+
+@pytest.mark.parametrize("architecture", SPECS)
+def test_every_architecture_builds_on_meta(architecture: str) -> None:
+    shapes = canonical_shapes(SPECS[architecture])
+    heads = {name.split(".")[1] for name in shapes if name.startswith("box_heads.")}
+    assert heads == {"0", "1", "2"}
+    assert shapes["box_heads.2.cls_score.weight"] == (81, 1024)
+    assert any(name.startswith("mask_heads.2.") for name in shapes) == architecture.startswith("cascade_mask")
+    assert not any("num_batches" in name for name in shapes)
+
+
+def test_frozen_statistics_fold_exactly() -> None:
+    """A folded convolution equals convolution, then batch norm by running statistics."""
+    torch.manual_seed(1)
+    layer = ConvNorm(6, 8, 3, stride=2, groups=2).double()
+    for tensor in (layer.norm.weight, layer.norm.bias, layer.norm.running_mean):
+        torch.nn.init.normal_(tensor)
+    torch.nn.init.uniform_(layer.norm.running_var, 0.5, 2)
+    x = torch.randn(2, 6, 9, 7, dtype=torch.float64)
+    plain = torch.nn.functional.conv2d(x, layer.weight, stride=2, padding=1, groups=2)
+    norm = layer.norm
+    expected = torch.nn.functional.batch_norm(plain, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    torch.testing.assert_close(layer(x), expected)

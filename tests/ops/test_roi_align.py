@@ -1,0 +1,89 @@
+"""Pooling over a pyramid: levels worked by hand, values against a loop written from the paper."""
+
+import math
+
+import numpy as np
+import torch
+
+from cascadezoo.conventions import LevelRule, RoIAlign
+from cascadezoo.ops.roi_align import box_levels, pyramid_roi_align
+
+RULE = LevelRule(finest_size=56, epsilon=1e-6)
+ALIGN = RoIAlign(sampling_ratio=0, aligned=True)
+
+
+def square(side: float) -> list[float]:
+    return [10.0, 10.0, 10.0 + side, 10.0 + side]
+
+
+def test_levels_change_at_112_224_448_and_are_clamped() -> None:
+    sides = (0.0, 4.0, 111.0, 112.0, 223.0, 224.0, 447.0, 448.0, 2000.0)
+    levels = box_levels(torch.tensor([square(s) for s in sides]), RULE, 4)
+    assert levels.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def bilinear(feature: np.ndarray, y: float, x: float) -> float:
+    h, w = feature.shape
+    if y < -1 or y > h or x < -1 or x > w:
+        return 0.0
+    y, x = min(max(y, 0), h - 1), min(max(x, 0), w - 1)
+    y0, x0 = int(y), int(x)
+    y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
+    fy, fx = y - y0, x - x0
+    top = feature[y0, x0] * (1 - fx) + feature[y0, x1] * fx
+    bottom = feature[y1, x0] * (1 - fx) + feature[y1, x1] * fx
+    return float(top * (1 - fy) + bottom * fy)
+
+
+def pooled_by_loop(feature: np.ndarray, box: list[float], scale: float, resolution: int) -> np.ndarray:
+    x1, y1, x2, y2 = (v * scale - 0.5 for v in box)
+    bin_h, bin_w = (y2 - y1) / resolution, (x2 - x1) / resolution
+    grid_h, grid_w = math.ceil(bin_h), math.ceil(bin_w)
+    out = np.zeros((resolution, resolution))
+    for i in range(resolution):
+        for j in range(resolution):
+            samples = [
+                bilinear(feature, y1 + (i + (a + 0.5) / grid_h) * bin_h, x1 + (j + (b + 0.5) / grid_w) * bin_w)
+                for a in range(grid_h)
+                for b in range(grid_w)
+            ]
+            out[i, j] = np.mean(samples)
+    return out
+
+
+def test_each_box_is_pooled_from_its_own_level_of_its_own_picture() -> None:
+    generator = torch.Generator().manual_seed(0)
+    strides = [4, 8]
+    features = [torch.randn(2, 3, 256 // s, 256 // s, generator=generator) for s in strides]
+    boxes = torch.tensor(
+        [
+            [[3.3, 7.1, 60.9, 44.4], [20.0, 10.0, 200.0, 190.0], [0.0, 0.0, 0.0, 0.0]],
+            [[100.0, 90.0, 255.0, 250.0], [240.0, 240.0, 256.0, 256.0], [30.0, 30.0, 31.0, 31.0]],
+        ]
+    )
+    pooled = pyramid_roi_align(features, boxes, strides, RULE, ALIGN, 7)
+    assert pooled.shape == (6, 3, 7, 7)
+    for row, (picture, level, box) in enumerate([(0, 0, 0), (0, 1, 1), (0, None, 2), (1, 1, 0), (1, 0, 1), (1, 0, 2)]):
+        for channel in range(3):
+            if level is None:  # no area: no sample points
+                expected = np.zeros((7, 7))
+            else:
+                feature = features[level][picture, channel].double().numpy()
+                expected = pooled_by_loop(feature, boxes[picture, box].tolist(), 1 / strides[level], 7)
+            np.testing.assert_allclose(pooled[row, channel].numpy(), expected, atol=2e-5)
+
+
+def test_half_precision_features_keep_full_precision_coordinates() -> None:
+    feature = torch.arange(400.0).expand(1, 1, 400, 400).contiguous() / 400
+    boxes = torch.tensor([[[1301.3, 1301.3, 1325.7, 1325.7]]])  # float16 has a step of 1 pixel here
+    full = pyramid_roi_align([feature], boxes, [4], RULE, ALIGN, 7)
+    half = pyramid_roi_align([feature.half()], boxes, [4], RULE, ALIGN, 7)
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(half.float(), full, atol=1e-3, rtol=0)
+
+
+def test_operator_is_registered_as_torch_demands() -> None:
+    features = [torch.randn(1, 2, 8, 8), torch.randn(1, 2, 4, 4)]
+    boxes = torch.tensor([[[1.0, 1.0, 20.0, 20.0], [0.0, 0.0, 30.0, 31.0]]])
+    arguments = (features, boxes, torch.tensor([[0, 1]]), [0.25, 0.125], 7, 0, True)
+    torch.library.opcheck(torch.ops.cascadezoo.pyramid_roi_align.default, arguments)

@@ -1,0 +1,31 @@
+"""Networks small enough to run in milliseconds, made of the same parts as the published ones."""
+
+import torch
+
+from cascadezoo.modeling.build import build
+from cascadezoo.providers.mmdet import SPECS
+from cascadezoo.spec import ModelSpec
+
+
+def tiny(architecture: str = "cascade_mask_r50_fpn", **changes: object) -> ModelSpec:
+    """The published architecture with few blocks and narrow layers."""
+    record = SPECS[architecture].model_dump()
+    record["backbone"].update(blocks=(1, 1, 1, 1), width_per_group=4)
+    record["neck"].update(channels=16)
+    record["box_head"].update(fcs=(32,))
+    if record["mask"]:
+        record["mask"].update(convs=(16,))
+    record["preprocess"].update(min_size=64, max_size=96)
+    record["conventions"]["proposals"].update(pre_nms_top_n=60, post_nms_top_n=40)
+    record["num_classes"] = 5
+    return ModelSpec.model_validate({**record, **changes})
+
+
+def lively(spec: ModelSpec):
+    """The network of ``spec`` with random weights strong enough that it detects something."""
+    torch.manual_seed(0)
+    model = build(spec)
+    for head in model.box_heads:
+        torch.nn.init.normal_(head.cls_score.weight, std=1.0)
+        torch.nn.init.normal_(head.bbox_pred.weight, std=0.1)
+    return model
