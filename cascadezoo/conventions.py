@@ -7,7 +7,7 @@ published a model.  The values, with their sources, are in ``cascadezoo/provider
 from enum import StrEnum
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Record(BaseModel):
@@ -52,7 +52,7 @@ class Nms(Record):
     rounds coordinates to about 1/128 pixel, which decides borderline pairs, hence belongs to the method.
     """
 
-    iou: float
+    iou: float = Field(ge=0, le=1)
 
 
 class ProposalRule(Record):
@@ -60,15 +60,15 @@ class ProposalRule(Record):
 
     coder: BoxCoder
     nms: Nms
-    pre_nms_top_n: int
-    post_nms_top_n: int
+    pre_nms_top_n: int = Field(gt=0)
+    post_nms_top_n: int = Field(gt=0)
 
 
 class RoIAlign(Record):
     """Bilinear pooling of a box: ``sampling_ratio`` points a bin and axis (0: as many as feature cells the bin
     spans); with ``aligned`` the half-pixel shift is applied."""
 
-    sampling_ratio: int
+    sampling_ratio: int = Field(ge=0)
     aligned: bool
 
 
@@ -83,10 +83,10 @@ class Selection(Record):
     """From scored boxes to detections: scores strictly above ``score_thresh``, NMS a class, the best
     ``detections_per_img`` of all classes."""
 
-    score_thresh: float
+    score_thresh: float = Field(ge=0, lt=1)
     nms: Nms
     nms_space: NmsSpace
-    detections_per_img: int
+    detections_per_img: int = Field(gt=0)
 
 
 class Conventions(Record):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cascadezoo.coco import Categories
 from cascadezoo.detections import Detections
 from cascadezoo.images import read_image
+from cascadezoo.modeling.mask_head import class_probabilities
 from cascadezoo.modeling.postprocess import Found, select
 from cascadezoo.modeling.preprocess import Batch, ResizedImage, collate, padded_size, resize
 from cascadezoo.modeling.rpn import RPN, Proposals
@@ -86,7 +87,8 @@ class Detector(nn.Module):
             return found
         pooled = self._pool(features, found.rois, self.spec.mask.resolution)
         pooled = pooled.contiguous(memory_format=torch.channels_last)
-        masks = torch.stack([head.probabilities(pooled, found.labels.flatten()) for head in self.mask_heads]).mean(0)
+        labels = found.labels.flatten()
+        masks = torch.stack([class_probabilities(head(pooled), labels) for head in self.mask_heads]).mean(0)
         return found._replace(masks=masks.unflatten(0, found.labels.shape))
 
     def _pool(self, features: list[Tensor], boxes: Tensor, resolution: int) -> Tensor:
@@ -151,7 +153,7 @@ class Detector(nn.Module):
 
     def detections(self, found: Found, row: int, image_size: tuple[int, int]) -> Detections:
         """What was found on one picture of a batch, without the unused rows; (height, width) as given."""
-        n = int(found.count[row])
+        n = int(found.counts[row])
         return Detections(
             boxes=found.boxes[row, :n],
             scores=found.scores[row, :n],

@@ -25,17 +25,17 @@ def initialise(model: nn.Module) -> None:
                 nn.init.ones_(module.running_var)
             case FPN():
                 for conv in (*module.lateral, *module.output):
-                    nn.init.xavier_uniform_(conv.weight)
+                    nn.init.xavier_uniform_(conv.get_parameter("weight"))
             case RPN():
                 for conv in (module.conv, module.objectness, module.deltas):
                     nn.init.normal_(conv.weight, std=0.01)
             case BoxHead():
                 for fc in module.fcs:
-                    nn.init.xavier_uniform_(fc.weight)
+                    nn.init.xavier_uniform_(fc.get_parameter("weight"))
                 nn.init.normal_(module.cls_score.weight, std=0.01)
                 nn.init.normal_(module.bbox_pred.weight, std=0.001)
             case MaskHead():
                 for conv in (*module.convs, module.deconv, module.mask_logits):
-                    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+                    nn.init.kaiming_normal_(conv.get_parameter("weight"), mode="fan_out", nonlinearity="relu")
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)

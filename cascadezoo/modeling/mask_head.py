@@ -27,7 +27,8 @@ class MaskHead(nn.Module):
         logits: Tensor = self.mask_logits(x)
         return logits
 
-    def probabilities(self, pooled: Tensor, labels: Tensor) -> Tensor:
-        """(R, 2 * P, 2 * P) in 0..1, each of its own class; labels (R,) int64."""
-        logits = self(pooled)
-        return logits[torch.arange(len(labels), device=labels.device), labels].float().sigmoid()
+
+def class_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of mask logits (R, classes, M, M) each row's own class, labels (R,) int64, as probabilities (R, M, M)."""
+    own: Tensor = logits[torch.arange(len(labels), device=labels.device), labels]
+    return own.float().sigmoid()

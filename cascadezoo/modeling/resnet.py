@@ -39,7 +39,8 @@ class ConvNorm(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         scale, shift = self.norm.scale_and_shift()
-        return self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
+        out: Tensor = self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
+        return out
 
 
 class Bottleneck(nn.Module):
@@ -62,6 +63,11 @@ class Bottleneck(nn.Module):
 
 class ResNet(nn.Module):
     """Pictures (N, 3, H, W) to four feature maps (N, 256 * 2**i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()

@@ -16,21 +16,21 @@ from cascadezoo.ops.nms import grouped_nms
 
 
 class Proposals(NamedTuple):
-    """R rows a picture, best first; rows from ``count`` on are zero."""
+    """R rows a picture, best first; rows from ``counts`` on are zero."""
 
     boxes: Tensor  # (N, R, 4) float32 xyxy, network pixels
     scores: Tensor  # (N, R) float32 in 0..1
-    count: Tensor  # (N,) int64
+    counts: Tensor  # (N,) int64
 
     @property
     def valid(self) -> Tensor:
         """(N, R) bool: the rows that hold a proposal."""
-        return valid_rows(self.count, self.boxes.shape[1])
+        return valid_rows(self.counts, self.boxes.shape[1])
 
 
-def valid_rows(count: Tensor, rows: int) -> Tensor:
-    """(N, rows) bool, the first ``count[n]`` of each row true."""
-    return torch.arange(rows, device=count.device)[None] < count[:, None]
+def valid_rows(counts: Tensor, rows: int) -> Tensor:
+    """(N, rows) bool, the first ``counts[n]`` of each row true."""
+    return torch.arange(rows, device=counts.device)[None] < counts[:, None]
 
 
 class RPN(nn.Module):
@@ -59,10 +59,10 @@ class RPN(nn.Module):
 
         boxes = clip(decode(deltas, boxes, self.rule.coder), sizes)
         not_empty = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
-        keep, count = grouped_nms(boxes, scores, levels, not_empty, self.rule.nms, self.rule.post_nms_top_n)
-        valid = valid_rows(count, keep.shape[1])
+        keep, counts = grouped_nms(boxes, scores, levels, not_empty, self.rule.nms, self.rule.post_nms_top_n)
+        valid = valid_rows(counts, keep.shape[1])
         boxes = boxes.gather(1, keep[..., None].expand(-1, -1, 4)) * valid[..., None]
-        return Proposals(boxes, scores.gather(1, keep) * valid, count)
+        return Proposals(boxes, scores.gather(1, keep) * valid, counts)
 
     def _best_of_level(self, feature: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores (N, K), deltas (N, K, 4) and anchors (N, K, 4); a small level keeps all of its own, in their order."""

@@ -106,7 +106,7 @@ def test_shapes_are_fixed_so_that_one_graph_serves_all_pictures(mask_model) -> N
         eager = mask_model.infer(batch)
     assert eager.boxes.shape == (2, 100, 4)
     assert eager.masks.shape == (2, 100, 28, 28)
-    for i, n in enumerate(eager.count.tolist()):
+    for i, n in enumerate(eager.counts.tolist()):
         assert (eager.boxes[i, n:] == 0).all()
         assert (eager.scores[i, n:] == 0).all()
         assert (eager.scores[i, :n] > 0).all()

@@ -1,0 +1,203 @@
+"""Per-image latency of an entry, stage by stage, beside torchvision's Mask R-CNN on the same picture and threads.
+
+    python -m cascadezoo.benchmarks.latency [--entry NAME] [--weights FILE] [--device cuda] [--output report.json]
+
+Both networks are run in turn within one process.  Without weights they are random, and each gets the score threshold
+that lets ``CANDIDATES`` of its scored boxes pass, so that both end with a full hundred detections and masks.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+import cascadezoo
+from cascadezoo.benchmarks.environment import environment
+from cascadezoo.images import read_image
+from cascadezoo.modeling.detector import Detector
+from cascadezoo.modeling.postprocess import select
+from cascadezoo.modeling.preprocess import resize
+
+CANDIDATES = 1000
+STAGES = ("preprocess", "backbone+neck", "rpn", "box stages", "masks", "postprocess")
+Clock = dict[str, float]
+
+
+@contextmanager
+def _timed(clock: Clock, stage: str, device: torch.device) -> Iterator[None]:
+    start = _now(device)
+    yield
+    clock[stage] = clock.get(stage, 0.0) + _now(device) - start
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _ours(model: Detector, image: NDArray[np.uint8], device: torch.device) -> Clock:
+    clock: Clock = {}
+    with _timed(clock, "preprocess", device):
+        resized = resize(image, model.spec.preprocess)
+        batch = model.prepare([resized])
+    with _timed(clock, "backbone+neck", device):
+        features = model.extract(batch.pixels)
+    with _timed(clock, "rpn", device):
+        proposals = model.rpn(features, batch.sizes)
+    with _timed(clock, "box stages", device):
+        boxes, scores = model.refine(features, proposals, batch.sizes)
+    with _timed(clock, "postprocess", device):
+        found = select(boxes, scores, proposals.valid, batch.scales, model.spec.conventions.selection).trim()
+    with _timed(clock, "masks", device):
+        found = model.segment(features, found)
+    with _timed(clock, "postprocess", device):
+        detections = model.detections(found, 0, resized.original_size)
+        detections.rles()
+    clock["detections"] = len(detections)
+    return clock
+
+
+def _theirs(model: Any, image: NDArray[np.uint8], device: torch.device) -> Clock:
+    clock: Clock = {}
+    with _timed(clock, "preprocess", device):
+        tensor = torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255
+        images, _ = model.transform([tensor])
+    with _timed(clock, "backbone+neck", device):
+        features = model.backbone(images.tensors)
+    with _timed(clock, "rpn", device):
+        proposals, _ = model.rpn(images, features)
+    heads = model.roi_heads
+    with _timed(clock, "box stages", device):
+        pooled = heads.box_roi_pool(features, proposals, images.image_sizes)
+        logits, deltas = heads.box_predictor(heads.box_head(pooled))
+    with _timed(clock, "postprocess", device):
+        boxes, scores, labels = heads.postprocess_detections(logits, deltas, proposals, images.image_sizes)
+    with _timed(clock, "masks", device):
+        pooled = heads.mask_roi_pool(features, boxes, images.image_sizes)
+        masks = heads.mask_predictor(heads.mask_head(pooled))[torch.arange(len(labels[0])), labels[0]].sigmoid()
+    with _timed(clock, "postprocess", device):
+        result = [{"boxes": boxes[0], "labels": labels[0], "scores": scores[0], "masks": masks[:, None]}]
+        result = model.transform.postprocess(result, images.image_sizes, [image.shape[:2]])
+    clock["detections"] = len(result[0]["boxes"])
+    return clock
+
+
+def _load_ours(entry: str, weights: str | None, image: NDArray[np.uint8], device: torch.device) -> Detector:
+    if weights is not None:
+        return cascadezoo.load(entry, weights=weights, device=device)
+    torch.manual_seed(0)
+    model = cascadezoo.load(entry, device=device)
+    batch = model.prepare([resize(image, model.spec.preprocess)])
+    features = model.extract(batch.pixels)
+    _, scores = model.refine(features, model.rpn(features, batch.sizes), batch.sizes)
+    torch.manual_seed(0)
+    return cascadezoo.load(entry, device=device, box_score_thresh=_threshold(scores[..., :-1]))
+
+
+def _load_theirs(image: NDArray[np.uint8], device: torch.device) -> Any:
+    torch.manual_seed(0)
+    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval().to(device)
+    images, _ = model.transform([torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255])
+    features = model.backbone(images.tensors)
+    proposals, _ = model.rpn(images, features)
+    heads = model.roi_heads
+    logits, _ = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes)))
+    heads.score_thresh = _threshold(logits.softmax(-1)[:, 1:])
+    return model
+
+
+def _threshold(scores: torch.Tensor) -> float:
+    return float(scores.flatten().topk(CANDIDATES + 1).values[-1])
+
+
+def _scene(height: int = 480, width: int = 640) -> NDArray[np.uint8]:
+    """A picture with smooth areas, edges and noise."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([128 + 90 * np.sin(x / 40 + c) * np.cos(y / 55 - c) for c in range(3)], -1)
+    for _ in range(20):
+        top, left = rng.integers(0, height), rng.integers(0, width)
+        image[top : top + rng.integers(20, 160), left : left + rng.integers(20, 160)] = rng.uniform(0, 255, 3)
+    return (image + rng.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+@torch.inference_mode()
+def measure(
+    entry: str, weights: str | None, image: NDArray[np.uint8], device: torch.device, runs: int
+) -> dict[str, Any]:
+    """Milliseconds by stage of both networks, ``runs`` counted runs each in turn after one warm-up."""
+    ours, theirs = _load_ours(entry, weights, image, device), _load_theirs(image, device)
+    contenders: dict[str, Callable[[], Clock]] = {
+        "cascadezoo": lambda: _ours(ours, image, device),
+        "torchvision": lambda: _theirs(theirs, image, device),
+    }
+    clocks: dict[str, list[Clock]] = {name: [] for name in contenders}
+    for run in range(runs + 1):
+        for name, contender in contenders.items():
+            clock = contender()
+            if run:
+                clocks[name].append(clock)
+    totals = {name: [sum(c[s] for s in STAGES) for c in each] for name, each in clocks.items()}
+    ratios = [ours / theirs for ours, theirs in zip(totals["cascadezoo"], totals["torchvision"], strict=True)]
+    return {
+        "entry": entry,
+        "weights": "given" if weights else "random",
+        "picture": list(image.shape[:2]),
+        "network_input": [ours.spec.preprocess.min_size, ours.spec.preprocess.max_size],
+        "runs": runs,
+        "threads": torch.get_num_threads(),
+        "detections": {name: int(each[0]["detections"]) for name, each in clocks.items()},
+        "stages_ms": {n: {s: _spread([1000 * c[s] for c in each]) for s in STAGES} for n, each in clocks.items()},
+        "total_ms": {name: _spread([1000 * t for t in each]) for name, each in totals.items()},
+        "ratio_cascadezoo_to_torchvision": _spread(ratios),
+        "environment": environment(),
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    numbers = {"min": min(values), "median": statistics.median(values), "max": max(values)}
+    return {key: round(value, 3) for key, value in numbers.items()}
+
+
+def _table(report: dict[str, Any]) -> str:
+    lines = [f"{'stage, median ms':18}{'cascadezoo':>12}{'torchvision':>13}"]
+    for stage in STAGES:
+        row = [report["stages_ms"][name][stage]["median"] for name in ("cascadezoo", "torchvision")]
+        lines.append(f"{stage:18}{row[0]:12.1f}{row[1]:13.1f}")
+    totals = [report["total_ms"][name]["median"] for name in ("cascadezoo", "torchvision")]
+    ratio = report["ratio_cascadezoo_to_torchvision"]
+    lines.append(f"{'total':18}{totals[0]:12.1f}{totals[1]:13.1f}")
+    lines.append(f"ratio {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}), {report['threads']} threads")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print the table, write the report."""
+    parser = argparse.ArgumentParser(description="Latency of an entry by stage, beside torchvision's Mask R-CNN.")
+    parser.add_argument("--entry", default="cascade_mask_r50_fpn_1x.mmdet")
+    parser.add_argument("--weights", help="canonical file or the publisher's own; default: random")
+    parser.add_argument("--image", help="a picture; default: a generated one of 480x640")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latency.json"))
+    options = parser.parse_args()
+    image = read_image(options.image) if options.image else _scene()
+    report = measure(options.entry, options.weights, image, torch.device(options.device), options.runs)
+    print(_table(report))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"written to {options.output}")
+
+
+if __name__ == "__main__":
+    main()

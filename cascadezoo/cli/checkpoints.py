@@ -1,0 +1,115 @@
+"""``cascadezoo convert`` and ``cascadezoo inspect``: publishers' files to canonical weights, and a look into either."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cascadezoo.errors import CorruptCheckpoint
+from cascadezoo.providers import SPECS
+
+if TYPE_CHECKING:
+    from cascadezoo.converters.report import ConversionReport, Inspection
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("convert")
+@click.argument("checkpoint", metavar="CKPT", type=_FILE)
+@click.option("--from", "source", required=True, type=click.Choice(list(SPECS)), help="The publisher whose file it is.")
+@click.option("--entry", help="The entry it is; needed only where neither its metadata nor its name nor tensors tell.")
+@click.option(
+    "-o", "--output", type=_FILE, help="The .safetensors to write; default: beside CKPT as <entry>.safetensors."
+)
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option("--allow-nan", is_flag=True, help="Keep tensors that hold NaN or infinity.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+def convert_command(
+    checkpoint: Path,
+    source: str,
+    entry: str | None,
+    output: Path | None,
+    force: bool,
+    allow_nan: bool,
+    as_json: bool,
+) -> None:
+    """Convert a publisher's checkpoint to canonical weights.
+
+    Nothing in the file is executed.  Every tensor is accounted for: mapped, left out for a reason, or an error.
+    """
+    from cascadezoo.conversion import convert  # torch is imported only when there is something to convert
+
+    report = convert(checkpoint, source, entry, output, force=force, allow_nan=allow_nan)
+    click.echo(report.to_json() if as_json else _converted(report))
+
+
+@click.command("inspect")
+@click.argument("checkpoint", metavar="CKPT", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--tensors", is_flag=True, help="List every tensor.")
+def inspect_command(checkpoint: Path, as_json: bool, tensors: bool) -> None:
+    """Show what a weights file holds and which entries it may be, without executing anything in it."""
+    from cascadezoo.inspection import inspect
+
+    found = inspect(checkpoint)
+    click.echo(found.to_json(tensors) if as_json else _inspected(found, tensors))
+    if found.fault is not None:
+        raise CorruptCheckpoint(found.fault)
+
+
+def _converted(report: "ConversionReport") -> str:
+    candidates = len(report.entries) > 1
+    lines = [
+        ("candidates" if candidates else "entry", ", ".join(report.entries)),
+        ("found by", report.found_by),
+        ("tensors", f"{len(report.mapped)} mapped, {len(report.ignored)} left out" + _reasons(report)),
+        ("refused", ", ".join(report.refused) or "nothing: all names in the file are harmless"),
+        ("cast to float32", ", ".join(f"{n} of {dtype}" for dtype, n in Counter(report.casts.values()).items())),
+        ("NaN or infinity in", ", ".join(report.non_finite)),
+        ("output", str(report.output)),
+        ("sha256", str(report.output_sha256)),
+        ("content digest", report.content_digest),
+        ("load it with", f"cascadezoo.load({report.entries[0]!r}, weights={str(report.output)!r})"),
+    ]
+    return _table(lines)
+
+
+def _reasons(report: "ConversionReport") -> str:
+    reasons = dict.fromkeys(report.ignored.values())
+    return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def _inspected(found: "Inspection", tensors: bool) -> str:
+    lines = [
+        ("file", f"{found.path} ({found.container}, {found.size:,} bytes)"),
+        ("sha256", found.sha256),
+        ("tensors", f"{len(found.tensors)} with {found.parameters:,} floating point numbers"),
+        ("names in the pickle", ", ".join(found.globals)),
+        ("of them refused", ", ".join(found.refused) or ("none" if found.globals else "")),
+        ("hang on them", ", ".join(f"{key} ({name})" for key, name in found.unsafe.items())),
+        ("beside the weights", ", ".join(found.ignored_entries)),
+        *((f"  {key}", value) for key, value in found.metadata.items()),
+        *((f"not of {name}", reason) for name, reason in found.refusals.items()),
+    ]
+    for problems, entries in _alike(found).items():
+        lines += [("closest to" if problems else "fits", ", ".join(entries)), ("  but for", problems)]
+    if "content_digest" in found.metadata:
+        lines.append(("content digest", "does not hold" if found.fault else "holds"))
+    if tensors:
+        lines += [(f"  {key}", f"{info.dtype} {info.shape}") for key, info in found.tensors.items()]
+    return _table(lines)
+
+
+def _alike(found: "Inspection") -> dict[str, list[str]]:
+    """The nearest entries by what keeps the file from fitting them."""
+    alike: dict[str, list[str]] = {}
+    for match in found.matches:
+        alike.setdefault(match.description, []).extend(match.entries)
+    return alike
+
+
+def _table(lines: list[tuple[str, str]]) -> str:
+    """One line each, values aligned; a line without a value is left out."""
+    width = min(30, max(len(label) for label, value in lines if value))
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in lines if value)

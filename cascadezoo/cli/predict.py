@@ -1,0 +1,174 @@
+"""``cascadezoo predict``: pictures in, annotated pictures and one COCO file out."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+import cascadezoo
+from cascadezoo.coco import annotation_file, write_json
+from cascadezoo.errors import CascadezooError, MissingResource
+
+_SUFFIXES = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_RESULTS = "detections.json"
+
+
+class _Failures:
+    """What went wrong so far, each named on stderr when it happens; the worst decides the exit code."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+
+    def add(self, error: CascadezooError) -> None:
+        click.echo(f"cascadezoo: {error}", err=True)
+        self.exit_code = max(self.exit_code, error.exit_code)
+
+
+@click.command("predict")
+@click.argument("name")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE…", type=click.Path(path_type=Path))
+@click.option("--weights", metavar="FILE", type=click.Path(path_type=Path), help="Canonical or publisher's own file.")
+@click.option(
+    "-o", "--out", metavar="DIR", type=click.Path(path_type=Path), default=Path("predictions"), show_default=True,
+    help="Where the results go.",
+)  # fmt: skip
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score to draw and write."
+)
+@click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
+@click.option("--min-size", type=click.IntRange(min=1), help="Shorter side, in pixels; default: the entry's own.")
+@click.option("--max-size", type=click.IntRange(min=1), help="Longer side, in pixels; default: the entry's own.")
+@click.option("--json", "as_json", is_flag=True, help="The COCO file on stdout too, the summaries on stderr.")
+@click.pass_context
+def predict_command(
+    ctx: click.Context,
+    name: str,
+    images: tuple[Path, ...],
+    weights: Path | None,
+    out: Path,
+    threshold: float,
+    device: str | None,
+    min_size: int | None,
+    max_size: int | None,
+    as_json: bool,
+) -> None:
+    """Detect with the model NAME on each IMAGE, a picture or a folder of pictures.
+
+    Writes each picture with its detections drawn on it, as JPEG, and detections.json, a COCO annotation file of them
+    all, into DIR; earlier results of the same names are replaced.  Both hold the detections whose score is at least
+    the threshold.  Without --weights the entry's published weights are used.
+
+    A picture that cannot be read is named and the others still run; the exit code is that of the worst failure.
+    """
+    failures = _Failures()
+    paths = list(dict.fromkeys(_pictures(images, failures)))
+    if not paths:
+        ctx.exit(failures.exit_code)
+    _silence_opencv()
+    model = cascadezoo.load(
+        name,
+        weights=weights,
+        pretrained=weights is None,
+        device=device or _best_device(),
+        min_size=min_size,
+        max_size=max_size,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    pictures: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    targets = _targets(paths, out)
+    for number, path in enumerate(_progress(paths), start=1):
+        try:
+            record, found, line = _predict_one(model, path, targets[path], threshold, number)
+        except CascadezooError as error:
+            failures.add(error)
+            continue
+        pictures.append(record)
+        results.extend(found)
+        click.echo(line, err=as_json)
+    description = f"cascadezoo {cascadezoo.__version__} predict {name} --threshold {threshold:g}"
+    document = annotation_file(model.categories, pictures, results, description)
+    write_json(out / _RESULTS, document)
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False))
+    ctx.exit(failures.exit_code)
+
+
+def _predict_one(
+    model: Any, path: Path, target: Path, threshold: float, number: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    """Write the annotated picture; returns the picture's COCO record, its results, and the line that sums it up."""
+    from cascadezoo.images import read_image
+
+    pixels = read_image(path)
+    detections = model.predict(pixels)
+    detections = detections[detections.scores >= threshold]
+    detections.plot(pixels).save(target, quality=95, subsampling=0)
+    height, width = detections.image_size
+    record = {"id": number, "file_name": str(path), "height": height, "width": width}
+    counts = [f"{count} {label}" for label, count in detections.counts().items()]
+    listed = f" ({', '.join(counts[:3] + ['…'] * (len(counts) > 3))})" if counts else ""
+    line = f"{path}: {len(detections)} detection{'s' * (len(detections) != 1)}{listed} -> {target}"
+    return record, detections.to_coco(number), line
+
+
+def _pictures(inputs: Iterable[Path], failures: _Failures) -> Iterator[Path]:
+    """The files given, and the pictures that lie directly in the folders given, by name."""
+    for path in inputs:
+        if not path.exists():
+            failures.add(MissingResource(f"no such picture: {path}"))
+            continue
+        if not path.is_dir():
+            yield path
+            continue
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
+        if not inside:
+            failures.add(MissingResource(f"no pictures in the folder {path}"))
+        yield from inside
+
+
+def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:
+    """Where each annotated picture goes: named after its source, numbered where two sources share a name, and never
+    over a picture that was given."""
+    taken = {str(path.resolve()).casefold() for path in paths}
+    targets = {}
+    for path in paths:
+        target, copy = out / f"{path.stem}.jpg", 1
+        while str(target.resolve()).casefold() in taken:
+            copy += 1
+            target = out / f"{path.stem}-{copy}.jpg"
+        taken.add(str(target.resolve()).casefold())
+        targets[path] = target
+    return targets
+
+
+def _progress(paths: list[Path]) -> Iterator[Path]:
+    """A bar on stderr where somebody sees it; lines for the same terminal are shown above it."""
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else they would be taken from the file or pipe they belong to
+        disable=len(paths) < 2 or not console.is_terminal,
+    ) as progress:
+        yield from progress.track(paths, description="predict")
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _silence_opencv() -> None:
+    """Decoding failures are reported by us, in one sentence."""
+    from cv2.utils import logging
+
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)

@@ -1,0 +1,163 @@
+"""COCO's categories and its annotation file, as plain data: nothing here needs torch."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, overload
+
+from cascadezoo.errors import FileError, UsageError
+
+
+class Rle(TypedDict):
+    """A mask as pycocotools writes it into JSON: ``size`` is [height, width], ``counts`` its compressed runs."""
+
+    size: list[int]
+    counts: str
+
+
+class Categories(Sequence[str]):
+    """The names of a data set's categories by label 0..C-1, each with the id it has in that data set.
+
+    ``names`` and ``ids`` are both unique; without ``ids`` they are 1..C.  Immutable and hashable.
+    Raises ``UsageError`` when a name or an id is of the wrong type or comes twice, or the lengths differ.
+    """
+
+    __slots__ = ("_ids", "_names")
+    _ids: tuple[int, ...]
+    _names: tuple[str, ...]
+
+    def __init__(self, names: Iterable[str], ids: Iterable[int] | None = None) -> None:
+        if isinstance(names, str):
+            raise UsageError(f"categories are a list of names, not the single text {names!r}")
+        self._names = tuple(names)
+        self._ids = tuple(range(1, len(self._names) + 1) if ids is None else ids)
+        if wrong := [name for name in self._names if not isinstance(name, str)]:
+            raise UsageError(f"a category's name is a text, not {wrong[0]!r}")
+        if wrong_ids := [i for i in self._ids if not isinstance(i, int) or isinstance(i, bool)]:
+            raise UsageError(f"a category's id is a whole number, not {wrong_ids[0]!r}")
+        if len(self._names) != len(self._ids):
+            raise UsageError(f"{len(self._names)} category names but {len(self._ids)} ids: give one id a name")
+        for kind, values in (("name", self._names), ("id", self._ids)):
+            if twice := sorted({str(value) for value in values if values.count(value) > 1}):
+                raise UsageError(f"category {kind} given twice: {', '.join(twice)}")
+
+    @classmethod
+    def numbered(cls, count: int) -> "Categories":
+        """``count`` categories of no known data set: "class 0", "class 1", …"""
+        return cls(f"class {label}" for label in range(count))
+
+    @classmethod
+    def from_coco(cls, categories: Iterable[Mapping[str, Any]]) -> "Categories":
+        """From the ``categories`` list of a COCO annotation file, labelled by ascending id as is the custom.
+
+        Raises ``FileError`` when an item lacks ``id`` or ``name``, or these are not unique.
+        """
+        try:
+            pairs = sorted((item["id"], item["name"]) for item in categories)
+            return cls((name for _, name in pairs), (i for i, _ in pairs))
+        except (KeyError, TypeError, UsageError) as error:
+            raise FileError(f"not a COCO list of categories, each with a unique id and name: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> "Categories":
+        """Read back what ``to_json`` wrote; raises ``FileError`` for any other text."""
+        try:
+            fields = json.loads(text)
+            return cls(fields["names"], fields["ids"])
+        except (ValueError, KeyError, TypeError, UsageError) as error:
+            raise FileError(f"not a JSON record of categories (names and ids): {error}") from error
+
+    def to_json(self) -> str:
+        """One line of JSON, the same bytes for the same categories."""
+        return json.dumps({"ids": self._ids, "names": self._names}, separators=(",", ":"), ensure_ascii=False)
+
+    def to_coco(self) -> list[dict[str, Any]]:
+        """The ``categories`` list of a COCO annotation file."""
+        return [{"id": i, "name": name} for i, name in zip(self._ids, self._names, strict=True)]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The data set's id of each label."""
+        return self._ids
+
+    @overload
+    def __getitem__(self, label: int) -> str: ...
+    @overload
+    def __getitem__(self, label: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, label: int | slice) -> str | tuple[str, ...]:
+        return self._names[label]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Categories) and (self._names, self._ids) == (other._names, other._ids)
+
+    def __hash__(self) -> int:
+        return hash((self._names, self._ids))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self._names[:3]) + (", …" if len(self) > 3 else "")
+        return f"Categories({len(self)}: {shown})"
+
+
+def annotation_file(
+    categories: Categories, images: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], description: str
+) -> dict[str, Any]:
+    """A COCO annotation file of detections, which ``pycocotools.coco.COCO`` and labelling tools open as it is.
+
+    ``images``: records with ``id``, ``width``, ``height`` and, where known, ``file_name``.  ``results``: records as
+    ``Detections.to_coco`` gives them; each becomes an annotation with a running ``id``, its ``area`` (of the mask
+    where there is one, else of the box; pixels) and ``iscrowd`` 0.  The ``annotations`` are still a list of COCO
+    results, with ``score``, for ``COCO.loadRes``.
+    """
+    annotations = [
+        {**result, "id": number, "area": _area(result), "iscrowd": 0} for number, result in enumerate(results, start=1)
+    ]
+    return {
+        "info": {"description": description},
+        "images": [dict(image) for image in images],
+        "categories": categories.to_coco(),
+        "annotations": annotations,
+    }
+
+
+def write_json(path: str | os.PathLike[str], document: object) -> Path:
+    """Write ``document`` as UTF-8 JSON, whole or not at all; returns the path."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _area(result: Mapping[str, Any]) -> float:
+    if "segmentation" not in result:
+        _, _, width, height = result["bbox"]
+        return float(width * height)
+    from pycocotools import mask  # compiled: only where masks are written
+
+    return float(mask.area(result["segmentation"]))
+
+
+# fmt: off
+_NAMES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
+    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
+    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone",
+    "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear",
+    "hair drier", "toothbrush",
+)
+# fmt: on
+_UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # named by COCO, but never annotated in its detection task
+
+COCO = Categories(_NAMES, (i for i in range(1, 91) if i not in _UNUSED_IDS))
+"""The 80 categories of COCO's detection task in their usual order, with the ids of its annotation files."""

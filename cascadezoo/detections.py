@@ -1,0 +1,235 @@
+"""What a detector found on one picture.
+
+Shapes: N detections, best first as the detector gives them, on a picture of H x W pixels.  Boxes are xyxy in pixels
+of the original picture, unrounded, width x2 - x1.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cascadezoo.coco import COCO, Categories, Rle, annotation_file, write_json
+from cascadezoo.drawing import draw
+from cascadezoo.errors import MissingResource, UsageError
+from cascadezoo.images import ImageInput, read_image
+from cascadezoo.ops.mask_paste import Crop, PasteMethod, paste, paste_bilinear
+from cascadezoo.ops.rle import encode_crop
+
+Index: TypeAlias = int | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Detections:
+    """The detections on one picture.  Immutable; every method returns something new.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy, pixels of the original picture.
+        scores: (N,) float32 in 0..1.
+        labels: (N,) int64 in 0..C-1; there is no background label.
+        image_size: (height, width) of the original picture.
+        categories: the names of the labels, with the data set's ids.
+        mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.
+        paste_method: how ``mask_probs`` become pixels.
+
+    Raises ``UsageError`` for shapes that do not agree, labels without a category, or numbers that are not finite.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    image_size: tuple[int, int]
+    categories: Categories = COCO
+    mask_probs: Tensor | None = None
+    paste_method: PasteMethod = field(default=paste_bilinear, kw_only=True)
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "boxes", self.boxes.to(torch.float32))
+        set_field(self, "scores", self.scores.to(torch.float32))
+        set_field(self, "labels", self.labels.to(torch.int64))
+        height, width = self.image_size
+        set_field(self, "image_size", (int(height), int(width)))
+        self._check()
+
+    def _check(self) -> None:
+        n = len(self.boxes)
+        if self.boxes.shape != (n, 4) or self.scores.shape != (n,) or self.labels.shape != (n,):
+            shapes = [tuple(x.shape) for x in (self.boxes, self.scores, self.labels)]
+            raise UsageError(f"boxes {shapes[0]}, scores {shapes[1]}, labels {shapes[2]}: give (N, 4), (N,) and (N,)")
+        if self.mask_probs is not None and (self.mask_probs.ndim != 3 or len(self.mask_probs) != n):
+            raise UsageError(f"mask_probs {tuple(self.mask_probs.shape)} for {n} boxes: give (N, M, M)")
+        if min(self.image_size) < 1:
+            raise UsageError(f"image_size {self.image_size}: give (height, width) of at least one pixel")
+        if not (self.boxes.isfinite().all() and self.scores.isfinite().all()):
+            raise UsageError("boxes or scores hold NaN or infinity: the model's weights or its input are damaged")
+        if n and not 0 <= self.labels.min().item() <= self.labels.max().item() < len(self.categories):
+            span = f"{self.labels.min().item()}..{self.labels.max().item()}"
+            raise UsageError(f"labels {span} for {len(self.categories)} categories: labels count from 0")
+
+    @cached_property
+    def masks(self) -> Tensor | None:
+        """(N, H, W) bool, built when first asked for and kept; None from a model without masks.
+
+        Takes N * H * W bytes: for large pictures prefer ``rles`` or iteration.
+        """
+        if self.mask_probs is None:
+            return None
+        return paste(self.mask_probs, self.boxes, *self.image_size, method=self.paste_method)
+
+    def crops(self) -> Iterator[Crop]:
+        """The part of each mask that can be set, one detection at a time; nothing from a model without masks."""
+        if self.mask_probs is not None:
+            yield from self.paste_method(self.mask_probs, self.boxes, *self.image_size)
+
+    def rles(self) -> list[Rle] | None:
+        """The masks as COCO run-length encodings, never built whole; None from a model without masks."""
+        if self.mask_probs is None:
+            return None
+        return [encode_crop(mask.cpu().numpy(), top, left, *self.image_size) for top, left, mask in self.crops()]
+
+    def counts(self) -> dict[str, int]:
+        """How many of each category there are, by name, the most frequent first."""
+        return dict(Counter(self.categories[label] for label in self.labels.tolist()).most_common())
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """COCO results: ``image_id``, ``category_id`` (the data set's id), ``bbox`` [x, y, width, height], ``score``,
+        and with masks ``segmentation`` (RLE)."""
+        results = [
+            {
+                "image_id": image_id,
+                "category_id": self.categories.ids[label],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": score,
+            }
+            for (x1, y1, x2, y2), score, label in self._rows()
+        ]
+        rles = self.rles()
+        if rles is None:
+            return results
+        return [{**result, "segmentation": rle} for result, rle in zip(results, rles, strict=True)]
+
+    def to_supervision(self) -> Any:
+        """As ``supervision.Detections``, with whole masks and the names under ``data["class_name"]``.
+
+        Raises ``MissingResource`` when the library, an optional extra, is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingResource(
+                f"supervision cannot be imported ({error}): pip install 'cascadezoo[supervision]'"
+            ) from error
+        on_host = self.to("cpu")
+        return supervision.Detections(
+            xyxy=on_host.boxes.numpy(),
+            confidence=on_host.scores.numpy(),
+            class_id=on_host.labels.numpy(),
+            mask=None if on_host.masks is None else on_host.masks.numpy(),
+            data={"class_name": np.array([self.categories[label] for label in on_host.labels.tolist()], dtype=str)},
+        )
+
+    def plot(self, image: ImageInput) -> Image.Image:
+        """The picture with boxes, names, scores and masks drawn on it.
+
+        ``image`` is anything that ``predict`` takes; raises ``UsageError`` when it is not of ``image_size``.
+        """
+        pixels = read_image(image)
+        if pixels.shape[:2] != self.image_size:
+            given, own = "x".join(map(str, pixels.shape[:2])), "x".join(map(str, self.image_size))
+            raise UsageError(f"a picture of {given} (height x width) for detections on {own}: give the one detected on")
+        return draw(pixels, self)
+
+    def save(self, path: str | os.PathLike[str], image_id: int = 1) -> Path:
+        """Write a COCO annotation file (``.json``) of this picture: its size, the categories, and ``to_coco``'s
+        records as annotations (see ``cascadezoo.coco.annotation_file``).  The file appears whole or not at all, in
+        place of an older one.  Pictures are written by ``plot(image).save(path)``.
+
+        Raises ``UsageError`` when the path does not end in .json.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".json":
+            raise UsageError(f"{path} does not end in .json; to write a picture, use plot(image).save(path)")
+        height, width = self.image_size
+        images = [{"id": image_id, "height": height, "width": width}]
+        return write_json(path, annotation_file(self.categories, images, self.to_coco(image_id), "detections"))
+
+    def to(self, device: str | torch.device) -> "Detections":
+        """The same detections, with their tensors on ``device``."""
+        masks = None if self.mask_probs is None else self.mask_probs.to(device)
+        return replace(
+            self,
+            boxes=self.boxes.to(device),
+            scores=self.scores.to(device),
+            labels=self.labels.to(device),
+            mask_probs=masks,
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator["Detection"]:
+        for index, (box, score, label) in enumerate(self._rows()):
+            yield Detection(box, score, label, self.categories[label], self, index)
+
+    def __getitem__(self, index: Index) -> "Detections":
+        """Those at ``index``: a number (one detection), a slice, a list or tensor of numbers, or N truth values, as in
+        ``detections[detections.scores >= 0.5]``.  Raises ``IndexError`` when out of range."""
+        chosen = self._selector(index)
+        return replace(
+            self,
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            labels=self.labels[chosen],
+            mask_probs=None if self.mask_probs is None else self.mask_probs[chosen],
+        )
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        counts = [f"{count} {name}" for name, count in self.counts().items()]
+        listed = ", ".join(counts[:3] + ["…"] * (len(counts) > 3))
+        return f"Detections({len(self)} on {height}x{width}{': ' * bool(counts)}{listed})"
+
+    def _selector(self, index: Index) -> slice | Tensor:
+        if isinstance(index, slice):
+            return index
+        if isinstance(index, int) and not isinstance(index, bool):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"detection {index} of {len(self)}")
+            index %= len(self)
+            return slice(index, index + 1)
+        chosen = torch.as_tensor(index, device=self.boxes.device)
+        if chosen.ndim != 1:
+            raise IndexError(f"an index of shape {tuple(chosen.shape)}: give one number, a slice or a list")
+        return chosen if chosen.numel() else chosen.to(torch.int64)  # [] comes as float
+
+    def _rows(self) -> Iterator[tuple[tuple[float, float, float, float], float, int]]:
+        boxes: list[tuple[float, float, float, float]] = [(x1, y1, x2, y2) for x1, y1, x2, y2 in self.boxes.tolist()]
+        return zip(boxes, self.scores.tolist(), self.labels.tolist(), strict=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """One detection in plain numbers: ``box`` (x1, y1, x2, y2) in pixels, ``score`` 0..1, ``label`` and its name."""
+
+    box: tuple[float, float, float, float]
+    score: float
+    label: int
+    name: str
+    _all: Detections = field(repr=False)
+    _index: int = field(repr=False)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(H, W) bool, built when asked for; None from a model without masks."""
+        masks = self._all[self._index].masks
+        return None if masks is None else masks[0]

@@ -1,0 +1,160 @@
+"""Name to model: the entry's spec, the overrides, the weights.
+
+(Not ``load.py``: the module would hide the function ``cascadezoo.load`` of the same name.)
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from cascadezoo import registry
+from cascadezoo.coco import Categories
+from cascadezoo.conversion import convert_in_memory
+from cascadezoo.converters.canonical import read_canonical
+from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound, WrongPublisher
+from cascadezoo.hub.cache import canonical_path
+from cascadezoo.manifest import ZooEntry
+from cascadezoo.modeling import build as _build
+from cascadezoo.modeling.detector import Detector
+from cascadezoo.spec import ModelSpec
+
+_log = logging.getLogger("cascadezoo")
+
+
+def build(spec: ModelSpec) -> Detector:
+    """The network of a spec on the CPU, in eval mode, randomly initialised: for models that no entry names."""
+    return _build.build(spec)
+
+
+def load(
+    name: str,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    num_classes: int | None = None,
+    min_size: int | None = None,
+    max_size: int | None = None,
+    box_score_thresh: float | None = None,
+    box_nms_thresh: float | None = None,
+    box_detections_per_img: int | None = None,
+) -> Detector:
+    """A model of the zoo, in eval mode.
+
+    Args:
+        name: an entry's full name (``cascade_r50_fpn_1x.mmdet``), its bare name, or a publisher's config or file stem.
+        pretrained: use the entry's published weights.
+        weights: a file instead: canonical ``.safetensors`` or the publisher's own, converted on the fly.  With
+            neither, the model is randomly initialised, for training.
+        num_classes: classes without background.  Where it differs from the weights', the layers that depend on it
+            are newly initialised, in every stage, and named in a log message.
+        min_size, max_size: the picture's shorter and longer side, in pixels; default: the entry's own test scale.
+        box_score_thresh, box_nms_thresh, box_detections_per_img: torchvision's names; default: the entry's own.
+
+    Raises:
+        UnknownName: no such entry.
+        WeightsNotFound: ``pretrained`` weights are not on this machine, or ``weights`` is no file.
+        FileError: the file cannot be read, cannot be trusted, or does not fit the entry.
+    """
+    entry = registry.info(name)
+    if pretrained and weights is not None:
+        raise UsageError("give either pretrained=True or weights=FILE, not both")
+    path = Path(weights) if weights is not None else _cached(entry) if pretrained else None
+    tensors, categories = (None, None) if path is None else _read(path, entry)
+
+    published = registry.spec_of(entry)
+    held = published.num_classes if categories is None else len(categories)
+    spec = _override(
+        published,
+        num_classes=held if num_classes is None else num_classes,
+        preprocess={"min_size": min_size, "max_size": max_size},
+        conventions={
+            "selection": {
+                "score_thresh": box_score_thresh,
+                "nms": {"iou": box_nms_thresh},
+                "detections_per_img": box_detections_per_img,
+            }
+        },
+    )
+    if tensors is None:
+        model = build(spec)
+    elif spec.num_classes == held:
+        model = _assign(_build.build(spec, device="meta"), tensors)
+    else:
+        model = _replace_classes(spec, _override(spec, num_classes=held), tensors)
+    if categories is not None and len(categories) == spec.num_classes:
+        model.categories = categories
+    return model.to(device)
+
+
+def _cached(entry: ZooEntry) -> Path:
+    path = canonical_path(entry.name)
+    if not path.is_file():
+        raise WeightsNotFound(
+            f"no weights of {entry.name} in the cache ({path}): convert the publisher's file with "
+            f"`cascadezoo convert --from {entry.publisher} FILE --entry {entry.name} -o {path}`, or give weights=FILE"
+        )
+    return path
+
+
+def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | None]:
+    """Canonical tensors of a file, whichever kind it is, and the categories it names for itself."""
+    if not path.is_file():
+        raise WeightsNotFound(f"{path} is not a file: give the path of a .safetensors or of the publisher's checkpoint")
+    if path.suffix != ".safetensors":
+        converted, _ = convert_in_memory(path, source=entry.publisher, entry=entry.name)
+        # copies: the converted tensors may be views of the file, which a model must outlive
+        return {name: tensor.clone() for name, tensor in converted.items()}, None
+    tensors, metadata = read_canonical(path)
+    made_for = metadata.get("publisher", entry.publisher), metadata.get("architecture", entry.architecture)
+    if made_for != (entry.publisher, entry.architecture):
+        raise WrongPublisher(
+            f"{path} holds {made_for[1]} of {made_for[0]}, not {entry.architecture} of {entry.publisher}: "
+            "load it under its own name"
+        )
+    categories = metadata.get("categories")
+    return tensors, None if categories is None else Categories.from_json(categories)
+
+
+def _override(spec: ModelSpec, **changes: Any) -> ModelSpec:
+    """The spec with the values given at any depth; None leaves the entry's own."""
+
+    def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+        given = {k: merged(old[k], v) if isinstance(v, dict) else v for k, v in new.items() if v is not None}
+        return {**old, **given}
+
+    try:
+        return ModelSpec.model_validate(merged(spec.model_dump(), changes))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _assign(model: Detector, tensors: dict[str, Tensor]) -> Detector:
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    wrong = sorted(expected.keys() ^ tensors.keys()) or [
+        name for name, shape in expected.items() if tuple(tensors[name].shape) != shape
+    ]
+    if wrong:
+        raise TensorMismatch(
+            f"the weights do not fit this model: {len(wrong)} tensors are missing, unexpected or of another shape, "
+            f"the first is {wrong[0]}"
+        )
+    model.load_state_dict(tensors, assign=True)
+    return model
+
+
+def _replace_classes(spec: ModelSpec, held: ModelSpec, tensors: dict[str, Tensor]) -> Detector:
+    """The model of ``spec`` with the weights of ``held``, but for the layers whose shape depends on the classes."""
+    before, after = _build.canonical_shapes(held), _build.canonical_shapes(spec)
+    fresh = {name for name, shape in after.items() if before[name] != shape}
+    random = build(spec).state_dict()
+    model = _assign(_build.build(spec, device="meta"), {**tensors, **{name: random[name] for name in fresh}})
+    names = ", ".join(sorted(fresh))
+    _log.warning("num_classes=%d instead of %d: newly initialised %s", spec.num_classes, held.num_classes, names)
+    return model

@@ -1,0 +1,78 @@
+"""From a detection's small mask of probabilities to the pixels of the picture.
+
+Shapes: N detections, M x M cells a mask, a picture of H x W pixels.  Masks are computed one detection at a time and
+only where they can be set, so that memory follows the largest box, not N * H * W.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MASK_THRESHOLD = 0.5
+GRID_PIXELS = 2**20  # a sampling grid holds at most this many points (8 bytes each), or one row of pixels
+
+
+class Crop(NamedTuple):
+    """The part of a picture outside which a mask is empty: its top left pixel and the (h, w) bool mask there; h or w
+    is 0 when the box lies outside the picture."""
+
+    top: int
+    left: int
+    mask: Tensor
+
+
+PasteMethod: TypeAlias = Callable[[Tensor, Tensor, int, int], Iterator[Crop]]
+"""(probabilities (N, M, M), boxes (N, 4) xyxy pixels, height, width) -> one ``Crop`` a detection, in order."""
+
+
+def paste_bilinear(probabilities: Tensor, boxes: Tensor, height: int, width: int) -> Iterator[Crop]:
+    """Sample each mask bilinearly at the pixel centres (x + 0.5, y + 0.5); a pixel is set at 0.5 or more.
+
+    ``probabilities`` (N, M, M) floating point in 0..1 spread over ``boxes`` (N, 4) xyxy, in pixels, which may reach
+    beyond the picture.  Cells fade to zero beyond the box.  A side of zero length samples the mask's middle.
+
+    Source: mmdetection 3.3.0, mmdet/models/roi_heads/mask_heads/fcn_mask_head.py, ``_do_paste_mask`` with
+    ``skip_empty``, here in rows of bounded size.
+    """
+    boxes = boxes.float()
+    for cells, box, (x1, y1, x2, y2) in zip(probabilities.float(), boxes, boxes.tolist(), strict=True):
+        left, right = _window(x1, x2, width)
+        top, bottom = _window(y1, y2, height)
+        mask = torch.empty((bottom - top, right - left), dtype=torch.bool, device=cells.device)
+        u = _relative_centres(left, right, box[0], box[2])
+        v = _relative_centres(top, bottom, box[1], box[3])
+        rows = max(1, GRID_PIXELS // max(1, len(u)))
+        for start in range(0, len(v), rows):
+            part = v[start : start + rows]
+            grid = torch.stack((u.expand(len(part), -1), part[:, None].expand(-1, len(u))), dim=-1)
+            values = F.grid_sample(cells[None, None], grid[None], padding_mode="zeros", align_corners=False)
+            mask[start : start + rows] = values[0, 0] >= MASK_THRESHOLD
+        yield Crop(top, left, mask)
+
+
+def paste(
+    probabilities: Tensor, boxes: Tensor, height: int, width: int, method: PasteMethod = paste_bilinear
+) -> Tensor:
+    """Whole masks, (N, H, W) bool, as ``method`` pastes them."""
+    masks = torch.zeros((len(boxes), height, width), dtype=torch.bool, device=probabilities.device)
+    for mask, crop in zip(masks, method(probabilities, boxes, height, width), strict=True):
+        h, w = crop.mask.shape
+        mask[crop.top : crop.top + h, crop.left : crop.left + w] = crop.mask
+    return masks
+
+
+def _window(low: float, high: float, size: int) -> tuple[int, int]:
+    """The pixels from one before ``low`` to one after ``high`` that lie in the picture; may be empty."""
+    start = math.floor(min(max(low - 1, 0), size))
+    return start, max(start, math.ceil(max(min(high + 1, size), 0)))
+
+
+def _relative_centres(start: int, stop: int, low: Tensor, high: Tensor) -> Tensor:
+    """Pixel centres of ``start..stop`` for the sampler: -1 at ``low``, 1 at ``high``; 0 where these coincide."""
+    centres = torch.arange(start, stop, dtype=torch.float32, device=low.device) + 0.5
+    centres = (centres - low) / (high - low) * 2 - 1
+    return centres.masked_fill(centres.isinf(), 0)

@@ -1,0 +1,142 @@
+"""Canonical weights: a safetensors file whose bytes depend on nothing but the tensors and the metadata.
+
+The library writes several metadata keys in random order, hence the writer here; reading is the library's.
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UnwritableOutput, WeightsNotFound
+
+_EXACT = frozenset({torch.float16, torch.bfloat16, torch.float64})  # float64 where the values allow it
+_ITEM = 4  # bytes of a float32
+
+
+def as_float32(key: str, tensor: Tensor) -> Tensor:
+    """``tensor`` in float32, exactly: a view of one that is, a copy of a narrower one or of a float64 that fits.
+
+    Raises TensorMismatch for other data types and for float64 values that float32 would round.
+    """
+    if tensor.dtype == torch.float32:
+        return tensor
+    if tensor.dtype not in _EXACT:
+        raise TensorMismatch(f"tensor {key} holds {_dtype(tensor)}, not floating point numbers")
+    cast = tensor.to(torch.float32)
+    if not torch.allclose(cast.to(tensor.dtype), tensor, rtol=0, atol=0, equal_nan=True):
+        raise TensorMismatch(f"tensor {key} holds {_dtype(tensor)} values that float32 would round: store float32")
+    return cast
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no element is NaN or infinite, without a second tensor of that size."""
+    low, high = torch.aminmax(tensor)
+    return bool(low.isfinite() & high.isfinite())
+
+
+def content_digest(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over name, data type, shape and bytes of each tensor, by sorted name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, _dtype(tensor), list(tensor.shape)]).encode() + b"\n")
+        digest.update(_raw(tensor))
+    return digest.hexdigest()
+
+
+def write_canonical(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Write float32 ``tensors`` by sorted name, each taken from the mapping when its turn comes; the file's sha256.
+
+    The file appears whole or not at all: it is written beside ``path`` and renamed.  Raises UnwritableOutput.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    digest = hashlib.sha256()
+    try:
+        with open(part, "xb") as file:
+            for block in _blocks(tensors, metadata):
+                digest.update(block)
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}; nothing was left") from error
+    finally:
+        if part.exists():  # not renamed: an error, or Ctrl-C
+            part.unlink()
+    return digest.hexdigest()
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file starts as safetensors does: eight bytes of length, then a JSON object."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a whole safetensors file; raises CorruptCheckpoint."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return tensors, dict(sorted((file.metadata() or {}).items()))
+    except SafetensorError as error:
+        raise CorruptCheckpoint(f"{path} is no whole safetensors file ({error}): fetch or convert it again") from error
+
+
+def require_digest(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Raise CorruptCheckpoint where a file's content digest is not that of its tensors."""
+    said = metadata.get("content_digest")
+    if said is not None and (found := content_digest(tensors)) != said:
+        raise CorruptCheckpoint(
+            f"{path}: the tensors have content digest {found}, the file says {said}: fetch or convert it again"
+        )
+
+
+def read_canonical(path: str | Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a canonical file, its content digest verified where it has one.
+
+    Raises WeightsNotFound, and CorruptCheckpoint for a malformed file or another content than the digest's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsNotFound(f"{path}: no such file")
+    tensors, metadata = read_safetensors(path)
+    require_digest(path, tensors, metadata)
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+
+
+def _blocks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    header = _header(tensors, metadata)
+    yield len(header).to_bytes(8, "little")
+    yield header
+    for name in sorted(tensors):
+        yield _raw(tensors[name])
+
+
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
+    offset = 0
+    for name in sorted(tensors):
+        shape = tensors[name].shape
+        end = offset + _ITEM * shape.numel()
+        entries[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _raw(tensor: Tensor) -> memoryview:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -1,0 +1,153 @@
+"""Which published entries may a checkpoint be?
+
+Clues are asked in order: the entry given; else the configuration in the file's metadata, the file's sha256, its name.
+Each narrows the entries that are left, unless it contradicts an earlier one.  Tensor shapes have the last word: they
+must fit, and where clues leave several networks, decide between them.  Schedules (1x, 20e, 3x) never show in tensors:
+entries of one network are reported together.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cascadezoo.converters.converter import Converter, Description
+from cascadezoo.converters.keymap import Fit, Shapes
+from cascadezoo.errors import AmbiguousEntry, TensorMismatch
+from cascadezoo.manifest import ZooEntry
+from cascadezoo.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Identity:
+    """``entries`` share ``architecture``; ``found_by`` says which clues led to them."""
+
+    architecture: str
+    entries: tuple[ZooEntry, ...]
+    found_by: str
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class Clue:
+    """Where a hint comes from, and the entries that it points to; none: it says nothing."""
+
+    origin: str
+    entries: tuple[ZooEntry, ...]
+
+
+def clues(
+    path: Path, sha256: str, described: Description, entries: Sequence[ZooEntry], specs: Mapping[str, ModelSpec]
+) -> tuple[Clue, ...]:
+    """The clues of a file that was given without an entry, strongest first."""
+    backbone = described.backbone
+    alike = [entry for entry in entries if backbone is not None and specs[entry.architecture].backbone == backbone]
+    published = [entry for entry in entries if is_published(entry, sha256)]
+    return (
+        Clue("the configuration in the file", tuple(alike)),
+        Clue("the configuration's name", named(described.stems, entries)),
+        Clue("the published sha256", tuple(published)),
+        Clue("the file name", named([path.stem], entries)),
+    )
+
+
+def named(stems: Iterable[str], entries: Sequence[ZooEntry]) -> tuple[ZooEntry, ...]:
+    """Entries that have a stem's longest known label: a name, an alias, a published file or an architecture.
+
+    A label counts when it is the stem or its beginning, up to anything but a letter or digit.
+    """
+    best = 0
+    chosen: tuple[ZooEntry, ...] = ()
+    for stem in stems:
+        for label in {label for entry in entries for label in _labels(entry)}:
+            if len(label) > best and stem.startswith(label) and not stem[len(label) :][:1].isalnum():
+                best, chosen = len(label), tuple(entry for entry in entries if label in _labels(entry))
+    return chosen
+
+
+def identify(
+    path: Path,
+    found: Shapes,
+    converter: Converter,
+    entries: Sequence[ZooEntry],
+    expected: Mapping[str, Shapes],
+    hints: Sequence[Clue],
+) -> Identity:
+    """The entries that the clues and the tensors agree on.
+
+    ``found``: shapes by the publisher's key; ``expected``: architecture -> canonical shapes.  Raises TensorMismatch
+    where the tensors fit none of the entries left, AmbiguousEntry where they fit networks that compute differently.
+    """
+    left, origins = list(entries), []
+    for hint in hints:
+        both = [entry for entry in left if entry in hint.entries]
+        if both and len(both) < len(left):
+            left = both
+            origins.append(hint.origin)
+    fits = {name: fit_of(converter, name, found, expected) for name in _architectures(left)}
+    fitting = [name for name, fit in fits.items() if fit.problems == 0]
+    if not fitting:
+        raise TensorMismatch(_misfit(path, found, converter, entries, expected, fits, origins))
+    chosen = [entry for entry in left if entry.architecture in fitting]
+    if len(fitting) > 1:
+        raise AmbiguousEntry(
+            f"{path}: its tensors fit {' and '.join(fitting)}, which compute differently, and neither its "
+            f"configuration nor its name says which: pass --entry with one of {_names(chosen)}"
+        )
+    found_by = " and ".join(origins) or "the shapes of its tensors"
+    return Identity(fitting[0], tuple(chosen), found_by, fits[fitting[0]])
+
+
+def fit_of(converter: Converter, architecture: str, found: Shapes, expected: Mapping[str, Shapes]) -> Fit:
+    """How a checkpoint's tensors pair up with those of one architecture."""
+    return converter.key_map(architecture).fit(found, expected[architecture])
+
+
+def best_fits(converter: Converter, found: Shapes, expected: Mapping[str, Shapes]) -> dict[str, Fit]:
+    """The architectures that a checkpoint's tensors come closest to, all those with as few problems."""
+    fits = {name: fit_of(converter, name, found, expected) for name in expected}
+    fewest = min(fit.problems for fit in fits.values())
+    return {name: fit for name, fit in fits.items() if fit.problems == fewest}
+
+
+def is_published(entry: ZooEntry, sha256: str) -> bool:
+    """Whether the file is the very one that the publisher gives the hash of."""
+    prefix = entry.source.sha256 or entry.source.sha256_prefix
+    return prefix is not None and sha256.startswith(prefix)
+
+
+def _misfit(
+    path: Path,
+    found: Shapes,
+    converter: Converter,
+    entries: Sequence[ZooEntry],
+    expected: Mapping[str, Shapes],
+    tried: Mapping[str, Fit],
+    origins: Sequence[str],
+) -> str:
+    best = best_fits(converter, found, expected)
+    nearest = [entry for entry in entries if entry.architecture in best]
+    fit = next(iter(best.values()))
+    if not origins:
+        fault = f"its tensors fit no {converter.publisher} entry"
+        return f"{path}: {fault}; the closest are {_names(nearest)}: {fit.describe()}"
+    name, wrong = min(tried.items(), key=lambda item: item[1].problems)
+    advice = "fit" if fit.problems == 0 else "are closest to"
+    return (
+        f"{path}: its tensors are not those of {name}, as {' and '.join(origins)} would have it "
+        f"({wrong.describe()}): they {advice} {_names(nearest)}"
+    )
+
+
+def _labels(entry: ZooEntry) -> Collection[str]:
+    source = entry.source
+    files = [Path(urlsplit(url).path).stem for url in (source.checkpoint_url, source.config_url) if url]
+    return {entry.name, entry.bare_name, entry.architecture, *entry.aliases, *files}
+
+
+def _architectures(entries: Iterable[ZooEntry]) -> list[str]:
+    return list(dict.fromkeys(entry.architecture for entry in entries))
+
+
+def _names(entries: Iterable[ZooEntry]) -> str:
+    return ", ".join(entry.name for entry in entries)

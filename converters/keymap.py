@@ -1,0 +1,229 @@
+"""Key maps: a publisher's tensor names and ours as a literal two-column table with holes, read in both directions.
+
+    ("roi_head.bbox_head.{k}.fc_cls.{p}", "box_heads.{k}.cls_score.{p}")
+
+A hole stands for one dotted component, or part of one.  Where rows would overlap, or where the words themselves are
+translated, ``holes`` lists its words, the publisher's against ours.  What changes layout is a ``Transform`` by
+canonical name; what is left out is a pattern with its reason.  Nothing is guessed: a tensor that no row claims, or
+two rows claim, and a tensor of the network that no row finds, are errors.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from cascadezoo.errors import TensorMismatch
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+
+_HOLE = re.compile(r"\{(\w+)\}")
+_SHOWN = 8  # names listed in a message before it only counts
+
+
+def same(*words: str) -> dict[str, str]:
+    """The words of a hole that are spelt alike on both sides."""
+    return {word: word for word in words}
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A change of layout, publisher's to canonical, and its exact inverse; both work on meta tensors too."""
+
+    name: str
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
+
+
+REVERSE_INPUT_CHANNELS = Transform("reverse_input_channels", lambda t: t.flip(1), lambda t: t.flip(1))  # BGR <-> RGB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How a publisher's tensors and a network's pair up.  Keys are the publisher's, except in ``pairs``' values."""
+
+    pairs: Mapping[str, str]  # publisher's key -> canonical name; complete only when ``problems`` is 0
+    ignored: Mapping[str, str]  # key -> reason
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    contested: tuple[str, ...]  # claimed twice
+    misshapen: tuple[tuple[str, Shape, Shape], ...]  # key, shape found, shape expected
+
+    @property
+    def problems(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.contested) + len(self.misshapen)
+
+    def describe(self) -> str:
+        """The problems as a phrase: each side listed, sorted and abbreviated."""
+        shapes = [f"{key} is {found}, expected {expected}" for key, found, expected in self.misshapen]
+        kinds = (
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("claimed twice", self.contested),
+            ("of another shape", shapes),
+        )
+        return "; ".join(f"{len(keys)} {kind}: {abbreviate(keys)}" for kind, keys in kinds if keys)
+
+
+def abbreviate(names: Iterable[str]) -> str:
+    """The first few of the sorted names, and how many more there are."""
+    ordered = sorted(names)
+    more = len(ordered) - _SHOWN
+    return ", ".join(ordered[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyMap:
+    """``rows``: (publisher's pattern, canonical pattern), with the same holes on both sides.
+
+    ``holes``: words of a hole, publisher's -> canonical, one to one; a hole not listed takes anything but a dot.
+    ``ignored``: (pattern with ``*``, reason) of tensors that inference never uses.
+    ``transforms``: canonical name -> change of layout.
+    ``counters``: (ending of a publisher's key, ending of an ignored key beside it), written back as an int64 zero.
+    """
+
+    rows: tuple[tuple[str, str], ...]
+    holes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    ignored: tuple[tuple[str, str], ...] = ()
+    transforms: Mapping[str, Transform] = field(default_factory=dict)
+    counters: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, words in self.holes.items():
+            if len(set(words.values())) != len(words):
+                raise ValueError(f"hole {name!r} gives two words one meaning")
+        for source, canonical in self.rows:
+            if set(_HOLE.findall(source)) != set(_HOLE.findall(canonical)):
+                raise ValueError(f"{source!r} and {canonical!r} differ in their holes")
+
+    @property
+    def digest(self) -> str:
+        """sha256 over everything that decides a conversion."""
+        table = {
+            "rows": self.rows,
+            "holes": {name: sorted(words.items()) for name, words in self.holes.items()},
+            "ignored": [pattern for pattern, _ in self.ignored],
+            "transforms": {name: transform.name for name, transform in self.transforms.items()},
+        }
+        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+    def claims(self, key: str) -> list[str]:
+        """The canonical names that the rows give a publisher's key: one, unless something is wrong."""
+        return list(_translate(key, self._forward))
+
+    def ignored_because(self, key: str) -> str | None:
+        """Why a publisher's key is left out, None where it is not."""
+        return next((reason for pattern, reason in self.ignored if fnmatchcase(key, pattern)), None)
+
+    def source_keys(self, name: str) -> list[str]:
+        """The publisher's keys of a canonical name."""
+        return list(_translate(name, self._backward))
+
+    def fit(self, found: Shapes, expected: Shapes) -> Fit:
+        """Pair the publisher's tensors with the network's; never raises."""
+        pairs: dict[str, str] = {}
+        ignored: dict[str, str] = {}
+        unexpected: list[str] = []
+        contested: list[str] = []
+        misshapen: list[tuple[str, Shape, Shape]] = []
+        owner: dict[str, str] = {}
+        for key, shape in found.items():
+            names = self.claims(key)
+            reason = self.ignored_because(key)
+            if len(names) + (reason is not None) > 1:
+                contested.append(key)
+            elif reason is not None:
+                ignored[key] = reason
+            elif not names or names[0] not in expected:
+                unexpected.append(key)
+            elif names[0] in owner:
+                contested += [owner[names[0]], key]
+            else:
+                owner[names[0]], pairs[key] = key, names[0]
+                wanted = self._source_shape(names[0], expected[names[0]])
+                if shape != wanted:
+                    misshapen.append((key, shape, wanted))
+        missing = [" or ".join(self.source_keys(name)) or name for name in expected if name not in owner]
+        return Fit(
+            pairs=pairs,
+            ignored=ignored,
+            missing=tuple(sorted(missing)),
+            unexpected=tuple(sorted(unexpected)),
+            contested=tuple(sorted(set(contested))),
+            misshapen=tuple(sorted(misshapen)),
+        )
+
+    def apply(self, name: str, tensor: Tensor) -> Tensor:
+        """A publisher's tensor in the canonical layout of ``name``; a view where nothing changes."""
+        return self.transforms[name].forward(tensor) if name in self.transforms else tensor
+
+    def invert(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Canonical tensors as the publisher's state dict, with its counters at zero.
+
+        Raises TensorMismatch for a name that no row, or more than one, leads to.
+        """
+        keys = {name: self.source_keys(name) for name in tensors}
+        stray = [name for name, found in keys.items() if len(found) != 1]
+        if stray:
+            raise TensorMismatch(f"{len(stray)} tensors have no place in the publisher's layout: {abbreviate(stray)}")
+        state = {}
+        for name, tensor in tensors.items():
+            (key,) = keys[name]
+            state[key] = self.transforms[name].inverse(tensor) if name in self.transforms else tensor
+            for ending, counter in self.counters:
+                if key.endswith(ending):
+                    state[key.removesuffix(ending) + counter] = torch.zeros((), dtype=torch.int64)
+        return state
+
+    def _source_shape(self, name: str, shape: Shape) -> Shape:
+        if name not in self.transforms:
+            return shape
+        return tuple(self.transforms[name].inverse(torch.empty(shape, device="meta")).shape)
+
+    @cached_property
+    def _forward(self) -> "list[_Rule]":
+        return [_Rule.compile(source, canonical, self.holes) for source, canonical in self.rows]
+
+    @cached_property
+    def _backward(self) -> "list[_Rule]":
+        holes = {name: {ours: theirs for theirs, ours in words.items()} for name, words in self.holes.items()}
+        return [_Rule.compile(canonical, source, holes) for source, canonical in self.rows]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """One row in one direction."""
+
+    pattern: re.Pattern[str]
+    target: str
+    holes: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def compile(cls, pattern: str, target: str, holes: Mapping[str, Mapping[str, str]]) -> "_Rule":
+        seen: set[str] = set()
+        parts = []
+        for i, part in enumerate(_HOLE.split(pattern)):  # literal, hole, literal, hole, ..., literal
+            if i % 2 == 0:
+                parts.append(re.escape(part))
+            elif part in seen:
+                parts.append(f"(?P={part})")
+            else:
+                seen.add(part)
+                words = "|".join(re.escape(word) for word in holes[part]) if part in holes else "[^.]+"
+                parts.append(f"(?P<{part}>{words})")
+        return cls(re.compile("".join(parts)), target, holes)
+
+
+def _translate(key: str, rules: Iterable[_Rule]) -> Iterator[str]:
+    for rule in rules:
+        match = rule.pattern.fullmatch(key)
+        if match:
+            words = {name: rule.holes.get(name, {}).get(word, word) for name, word in match.groupdict().items()}
+            yield rule.target.format_map(words)

@@ -1,0 +1,135 @@
+"""mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet or ResNeXt and FPN.
+
+Source: state dicts of mmdetection 3.3.0; no key of these models was renamed since 2.0.  Layouts are torch's own and
+the background class is last, so names change and, for models trained on BGR pictures, the order of input channels.
+"""
+
+import re
+from collections.abc import Collection
+from pathlib import PurePosixPath
+
+from cascadezoo.converters.converter import Converter, Description
+from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
+from cascadezoo.spec import ResNetSpec
+
+_ROWS = (
+    ("backbone.conv1.weight", "backbone.stem.0.weight"),
+    ("backbone.bn1.{norm}", "backbone.stem.0.norm.{norm}"),
+    ("backbone.layer{s}.{i}.conv{n}.weight", "backbone.layer{s}.{i}.conv{n}.weight"),
+    ("backbone.layer{s}.{i}.bn{n}.{norm}", "backbone.layer{s}.{i}.conv{n}.norm.{norm}"),
+    ("backbone.layer{s}.{i}.downsample.0.weight", "backbone.layer{s}.{i}.shortcut.weight"),
+    ("backbone.layer{s}.{i}.downsample.1.{norm}", "backbone.layer{s}.{i}.shortcut.norm.{norm}"),
+    ("neck.lateral_convs.{l}.conv.{p}", "neck.lateral.{l}.{p}"),
+    ("neck.fpn_convs.{l}.conv.{p}", "neck.output.{l}.{p}"),
+    ("rpn_head.rpn_conv.{p}", "rpn.conv.{p}"),
+    ("rpn_head.rpn_cls.{p}", "rpn.objectness.{p}"),
+    ("rpn_head.rpn_reg.{p}", "rpn.deltas.{p}"),
+    ("roi_head.bbox_head.{k}.shared_fcs.{i}.{p}", "box_heads.{k}.fcs.{i}.{p}"),
+    ("roi_head.bbox_head.{k}.fc_cls.{p}", "box_heads.{k}.cls_score.{p}"),
+    ("roi_head.bbox_head.{k}.fc_reg.{p}", "box_heads.{k}.bbox_pred.{p}"),
+    ("roi_head.mask_head.{k}.convs.{i}.conv.{p}", "mask_heads.{k}.convs.{i}.{p}"),
+    ("roi_head.mask_head.{k}.upsample.{p}", "mask_heads.{k}.deconv.{p}"),
+    ("roi_head.mask_head.{k}.conv_logits.{p}", "mask_heads.{k}.mask_logits.{p}"),
+)
+
+_HOLES = {
+    "p": same("weight", "bias"),
+    "norm": same("weight", "bias", "running_mean", "running_var"),
+}
+
+_IGNORED = (
+    ("*.num_batches_tracked", "a counter that inference never uses"),
+    ("ema_*", "the raw twin that an averaging hook keeps: the plain keys hold the averaged weights"),
+)
+
+_COUNTERS = ((".running_var", ".num_batches_tracked"),)
+
+_RGB = KeyMap(rows=_ROWS, holes=_HOLES, ignored=_IGNORED, counters=_COUNTERS)
+_BGR = KeyMap(
+    rows=_ROWS,
+    holes=_HOLES,
+    ignored=_IGNORED,
+    counters=_COUNTERS,
+    transforms={"backbone.stem.0.weight": REVERSE_INPUT_CHANNELS},
+)
+
+# trained on BGR pictures: the caffe style, and the ResNeXt whose pretraining came from Caffe2
+_BGR_ARCHITECTURES = frozenset(
+    {
+        "cascade_r50_caffe_fpn",
+        "cascade_r101_caffe_fpn",
+        "cascade_mask_r50_caffe_fpn",
+        "cascade_mask_r101_caffe_fpn",
+        "cascade_mask_x101_32x8d_fpn",
+    }
+)
+
+
+def _key_map(architecture: str) -> KeyMap:
+    return _BGR if architecture in _BGR_ARCHITECTURES else _RGB
+
+
+def _refusal(keys: Collection[str], meta: object) -> str | None:
+    version = meta.get("mmdet_version") if isinstance(meta, dict) else None
+    heads = any(key.startswith("roi_head.") for key in keys)
+    if (isinstance(version, str) and version.startswith(("0.", "1."))) or (
+        not heads and any(key.startswith("bbox_head.0.") for key in keys)
+    ):
+        return (
+            "it is of mmdetection 1.x, which computes otherwise (boxes one pixel wider, rounded anchors, unaligned "
+            "RoIAlign, background class first): give a file of version 2.0 or later"
+        )
+    if not heads:
+        return "it has no tensor under roi_head., where mmdetection keeps the heads of its two-stage detectors"
+    return None
+
+
+_RESNEXT = (("groups", 1), ("base_width", 4))  # with the defaults of mmdet/models/backbones/resnext.py
+_BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3)}
+
+
+def _describe(meta: object) -> Description:
+    if not isinstance(meta, dict):
+        return Description()
+    texts = [text for text in (meta.get("cfg"), meta.get("config")) if isinstance(text, str)]  # 3.x, 2.x
+    names = [name for name in (meta.get("experiment_name"), meta.get("exp_name")) if isinstance(name, str)]
+    names += [name for text in texts for name in re.findall(r"^work_dir\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE)]
+    return Description(
+        backbone=next((found for found in map(_backbone, texts) if found), None),
+        stems=tuple(PurePosixPath(name).name.removesuffix(".py") for name in names),
+    )
+
+
+def _backbone(text: str) -> ResNetSpec | None:
+    """The ResNet that a configuration describes: read as text, never executed."""
+    start = re.search(r"\bbackbone\s*=\s*dict\(", text)
+    if start is None:
+        return None
+    block = _balanced(text[start.end() :])
+    kind = re.search(r"\btype\s*=\s*['\"](ResNet|ResNeXt)['\"]", block)
+    depth = re.search(r"\bdepth\s*=\s*(50|101)\b", block)
+    if kind is None or depth is None:
+        return None
+    style = re.search(r"\bstyle\s*=\s*['\"](pytorch|caffe)['\"]", block)
+    groups, width = 1, 64
+    if kind[1] == "ResNeXt":
+        groups, width = (int(m[1]) if (m := re.search(rf"\b{k}\s*=\s*(\d+)", block)) else d for k, d in _RESNEXT)
+    return ResNetSpec(
+        blocks=_BLOCKS[depth[1]],
+        groups=groups,
+        width_per_group=width,
+        stride_in_1x1=style is not None and style[1] == "caffe",
+    )
+
+
+def _balanced(text: str) -> str:
+    """``text`` up to the parenthesis that closes the one before it."""
+    depth = 1
+    for end, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return text[:end]
+    return text
+
+
+CONVERTER = Converter(publisher="mmdet", key_map=_key_map, refusal=_refusal, describe=_describe)

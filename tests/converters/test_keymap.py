@@ -1,0 +1,170 @@
+"""The mechanism, on toy tables that need everything the publishers need: translated words, transposed layers, moved
+class rows, twins to ignore, counters to restore."""
+
+import pytest
+import torch
+
+from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, Transform, abbreviate, same
+from cascadezoo.errors import TensorMismatch
+
+TRANSPOSE = Transform("transpose", lambda t: t.T, lambda t: t.T)
+BACKGROUND_LAST = Transform("background_last", lambda t: t.roll(-1, 0), lambda t: t.roll(1, 0))
+
+TOY = KeyMap(
+    rows=(
+        ("res{s}.res{s}{block}.w", "layer{s}.{block}.weight"),
+        ("fc{tower}_w", "towers.{tower}.weight"),
+        ("norm.{p}", "norm.{p}"),
+        ("cls", "score.weight"),
+    ),
+    holes={
+        "s": {"2": "1", "3": "2"},
+        "block": {"a": "0", "b": "1", "b10": "10"},
+        "tower": {"": "0", "_2": "1"},
+        "p": same("weight", "var"),
+    },
+    ignored=(("ema_*", "a twin"), ("*.counter", "a counter")),
+    transforms={"towers.1.weight": TRANSPOSE, "score.weight": BACKGROUND_LAST},
+    counters=((".var", ".counter"),),
+)
+
+EXPECTED = {
+    "layer1.0.weight": (4, 3),
+    "layer2.10.weight": (4, 4),
+    "towers.0.weight": (2, 5),
+    "towers.1.weight": (2, 5),
+    "norm.weight": (4,),
+    "norm.var": (4,),
+    "score.weight": (3, 2),
+}
+FOUND = {
+    "ema_res2": (7,),
+    "res2.res2a.w": (4, 3),
+    "res3.res3b10.w": (4, 4),
+    "fc_w": (2, 5),
+    "fc_2_w": (5, 2),  # transposed
+    "norm.weight": (4,),
+    "norm.var": (4,),
+    "norm.counter": (),
+    "cls": (3, 2),
+}
+PAIRS = {
+    "res2.res2a.w": "layer1.0.weight",
+    "res3.res3b10.w": "layer2.10.weight",
+    "fc_w": "towers.0.weight",
+    "fc_2_w": "towers.1.weight",
+    "norm.weight": "norm.weight",
+    "norm.var": "norm.var",
+    "cls": "score.weight",
+}
+
+
+def test_every_tensor_is_paired_or_ignored_for_a_reason() -> None:
+    fit = TOY.fit(FOUND, EXPECTED)
+    assert fit.problems == 0, fit.describe()
+    assert fit.describe() == ""
+    assert fit.pairs == PAIRS
+    assert fit.ignored == {"ema_res2": "a twin", "norm.counter": "a counter"}
+
+
+def test_each_side_of_a_mismatch_is_listed() -> None:
+    found = {**FOUND, "stray": (1,), "res2.res3a.w": (4, 3), "norm.weight": (9,)}
+    del found["cls"], found["fc_2_w"]
+    fit = TOY.fit(found, EXPECTED)
+    assert fit.missing == ("cls", "fc_2_w")
+    assert fit.unexpected == ("res2.res3a.w", "stray")  # the hole {s} cannot be 2 and 3 at once
+    assert fit.misshapen == (("norm.weight", (9,), (4,)),)
+    assert fit.problems == 5
+    assert fit.describe() == (
+        "2 missing: cls, fc_2_w; 2 unexpected: res2.res3a.w, stray; "
+        "1 of another shape: norm.weight is (9,), expected (4,)"
+    )
+
+
+def test_shapes_are_compared_in_the_publishers_layout() -> None:
+    fit = TOY.fit({**FOUND, "fc_2_w": (2, 5)}, EXPECTED)
+    assert fit.misshapen == (("fc_2_w", (2, 5), (5, 2)),)
+
+
+def test_a_tensor_that_the_network_lacks_is_unexpected() -> None:
+    expected = {name: shape for name, shape in EXPECTED.items() if name != "score.weight"}
+    assert TOY.fit(FOUND, expected).unexpected == ("cls",)
+
+
+def test_a_missing_tensor_without_a_row_goes_by_its_own_name() -> None:
+    assert TOY.fit(FOUND, {**EXPECTED, "unknown.weight": (1,)}).missing == ("unknown.weight",)
+
+
+def test_two_rows_for_one_key_are_a_problem() -> None:
+    key_map = KeyMap(rows=(("a.{x}", "left.{x}"), ("a.{y}", "right.{y}")))
+    fit = key_map.fit({"a.b": (1,)}, {"left.b": (1,)})
+    assert fit.contested == ("a.b",)
+    assert fit.pairs == {}
+
+
+def test_a_row_for_an_ignored_key_is_a_problem() -> None:
+    key_map = KeyMap(rows=(("a.{x}", "a.{x}"),), ignored=(("*.b", "because"),))
+    assert key_map.fit({"a.b": (1,)}, {"a.b": (1,)}).contested == ("a.b",)
+
+
+def test_two_keys_for_one_name_are_a_problem() -> None:
+    key_map = KeyMap(rows=(("a.{x}", "left.{x}"), ("b.{x}", "left.{x}")))
+    assert key_map.fit({"a.1": (1,), "b.1": (1,)}, {"left.1": (1,)}).contested == ("a.1", "b.1")
+
+
+def test_a_hole_is_one_component() -> None:
+    key_map = KeyMap(rows=(("a.{x}.w", "b.{x}.w"),))
+    assert key_map.claims("a.1.w") == ["b.1.w"]
+    assert key_map.claims("a.1.2.w") == []
+    assert key_map.claims("a..w") == []
+    assert key_map.claims("aX1.w") == []  # the dot of a row is a dot
+
+
+def test_values_go_there_and_back() -> None:
+    state = {key: torch.arange(float(max(1, torch.Size(shape).numel()))).reshape(shape) for key, shape in FOUND.items()}
+    canonical = {name: TOY.apply(name, state[key]) for key, name in PAIRS.items()}
+    assert torch.equal(canonical["towers.1.weight"], torch.tensor([[0.0, 2, 4, 6, 8], [1, 3, 5, 7, 9]]))
+    assert torch.equal(canonical["score.weight"], torch.tensor([[2.0, 3], [4, 5], [0, 1]]))
+    back = TOY.invert(canonical)
+    assert back.keys() == PAIRS.keys() | {"norm.counter"}
+    assert all(torch.equal(back[key], state[key]) for key in PAIRS)
+    assert back["norm.counter"].dtype == torch.int64
+    assert back["norm.counter"].shape == ()
+    assert back["norm.counter"] == 0
+
+
+def test_a_name_without_a_row_has_no_way_back() -> None:
+    with pytest.raises(TensorMismatch, match=r"1 tensors have no place .*: layer9\.0\.weight"):
+        TOY.invert({"layer9.0.weight": torch.zeros(1), "norm.weight": torch.zeros(1)})
+
+
+def test_channels_are_reversed_and_restored() -> None:
+    bgr = torch.tensor([[1.0, 2.0, 3.0]]).reshape(1, 3, 1, 1)
+    rgb = REVERSE_INPUT_CHANNELS.forward(bgr)
+    assert rgb.flatten().tolist() == [3.0, 2.0, 1.0]
+    assert torch.equal(REVERSE_INPUT_CHANNELS.inverse(rgb), bgr)
+
+
+def test_a_table_that_cannot_be_inverted_is_refused() -> None:
+    with pytest.raises(ValueError, match="differ in their holes"):
+        KeyMap(rows=(("a.{x}", "b"),))
+    with pytest.raises(ValueError, match="one meaning"):
+        KeyMap(rows=(), holes={"x": {"1": "0", "2": "0"}})
+
+
+def test_the_digest_follows_what_decides_a_conversion() -> None:
+    row = (("a", "b"),)
+    digests = {
+        KeyMap(rows=row).digest,
+        KeyMap(rows=(("a", "c"),)).digest,
+        KeyMap(rows=row, holes={"x": {"1": "0"}}).digest,
+        KeyMap(rows=row, ignored=(("d", "because"),)).digest,
+        KeyMap(rows=row, transforms={"b": TRANSPOSE}).digest,
+    }
+    assert len(digests) == 5
+    assert KeyMap(rows=row, ignored=(("d", "because"),)).digest == KeyMap(rows=row, ignored=(("d", "said"),)).digest
+
+
+def test_long_lists_are_abbreviated() -> None:
+    assert abbreviate(["b", "a"]) == "a, b"
+    assert abbreviate([f"k{i}" for i in range(9)]) == "k0, k1, k2, k3, k4, k5, k6, k7 and 1 more"

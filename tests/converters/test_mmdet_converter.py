@@ -1,0 +1,164 @@
+"""mmdetection's table against the tensor lists of its own models, one per architecture."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cascadezoo.converters import CONVERTERS
+from cascadezoo.modeling.build import canonical_shapes
+from cascadezoo.providers import SPECS
+from cascadezoo.spec import ResNetSpec
+
+CASES = Path(__file__).parents[1] / "parity" / "mmdet"
+SLUGS = sorted(path.parent.name for path in CASES.glob("*/tensors.json.gz"))
+MMDET = CONVERTERS["mmdet"]
+
+BGR = {name for name in SPECS["mmdet"] if "caffe" in name or "32x8d" in name}  # as the fact tables of 2.x and 3.x say
+
+
+def architecture(slug: str) -> str:
+    return slug.removesuffix("_800")
+
+
+def listed(slug: str) -> dict[str, tuple[int, ...]]:
+    with gzip.open(CASES / slug / "tensors.json.gz", "rt") as file:
+        return {key: tuple(shape) for key, shape, *_ in json.load(file)}
+
+
+def test_the_cases_cover_every_architecture() -> None:
+    assert {architecture(slug) for slug in SLUGS} == SPECS["mmdet"].keys()
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_map_is_total_there_and_back(slug: str) -> None:
+    name, found = architecture(slug), listed(slug)
+    key_map, expected = MMDET.key_map(name), canonical_shapes(SPECS["mmdet"][name])
+    fit = key_map.fit(found, expected)
+    assert fit.problems == 0, fit.describe()
+    assert set(fit.pairs.values()) == expected.keys()
+    assert fit.pairs.keys() | fit.ignored.keys() == found.keys()
+    assert {key.rsplit(".", 1)[1] for key in fit.ignored} == {"num_batches_tracked"}
+
+    back = key_map.invert({key: torch.empty(shape, device="meta") for key, shape in expected.items()})
+    assert {key: tuple(tensor.shape) for key, tensor in back.items()} == found
+    assert {key for key, tensor in back.items() if tensor.dtype == torch.int64} == fit.ignored.keys()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("backbone.conv1.weight", "backbone.stem.0.weight"),
+        ("backbone.bn1.running_var", "backbone.stem.0.norm.running_var"),
+        ("backbone.layer3.22.conv2.weight", "backbone.layer3.22.conv2.weight"),
+        ("backbone.layer3.22.bn2.bias", "backbone.layer3.22.conv2.norm.bias"),
+        ("backbone.layer1.0.downsample.0.weight", "backbone.layer1.0.shortcut.weight"),
+        ("backbone.layer1.0.downsample.1.running_mean", "backbone.layer1.0.shortcut.norm.running_mean"),
+        ("neck.lateral_convs.3.conv.bias", "neck.lateral.3.bias"),
+        ("neck.fpn_convs.0.conv.weight", "neck.output.0.weight"),
+        ("rpn_head.rpn_cls.weight", "rpn.objectness.weight"),
+        ("roi_head.bbox_head.2.shared_fcs.1.weight", "box_heads.2.fcs.1.weight"),
+        ("roi_head.bbox_head.0.fc_reg.bias", "box_heads.0.bbox_pred.bias"),
+        ("roi_head.mask_head.1.convs.3.conv.weight", "mask_heads.1.convs.3.weight"),
+        ("roi_head.mask_head.1.upsample.bias", "mask_heads.1.deconv.bias"),
+    ],
+)
+def test_names(theirs: str, ours: str) -> None:
+    key_map = MMDET.key_map("cascade_mask_r101_fpn")
+    assert key_map.claims(theirs) == [ours]
+    assert key_map.source_keys(ours) == [theirs]
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "roi_head.bbox_head.0.shared_convs.0.conv.weight",
+        "roi_head.bbox_head.0.fc_cls.running_var",
+        "backbone.layer1.0.downsample.2.weight",
+        "backbone.layer2.0.conv2.conv_offset.weight",  # deformable convolutions
+        "backbone.stem.0.weight",  # deep stems
+    ],
+)
+def test_other_layers_are_claimed_by_no_row(stranger: str) -> None:
+    assert MMDET.key_map("cascade_r50_fpn").claims(stranger) == []
+
+
+@pytest.mark.parametrize("name", SPECS["mmdet"])
+def test_models_of_bgr_pictures_are_turned_to_rgb(name: str) -> None:
+    stem = torch.arange(3.0).reshape(1, 3, 1, 1)
+    turned = MMDET.key_map(name).apply("backbone.stem.0.weight", stem).flatten().tolist()
+    assert turned == ([2.0, 1.0, 0.0] if name in BGR else [0.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "meta", "reason"),
+    [
+        (["roi_head.bbox_head.0.fc_cls.weight"], {"mmdet_version": "2.3.0+8ef2ca9"}, None),
+        (["roi_head.bbox_head.0.fc_cls.weight"], {"mmengine_version": "0.10.7"}, None),
+        (["roi_head.bbox_head.0.fc_cls.weight"], None, None),
+        (["bbox_head.0.fc_cls.weight", "backbone.conv1.weight"], None, "mmdetection 1.x"),
+        (["roi_head.bbox_head.0.fc_cls.weight"], {"mmdet_version": "1.0rc1+d3ca926"}, "mmdetection 1.x"),
+        (["bbox_head.retina_cls.weight"], {"mmdet_version": "2.3.0"}, "no tensor under roi_head"),
+        (["backbone.res2.res2a.branch2a.conv.weight"], None, "no tensor under roi_head"),
+    ],
+)
+def test_files_of_others_are_refused(keys: list[str], meta: object, reason: str | None) -> None:
+    refusal = MMDET.refusal(keys, meta)
+    assert refusal is None if reason is None else refusal is not None and reason in refusal
+
+
+CONFIG_2 = """model = dict(
+    type='CascadeRCNN',
+    pretrained='open-mmlab://detectron2/resnet50_caffe',
+    backbone=dict(
+        type='ResNet',
+        depth=50,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=1,
+        norm_cfg=dict(type='BN', requires_grad=False),
+        norm_eval=True,
+        style='caffe'),
+    neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], style='pytorch'))
+work_dir = './work_dirs/cascade_rcnn_r50_caffe_fpn_1x_coco'
+"""
+CONFIG_3 = """model = dict(
+    backbone=dict(
+        base_width=8,
+        depth=101,
+        groups=32,
+        init_cfg=dict(checkpoint='open-mmlab://detectron2/resnext101_32x8d', type='Pretrained'),
+        norm_cfg=dict(requires_grad=False, type='BN'),
+        style='pytorch',
+        type='ResNeXt'),
+    type='CascadeRCNN')
+"""
+
+
+def test_a_configuration_is_read_as_text() -> None:
+    found = MMDET.describe({"config": CONFIG_2, "exp_name": "cascade_rcnn_r50_caffe_fpn_1x_coco.py"})
+    assert found.backbone == ResNetSpec(blocks=(3, 4, 6, 3), stride_in_1x1=True)
+    assert found.stems == ("cascade_rcnn_r50_caffe_fpn_1x_coco", "cascade_rcnn_r50_caffe_fpn_1x_coco")
+    found = MMDET.describe({"cfg": CONFIG_3, "experiment_name": "cascade-mask-rcnn_x101-32x8d_fpn_ms-3x_coco_20230101"})
+    assert found.backbone == ResNetSpec(blocks=(3, 4, 23, 3), groups=32, width_per_group=8)
+    assert found.stems == ("cascade-mask-rcnn_x101-32x8d_fpn_ms-3x_coco_20230101",)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        None,
+        [],
+        {},
+        {"config": 3},
+        {"config": "import os"},
+        {"cfg": "backbone=dict(type='ResNet'"},
+        {"cfg": "backbone=dict(depth=18, type='ResNet')"},
+        {"cfg": "backbone=dict(depth=50, type='Res2Net')"},
+        {"cfg": "backbone=dict(type='ResNet'), depth=50"},
+    ],
+)
+def test_a_configuration_that_says_nothing(meta: object) -> None:
+    assert MMDET.describe(meta).backbone is None

@@ -1,0 +1,61 @@
+"""The recorded cases, and the one way in which each is held against us."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cascadezoo
+from cascadezoo.images import read_image
+from cascadezoo.modeling.preprocess import resize
+
+import compare
+import procedural
+
+HERE = Path(__file__).parent
+SUFFIX = {"mmdet": ".pth"}  # how each publisher's own files end
+# models whose publisher feeds BGR: a canonical model takes RGB
+BGR = ("caffe", "x101_32x8d")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One folder: an architecture, a picture, and what the publisher's own code found on it."""
+
+    folder: Path
+
+    @property
+    def record(self) -> dict:
+        return json.loads((self.folder / "case.json").read_text())
+
+    @property
+    def image(self) -> Path:
+        return HERE / "images" / self.record["image"]
+
+    def convert(self, folder: Path, device: str = "cpu"):
+        """Write the checkpoint in the publisher's format, convert it, load the result: (model, report)."""
+        case = procedural.load_case(self.folder)
+        checkpoint = folder / f"checkpoint{SUFFIX[case['provider']]}"
+        procedural.write_checkpoint(checkpoint, case["provider"], procedural.make_tensors(case))
+        entry, sizes = case["entries"][0], {k: case[k] for k in ("min_size", "max_size")}
+        report = cascadezoo.convert(checkpoint, source=case["provider"], entry=entry, output=folder / "c.safetensors")
+        return cascadezoo.load(entry, weights=report.output, device=device, **sizes), report
+
+    def compare(self, detections) -> dict:
+        boxes, scores, labels = (x.cpu().numpy() for x in (detections.boxes, detections.scores, detections.labels))
+        return compare.compare(compare.load_expected(self.folder), boxes, scores, labels, detections.rles())
+
+    def stages(self, model) -> list[dict]:
+        """Where we depart first: network input, each feature level, proposals."""
+        batch = model.prepare([resize(read_image(self.image), model.spec.preprocess)])
+        features = model.extract(batch.pixels)
+        proposals = model.rpn(features, batch.sizes)
+        pixels = batch.pixels.cpu().numpy()
+        if any(mark in self.record["slug"] for mark in BGR):
+            pixels = pixels[:, ::-1]
+        found = proposals.boxes[0, : int(proposals.counts[0])].cpu().numpy()
+        expected = compare.load_expected(self.folder)
+        return compare.compare_stages(expected, pixels, [f.cpu().numpy() for f in features], found)
+
+
+def cases(publisher: str) -> list[Case]:
+    return [Case(path.parent) for path in sorted((HERE / publisher).glob("*/case.json"))]

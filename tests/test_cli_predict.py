@@ -1,0 +1,183 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import cascadezoo
+from cascadezoo.cli import main
+from cascadezoo.coco import COCO
+from cascadezoo.detections import Detections
+
+
+class FakeModel:
+    """Finds a person (0.9), a dog (0.5) and a cup (0.2), each with a mask, on every picture."""
+
+    categories = COCO
+
+    def predict(self, image):
+        height, width = image.shape[:2]
+        boxes = torch.tensor([[0.0, 0.0, width / 2, height], [2.0, 2.0, 8.0, 6.0], [1.0, 1.0, 3.0, 3.0]])
+        labels = torch.tensor([COCO.index(name) for name in ("person", "dog", "cup")])
+        return Detections(boxes, torch.tensor([0.9, 0.5, 0.2]), labels, (height, width), COCO, torch.ones(3, 28, 28))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The calls of ``cascadezoo.load``, each answered with the fake."""
+    calls = []
+
+    def load(name, **options):
+        calls.append((name, options))
+        return FakeModel()
+
+    monkeypatch.setitem(vars(cascadezoo), "load", load)
+    return calls
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def picture(path, height=30, width=40):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), 100, np.uint8)).save(path)
+    return path
+
+
+def run(*args):
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", *map(str, args)])
+    return ended.value.code
+
+
+def test_one_picture(folder, calls, capsys):
+    picture(folder / "a.png")
+    assert run("cascade_mask_r50_fpn_1x", "a.png", "--device", "cpu") == 0
+    expected = {"weights": None, "pretrained": True, "device": "cpu", "min_size": None, "max_size": None}
+    assert calls == [("cascade_mask_r50_fpn_1x", expected)]
+    out, err = capsys.readouterr()
+    assert out == f"a.png: 2 detections (1 person, 1 dog) -> {Path('predictions', 'a.jpg')}\n"
+    assert err == ""
+    with Image.open("predictions/a.jpg") as annotated:
+        assert annotated.size == (40, 30)
+        assert (np.abs(np.asarray(annotated).astype(int) - 100) > 20).any()
+
+
+def test_options_reach_the_model(folder, calls):
+    picture(folder / "a.png")
+    sizes = ("--min-size", "320", "--max-size", "533")
+    assert run("name", "a.png", "--weights", "w.pth", "--device", "meta", *sizes, "-o", "deep/er") == 0
+    options = calls[0][1]
+    assert (str(options["weights"]), options["pretrained"], options["device"]) == ("w.pth", False, "meta")
+    assert (options["min_size"], options["max_size"]) == (320, 533)
+    assert {path.name for path in (folder / "deep" / "er").iterdir()} == {"a.jpg", "detections.json"}
+
+
+def test_the_default_device_is_the_best_there_is(folder, calls, monkeypatch):
+    picture(folder / "a.png")
+    for present, device in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda present=present: present)
+        assert run("name", "a.png") == 0
+        assert calls[-1][1]["device"] == device
+
+
+def test_detections_json_holds_what_reaches_the_threshold(folder, calls):
+    picture(folder / "b" / "x.png", 30, 40)
+    picture(folder / "a.jpg", 50, 20)
+    assert run("name", "b/x.png", "a.jpg", "--threshold", "0.5") == 0
+    document = json.loads((folder / "predictions" / "detections.json").read_text())
+    assert document["images"] == [
+        {"id": 1, "file_name": str(Path("b", "x.png")), "height": 30, "width": 40},
+        {"id": 2, "file_name": "a.jpg", "height": 50, "width": 20},
+    ]
+    found = [(a["image_id"], a["category_id"], a["bbox"], a["segmentation"]["size"]) for a in document["annotations"]]
+    assert found == [
+        (1, 1, [0, 0, 20, 30], [30, 40]),
+        (1, 18, [2, 2, 6, 4], [30, 40]),
+        (2, 1, [0, 0, 10, 50], [50, 20]),
+        (2, 18, [2, 2, 6, 4], [50, 20]),
+    ]
+    assert len(document["categories"]) == 80
+
+
+@pytest.mark.parametrize(("threshold", "count"), [("0", 3), ("0.51", 1), ("1", 0)])
+def test_threshold(folder, calls, capsys, threshold, count):
+    picture(folder / "a.png")
+    assert run("name", "a.png", "--threshold", threshold) == 0
+    assert f"a.png: {count} detection" in capsys.readouterr().out
+    assert len(json.loads((folder / "predictions" / "detections.json").read_text())["annotations"]) == count
+
+
+def test_json_on_stdout_leaves_the_summaries_to_stderr(folder, calls, capsys):
+    picture(folder / "a.png")
+    assert run("name", "a.png", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == json.loads((folder / "predictions" / "detections.json").read_text())
+    assert err.startswith("a.png: 2 detections")
+
+
+def test_a_folder_stands_for_the_pictures_in_it(folder, calls, capsys):
+    for name in ("photos/b.PNG", "photos/a.jpg", "photos/.hidden.png", "photos/deeper/c.png"):
+        picture(folder / name)
+    (folder / "photos" / "notes.txt").write_text("no picture")
+    assert run("name", "photos", "photos/a.jpg") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [str(Path("photos", name)) for name in ("a.jpg", "b.PNG")]
+
+
+def test_results_never_overwrite_each_other_or_a_source(folder, calls):
+    sources = [picture(folder / name) for name in ("x.jpg", "a/x.png", "b/x.png", "x-2.png", "b/X.png")]
+    before = sources[0].read_bytes()
+    assert run("name", *sources, "--out", ".") == 0
+    assert sources[0].read_bytes() == before
+    assert len(json.loads((folder / "detections.json").read_text())["images"]) == 5
+    names = {path.name for path in folder.glob("*.jpg")}
+    assert names == {"x.jpg", "x-2.jpg", "x-3.jpg", "x-4.jpg", "x-2-2.jpg", "X-5.jpg"}
+
+
+def test_a_bad_picture_is_named_and_the_others_run(folder, calls, capsys):
+    picture(folder / "good.png")
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "void").mkdir()
+    assert run("name", "bad.jpg", "gone.jpg", "void", "good.png") == 4  # the worst of 4, 3 and 3
+    out, err = capsys.readouterr()
+    assert out.startswith("good.png: 2 detections")
+    for sentence in ("no such picture: gone.jpg", "no pictures in the folder void", "bad.jpg is no picture"):
+        assert sentence in err
+    document = json.loads((folder / "predictions" / "detections.json").read_text())
+    assert [image["file_name"] for image in document["images"]] == ["good.png"]
+
+
+def test_only_missing_pictures_need_no_model(folder, calls):
+    assert run("name", "gone.jpg") == 3
+    assert calls == []
+    assert not (folder / "predictions").exists()
+
+
+def test_wrong_usage(folder, calls, capsys):
+    picture(folder / "a.png")
+    assert run("name") == 2
+    assert run("name", "a.png", "--threshold", "1.5") == 2
+    assert run("name", "a.png", "--min-size", "0") == 2
+    assert calls == []
+
+
+def test_the_command_is_described_without_torch():
+    code = """
+import sys
+from cascadezoo.cli import main
+try:
+    main(["predict", "--help"])
+finally:
+    print("torch" in sys.modules)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "--threshold" in printed
+    assert printed.endswith("False\n")

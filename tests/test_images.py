@@ -1,0 +1,194 @@
+import io
+import os
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cascadezoo.errors import MissingResource, UnreadableImage
+from cascadezoo.images import read_image
+
+ORIENTATION = 0x112
+RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (90, 90, 90)
+
+
+@pytest.fixture
+def pixels():
+    """2 rows, 3 columns: each corner tells which way is up."""
+    return np.array([[RED, GREEN, BLUE], [GREY, (1, 2, 3), (250, 251, 252)]], np.uint8)
+
+
+def save(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def test_a_path_is_read_as_rgb(tmp_path, pixels):
+    path = save(tmp_path / "größe 圖.png", Image.fromarray(pixels))
+    for given in (path, str(path)):
+        image = read_image(given)
+        np.testing.assert_array_equal(image, pixels)
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+
+
+def test_jpeg_is_decoded_by_opencv(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (31, 45, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.jpg", Image.fromarray(noise), quality=80)
+    np.testing.assert_array_equal(read_image(path), cv2.imread(str(path))[..., ::-1])
+
+
+def test_exif_orientation_is_applied_to_paths_and_pil(tmp_path, pixels):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # turn clockwise to see it upright: the left column, from below, becomes the top row
+    path = save(tmp_path / "a.png", Image.fromarray(pixels), exif=exif)
+    upright = [[GREY, RED], [(1, 2, 3), GREEN], [(250, 251, 252), BLUE]]
+    np.testing.assert_array_equal(read_image(path), upright)
+    np.testing.assert_array_equal(read_image(Image.open(path)), upright)
+
+
+def test_transparency_is_dropped(tmp_path, pixels):
+    layered = Image.fromarray(np.dstack([pixels, np.full((2, 3), 7, np.uint8)]))
+    np.testing.assert_array_equal(read_image(layered), pixels)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", layered)), pixels)
+
+
+def test_grey_and_palette_become_rgb(tmp_path, pixels):
+    grey = Image.fromarray(np.array([[0, 100, 255]], np.uint8))
+    for given in (grey, save(tmp_path / "grey.png", grey)):
+        np.testing.assert_array_equal(read_image(given), [[(0,) * 3, (100,) * 3, (255,) * 3]])
+    palette = Image.fromarray(pixels).quantize(6)
+    for given in (palette, save(tmp_path / "palette.png", palette)):
+        np.testing.assert_array_equal(read_image(given), pixels)
+    np.testing.assert_array_equal(read_image(Image.new("1", (1, 1), 1)), [[(255, 255, 255)]])
+
+
+def test_sixteen_bits_keep_the_upper_byte_on_both_routes(tmp_path):
+    levels = Image.fromarray(np.array([[0, 255, 256, 0x7FFF, 0xFFFF]], np.uint16))
+    expected = [[(level,) * 3 for level in (0, 0, 1, 0x7F, 0xFF)]]
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", levels)), expected)
+    np.testing.assert_array_equal(read_image(Image.open(tmp_path / "a.png")), expected)
+    np.testing.assert_array_equal(read_image(Image.fromarray(np.array([[256]], np.int32))), [[(1, 1, 1)]])
+
+
+def test_arrays_pass_as_they_are(pixels):
+    assert read_image(pixels) is pixels
+    flipped = read_image(pixels[:, ::-1])
+    assert flipped.flags.c_contiguous
+    np.testing.assert_array_equal(flipped, pixels[:, ::-1])
+
+
+def test_tensors_have_channels_first(pixels):
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    for given in (tensor, tensor.clone(), tensor / 255, (tensor / 255).double().requires_grad_()):
+        np.testing.assert_array_equal(read_image(given), pixels)
+
+
+def test_floats_are_rounded_to_the_nearest_level():
+    tensor = torch.tensor([0.4, 0.6, 254.49]).view(3, 1, 1) / 255
+    np.testing.assert_array_equal(read_image(tensor), [[(0, 1, 254)]])
+
+
+def test_every_level_survives_half_precision():
+    levels = torch.arange(256).expand(3, 1, 256)
+    np.testing.assert_array_equal(read_image((levels / 255).half())[0, :, 0], np.arange(256))
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(1.01, "0..1.01"), (-0.5, "-0.5..0"), (float("nan"), "nan"), (255.0, "scale it to 0..1")]
+)
+def test_float_tensors_out_of_range_are_refused(value, says):
+    tensor = torch.zeros(3, 2, 2)
+    tensor[1, 0, 1] = value
+    with pytest.raises(UnreadableImage, match=says):
+        read_image(tensor)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (np.zeros((4, 5), np.uint8), r"uint8 array of shape \(4, 5\)"),
+        (np.zeros((4, 5, 4), np.uint8), r"\(4, 5, 4\)"),
+        (np.zeros((4, 5, 3), np.float32), "float32 array"),
+        (np.zeros((0, 5, 3), np.uint8), "0x5 pixels"),
+        (torch.zeros(4, 5, 3), r"tensor of shape \(4, 5, 3\)"),
+        (torch.zeros(1, 3, 4, 5), r"\(1, 3, 4, 5\)"),
+        (torch.zeros(3, 4, 5, dtype=torch.int64), "int64 tensor"),
+        (torch.zeros(3, 4, 0), "4x0 pixels"),
+        (Image.new("RGB", (0, 3)), "3x0 pixels"),
+        (Image.new("F", (2, 2)), "mode F"),
+        (Image.fromarray(np.array([[70000]], np.int32)), "70000"),
+        (None, "a NoneType is no picture; give a path"),
+        ([1, 2], "a list is no picture"),
+        (b"\xff\xd8", "a bytes is no picture"),
+    ],
+)
+def test_anything_else_is_refused_by_name(given, says):
+    with pytest.raises(UnreadableImage, match=says):
+        read_image(given)
+
+
+def test_a_missing_file_is_a_missing_resource(tmp_path):
+    with pytest.raises(MissingResource, match=r"no such picture: .*nowhere\.jpg") as caught:
+        read_image(tmp_path / "nowhere.jpg")
+    assert caught.value.exit_code == 3
+
+
+def png_claiming(width, height):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def jpeg_bytes():
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty file"),
+        (b"a letter, not a picture" * 10, "no picture that OpenCV can decode"),
+        (jpeg_bytes()[:200], "no picture that OpenCV can decode"),
+        (png_claiming(100_000, 100_000), "larger than OpenCV decodes"),
+    ],
+)
+def test_files_that_are_no_picture(tmp_path, content, says):
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImage, match=says) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_and_an_impossible_name_are_refused(tmp_path):
+    with pytest.raises(UnreadableImage, match="is a folder"):
+        read_image(tmp_path)
+    with pytest.raises(UnreadableImage, match="cannot be read"):
+        read_image("a\0b")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="everything is readable to root")
+def test_an_unreadable_file_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    with pytest.raises(UnreadableImage, match="Permission denied"):
+        read_image(path)
+
+
+def test_a_truncated_pil_picture_is_refused(tmp_path):
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(jpeg_bytes()[:20_000])
+    with pytest.raises(UnreadableImage, match="truncated"):
+        read_image(Image.open(path))

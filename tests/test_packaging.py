@@ -1,0 +1,63 @@
+"""What is in the repository is in the wheel, and the wheel works alone."""
+
+import json
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {
+    "cascadezoo": "cascadezoo",
+    "converters": "cascadezoo/converters",
+    "zoo_manifest": "cascadezoo/zoo_manifest",
+    "benchmarks": "cascadezoo/benchmarks",
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """A wheel built from a copy of the sources: building in place would leave files behind."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for path in (*ROOMS, "pyproject.toml", "README.md", "LICENSE"):
+        subprocess.run(["cp", "-r", str(ROOT / path), str(source)], check=True)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), "."]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+def test_every_package_and_data_file_is_in_the_wheel(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    for room, installed in ROOMS.items():
+        for path in (ROOT / room).rglob("*"):
+            data = (".json", ".md") if room == "zoo_manifest" else ()
+            if path.suffix in (".py", ".toml", ".typed", *data):
+                assert f"{installed}/{path.relative_to(ROOT / room)}" in inside
+
+
+def test_every_package_is_listed() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    there = {
+        ".".join([*Path(installed).parts, *path.parent.relative_to(ROOT / room).parts])
+        for room, installed in ROOMS.items()
+        for path in (ROOT / room).rglob("__init__.py")
+    }
+    assert set(setuptools["packages"]) == there
+
+
+def test_the_unpacked_wheel_lists_the_zoo(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import cascadezoo, json; "
+        "print(json.dumps([cascadezoo.__file__, len(cascadezoo.list_models())]))"
+    )
+    # -P and -S would hide the dependencies; an import hook of an editable install must not win over the wheel
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    file, count = json.loads(done.stdout)
+    assert Path(file).is_relative_to(tmp_path)
+    assert count >= 65
