@@ -40,6 +40,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.startup
 	$(BIN)/python -m cascadezoo.benchmarks.convert
 	$(BIN)/python -m cascadezoo.benchmarks.latency
+	$(BIN)/python -m cascadezoo.benchmarks.pages
 
 clean:
 	rm -rf build dist demo *.egg-info
