@@ -68,7 +68,8 @@ def _convert(report: dict[str, Any]) -> list[str]:
         "## Conversion",
         "",
         f"A zip checkpoint of `{report['architecture']}`, {size:.0f} MiB, takes {seconds['median']:.1f} s and,",
-        f"at its peak, {peak:.0f} MiB above what importing the package takes: {report['peak_over_checkpoint']:.2f} times the file.",
+        f"at its peak, {peak:.0f} MiB above what importing the package takes: "
+        f"{report['peak_over_checkpoint']:.2f} times the file.",
         f"({_machine(report)}; `convert.json`)",
         "",
     ]
