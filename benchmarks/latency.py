@@ -25,7 +25,6 @@ from cascadezoo.benchmarks.environment import environment
 from cascadezoo.images import read_image
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.modeling.postprocess import select
-from cascadezoo.modeling.preprocess import resize
 
 CANDIDATES = 1000
 STAGES = ("preprocess", "backbone+neck", "rpn", "box stages", "masks", "postprocess")
@@ -48,16 +47,16 @@ def _now(device: torch.device) -> float:
 def _ours(model: Detector, image: NDArray[np.uint8], device: torch.device) -> Clock:
     clock: Clock = {}
     with _timed(clock, "preprocess", device):
-        resized = resize(image, model.spec.preprocess)
+        resized = model.resize(image)
         batch = model.prepare([resized])
     with _timed(clock, "backbone+neck", device):
         features = model.extract(batch.pixels)
     with _timed(clock, "rpn", device):
         proposals = model.rpn(features, batch.sizes)
     with _timed(clock, "box stages", device):
-        boxes, scores = model.refine(features, proposals, batch.sizes)
+        scored = model.refine(features, proposals, batch.sizes)
     with _timed(clock, "postprocess", device):
-        found = select(boxes, scores, proposals.valid, batch.scales, model.spec.conventions.selection).trim()
+        found = select(scored, batch, model.spec.stages[-1], model.spec.conventions.selection).trim()
     with _timed(clock, "masks", device):
         found = model.segment(features, found)
     with _timed(clock, "postprocess", device):
@@ -97,11 +96,11 @@ def _load_ours(entry: str, weights: str | None, image: NDArray[np.uint8], device
         return cascadezoo.load(entry, weights=weights, device=device)
     torch.manual_seed(0)
     model = cascadezoo.load(entry, device=device)
-    batch = model.prepare([resize(image, model.spec.preprocess)])
+    batch = model.prepare([model.resize(image)])
     features = model.extract(batch.pixels)
-    _, scores = model.refine(features, model.rpn(features, batch.sizes), batch.sizes)
+    scored = model.refine(features, model.rpn(features, batch.sizes), batch.sizes)
     torch.manual_seed(0)
-    return cascadezoo.load(entry, device=device, box_score_thresh=_threshold(scores[..., :-1]))
+    return cascadezoo.load(entry, device=device, box_score_thresh=_threshold(scored.probabilities[..., :-1]))
 
 
 def _load_theirs(image: NDArray[np.uint8], device: torch.device) -> Any:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascadezoo.conversion import convert
     from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
-    from cascadezoo.converters.report import ConversionReport
+    from cascadezoo.converters.report import ConversionReport, ExportReport
     from cascadezoo.detections import Detections
+    from cascadezoo.exporting import export
     from cascadezoo.loading import build, load
     from cascadezoo.manifest import ZooEntry
+    from cascadezoo.modeling.tta import TTASettings
     from cascadezoo.registry import info, list_models
     from cascadezoo.spec import ModelSpec
 
@@ -22,10 +24,13 @@ _HOME = {
     "Checkpoint": "cascadezoo.converters.checkpoint",
     "ConversionReport": "cascadezoo.converters.report",
     "Detections": "cascadezoo.detections",
+    "ExportReport": "cascadezoo.converters.report",
     "ModelSpec": "cascadezoo.spec",
+    "TTASettings": "cascadezoo.modeling.tta",
     "ZooEntry": "cascadezoo.manifest",
     "build": "cascadezoo.loading",
     "convert": "cascadezoo.conversion",
+    "export": "cascadezoo.exporting",
     "info": "cascadezoo.registry",
     "list_models": "cascadezoo.registry",
     "load": "cascadezoo.loading",
@@ -36,11 +41,14 @@ __all__ = [
     "Checkpoint",
     "ConversionReport",
     "Detections",
+    "ExportReport",
     "ModelSpec",
+    "TTASettings",
     "ZooEntry",
     "__version__",
     "build",
     "convert",
+    "export",
     "info",
     "list_models",
     "load",

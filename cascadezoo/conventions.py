@@ -2,10 +2,13 @@
 
 Each record is one slice of a pipeline stage and is handed to that stage alone, so nothing downstream ever asks who
 published a model.  The values, with their sources, are in ``cascadezoo/providers``.
+
+``extent``, wherever it appears, is what a box's width has beyond x2 - x1: 1 where x2 is the last pixel inside the box,
+0 where it is the edge behind it.
 """
 
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,29 +16,76 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Record(BaseModel):
     """An immutable, validated, hashable value; unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
-class NmsSpace(StrEnum):
-    """The coordinates in which final boxes are suppressed."""
+Extent = Literal[0, 1]
+
+
+class Space(StrEnum):
+    """The coordinates in which a step works."""
 
     NETWORK = "network"  # pixels of the resized picture
     ORIGINAL = "original"  # pixels of the picture as given
 
 
-class AnchorGrid(Record):
-    """RPN anchors: per level one square of side ``sizes[l]``, reshaped by each ratio (height / width), on a grid of
-    step ``strides[l]`` whose first centre is the picture's top left corner."""
+class Interpolation(StrEnum):
+    """How a picture is resized, by OpenCV's names."""
 
-    sizes: tuple[float, ...]
+    LINEAR = "linear"
+    CUBIC = "cubic"
+
+
+class ResizeStep(StrEnum):
+    """The distance between two sampled points: of the sizes as rounded (they differ in x and y), or of the scale."""
+
+    ACHIEVED = "achieved"  # old size / new size; sides are rounded half up
+    NOMINAL = "nominal"  # 1 / scale; sides are rounded half to even
+
+
+class Bounds(StrEnum):
+    """What bounds the coordinates of boxes at network scale."""
+
+    RESIZED = "resized"  # the resized picture's own whole pixels
+    UNROUNDED = "unrounded"  # the original size times the scale
+    PADDED = "padded"  # the network input with its padding
+
+
+class Resize(Record):
+    """From the decoded picture to network scale.
+
+    ``float32``: resized in floating point, else in OpenCV's fixed-point uint8.  ``rounded_limit``: the longer side
+    is compared with its limit after rounding to whole pixels.
+    """
+
+    interpolation: Interpolation
+    step: ResizeStep
+    float32: bool
+    rounded_limit: bool
+    bounds: Bounds
+
+
+class AnchorGrid(Record):
+    """RPN anchors: per level squares of ``sizes[l]``, reshaped by each ratio (height / width), on a grid of step
+    ``strides[l]``; the first cell's centre lies ``extent * (stride - 1) / 2`` from the picture's corner.  ``rounded``:
+    width and height are those of the stride's own cell, rounded to whole pixels, then scaled to the size."""
+
+    sizes: tuple[tuple[float, ...], ...]
     ratios: tuple[float, ...]
     strides: tuple[int, ...]
+    extent: Extent
+    rounded: bool
 
     @model_validator(mode="after")
-    def _one_size_per_level(self) -> Self:
-        if len(self.sizes) != len(self.strides):
-            raise ValueError(f"{len(self.sizes)} sizes for {len(self.strides)} strides: give one size a level")
+    def _one_row_per_level(self) -> Self:
+        if len(self.sizes) != len(self.strides) or len({len(row) for row in self.sizes}) != 1:
+            raise ValueError(f"sizes {self.sizes} for strides {self.strides}: give each level as many sizes")
         return self
+
+    @property
+    def per_cell(self) -> int:
+        """Anchors a cell."""
+        return len(self.sizes[0]) * len(self.ratios)
 
 
 class BoxCoder(Record):
@@ -43,57 +93,107 @@ class BoxCoder(Record):
 
     stds: tuple[float, float, float, float]
     log_scale: tuple[float, float]  # lowest, highest
+    extent: Extent
 
 
 class Nms(Record):
-    """Greedy suppression of boxes of one group (a class, a pyramid level) whose IoU exceeds ``iou``, strictly.
+    """Greedy suppression within a group (a class, a pyramid level) of boxes whose IoU exceeds ``iou``.
 
-    Groups are kept apart by shifting boxes in float32, by ``group * (largest coordinate + 1)``; at 80 classes this
-    rounds coordinates to about 1/128 pixel, which decides borderline pairs, hence belongs to the method.
+    ``inclusive``: an IoU equal to it suppresses too.  ``rounded_shift``: groups are kept apart by shifting boxes in
+    float32, by ``group * (largest coordinate + 1)``; at 80 classes this rounds coordinates to about 1/128 pixel, which
+    decides borderline pairs.
     """
 
     iou: float = Field(ge=0, le=1)
+    extent: Extent
+    inclusive: bool
+    rounded_shift: bool
+
+
+class RpnScore(StrEnum):
+    """What anchors are ranked by; probabilities of 1 tie where their logits do not."""
+
+    PROBABILITY = "probability"
+    LOGIT = "logit"
 
 
 class ProposalRule(Record):
-    """Which anchors become proposals: the best ``pre_nms_top_n`` a level, then the best ``post_nms_top_n`` of all."""
+    """Which anchors become proposals: the best ``pre_nms_top_n`` a level whose clipped sides are at least
+    ``min_size`` pixels, after NMS a level the best ``post_nms_top_n`` of all."""
 
+    score: RpnScore
     coder: BoxCoder
     nms: Nms
+    min_size: float = Field(ge=0)
     pre_nms_top_n: int = Field(gt=0)
     post_nms_top_n: int = Field(gt=0)
 
 
 class RoIAlign(Record):
     """Bilinear pooling of a box: ``sampling_ratio`` points a bin and axis (0: as many as feature cells the bin
-    spans); with ``aligned`` the half-pixel shift is applied."""
+    spans); with ``aligned`` the half-pixel shift is applied.  ``skip_empty``: a box without area is never detected."""
 
     sampling_ratio: int = Field(ge=0)
     aligned: bool
+    skip_empty: bool
 
 
 class LevelRule(Record):
-    """The pyramid level of a box: floor(log2(sqrt(area) / finest_size + epsilon)), clamped to the levels there are."""
+    """The pyramid level of a box, 0 the finest: floor(level + log2(sqrt(area) / size + epsilon)), clamped."""
 
-    finest_size: float
+    size: float
+    level: int
     epsilon: float
+    extent: Extent
+
+
+class ScoreFusion(StrEnum):
+    """How a cascade's heads agree on one score."""
+
+    MEAN_LOGITS = "mean_logits"  # each head on its own stage's boxes, mean, then softmax
+    MEAN_PROBABILITIES = "mean_probabilities"  # each head on its own stage's boxes, softmax, then mean
+    LAST_FEATURES = "last_features"  # every head on the last stage's boxes, softmax, then mean
+
+
+class Cascade(Record):
+    """Between the stages: how scores are fused, and whether moved boxes are clipped before the next stage."""
+
+    fusion: ScoreFusion
+    clip_stages: bool
 
 
 class Selection(Record):
     """From scored boxes to detections: scores strictly above ``score_thresh``, NMS a class, the best
-    ``detections_per_img`` of all classes."""
+    ``detections_per_img`` of all classes.
+
+    ``decode_space``: where the last deltas are applied and clipped; ``nms_space``: where boxes suppress each other.
+    ``clip_original``: boxes are clipped to the picture as given, and those left without area are dropped, after they
+    have taken their place among the best.
+    """
 
     score_thresh: float = Field(ge=0, lt=1)
     nms: Nms
-    nms_space: NmsSpace
+    decode_space: Space
+    nms_space: Space
+    clip_original: bool
     detections_per_img: int = Field(gt=0)
+
+
+class MaskPaste(StrEnum):
+    """How a mask inside a box becomes pixels of the picture; the functions are in ``ops/mask_paste.py``."""
+
+    BILINEAR = "bilinear"  # sampled at pixel centres, at least one half
+    INTEGER_BOX = "integer_box"  # resized to the box in whole pixels, above one half
 
 
 class Conventions(Record):
     """One publisher's numerics, stage by stage in data-flow order."""
 
+    resize: Resize
     anchors: AnchorGrid
     proposals: ProposalRule
     roi_align: RoIAlign
     levels: LevelRule
+    cascade: Cascade
     selection: Selection
+    paste: MaskPaste

@@ -5,7 +5,7 @@ and float64 is accepted only where float32 holds its values.  Tensors are taken 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import as_float32, content_digest, is_finite, write_canonical
 from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
 from cascadezoo.converters.converter import Converter
-from cascadezoo.converters.identify import Clue, Identity, clues, identify, is_published
+from cascadezoo.converters.identify import Clue, Identity, clues, identify, is_published, refuse_wrong_link
 from cascadezoo.converters.keymap import KeyMap, Shape, Shapes, abbreviate
 from cascadezoo.converters.report import ConversionReport
-from cascadezoo.errors import NonFiniteWeights, OutputExists, UnsafeCheckpoint, UsageError, WrongPublisher
+from cascadezoo.converters.whole_file import protect
+from cascadezoo.errors import NonFiniteWeights, UnsafeCheckpoint, UsageError, WrongPublisher
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
@@ -58,7 +59,7 @@ def convert(
     plan = _plan(Path(path), source, entry)
     report = _checked(plan, allow_nan)
     target = Path(path).with_name(f"{report.name}.safetensors") if output is None else Path(output)
-    _protect(target, plan.path, force)
+    protect(target, plan.path, force)
     sha256 = write_canonical(target, plan.tensors, _metadata(plan, report))
     return report.model_copy(update={"output": target, "output_sha256": sha256})
 
@@ -76,9 +77,13 @@ def convert_in_memory(
 
 
 def to_publisher(tensors: Mapping[str, Tensor], entry: str) -> dict[str, Tensor]:
-    """Canonical tensors as the state dict of the entry's publisher; counters, which conversion drops, are zero."""
-    found = registry.info(entry)
-    return _converter(found.publisher).key_map(found.architecture).invert(tensors)
+    """Canonical tensors as the state dict of the entry's publisher; what conversion drops is zero, see ``zeroed``."""
+    return _key_map(entry).invert(tensors)
+
+
+def zeroed(names: Iterable[str], entry: str) -> dict[str, str]:
+    """What ``to_publisher`` fills with zeros for these canonical names: publisher's key -> which part, and why."""
+    return _key_map(entry).zeros(names)
 
 
 def supported_entries(publisher: str) -> list[ZooEntry]:
@@ -155,11 +160,10 @@ def _plan(path: Path, source: str, entry: str | None) -> _Plan:
 
     sha256 = file_sha256(path)
     found = shapes(checkpoint, keys)
-    hints = (
-        clues(path, sha256, converter.describe(checkpoint.meta), entries, SPECS[source])
-        if given is None
-        else (Clue("the entry given", (given,)),)
-    )
+    hints = clues(path, sha256, converter.describe(checkpoint.meta), entries, SPECS[source])
+    if given is not None:
+        refuse_wrong_link(path, given, hints, entries)
+        hints = (Clue("the entry given", (given,)),)
     identity = identify(path, found, converter, entries, expected_shapes(source), hints)
     key_map = converter.key_map(identity.architecture)
     tensors = _Tensors(checkpoint, key_map, {name: keys[key] for key, name in identity.fit.pairs.items()})
@@ -170,6 +174,11 @@ def _converter(source: str) -> Converter:
     if source not in CONVERTERS:
         raise UsageError(f"no checkpoints of {source!r} can be converted: choose one of {', '.join(CONVERTERS)}")
     return CONVERTERS[source]
+
+
+def _key_map(entry: str) -> KeyMap:
+    found = registry.info(entry)
+    return _converter(found.publisher).key_map(found.architecture)
 
 
 def _given(name: str, source: str) -> ZooEntry:
@@ -212,6 +221,7 @@ def _checked(plan: _Plan, allow_nan: bool) -> ConversionReport:
         found_by=plan.identity.found_by,
         mapped=pairs,
         ignored=ignored,
+        partly_ignored={raw: why for raw, name in pairs.items() if (why := plan.key_map.partly_ignored_because(name))},
         ignored_entries=tuple(plan.checkpoint.ignored),
         refused=plan.checkpoint.refused,
         casts={k: str(dtype).removeprefix("torch.") for k, dtype in dtypes.items() if dtype != torch.float32},
@@ -241,10 +251,3 @@ def _metadata(plan: _Plan, report: ConversionReport) -> dict[str, str]:
         "attribution": shared([entry.attribution for entry in entries]),
         "content_digest": report.content_digest,
     }
-
-
-def _protect(target: Path, source: Path, force: bool) -> None:
-    if target.exists() and target.samefile(source):
-        raise OutputExists(f"{target} is the input itself: choose another output")
-    if target.exists() and not force:
-        raise OutputExists(f"{target} is already there: choose another output, or pass --force to replace it")

@@ -1,7 +1,7 @@
 """What a detector found on one picture.
 
 Shapes: N detections, best first as the detector gives them, on a picture of H x W pixels.  Boxes are xyxy in pixels
-of the original picture, unrounded, width x2 - x1.
+of the original picture, unrounded.
 """
 
 import os
@@ -40,6 +40,7 @@ class Detections:
         categories: the names of the labels, with the data set's ids.
         mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.
         paste_method: how ``mask_probs`` become pixels.
+        extent: what a box's width has beyond x2 - x1, 0 or 1 (see ``cascadezoo.conventions``).
 
     Raises ``UsageError`` for shapes that do not agree, labels without a category, or numbers that are not finite.
     """
@@ -51,6 +52,7 @@ class Detections:
     categories: Categories = COCO
     mask_probs: Tensor | None = None
     paste_method: PasteMethod = field(default=paste_bilinear, kw_only=True)
+    extent: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -108,7 +110,7 @@ class Detections:
             {
                 "image_id": image_id,
                 "category_id": self.categories.ids[label],
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "bbox": [x1, y1, x2 - x1 + self.extent, y2 - y1 + self.extent],
                 "score": score,
             }
             for (x1, y1, x2, y2), score, label in self._rows()

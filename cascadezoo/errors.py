@@ -60,6 +60,10 @@ class WrongPublisher(FileError):
     """A checkpoint, but of another publisher or of a version whose numerics differ."""
 
 
+class WrongEntry(FileError):
+    """The file that a published link leads to by mistake, given as the entry of that link."""
+
+
 class TensorMismatch(FileError):
     """Tensors that fit no entry: missing, unexpected, of another shape or data type."""
 
@@ -74,3 +78,17 @@ class OutputExists(UsageError):
 
 class UnwritableOutput(FileError):
     """The output file cannot be written: no such folder, not allowed, disk full."""
+
+
+class OpsNotBuilt(MissingResource):
+    """``CASCADEZOO_OPS=compiled`` and an operator that has no compiled kernel for this device."""
+
+
+class NoCompiler(MissingResource):
+    """No compiler for the operators, or none that this torch can use."""
+
+
+class BuildError(CascadezooError):
+    """The compiler refused the operators; the message holds its own words."""
+
+    exit_code = 4

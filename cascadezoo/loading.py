@@ -116,6 +116,9 @@ def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | 
             f"{path} holds {made_for[1]} of {made_for[0]}, not {entry.architecture} of {entry.publisher}: "
             "load it under its own name"
         )
+    made_from = metadata.get("entries", entry.name).split(",")
+    if entry.name not in made_from:
+        _log.warning("%s holds the weights of %s, loaded as %s", path, " or ".join(made_from), entry.name)
     categories = metadata.get("categories")
     return tensors, None if categories is None else Categories.from_json(categories)
 

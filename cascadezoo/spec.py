@@ -3,7 +3,8 @@
 Reading a spec never imports torch.  ``cascadezoo.build(spec)`` turns it into an ``nn.Module``.
 """
 
-from typing import Literal, Self
+from enum import StrEnum
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,23 +28,61 @@ class PreprocessSpec(Record):
         return self
 
 
+class Norm(StrEnum):
+    """What follows a convolution."""
+
+    BATCH = "batch"  # batch norm by running statistics
+    AFFINE = "affine"  # a scale and a bias per channel: statistics folded in by the publisher
+
+
 class ResNetSpec(Record):
-    """ResNet (He et al. 2015) and ResNeXt (Xie et al. 2016) with four bottleneck stages, strides 4 to 32.
+    """ResNet (He et al. 2015) and ResNeXt (Xie et al. 2016) with bottleneck stages, strides 4, 8, 16 and 32.
 
     ``stride_in_1x1``: a stage's stride sits in its first 1x1 convolution (the original, "caffe" style) instead of
-    the 3x3 ("pytorch" style).
+    the 3x3 ("pytorch" style).  ``deep_stem`` and ``pooled_shortcut`` are the two changes of ResNet-vd (He et al.
+    2018): three 3x3 convolutions for the 7x7, and an average pool before a shortcut with stride.
     """
 
     kind: Literal["resnet"] = "resnet"
-    blocks: tuple[int, int, int, int]
+    blocks: tuple[int, ...] = Field(min_length=3, max_length=4)
     groups: int = 1
     width_per_group: int = 64
     stride_in_1x1: bool = False
+    deep_stem: bool = False
+    pooled_shortcut: bool = False
+    norm: Norm = Norm.BATCH
 
     @property
-    def channels(self) -> tuple[int, int, int, int]:
-        """Output channels of the four stages."""
-        return (256, 512, 1024, 2048)
+    def channels(self) -> tuple[int, ...]:
+        """Output channels of the stages."""
+        return (256, 512, 1024, 2048)[: len(self.blocks)]
+
+
+class InternImageSpec(Record):
+    """InternImage (Wang et al. 2022): four stages of deformable convolutions, strides 4 to 32, from ``width`` channels.
+
+    ``post_norm``: branches are normed at their end rather than their start.
+    """
+
+    kind: Literal["internimage"] = "internimage"
+    width: int
+    blocks: tuple[int, int, int, int]
+    groups: tuple[int, int, int, int]
+    offset_scale: float = 1.0
+    mlp_ratio: float = 4.0
+    post_norm: bool = True
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Output channels of the stages."""
+        return tuple(self.width * 2**i for i in range(len(self.blocks)))
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> Self:
+        for channels, groups in zip(self.channels, self.groups, strict=True):
+            if channels % groups:
+                raise ValueError(f"{groups} groups do not divide {channels} channels")
+        return self
 
 
 class FPNSpec(Record):
@@ -53,26 +92,38 @@ class FPNSpec(Record):
 
 
 class BoxHeadSpec(Record):
-    """A RoI head: pooled features, fully connected layers, then class scores and class-agnostic box deltas."""
+    """A RoI head: pooled features, 3x3 convolutions with batch norm, fully connected layers, then class scores and box
+    deltas.
+
+    Without ``fcs`` the features go through a ResNet's fourth stage and a global average instead (C4, Ren et al. 2015).
+    ``class_specific``: four deltas a class rather than four; in a cascade, those of the best class move a box on.
+    """
 
     resolution: int = 7
+    convs: tuple[int, ...] = ()
     fcs: tuple[int, ...] = (1024, 1024)
+    class_specific: bool = False
 
 
 class MaskHeadSpec(Record):
-    """Fully convolutional mask heads (He et al. 2017); with more than one, their probabilities are averaged."""
+    """Fully convolutional mask heads (He et al. 2017); with more than one, their probabilities are averaged.
+
+    ``deconv``: channels of the upsampled features.  ``shares_box_features``: on the box head's fourth stage (C4).
+    """
 
     heads: int = Field(gt=0)
     resolution: int = 14
     convs: tuple[int, ...] = (256, 256, 256, 256)
+    deconv: int = 256
+    shares_box_features: bool = False
 
 
 class ModelSpec(Record):
     """One network: a cascade of ``stages`` box heads, each with the coder of its own deltas.  ``num_classes`` counts
-    no background."""
+    no background.  Without a ``neck``, the RPN and the heads read the backbone's last stage."""
 
-    backbone: ResNetSpec
-    neck: FPNSpec = FPNSpec()
+    backbone: Annotated[ResNetSpec | InternImageSpec, Field(discriminator="kind")]
+    neck: FPNSpec | None = FPNSpec()
     box_head: BoxHeadSpec = BoxHeadSpec()
     stages: tuple[BoxCoder, ...] = Field(min_length=1)
     mask: MaskHeadSpec | None
@@ -80,9 +131,24 @@ class ModelSpec(Record):
     conventions: Conventions
     num_classes: int = Field(default=80, gt=0)
 
+    @property
+    def feature_channels(self) -> int:
+        """Channels of every level that the RPN and the heads read."""
+        return self.neck.channels if self.neck else self.backbone.channels[-1]
+
+    @property
+    def roi_strides(self) -> tuple[int, ...]:
+        """Strides of the levels that the heads read, finest first: not the extra one of a neck."""
+        strides = self.conventions.anchors.strides
+        return strides[:-1] if self.neck else strides
+
     @model_validator(mode="after")
-    def _levels_agree(self) -> Self:
-        levels = len(self.backbone.channels) + 1
+    def _parts_agree(self) -> Self:
+        levels = len(self.backbone.channels) + 1 if self.neck else 1
         if len(self.conventions.anchors.strides) != levels:
-            raise ValueError(f"anchors for {len(self.conventions.anchors.strides)} levels, a neck of {levels}")
+            raise ValueError(f"anchors for {len(self.conventions.anchors.strides)} levels where there are {levels}")
+        if not self.box_head.fcs and (self.neck or self.backbone.kind != "resnet" or len(self.backbone.blocks) != 3):
+            raise ValueError("a head without fully connected layers is the fourth stage of a ResNet of three")
+        if self.mask and self.mask.shares_box_features and self.box_head.fcs:
+            raise ValueError("fully connected layers leave no features for a mask head to share")
         return self

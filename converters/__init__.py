@@ -1,6 +1,11 @@
 """Publishers' checkpoints to canonical weights: a file each, beside the readers and the mechanism they share."""
 
-from cascadezoo.converters import mmdet
+from cascadezoo.converters import detectron, internimage, mmdet, paddle
 from cascadezoo.converters.converter import Converter
 
-CONVERTERS: dict[str, Converter] = {"mmdet": mmdet.CONVERTER}
+CONVERTERS: dict[str, Converter] = {
+    "mmdet": mmdet.CONVERTER,
+    "internimage": internimage.CONVERTER,
+    "paddle": paddle.CONVERTER,
+    "detectron": detectron.CONVERTER,
+}

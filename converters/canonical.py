@@ -6,8 +6,6 @@ Format: https://github.com/huggingface/safetensors#format
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UnwritableOutput, WeightsNotFound
+from cascadezoo.converters.whole_file import whole_file
+from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, WeightsNotFound
 
 _EXACT = frozenset({torch.float16, torch.bfloat16, torch.float64})  # float64 where the values allow it
 _ITEM = 4  # bytes of a float32
@@ -56,23 +55,13 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
 def write_canonical(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Write float32 ``tensors`` by sorted name, each taken from the mapping when its turn comes; the file's sha256.
 
-    The file appears whole or not at all: it is written beside ``path`` and renamed.  Raises UnwritableOutput.
+    The file appears whole or not at all.  Raises UnwritableOutput.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     digest = hashlib.sha256()
-    try:
-        with open(part, "xb") as file:
-            for block in _blocks(tensors, metadata):
-                digest.update(block)
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}; nothing was left") from error
-    finally:
-        if part.exists():  # not renamed: an error, or Ctrl-C
-            part.unlink()
+    with whole_file(path) as file:
+        for block in _blocks(tensors, metadata):
+            digest.update(block)
+            file.write(block)
     return digest.hexdigest()
 
 

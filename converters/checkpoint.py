@@ -1,18 +1,23 @@
-"""A publisher's .pth file as data: its state dict as tensors, the rest inert or left out; nothing in it is executed."""
+"""A publisher's checkpoint as data: its state dict as tensors, the rest inert or left out; nothing in it is executed.
+
+What a file is shows in its bytes, never in its name: a container of torch's, or a plain pickle of numpy arrays.
+"""
 
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from cascadezoo.converters.pickle_values import MAX_NAME, ArrayRecord, Malformed, Stub, TensorRecord
-from cascadezoo.converters.torch_containers import Container, open_container
+from cascadezoo.converters.pickle_values import MAX_NAME, Malformed, Stub, TensorRecord
+from cascadezoo.converters.plain_pickles import array_of, joined, open_pickle, to_tensor
+from cascadezoo.converters.torch_containers import Container, open_torch
 from cascadezoo.errors import CorruptCheckpoint, UnsafeCheckpoint, WeightsNotFound
 
 # What else comes under the name of a checkpoint, by its first bytes.
@@ -31,8 +36,9 @@ _MISTAKEN: tuple[tuple[bytes, str], ...] = (
         "it is a tar archive, as torch itself wrote before 0.1.10: give the file inside it, or save it again",
     ),
     (rb"\x1f\x8b", "it is compressed with gzip: unpack it first"),
-    (rb"\x80[\x02-\x05]", "it is a plain pickle, or one cut off at its start, not a torch checkpoint"),
 )
+
+_META_BESIDE = {"state_dict": "meta", "blobs": "cfg"}  # where the state dict is -> what tells about it
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +47,12 @@ class Checkpoint:
 
     Attributes:
         path: the file, as it was given.
-        container: how torch packed it: "zip" (torch >= 1.6) or "legacy".
+        container: how it is packed: by torch, "zip" (since 1.6) or "legacy", or as one "pickle" of numpy arrays.
         tensors: the state dict: the publisher's raw key -> tensor on the CPU, in the file's order.  Each is made when
             it is asked for, and lies on the file's own pages where these are aligned; writing to it never reaches the
             file, which must stay as it is while tensors are used.
-        meta: the entry "meta" of the file, inert: dict, list, tuple, str, bytes, number, None, and records of
-            `cascadezoo.converters.pickle_values` (`Stub` for all that would need code).
+        meta: the entry "meta" of the file, or what lies beside "blobs" ({"cfg": text}), inert: dict, list, tuple, str,
+            bytes, number, None, and records of `cascadezoo.converters.pickle_values` (`Stub` for what would need code).
         globals: every global that the pickle names ("collections.OrderedDict"), in order of appearance.
         refused: those of them that were replaced by stubs.
         unsafe: state-dict key -> global, for entries whose value could only be made by running that global.
@@ -55,7 +61,7 @@ class Checkpoint:
     """
 
     path: Path
-    container: Literal["zip", "legacy"]
+    container: Literal["zip", "legacy", "pickle"]
     tensors: Mapping[str, torch.Tensor] = field(repr=False)
     meta: Any = field(repr=False)
     globals: tuple[str, ...]
@@ -65,43 +71,43 @@ class Checkpoint:
 
 
 class _Tensors(Mapping[str, torch.Tensor]):
-    def __init__(self, container: Container, records: Mapping[str, TensorRecord]) -> None:
-        self._container = container
-        self._records = records
+    def __init__(self, makers: Mapping[str, Callable[[], torch.Tensor]]) -> None:
+        self._makers = makers
 
     def __getitem__(self, key: str) -> torch.Tensor:
-        return self._container.tensor(self._records[key])
+        return self._makers[key]()
 
     def __contains__(self, key: object) -> bool:
-        return key in self._records
+        return key in self._makers
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
+        return iter(self._makers)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._makers)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read the .pth file of a publisher, zip or legacy container, without running anything it names.
+    """Read a publisher's checkpoint without running anything it names.
 
     Args:
-        path: a file written by torch.save, holding {"state_dict": ...} or the bare state dict.
+        path: a file written by torch.save, paddle.save, or Detectron, holding {"state_dict": ...}, {"blobs": ...} or
+            the bare state dict.
 
     Raises:
         WeightsNotFound: there is no such file.
-        CorruptCheckpoint: truncated, malformed, beyond a limit, or no torch checkpoint at all.
+        CorruptCheckpoint: truncated, malformed, beyond a limit, or no checkpoint at all.
         UnsafeCheckpoint: the file, or its whole state dict, could only be made by running code it names.
     """
     path = Path(path)
     file = _map(path)
     try:
-        container = open_container(file)
+        container = open_torch(file) or open_pickle(file)
+        if container is None:
+            raise Malformed(_mistaken_for(file[:512]))
+        return _checkpoint(path, container)
     except Malformed as error:
         raise CorruptCheckpoint(f"{path} cannot be read as a checkpoint: {error}") from None
-    if container is None:
-        raise CorruptCheckpoint(f"{path} cannot be read as a checkpoint: {_mistaken_for(file[:512])}")
-    return _checkpoint(path, container)
 
 
 def _map(path: Path) -> mmap:
@@ -126,45 +132,52 @@ def _mistaken_for(head: bytes) -> str:
     for pattern, sentence in _MISTAKEN:
         if re.match(pattern, head):
             return sentence
-    return f"it is no torch checkpoint (it begins with {head[:8]!r})"
+    return f"it is no checkpoint (it begins with {head[:8]!r})"
 
 
 def _checkpoint(path: Path, container: Container) -> Checkpoint:
     """Pick the state dict out of the file's object; mmengine takes the object itself where it has no "state_dict"."""
     root = _mapping(path, "the file", container.root)
-    wrapped = "state_dict" in root
-    state = _mapping(path, "its state_dict", root["state_dict"]) if wrapped else root
-    records: dict[str, TensorRecord] = {}
+    wrapper = next((key for key in _META_BESIDE if key in root), None)
+    state = joined(root if wrapper is None else _mapping(path, f"its {wrapper}", root[wrapper]))
+    makers: dict[str, Callable[[], torch.Tensor]] = {}
     unsafe: dict[str, str] = {}
-    ignored = [_label(key) for key in root if key not in ("state_dict", "meta")] if wrapped else []
+    ignored = [] if wrapper is None else [_label(key) for key in root if key not in (wrapper, _META_BESIDE[wrapper])]
     for key, value in state.items():
-        if isinstance(value, ArrayRecord):
-            value = value.values
-        if isinstance(value, TensorRecord | Stub) and _label(key) != key:
+        found = value if isinstance(value, TensorRecord | Stub) else array_of(value)
+        if found is not None and _label(key) != key:
             raise CorruptCheckpoint(f"{path}: its state dict has the key {_label(key)}, which is no name of a tensor")
-        if isinstance(value, TensorRecord):
-            records[key] = value
-        elif isinstance(value, Stub):
-            unsafe[key] = value.name
+        if isinstance(found, TensorRecord):
+            makers[key] = partial(container.tensor, found)
+        elif isinstance(found, Stub):
+            unsafe[key] = found.name
+        elif found is not None:
+            makers[key] = partial(to_tensor, found)
         else:
-            ignored.append(f"state_dict.{_label(key)}" if wrapped else _label(key))
-    if not records and unsafe:
+            ignored.append(_label(key) if wrapper is None else f"{wrapper}.{_label(key)}")
+    if not makers and unsafe:
         key, name = next(iter(unsafe.items()))
         raise UnsafeCheckpoint(
             f"{path}: {key} could only be read by running {name}, which is never done, and it has no other tensors"
         )
-    if not records:
-        raise CorruptCheckpoint(f"{path} holds no tensors{' in its state_dict' if wrapped else ''}: {_contents(root)}")
+    if not makers:
+        raise CorruptCheckpoint(f"{path} holds no tensors{f' in its {wrapper}' if wrapper else ''}: {_contents(root)}")
     return Checkpoint(
         path=path,
         container=container.kind,
-        tensors=_Tensors(container, records),
-        meta=root.get("meta") if wrapped else None,
+        tensors=_Tensors(makers),
+        meta=_meta(root, wrapper),
         globals=container.globals,
         refused=container.refused,
         unsafe=unsafe,
         ignored=tuple(ignored),
     )
+
+
+def _meta(root: dict[Any, Any], wrapper: str | None) -> Any:
+    if wrapper == "blobs":
+        return {"cfg": root.get("cfg")}
+    return None if wrapper is None else root.get("meta")
 
 
 def _mapping(path: Path, what: str, value: object) -> dict[Any, Any]:

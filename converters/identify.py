@@ -9,11 +9,10 @@ entries of one network are reported together.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cascadezoo.converters.converter import Converter, Description
 from cascadezoo.converters.keymap import Fit, Shapes
-from cascadezoo.errors import AmbiguousEntry, TensorMismatch
+from cascadezoo.errors import AmbiguousEntry, TensorMismatch, WrongEntry
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec import ModelSpec
 
@@ -52,9 +51,10 @@ def clues(
 
 
 def named(stems: Iterable[str], entries: Sequence[ZooEntry]) -> tuple[ZooEntry, ...]:
-    """Entries that have a stem's longest known label: a name, an alias, a published file or an architecture.
+    """Entries that have a stem's longest known label: a name, an alias or an architecture.
 
-    A label counts when it is the stem or its beginning, up to anything but a letter or digit.
+    Aliases hold the stems of published files, but for those behind wrong links and those that many files share.  A
+    label counts when it is the stem or its beginning, up to anything but a letter or digit.
     """
     best = 0
     chosen: tuple[ZooEntry, ...] = ()
@@ -63,6 +63,17 @@ def named(stems: Iterable[str], entries: Sequence[ZooEntry]) -> tuple[ZooEntry, 
             if len(label) > best and stem.startswith(label) and not stem[len(label) :][:1].isalnum():
                 best, chosen = len(label), tuple(entry for entry in entries if label in _labels(entry))
     return chosen
+
+
+def refuse_wrong_link(path: Path, given: ZooEntry, hints: Iterable[Clue], entries: Iterable[ZooEntry]) -> None:
+    """Raise WrongEntry for the file behind the wrong link of the entry given: where shapes agree, only clues tell."""
+    owner = next((entry for entry in entries if entry.download_url == given.source.checkpoint_url), given)
+    told = next((hint for hint in hints if (owner in hint.entries) != (given in hint.entries)), None)
+    if told is not None and owner in told.entries:
+        raise WrongEntry(
+            f"{path} is {owner.name}, as {told.origin} has it: the published table links that file for {given.name} by "
+            f"mistake; {_whereabouts([given])}"
+        )
 
 
 def identify(
@@ -132,17 +143,24 @@ def _misfit(
         fault = f"its tensors fit no {converter.publisher} entry"
         return f"{path}: {fault}; the closest are {_names(nearest)}: {fit.describe()}"
     name, wrong = min(tried.items(), key=lambda item: item[1].problems)
-    advice = "fit" if fit.problems == 0 else "are closest to"
+    advice = f"they {'are closest to' if fit.problems else 'fit'} {_names(nearest)}"
+    slip = None if fit.problems else converter.confused(name, next(iter(best)))
+    if slip is not None:
+        meant = [entry for entry in entries if entry.architecture == name]
+        advice = f"it looks like {next(iter(best))} ({slip}); {_whereabouts(meant)}"
     return (
         f"{path}: its tensors are not those of {name}, as {' and '.join(origins)} would have it "
-        f"({wrong.describe()}): they {advice} {_names(nearest)}"
+        f"({wrong.describe()}): {advice}"
     )
 
 
+def _whereabouts(entries: Sequence[ZooEntry]) -> str:
+    links = [entry.download_url for entry in entries if entry.download_url is not None]
+    return f"{_names(entries)} {f'lies at {links[0]}' if links else 'was never published'}"
+
+
 def _labels(entry: ZooEntry) -> Collection[str]:
-    source = entry.source
-    files = [Path(urlsplit(url).path).stem for url in (source.checkpoint_url, source.config_url) if url]
-    return {entry.name, entry.bare_name, entry.architecture, *entry.aliases, *files}
+    return {entry.name, entry.bare_name, entry.architecture, *entry.aliases}
 
 
 def _architectures(entries: Iterable[ZooEntry]) -> list[str]:

@@ -35,14 +35,30 @@ def same(*words: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Transform:
-    """A change of layout, publisher's to canonical, and its exact inverse; both work on meta tensors too."""
+    """A change of layout, publisher's to canonical, and its inverse; both work on meta tensors too.
+
+    The inverse is exact but for what ``drops`` names, which inference never uses: there it writes zeros.
+    """
 
     name: str
     forward: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor]
+    drops: str | None = None
 
 
 REVERSE_INPUT_CHANNELS = Transform("reverse_input_channels", lambda t: t.flip(1), lambda t: t.flip(1))  # BGR <-> RGB
+TRANSPOSE = Transform("transpose", lambda t: t.t().contiguous(), lambda t: t.t().contiguous())
+FIRST_ROW_LAST = Transform("first_row_last", lambda t: t.roll(-1, 0), lambda t: t.roll(1, 0))
+
+
+def without_first_rows(count: int, reason: str) -> Transform:
+    """Leave the first rows out, for a reason; the inverse writes zeros there."""
+    return Transform(
+        f"without_first_rows_{count}",
+        lambda t: t[count:],
+        lambda t: torch.cat([t.new_zeros((count, *t.shape[1:])), t]),
+        drops=f"{'row 0' if count == 1 else f'rows 0 to {count - 1}'}: {reason}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +100,7 @@ class KeyMap:
     """``rows``: (publisher's pattern, canonical pattern), with the same holes on both sides.
 
     ``holes``: words of a hole, publisher's -> canonical, one to one; a hole not listed takes anything but a dot.
-    ``ignored``: (pattern with ``*``, reason) of tensors that inference never uses.
+    ``ignored``: (shell pattern, reason) of tensors that inference never uses.
     ``transforms``: canonical name -> change of layout.
     ``counters``: (ending of a publisher's key, ending of an ignored key beside it), written back as an int64 zero.
     """
@@ -121,6 +137,16 @@ class KeyMap:
     def ignored_because(self, key: str) -> str | None:
         """Why a publisher's key is left out, None where it is not."""
         return next((reason for pattern, reason in self.ignored if fnmatchcase(key, pattern)), None)
+
+    def partly_ignored_because(self, name: str) -> str | None:
+        """Which part of a canonical name's source is left out, and why; None where all of it is used."""
+        return self.transforms[name].drops if name in self.transforms else None
+
+    def zeros(self, names: Iterable[str]) -> dict[str, str]:
+        """What ``invert`` writes as zeros because conversion drops it: publisher's key -> which part, and why."""
+        keys = [(key, name) for name in names for key in self.source_keys(name)]
+        parts = {key: part for key, name in keys if (part := self.partly_ignored_because(name))}
+        return parts | {counter: "a counter" for key, _ in keys for counter in self._counters_beside(key)}
 
     def source_keys(self, name: str) -> list[str]:
         """The publisher's keys of a canonical name."""
@@ -165,7 +191,7 @@ class KeyMap:
         return self.transforms[name].forward(tensor) if name in self.transforms else tensor
 
     def invert(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Canonical tensors as the publisher's state dict, with its counters at zero.
+        """Canonical tensors as the publisher's state dict; what conversion drops of them is zero, see ``zeros``.
 
         Raises TensorMismatch for a name that no row, or more than one, leads to.
         """
@@ -177,10 +203,11 @@ class KeyMap:
         for name, tensor in tensors.items():
             (key,) = keys[name]
             state[key] = self.transforms[name].inverse(tensor) if name in self.transforms else tensor
-            for ending, counter in self.counters:
-                if key.endswith(ending):
-                    state[key.removesuffix(ending) + counter] = torch.zeros((), dtype=torch.int64)
+            state |= {counter: torch.zeros((), dtype=torch.int64) for counter in self._counters_beside(key)}
         return state
+
+    def _counters_beside(self, key: str) -> list[str]:
+        return [key.removesuffix(ending) + counter for ending, counter in self.counters if key.endswith(ending)]
 
     def _source_shape(self, name: str, shape: Shape) -> Shape:
         if name not in self.transforms:

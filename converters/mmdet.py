@@ -2,23 +2,32 @@
 
 Source: state dicts of mmdetection 3.3.0; no key of these models was renamed since 2.0.  Layouts are torch's own and
 the background class is last, so names change and, for models trained on BGR pictures, the order of input channels.
+
+What is public here holds for every detector built on mmdetection, whatever its backbone.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
-from cascadezoo.converters.converter import Converter, Description
+import torch
+from torch import Tensor
+
+from cascadezoo.converters.converter import Converter, Description, Model
 from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
 from cascadezoo.spec import ResNetSpec
 
-_ROWS = (
+_RESNET = (
     ("backbone.conv1.weight", "backbone.stem.0.weight"),
     ("backbone.bn1.{norm}", "backbone.stem.0.norm.{norm}"),
     ("backbone.layer{s}.{i}.conv{n}.weight", "backbone.layer{s}.{i}.conv{n}.weight"),
     ("backbone.layer{s}.{i}.bn{n}.{norm}", "backbone.layer{s}.{i}.conv{n}.norm.{norm}"),
     ("backbone.layer{s}.{i}.downsample.0.weight", "backbone.layer{s}.{i}.shortcut.weight"),
     ("backbone.layer{s}.{i}.downsample.1.{norm}", "backbone.layer{s}.{i}.shortcut.norm.{norm}"),
+)
+
+NECK_AND_HEADS = (
     ("neck.lateral_convs.{l}.conv.{p}", "neck.lateral.{l}.{p}"),
     ("neck.fpn_convs.{l}.conv.{p}", "neck.output.{l}.{p}"),
     ("rpn_head.rpn_conv.{p}", "rpn.conv.{p}"),
@@ -32,24 +41,25 @@ _ROWS = (
     ("roi_head.mask_head.{k}.conv_logits.{p}", "mask_heads.{k}.mask_logits.{p}"),
 )
 
-_HOLES = {
+HOLES = {
     "p": same("weight", "bias"),
     "norm": same("weight", "bias", "running_mean", "running_var"),
 }
 
-_IGNORED = (
+IGNORED = (
     ("*.num_batches_tracked", "a counter that inference never uses"),
     ("ema_*", "the raw twin that an averaging hook keeps: the plain keys hold the averaged weights"),
 )
 
-_COUNTERS = ((".running_var", ".num_batches_tracked"),)
+COUNTERS = ((".running_var", ".num_batches_tracked"),)
 
-_RGB = KeyMap(rows=_ROWS, holes=_HOLES, ignored=_IGNORED, counters=_COUNTERS)
+_ROWS = (*_RESNET, *NECK_AND_HEADS)
+_RGB = KeyMap(rows=_ROWS, holes=HOLES, ignored=IGNORED, counters=COUNTERS)
 _BGR = KeyMap(
     rows=_ROWS,
-    holes=_HOLES,
-    ignored=_IGNORED,
-    counters=_COUNTERS,
+    holes=HOLES,
+    ignored=IGNORED,
+    counters=COUNTERS,
     transforms={"backbone.stem.0.weight": REVERSE_INPUT_CHANNELS},
 )
 
@@ -70,6 +80,8 @@ def _key_map(architecture: str) -> KeyMap:
 
 
 def _refusal(keys: Collection[str], meta: object) -> str | None:
+    if any(key.startswith("backbone.levels.") for key in keys):
+        return "its backbone is an InternImage, with tensors under backbone.levels.: convert it with --from internimage"
     version = meta.get("mmdet_version") if isinstance(meta, dict) else None
     heads = any(key.startswith("roi_head.") for key in keys)
     if (isinstance(version, str) and version.startswith(("0.", "1."))) or (
@@ -88,7 +100,8 @@ _RESNEXT = (("groups", 1), ("base_width", 4))  # with the defaults of mmdet/mode
 _BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3)}
 
 
-def _describe(meta: object) -> Description:
+def describe(meta: object) -> Description:
+    """The ResNet, if it is one, and the names of the configuration: its file's, its working folder's."""
     if not isinstance(meta, dict):
         return Description()
     texts = [text for text in (meta.get("cfg"), meta.get("config")) if isinstance(text, str)]  # 3.x, 2.x
@@ -132,4 +145,19 @@ def _balanced(text: str) -> str:
     return text
 
 
-CONVERTER = Converter(publisher="mmdet", key_map=_key_map, refusal=_refusal, describe=_describe)
+def write(file: BinaryIO, state: Mapping[str, Tensor], model: Model) -> None:
+    """A checkpoint as the runner of either version loads it."""
+    meta: dict[str, object] = {"CLASSES": model.classes}  # read by 2.x and 3.x alike
+    if model.entry.source.config_url is not None:
+        meta["exp_name"] = PurePosixPath(model.entry.source.config_url).name
+    try:
+        torch.save({"meta": meta, "state_dict": dict(state)}, file)
+    except RuntimeError as error:  # torch's own complaint when the file could not be written
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+CONVERTER = Converter(
+    publisher="mmdet", key_map=_key_map, refusal=_refusal, describe=describe, suffix=".pth", write=write
+)

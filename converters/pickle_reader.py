@@ -3,23 +3,27 @@
 Python's own unpickler calls what a file names; this one has no way to.  The standard library's opcode table
 (`pickletools.opcodes`) decodes the arguments, a stack machine of ours gives the opcodes their meaning, and
 `cascadezoo.converters.pickle_values` says what the few admitted globals make.  Lists, dicts, tuples, text, bytes and
-numbers come as themselves, sets as lists, byte strings of python 2 as latin-1 text.
+numbers come as themselves, sets as lists, byte strings of python 2 as latin-1 text.  What is longer than `MAX_TEXT`
+is not copied: it comes as a `Run`, the place in the stream where it lies.
 
 Memory and time stay in proportion to the stream: an argument is compared with what the stream holds before it is
 read, every opcode takes from one budget, and no opcode copies what an earlier one made without paying for it.
 """
 
 import codecs
+import io
 import pickletools
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol, TypeGuard
+from mmap import mmap
+from typing import Any, TypeGuard
 
 from cascadezoo.converters.pickle_values import (
     ADMITTED,
     MAX_NAME,
     Ledger,
     Malformed,
+    Run,
     Storage,
     Stub,
     call,
@@ -33,14 +37,9 @@ MAX_EXTENT = 2**28  # characters and values when what is shared is written out, 
 MAX_INT_BITS = 1024  # Python refuses to print much longer ones; the longest genuine one is a random generator's seed
 MAX_MEMO = 2**32  # memo indices are four bytes, but protocol 0 writes decimals, which could be chosen to collide
 MAX_PROTOCOL = 5
+MAX_TEXT = 2**20  # bytes of a text or byte string that is copied; longer ones hold arrays, and are most of a file
 
-
-class Stream(Protocol):
-    """A binary file, or a memory map."""
-
-    def read(self, n: int, /) -> bytes: ...
-    def readline(self) -> bytes: ...
-    def tell(self) -> int: ...
+Stream = io.BytesIO | mmap
 
 
 class PickleReader:
@@ -214,6 +213,30 @@ def _dict(items: list[Any]) -> dict[Any, Any]:
     return {plain_key(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
 
 
+def _counted(width: int, decode: Callable[[memoryview], str | bytes]) -> Callable[[Stream], str | bytes | Run]:
+    """The reader of an argument that begins with its length, in ``width`` bytes."""
+
+    def read(stream: Stream) -> str | bytes | Run:
+        whole = memoryview(stream) if isinstance(stream, mmap) else stream.getbuffer()
+        start = stream.tell() + width
+        end = start + int.from_bytes(stream.read(width), "little")
+        if end > len(whole):
+            raise ValueError("longer than what is left")
+        stream.seek(end)
+        data = whole[start:end]
+        return Run(data, utf8=decode is _utf8) if len(data) > MAX_TEXT else decode(data)
+
+    return read
+
+
+def _utf8(data: memoryview) -> str:
+    return str(data, "utf-8", "surrogatepass")
+
+
+def _latin1(data: memoryview) -> str:
+    return str(data, "latin-1")
+
+
 def _line(stream: Stream) -> bytes:
     line = stream.readline()
     if line[-1:] != b"\n":
@@ -272,13 +295,18 @@ def _is_nest(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any,
 
 def _leaf(value: object) -> tuple[int, int]:
     """Depth and extent of what is no nest."""
-    return int(isinstance(value, dict | list | tuple)), 1 + len(value) if isinstance(value, str | bytes) else 1
+    return int(isinstance(value, dict | list | tuple)), 1 + len(value) if isinstance(value, str | bytes | Run) else 1
 
 
 _ARGUMENT_READERS: dict[bytes, tuple[str, Callable[[Any], Any] | None]] = {
     opcode.code.encode("latin-1"): (opcode.name, opcode.arg.reader if opcode.arg else None)
     for opcode in pickletools.opcodes
 } | {
+    b"B": ("BINBYTES", _counted(4, bytes)),
+    b"\x8e": ("BINBYTES8", _counted(8, bytes)),
+    b"T": ("BINSTRING", _counted(4, _latin1)),
+    b"X": ("BINUNICODE", _counted(4, _utf8)),
+    b"\x8d": ("BINUNICODE8", _counted(8, _utf8)),
     b"S": ("STRING", _latin1_literal),
     b"c": ("GLOBAL", _dotted_name),
     b"i": ("INST", _dotted_name),

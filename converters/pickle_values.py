@@ -55,6 +55,20 @@ class TensorRecord:
     strides: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """A text or byte string too long to be copied, where it lies in the file; writing there never reaches the file.
+
+    ``utf8``: it is a text in UTF-8; otherwise bytes, as python 3 or python 2 wrote them.
+    """
+
+    data: memoryview
+    utf8: bool
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
 @dataclass(slots=True, eq=False)
 class ArrayRecord:
     """A numpy array of plain numbers, or the stub it hangs on; filled when its state arrives."""
@@ -89,14 +103,16 @@ class Ledger:
         if self.values > MAX_VALUES:
             raise Malformed(f"its pickle makes more than {MAX_VALUES} values")
 
-    def take_text(self, text: str) -> bytes:
+    def take_text(self, text: str | Run) -> bytes | memoryview:
         """Latin-1 text as bytes, the way pickles of python 2 and of protocol 2 hold them."""
+        if isinstance(text, Run) and not text.utf8:
+            return text.data
         self._text_left -= len(text)
         if self._text_left < 0:
             raise Malformed("its pickle copies more bytes than it holds")
         try:
-            return text.encode("latin-1")
-        except UnicodeEncodeError:
+            return (str(text.data, "utf-8") if isinstance(text, Run) else text).encode("latin-1")
+        except UnicodeError:
             raise Malformed("bytes are pickled as text beyond latin-1") from None
 
 
@@ -180,6 +196,14 @@ def plain_key(key: object) -> object:
     return Stub(type(key).__name__)
 
 
+def _tuple(args: tuple[Any, ...], ledger: Ledger) -> tuple[Any, ...]:
+    """tuple((name, array)): how Paddle writes a tensor of a nested object."""
+    match args:
+        case (tuple() as items,):
+            return items
+    raise Malformed("a tuple is made of something other than a tuple")
+
+
 def _tensor(args: tuple[Any, ...], ledger: Ledger) -> TensorRecord:
     """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])."""
     if len(args) < 4 or not isinstance(args[0], Storage) or not _is_count(args[1]):
@@ -210,11 +234,12 @@ def _parameter(args: tuple[Any, ...], ledger: Ledger) -> TensorRecord:
     return args[0]
 
 
-def _encode(args: tuple[Any, ...], ledger: Ledger) -> bytes:
+def _encode(args: tuple[Any, ...], ledger: Ledger) -> bytes | Run:
     """_codecs.encode(text, "latin1"): how protocol 2 writes bytes."""
     match args:
-        case (str() as text, "latin1" | "latin-1"):
-            return ledger.take_text(text)
+        case (str() | Run() as text, "latin1" | "latin-1"):
+            data = ledger.take_text(text)
+            return data if isinstance(data, bytes) else Run(data, utf8=False)
     raise Malformed("_codecs.encode is asked for something other than latin-1 bytes")
 
 
@@ -233,7 +258,7 @@ def _reconstruct(args: tuple[Any, ...], ledger: Ledger) -> ArrayRecord:
 
 
 def _array(state: object, ledger: Ledger) -> np.ndarray[Any, Any] | Stub:
-    """The array of the state (version, shape, data type, Fortran order, raw bytes): a read-only view of the bytes."""
+    """The array of the state (version, shape, data type, Fortran order, raw bytes): a view of the bytes."""
     if isinstance(state, Stub):
         return state
     if not isinstance(state, tuple) or len(state) != 5:
@@ -266,9 +291,9 @@ def _scalar(args: tuple[Any, ...], ledger: Ledger) -> bool | int | float | Stub:
     return number
 
 
-def _raw(value: object, ledger: Ledger) -> bytes:
+def _raw(value: object, ledger: Ledger) -> bytes | memoryview:
     """The bytes of an array: python 2 wrote them as a byte string, which reads as latin-1 text."""
-    if isinstance(value, str):
+    if isinstance(value, str | Run):
         return ledger.take_text(value)
     if not isinstance(value, bytes):
         raise Malformed(f"a numpy array holds a {type(value).__name__} in place of bytes")
@@ -292,6 +317,8 @@ STORAGES: dict[str, torch.dtype] = {
 
 BUILDERS: dict[str, Callable[[tuple[Any, ...], Ledger], object]] = {
     "collections.OrderedDict": _ordered_dict,
+    "builtins.tuple": _tuple,
+    "__builtin__.tuple": _tuple,  # its name in python 2 and protocol 2
     "torch._utils._rebuild_tensor": _tensor,  # torch 0.3 and older: without the last three arguments
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,

@@ -9,11 +9,12 @@ from cascadezoo.conventions import Record
 
 
 class ConversionReport(Record):
-    """``mapped``: publisher's key -> canonical name.  ``ignored``: publisher's key -> reason; ``ignored_entries``: what
-    else lay beside the weights.  ``refused``: names the pickle would have called, none of which was.  ``casts``:
-    publisher's key -> data type it had before float32.  ``non_finite``: publisher's keys kept with NaN or infinity.
-    ``source_is_published``: the file's sha256 is the one that the publisher gives for these entries.
-    ``output`` and ``output_sha256`` are absent for a conversion in memory."""
+    """``mapped``: publisher's key -> canonical name.  ``ignored``: publisher's key -> reason; ``partly_ignored``:
+    mapped key -> which part of it is left out, and why; ``ignored_entries``: what else lay beside the weights.
+    ``refused``: names the pickle would have called, none of which was.  ``casts``: publisher's key -> data type it had
+    before float32.  ``non_finite``: publisher's keys kept with NaN or infinity.  ``source_is_published``: the file's
+    sha256 is the one that the publisher gives for these entries.  ``output`` and ``output_sha256`` are absent for a
+    conversion in memory."""
 
     path: Path
     source_sha256: str
@@ -25,6 +26,7 @@ class ConversionReport(Record):
     found_by: str
     mapped: dict[str, str]
     ignored: dict[str, str]
+    partly_ignored: dict[str, str]
     ignored_entries: tuple[str, ...]
     refused: tuple[str, ...]
     casts: dict[str, str]
@@ -37,6 +39,22 @@ class ConversionReport(Record):
     def name(self) -> str:
         """The entry, or with several candidates what they share: ``<architecture>.<publisher>``."""
         return self.entries[0] if len(self.entries) == 1 else f"{self.architecture}.{self.publisher}"
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2)
+
+
+class ExportReport(Record):
+    """``zeroed``: publisher's key -> which part of it is zeros, and why: conversion drops it, the publisher's loader
+    wants it there.  ``tensors`` counts those of the file."""
+
+    entry: str
+    format: str
+    weights: Path
+    tensors: int
+    zeroed: dict[str, str]
+    output: Path
+    output_sha256: str
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2)

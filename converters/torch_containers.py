@@ -26,9 +26,9 @@ _ZIP_START = re.compile(rb"PK\x03\x04")
 
 @dataclass(frozen=True, eq=False)
 class Container:
-    """A torch checkpoint: the inert object, and where the bytes of each storage it names lie."""
+    """A checkpoint: the inert object, and where the bytes of each storage it names lie."""
 
-    kind: Literal["zip", "legacy"]
+    kind: Literal["zip", "legacy", "pickle"]  # in a plain pickle, arrays hold their numbers themselves
     root: Any
     globals: tuple[str, ...]  # in order of appearance
     refused: tuple[str, ...]
@@ -51,7 +51,7 @@ class Container:
         return flat.as_strided(record.shape, record.strides, record.offset)
 
 
-def open_container(file: mmap) -> Container | None:
+def open_torch(file: mmap) -> Container | None:
     """The checkpoint in ``file``, or None when it does not begin like one of torch's.
 
     Raises:

@@ -67,6 +67,16 @@ def tensor(
 FLOATS = struct.pack("<4f", 1, 2, 3, 4)
 
 
+def array(
+    raw: bytes = pickle.SHORT_BINBYTES + bytes([len(FLOATS)]) + FLOATS,
+    shape: bytes = sequence(integer(4)),
+    dtype: bytes = called("numpy.dtype", text("f4")),
+) -> bytes:
+    """By default, a numpy array of the same four floats."""
+    empty = called("numpy.core.multiarray._reconstruct", named("numpy.ndarray"), sequence(integer(0)), text("b"))
+    return empty + sequence(integer(1), shape, dtype, pickle.NEWFALSE, raw) + pickle.BUILD
+
+
 def _named_in(fragment: bytes) -> dict[str, bytes]:
     return {"0": FLOATS} if text("storage") in fragment else {}
 

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ class FakeModel:
     """Finds a person (0.9), a dog (0.5) and a cup (0.2), each with a mask, on every picture."""
 
     categories = COCO
+    tta: ClassVar[list[bool]] = []  # of each call
 
-    def predict(self, image):
+    def predict(self, image, tta):
+        self.tta.append(tta)
         height, width = image.shape[:2]
         boxes = torch.tensor([[0.0, 0.0, width / 2, height], [2.0, 2.0, 8.0, 6.0], [1.0, 1.0, 3.0, 3.0]])
         labels = torch.tensor([COCO.index(name) for name in ("person", "dog", "cup")])
@@ -55,6 +58,13 @@ def run(*args):
     with pytest.raises(SystemExit) as ended:
         main(["predict", *map(str, args)])
     return ended.value.code
+
+
+def test_test_time_augmentation_is_asked_for(folder, calls):
+    picture(folder / "a.png")
+    FakeModel.tta.clear()
+    assert run("fake", "a.png") == run("fake", "a.png", "--tta") == 0
+    assert FakeModel.tta == [False, True]
 
 
 def test_one_picture(folder, calls, capsys):

@@ -58,8 +58,12 @@ def test_names_are_those_of_the_registry(small) -> None:
         assert cascadezoo.load(alias).spec == tiny()
     with pytest.raises(UnknownName, match="cascade_mask_r50_fpn_1x"):
         cascadezoo.load("cascade_mask_r50_fpn_1")
-    with pytest.raises(UnsupportedEntry):
-        cascadezoo.load("cascade_mask_r50_vd_ssld_fpn_1x.paddle")
+
+
+def test_an_entry_without_a_network_says_so(monkeypatch) -> None:
+    monkeypatch.delitem(SPECS, "mmdet")
+    with pytest.raises(UnsupportedEntry, match="no network for it yet"):
+        cascadezoo.load(NAME)
 
 
 def test_the_published_scale_and_categories() -> None:
@@ -121,6 +125,13 @@ def test_another_entrys_file_is_refused(small, tmp_path) -> None:
         cascadezoo.load(NAME, weights=path)
     with pytest.raises(TensorMismatch, match="mask_heads"):
         cascadezoo.load("cascade_r50_fpn_1x", weights=canonical(tmp_path / "b.safetensors", small))
+
+
+def test_another_schedules_weights_are_loaded_but_not_silently(small, tmp_path, caplog) -> None:
+    path = canonical(tmp_path / "a.safetensors", small, entries="cascade_mask_r50_fpn_20e.mmdet")
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        assert same(cascadezoo.load(NAME, weights=path), small)
+    assert "holds the weights of cascade_mask_r50_fpn_20e.mmdet, loaded as cascade_mask_r50_fpn_1x.mmdet" in caplog.text
 
 
 def test_a_tensor_of_another_shape_is_named(small, tmp_path) -> None:

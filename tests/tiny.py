@@ -3,18 +3,24 @@
 import torch
 
 from cascadezoo.modeling.build import build
-from cascadezoo.providers.mmdet import SPECS
+from cascadezoo.providers import SPECS
 from cascadezoo.spec import ModelSpec
 
 
-def tiny(architecture: str = "cascade_mask_r50_fpn", **changes: object) -> ModelSpec:
+def tiny(architecture: str = "cascade_mask_r50_fpn", publisher: str = "mmdet", **changes: object) -> ModelSpec:
     """The published architecture with few blocks and narrow layers."""
-    record = SPECS[architecture].model_dump()
-    record["backbone"].update(blocks=(1, 1, 1, 1), width_per_group=4)
-    record["neck"].update(channels=16)
-    record["box_head"].update(fcs=(32,))
+    record = SPECS[publisher][architecture].model_dump()
+    record["backbone"]["blocks"] = [1] * len(record["backbone"]["blocks"])
+    if record["backbone"]["kind"] == "resnet":
+        record["backbone"].update(width_per_group=4)
+    else:
+        record["backbone"].update(width=8, groups=[1, 2, 4, 8])
+    if record["neck"]:
+        record["neck"].update(channels=16)
+    if record["box_head"]["fcs"]:
+        record["box_head"].update(fcs=(32,), convs=[16] * min(1, len(record["box_head"]["convs"])))
     if record["mask"]:
-        record["mask"].update(convs=(16,))
+        record["mask"].update(convs=[16] * min(1, len(record["mask"]["convs"])), deconv=16)
     record["preprocess"].update(min_size=64, max_size=96)
     record["conventions"]["proposals"].update(pre_nms_top_n=60, post_nms_top_n=40)
     record["num_classes"] = 5
@@ -26,6 +32,7 @@ def lively(spec: ModelSpec):
     torch.manual_seed(0)
     model = build(spec)
     for head in model.box_heads:
-        torch.nn.init.normal_(head.cls_score.weight, std=1.0)
+        torch.nn.init.normal_(head.cls_score.weight, std=0.1)
+        torch.nn.init.constant_(head.cls_score.bias[-1:], -1e4)  # background never wins
         torch.nn.init.normal_(head.bbox_pred.weight, std=0.1)
     return model

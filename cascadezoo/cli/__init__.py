@@ -19,6 +19,7 @@ _COMMANDS = {
     "list": "cascadezoo.cli.zoo:list_command",
     "info": "cascadezoo.cli.zoo:info_command",
     "convert": "cascadezoo.cli.checkpoints:convert_command",
+    "export": "cascadezoo.cli.export:export_command",
     "inspect": "cascadezoo.cli.checkpoints:inspect_command",
     "predict": "cascadezoo.cli.predict:predict_command",
 }

@@ -64,6 +64,7 @@ def _converted(report: "ConversionReport") -> str:
         ("candidates" if candidates else "entry", ", ".join(report.entries)),
         ("found by", report.found_by),
         ("tensors", f"{len(report.mapped)} mapped, {len(report.ignored)} left out" + _reasons(report)),
+        ("of those in part", _in_part(report)),
         ("refused", ", ".join(report.refused) or "nothing: all names in the file are harmless"),
         ("cast to float32", ", ".join(f"{n} of {dtype}" for dtype, n in Counter(report.casts.values()).items())),
         ("NaN or infinity in", ", ".join(report.non_finite)),
@@ -78,6 +79,11 @@ def _converted(report: "ConversionReport") -> str:
 def _reasons(report: "ConversionReport") -> str:
     reasons = dict.fromkeys(report.ignored.values())
     return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def _in_part(report: "ConversionReport") -> str:
+    parts = Counter(report.partly_ignored.values())
+    return "; ".join(f"{n} without {part}" for part, n in parts.items())
 
 
 def _inspected(found: "Inspection", tensors: bool) -> str:

@@ -43,6 +43,7 @@ class _Failures:
 @click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
 @click.option("--min-size", type=click.IntRange(min=1), help="Shorter side, in pixels; default: the entry's own.")
 @click.option("--max-size", type=click.IntRange(min=1), help="Longer side, in pixels; default: the entry's own.")
+@click.option("--tta", is_flag=True, help="Test-time augmentation: several scales, mirrored too; much slower.")
 @click.option("--json", "as_json", is_flag=True, help="The COCO file on stdout too, the summaries on stderr.")
 @click.pass_context
 def predict_command(
@@ -55,6 +56,7 @@ def predict_command(
     device: str | None,
     min_size: int | None,
     max_size: int | None,
+    tta: bool,
     as_json: bool,
 ) -> None:
     """Detect with the model NAME on each IMAGE, a picture or a folder of pictures.
@@ -84,7 +86,7 @@ def predict_command(
     targets = _targets(paths, out)
     for number, path in enumerate(_progress(paths), start=1):
         try:
-            record, found, line = _predict_one(model, path, targets[path], threshold, number)
+            record, found, line = _predict_one(model, path, targets[path], threshold, number, tta)
         except CascadezooError as error:
             failures.add(error)
             continue
@@ -100,13 +102,13 @@ def predict_command(
 
 
 def _predict_one(
-    model: Any, path: Path, target: Path, threshold: float, number: int
+    model: Any, path: Path, target: Path, threshold: float, number: int, tta: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     """Write the annotated picture; returns the picture's COCO record, its results, and the line that sums it up."""
     from cascadezoo.images import read_image
 
     pixels = read_image(path)
-    detections = model.predict(pixels)
+    detections = model.predict(pixels, tta=tta)
     detections = detections[detections.scores >= threshold]
     detections.plot(pixels).save(target, quality=95, subsampling=0)
     height, width = detections.image_size

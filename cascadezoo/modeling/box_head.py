@@ -1,25 +1,49 @@
-"""The box head of one cascade stage (Cascade R-CNN, https://arxiv.org/abs/1906.09756)."""
+"""Box heads: Fast R-CNN's (https://arxiv.org/abs/1504.08083), one for each stage of a Cascade R-CNN
+(https://arxiv.org/abs/1906.09756)."""
 
 from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cascadezoo.spec import BoxHeadSpec
+from cascadezoo.modeling.resnet import ConvNorm, residual_stage
+from cascadezoo.spec import BoxHeadSpec, ResNetSpec
 
 
 class BoxHead(nn.Module):
-    """Pooled features (R, C, P, P) to class logits (R, classes + 1), background last, and raw deltas (R, 4)."""
+    """Pooled features (R, C, P, P) to class logits (R, classes + 1), background last, and raw deltas (R, B, 4).
+
+    B is the number of classes, or 1."""
 
     def __init__(self, channels: int, num_classes: int, spec: BoxHeadSpec) -> None:
         super().__init__()
-        widths = (channels * spec.resolution**2, *spec.fcs)
+        channels_in = (channels, *spec.convs)
+        self.convs = nn.ModuleList(ConvNorm(i, o, 3) for i, o in pairwise(channels_in))
+        widths = (channels_in[-1] * spec.resolution**2, *spec.fcs)
         self.fcs = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
         self.cls_score = nn.Linear(widths[-1], num_classes + 1)
-        self.bbox_pred = nn.Linear(widths[-1], 4)
+        self.bbox_pred = nn.Linear(widths[-1], 4 * num_classes if spec.class_specific else 4)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        x = pooled.flatten(1)
+        x = pooled
+        for conv in self.convs:
+            x = F.relu(conv(x), inplace=True)
+        x = x.flatten(1)
         for fc in self.fcs:
             x = F.relu(fc(x), inplace=True)
-        return self.cls_score(x).float(), self.bbox_pred(x).float()
+        return self.cls_score(x).float(), self.bbox_pred(x).float().unflatten(1, (-1, 4))
+
+
+class StageBoxHead(nn.Module):
+    """The same by a ResNet's fourth stage and a global average (https://arxiv.org/abs/1506.01497, on C4)."""
+
+    def __init__(self, channels: int, num_classes: int, spec: BoxHeadSpec, backbone: ResNetSpec) -> None:
+        super().__init__()
+        outputs = 2 * channels
+        self.layer4 = residual_stage(3, channels, 3, backbone)
+        self.cls_score = nn.Linear(outputs, num_classes + 1)
+        self.bbox_pred = nn.Linear(outputs, 4 * num_classes if spec.class_specific else 4)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.layer4(pooled).mean((2, 3))
+        return self.cls_score(x).float(), self.bbox_pred(x).float().unflatten(1, (-1, 4))

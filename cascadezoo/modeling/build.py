@@ -5,14 +5,15 @@ from functools import lru_cache
 import torch
 
 from cascadezoo.coco import COCO, Categories
-from cascadezoo.modeling.box_head import BoxHead
+from cascadezoo.modeling.box_head import BoxHead, StageBoxHead
 from cascadezoo.modeling.detector import Detector
-from cascadezoo.modeling.fpn import FPN
+from cascadezoo.modeling.fpn import FPN, LastLevel
 from cascadezoo.modeling.init import initialise
+from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.modeling.resnet import ResNet
 from cascadezoo.modeling.rpn import RPN
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec import MaskHeadSpec, ModelSpec
 
 
 def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Detector:
@@ -21,11 +22,11 @@ def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Detector:
         model = Detector(
             spec,
             COCO if spec.num_classes == len(COCO) else Categories.numbered(spec.num_classes),
-            backbone=ResNet(spec.backbone),
-            neck=FPN(spec.backbone.channels, spec.neck.channels),
-            rpn=RPN(spec.neck.channels, spec.conventions.anchors, spec.conventions.proposals),
-            box_heads=[BoxHead(spec.neck.channels, spec.num_classes, spec.box_head) for _ in spec.stages],
-            mask_heads=_mask_heads(spec),
+            backbone=_backbone(spec),
+            neck=FPN(spec.backbone.channels, spec.neck.channels) if spec.neck else LastLevel(),
+            rpn=RPN(spec.feature_channels, spec.conventions.anchors, spec.conventions.proposals),
+            box_heads=[_box_head(spec) for _ in spec.stages],
+            mask_heads=[] if spec.mask is None else [_mask_head(spec, spec.mask) for _ in range(spec.mask.heads)],
         )
     if torch.device(device).type != "meta":
         model.to_empty(device=device)
@@ -33,10 +34,21 @@ def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Detector:
     return model.eval()
 
 
-def _mask_heads(spec: ModelSpec) -> list[MaskHead]:
-    if spec.mask is None:
-        return []
-    return [MaskHead(spec.neck.channels, spec.num_classes, spec.mask) for _ in range(spec.mask.heads)]
+def _backbone(spec: ModelSpec) -> ResNet | InternImage:
+    if spec.backbone.kind == "resnet":
+        return ResNet(spec.backbone)
+    return InternImage(spec.backbone)
+
+
+def _box_head(spec: ModelSpec) -> BoxHead | StageBoxHead:
+    if spec.box_head.fcs or spec.backbone.kind != "resnet":
+        return BoxHead(spec.feature_channels, spec.num_classes, spec.box_head)
+    return StageBoxHead(spec.feature_channels, spec.num_classes, spec.box_head, spec.backbone)
+
+
+def _mask_head(spec: ModelSpec, mask: MaskHeadSpec) -> MaskHead:
+    channels = 2 * spec.feature_channels if mask.shares_box_features else spec.feature_channels
+    return MaskHead(channels, spec.num_classes, mask)
 
 
 @lru_cache(maxsize=64)

@@ -12,15 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from cascadezoo.coco import Categories
+from cascadezoo.conventions import ScoreFusion
 from cascadezoo.detections import Detections
 from cascadezoo.images import read_image
 from cascadezoo.modeling.mask_head import class_probabilities
-from cascadezoo.modeling.postprocess import Found, select
+from cascadezoo.modeling.postprocess import Found, Scored, select
 from cascadezoo.modeling.preprocess import Batch, ResizedImage, collate, padded_size, resize
 from cascadezoo.modeling.rpn import RPN, Proposals
-from cascadezoo.ops.boxes import clip, decode
+from cascadezoo.modeling.tta import TTASettings, detect
+from cascadezoo.ops.boxes import clip, decode, has_area
+from cascadezoo.ops.mask_paste import PASTE
 from cascadezoo.ops.roi_align import pyramid_roi_align
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec import MaskHeadSpec, ModelSpec
 
 # N pictures, R proposals a picture, C classes, D detections a picture, M the side of a mask
 
@@ -49,6 +52,7 @@ class Detector(nn.Module):
         self.backbone, self.neck, self.rpn = backbone, neck, rpn
         self.box_heads = nn.ModuleList(box_heads)
         self.mask_heads = nn.ModuleList(mask_heads)
+        self._fuse = _FUSIONS[spec.conventions.cascade.fusion]
 
     def infer(self, batch: Batch) -> Found:
         """Prepared pixels to detections; every shape follows from the batch's."""
@@ -63,51 +67,65 @@ class Detector(nn.Module):
     def find(self, features: list[Tensor], batch: Batch) -> Found:
         """Detections without masks."""
         proposals = self.rpn(features, batch.sizes)
-        boxes, probabilities = self.refine(features, proposals, batch.sizes)
-        return select(boxes, probabilities, proposals.valid, batch.scales, self.spec.conventions.selection)
+        scored = self.refine(features, proposals, batch.sizes)
+        return select(scored, batch, self.spec.stages[-1], self.spec.conventions.selection)
 
-    def refine(self, features: list[Tensor], proposals: Proposals, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """The cascade: each stage pools and moves the boxes of the one before.
-
-        Returns boxes (N, R, 4) of the last stage, clipped to their picture, and probabilities (N, R, C + 1) of the
-        stages' mean logits.
-        """
+    def refine(self, features: list[Tensor], proposals: Proposals, sizes: Tensor) -> Scored:
+        """The cascade: each stage pools the boxes that the one before has moved; then their scores are fused."""
+        rules, resolution = self.spec.conventions, self.spec.box_head.resolution
         features = [level.contiguous() for level in features]  # as RoIAlign reads them: once for all stages
-        boxes, logits = proposals.boxes, []
-        for head, coder in zip(self.box_heads, self.spec.stages, strict=True):
-            scores, deltas = head(self._pool(features, boxes, self.spec.box_head.resolution))
+        boxes, valid, logits = proposals.boxes, proposals.valid, []
+        for head, coder in zip(self.box_heads[:-1], self.spec.stages[:-1], strict=True):
+            scores, deltas = head(self._pool(features, boxes, resolution))
             logits.append(scores)
-            boxes = clip(decode(deltas.view_as(boxes), boxes, coder), sizes)
-        mean = torch.stack(logits).mean(0)
-        return boxes, mean.softmax(-1).view(*boxes.shape[:2], -1)
+            boxes = decode(_of_best_class(scores, deltas).view_as(boxes), boxes, coder)
+            if rules.cascade.clip_stages:
+                boxes = clip(boxes, sizes, coder.extent)
+            if rules.roi_align.skip_empty:
+                valid = valid & has_area(boxes)
+        pooled = self._pool(features, boxes, resolution)
+        scores, deltas = self.box_heads[-1](pooled)
+        if rules.cascade.fusion is ScoreFusion.LAST_FEATURES:
+            logits = [head(pooled)[0] for head in self.box_heads]
+        else:
+            logits.append(scores)
+        rows = boxes.shape[:2]
+        return Scored(boxes, deltas.unflatten(0, rows), self._fuse(logits).unflatten(0, rows), valid)
 
     def segment(self, features: list[Tensor], found: Found) -> Found:
-        """Add masks (N, D, M, M): the mean of the heads' probabilities for each detection's class."""
+        """Detections with masks, from a model that has mask heads."""
         if self.spec.mask is None:
             return found
-        pooled = self._pool(features, found.rois, self.spec.mask.resolution)
+        return found._replace(masks=self.mask_probabilities(features, found.rois, found.labels, self.spec.mask))
+
+    def mask_probabilities(self, features: list[Tensor], rois: Tensor, labels: Tensor, mask: MaskHeadSpec) -> Tensor:
+        """Masks (N, D, M, M) of boxes (N, D, 4), network pixels, and classes (N, D): the mean of the mask heads."""
+        pooled = self._pool(features, rois, mask.resolution)
         pooled = pooled.contiguous(memory_format=torch.channels_last)
-        labels = found.labels.flatten()
-        masks = torch.stack([class_probabilities(head(pooled), labels) for head in self.mask_heads]).mean(0)
-        return found._replace(masks=masks.unflatten(0, found.labels.shape))
+        if mask.shares_box_features:
+            pooled = self.box_heads[0].get_submodule("layer4")(pooled)
+        flat = labels.flatten()
+        masks = torch.stack([class_probabilities(head(pooled), flat) for head in self.mask_heads]).mean(0)
+        return masks.view(*labels.shape, *masks.shape[1:])
 
     def _pool(self, features: list[Tensor], boxes: Tensor, resolution: int) -> Tensor:
-        """(N, R, 4) to (N * R, C, P, P), from the backbone's own levels."""
-        rules = self.spec.conventions
-        levels = len(self.spec.backbone.channels)
-        strides = list(rules.anchors.strides[:levels])
-        return pyramid_roi_align(features[:levels], boxes, strides, rules.levels, rules.roi_align, resolution)
+        """(N, R, 4) to (N * R, C, P, P), each from the level of its size."""
+        rules, strides = self.spec.conventions, list(self.spec.roi_strides)
+        return pyramid_roi_align(features[: len(strides)], boxes, strides, rules.levels, rules.roi_align, resolution)
 
     @overload
-    def predict(self, image: list[Any], batch_size: int = 1) -> list[Detections]: ...
+    def predict(self, image: list[Any], tta: bool | TTASettings = False, batch_size: int = 1) -> list[Detections]: ...
     @overload
-    def predict(self, image: Any, batch_size: int = 1) -> Detections: ...
-    def predict(self, image: Any, batch_size: int = 1) -> Detections | list[Detections]:
+    def predict(self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1) -> Detections: ...
+    def predict(
+        self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1
+    ) -> Detections | list[Detections]:
         """Detect on a picture, or on each of a list.
 
         Args:
             image: a path (EXIF orientation applied), a PIL image, a uint8 (H, W, 3) RGB array, a (3, H, W) tensor,
                 uint8 or float in 0..1; or a list of these.
+            tta: test-time augmentation, with its default settings or others; one picture at a time.
             batch_size: pictures of a list that go through the network together.  Only pictures of equal padded size
                 share a batch, so a picture's detections never depend on its neighbours.
 
@@ -115,9 +133,13 @@ class Detector(nn.Module):
             UnreadableImage: not a picture.
             MissingResource: no such file.
         """
-        if isinstance(image, list):
-            return self._predict_all(image, batch_size)
-        return self._predict_all([image], 1)[0]
+        images = image if isinstance(image, list) else [image]
+        if tta:
+            settings = TTASettings() if tta is True else tta
+            found = [self._predict_augmented(one, settings) for one in images]
+        else:
+            found = self._predict_all(images, batch_size)
+        return found if isinstance(image, list) else found[0]
 
     def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """torchvision's interface.
@@ -134,12 +156,17 @@ class Detector(nn.Module):
     def prepare(self, images: Sequence[ResizedImage]) -> Batch:
         """Normalised, padded pixels on the model's device."""
         weight = next(self.parameters())
-        return collate(images, self.spec.preprocess, weight.device, weight.dtype)
+        spec = self.spec
+        return collate(images, spec.preprocess, spec.conventions.resize, weight.device, weight.dtype)
+
+    def resize(self, image: Any) -> ResizedImage:
+        """A picture, as ``predict`` takes it, at network scale."""
+        return resize(read_image(image), self.spec.preprocess, self.spec.conventions.resize)
 
     @torch.inference_mode()
     def _predict_all(self, images: list[Any], batch_size: int) -> list[Detections]:
         results: list[Detections | None] = [None] * len(images)
-        resized = ((i, resize(read_image(image), self.spec.preprocess)) for i, image in enumerate(images))
+        resized = ((i, self.resize(image)) for i, image in enumerate(images))
         for group in _equal_sizes(resized, self._padded, batch_size):
             batch = self.prepare([image for _, image in group])
             features = self.extract(batch.pixels)
@@ -147,6 +174,11 @@ class Detector(nn.Module):
             for row, (i, image) in enumerate(group):
                 results[i] = self.detections(found, row, image.original_size)
         return [r for r in results if r is not None]
+
+    @torch.inference_mode()
+    def _predict_augmented(self, image: Any, settings: TTASettings) -> Detections:
+        pixels = read_image(image)
+        return self.detections(detect(self, pixels, settings), 0, (pixels.shape[0], pixels.shape[1]))
 
     def _padded(self, image: ResizedImage) -> tuple[int, int]:
         return padded_size(image.size, self.spec.preprocess)
@@ -161,7 +193,32 @@ class Detector(nn.Module):
             image_size=image_size,
             categories=self.categories,
             mask_probs=None if found.masks is None else found.masks[row, :n],
+            paste_method=PASTE[self.spec.conventions.paste],
+            extent=self.spec.stages[-1].extent,
         )
+
+
+def _of_best_class(logits: Tensor, deltas: Tensor) -> Tensor:
+    """Of deltas (R, B, 4) those of the best foreground class in logits (R, C + 1), or the only ones: (R, 4)."""
+    if deltas.shape[1] == 1:
+        return deltas[:, 0]
+    best = logits[:, :-1].argmax(1)
+    return deltas.gather(1, best[:, None, None].expand(-1, 1, 4))[:, 0]
+
+
+def _mean_logits(logits: list[Tensor]) -> Tensor:
+    return torch.stack(logits).mean(0).softmax(-1)
+
+
+def _mean_probabilities(logits: list[Tensor]) -> Tensor:
+    return torch.stack(logits).softmax(-1).mean(0)
+
+
+_FUSIONS = {
+    ScoreFusion.MEAN_LOGITS: _mean_logits,
+    ScoreFusion.MEAN_PROBABILITIES: _mean_probabilities,
+    ScoreFusion.LAST_FEATURES: _mean_probabilities,
+}
 
 
 def _equal_sizes(

@@ -1,4 +1,5 @@
-"""Feature Pyramid Network (https://arxiv.org/abs/1612.03144)."""
+"""From the backbone's maps to the levels that the RPN and the heads read: a Feature Pyramid Network
+(https://arxiv.org/abs/1612.03144), or the last map alone (C4)."""
 
 from collections.abc import Sequence
 
@@ -21,3 +22,11 @@ class FPN(nn.Module):
             inner[i - 1] = inner[i - 1] + F.interpolate(inner[i], size=inner[i - 1].shape[-2:], mode="nearest")
         levels = [conv(x) for conv, x in zip(self.output, inner, strict=True)]
         return [*levels, F.max_pool2d(levels[-1], kernel_size=1, stride=2)]
+
+
+class LastLevel(nn.Module):
+    """Backbone maps, finest first, to the last of them."""
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """A list of one level, (N, C, H, W)."""
+        return [features[-1]]

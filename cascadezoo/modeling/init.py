@@ -1,41 +1,58 @@
-"""Random initialisation before training from scratch.
+"""Random initialisation before training from scratch, as the publishers do it without a pretrained backbone.
 
-Source: mmdetection ``resnet.py``, ``fpn.py``, ``rpn_head.py``, ``convfc_bbox_head.py``, ``fcn_mask_head.py``.
+Source: mmdetection ``resnet.py``, ``fpn.py``, ``rpn_head.py``, ``convfc_bbox_head.py``, ``fcn_mask_head.py``;
+InternImage ``intern_image.py``, ``ops_dcnv3/modules/dcnv3.py``.
 """
 
 from torch import nn
 
-from cascadezoo.modeling.box_head import BoxHead
+from cascadezoo.modeling.box_head import BoxHead, StageBoxHead
 from cascadezoo.modeling.fpn import FPN
+from cascadezoo.modeling.internimage import MLP, Block, DCNv3
 from cascadezoo.modeling.mask_head import MaskHead
-from cascadezoo.modeling.resnet import ConvNorm, FrozenStatNorm
+from cascadezoo.modeling.resnet import AffineNorm, ConvNorm, FrozenStatNorm
 from cascadezoo.modeling.rpn import RPN
 
 
 def initialise(model: nn.Module) -> None:
-    """Fill every parameter and buffer in place, as the publishers do when no pretrained backbone is given."""
+    """Fill every parameter and buffer in place."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.LayerNorm):
+            module.reset_parameters()
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     for module in model.modules():
         match module:
             case ConvNorm():
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            case FrozenStatNorm():
+            case AffineNorm():
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
-                nn.init.zeros_(module.running_mean)
-                nn.init.ones_(module.running_var)
+                if isinstance(module, FrozenStatNorm):
+                    nn.init.zeros_(module.running_mean)
+                    nn.init.ones_(module.running_var)
+            case DCNv3():
+                for linear in (module.input_proj, module.output_proj):
+                    nn.init.xavier_uniform_(linear.weight)
+                for linear in (module.offset, module.mask):
+                    nn.init.zeros_(linear.weight)
+            case MLP():
+                for linear in (module.fc1, module.fc2):
+                    nn.init.trunc_normal_(linear.weight, std=0.02)
+            case Block():
+                nn.init.ones_(module.gamma1)
+                nn.init.ones_(module.gamma2)
             case FPN():
                 for conv in (*module.lateral, *module.output):
                     nn.init.xavier_uniform_(conv.get_parameter("weight"))
             case RPN():
                 for conv in (module.conv, module.objectness, module.deltas):
                     nn.init.normal_(conv.weight, std=0.01)
-            case BoxHead():
-                for fc in module.fcs:
+            case BoxHead() | StageBoxHead():
+                for fc in module.fcs if isinstance(module, BoxHead) else ():
                     nn.init.xavier_uniform_(fc.get_parameter("weight"))
                 nn.init.normal_(module.cls_score.weight, std=0.01)
                 nn.init.normal_(module.bbox_pred.weight, std=0.001)
             case MaskHead():
                 for conv in (*module.convs, module.deconv, module.mask_logits):
                     nn.init.kaiming_normal_(conv.get_parameter("weight"), mode="fan_out", nonlinearity="relu")
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -16,8 +16,8 @@ class MaskHead(nn.Module):
         super().__init__()
         widths = (channels, *spec.convs)
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(widths))
-        self.deconv = nn.ConvTranspose2d(widths[-1], widths[-1], 2, stride=2)
-        self.mask_logits = nn.Conv2d(widths[-1], num_classes, 1)
+        self.deconv = nn.ConvTranspose2d(widths[-1], spec.deconv, 2, stride=2)
+        self.mask_logits = nn.Conv2d(spec.deconv, num_classes, 1)
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = pooled

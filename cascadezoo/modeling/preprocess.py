@@ -1,10 +1,11 @@
-"""From decoded pictures to the network's pixels, on the host: the exact uint8 resize, normalisation, padding.
+"""From decoded pictures to the network's pixels, on the host: the publishers' exact resize, normalisation, padding.
 
-Source: mmcv ``imrescale`` and ``imresize`` (cv2 backend); mmdet ``DetDataPreprocessor``.
+Source: mmcv ``imrescale`` and ``imresize``, mmdet ``DetDataPreprocessor``; PaddleDetection ``operators.py`` Resize;
+Detectron ``utils/blob.py``.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,14 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cascadezoo.conventions import Bounds, Interpolation, Resize, ResizeStep
 from cascadezoo.spec import PreprocessSpec
+
+_OPENCV = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.CUBIC: cv2.INTER_CUBIC}
 
 
 class ResizedImage(NamedTuple):
     """One picture at network scale."""
 
-    pixels: NDArray[np.uint8]  # (h, w, 3) RGB
+    pixels: NDArray[Any]  # (h, w, 3) RGB, grey levels, uint8 or float32
     original_size: tuple[int, int]  # height, width as given
+    scale: float  # network pixels per original pixel, before any rounding
 
     @property
     def size(self) -> tuple[int, int]:
@@ -31,21 +36,31 @@ class Batch(NamedTuple):
     """N pictures as the network takes them; all tensors on one device."""
 
     pixels: Tensor  # (N, 3, H, W) RGB, normalised, zero-padded at right and bottom
-    sizes: Tensor  # (N, 2) float32 height and width at network scale, without the padding
-    scales: Tensor  # (N, 2) float32 network pixels per original pixel, in x and in y
+    sizes: Tensor  # (N, 2) float32 height and width that bound boxes at network scale
+    scales: Tensor  # (N, 2) float32 network pixels per original pixel, in x and y
+    original_sizes: Tensor  # (N, 2) float32 height and width as given
 
 
-def target_size(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int]:
-    """Network (height, width) of a picture; never below one pixel."""
-    scale = min(spec.max_size / max(height, width), spec.min_size / min(height, width))
-    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+def image_scale(height: int, width: int, spec: PreprocessSpec, rule: Resize) -> float:
+    """Network pixels per original: ``min_size`` for the shorter side, unless the longer would pass ``max_size``."""
+    short, long = min(height, width), max(height, width)
+    scale = spec.min_size / short
+    length = round(scale * long) if rule.rounded_limit else scale * long
+    return spec.max_size / long if length > spec.max_size else scale
 
 
-def resize(image: NDArray[np.uint8], spec: PreprocessSpec) -> ResizedImage:
-    """Resize an (H, W, 3) uint8 picture bilinearly with OpenCV's fixed-point arithmetic, as the publishers do."""
-    height, width = target_size(image.shape[0], image.shape[1], spec)
-    pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return ResizedImage(np.asarray(pixels, np.uint8), (image.shape[0], image.shape[1]))
+def resize(image: NDArray[np.uint8], spec: PreprocessSpec, rule: Resize) -> ResizedImage:
+    """Resize an (H, W, 3) uint8 picture with OpenCV, as the publishers do; no side falls below one pixel."""
+    height, width = image.shape[:2]
+    scale = image_scale(height, width, spec, rule)
+    source = image.astype(np.float32) if rule.float32 else image
+    method = _OPENCV[rule.interpolation]
+    if rule.step is ResizeStep.ACHIEVED or round(scale * min(height, width)) < 1:
+        size = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+        pixels = cv2.resize(source, size, interpolation=method)
+    else:
+        pixels = cv2.resize(source, None, fx=scale, fy=scale, interpolation=method)
+    return ResizedImage(np.asarray(pixels), (height, width), scale)
 
 
 def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
@@ -54,20 +69,42 @@ def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
     return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
 
 
-def collate(images: Sequence[ResizedImage], spec: PreprocessSpec, device: torch.device, dtype: torch.dtype) -> Batch:
+def collate(
+    images: Sequence[ResizedImage], spec: PreprocessSpec, rule: Resize, device: torch.device, dtype: torch.dtype
+) -> Batch:
     """Normalise in float32 and pad with zeros to the largest picture."""
     mean = torch.tensor(spec.mean, device=device)[:, None, None]
     std = torch.tensor(spec.std, device=device)[:, None, None]
-    height, width = padded_size((max(i.size[0] for i in images), max(i.size[1] for i in images)), spec)
-    pixels = torch.zeros(len(images), 3, height, width, device=device, dtype=dtype)
+    padded = padded_size((max(i.size[0] for i in images), max(i.size[1] for i in images)), spec)
+    pixels = torch.zeros(len(images), 3, *padded, device=device, dtype=dtype)
     # every convolution after keeps this layout, which suits CPUs and tensor cores better
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     for row, image in zip(pixels, images, strict=True):
         h, w = image.size
         row[:, :h, :w] = (torch.from_numpy(image.pixels).to(device).permute(2, 0, 1).float() - mean) / std
-    scales = [(i.size[1] / i.original_size[1], i.size[0] / i.original_size[0]) for i in images]
+
+    def per_image(values: Sequence[tuple[float, float]]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
     return Batch(
         pixels,
-        torch.tensor([i.size for i in images], dtype=torch.float32, device=device),
-        torch.tensor(scales, dtype=torch.float32, device=device),
+        sizes=per_image([_bounds(image, padded, rule) for image in images]),
+        scales=per_image([_scales(image, rule) for image in images]),
+        original_sizes=per_image([image.original_size for image in images]),
     )
+
+
+def _bounds(image: ResizedImage, padded: tuple[int, int], rule: Resize) -> tuple[float, float]:
+    height, width = image.original_size
+    return {
+        Bounds.RESIZED: image.size,
+        Bounds.UNROUNDED: (image.scale * height, image.scale * width),
+        Bounds.PADDED: padded,
+    }[rule.bounds]
+
+
+def _scales(image: ResizedImage, rule: Resize) -> tuple[float, float]:
+    if rule.step is ResizeStep.NOMINAL:
+        return image.scale, image.scale
+    (height, width), (original_height, original_width) = image.size, image.original_size
+    return width / original_width, height / original_height

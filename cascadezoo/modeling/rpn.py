@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cascadezoo.conventions import AnchorGrid, ProposalRule
+from cascadezoo.conventions import AnchorGrid, ProposalRule, RpnScore
 from cascadezoo.ops.anchors import grid_anchors
-from cascadezoo.ops.boxes import clip, decode
+from cascadezoo.ops.boxes import at_least, clip, decode
 from cascadezoo.ops.nms import grouped_nms
 
 
@@ -19,7 +19,7 @@ class Proposals(NamedTuple):
     """R rows a picture, best first; rows from ``counts`` on are zero."""
 
     boxes: Tensor  # (N, R, 4) float32 xyxy, network pixels
-    scores: Tensor  # (N, R) float32 in 0..1
+    scores: Tensor  # (N, R) float32, probabilities or logits as the rule says
     counts: Tensor  # (N,) int64
 
     @property
@@ -40,15 +40,16 @@ class RPN(nn.Module):
         super().__init__()
         self.anchors, self.rule = anchors, rule
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.objectness = nn.Conv2d(channels, len(anchors.ratios), 1)
-        self.deltas = nn.Conv2d(channels, 4 * len(anchors.ratios), 1)
+        self.objectness = nn.Conv2d(channels, anchors.per_cell, 1)
+        self.deltas = nn.Conv2d(channels, 4 * anchors.per_cell, 1)
 
     def head(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """One level (N, C, H, W) to scores in 0..1 (N, H * W * A) and raw deltas (N, H * W * A, 4)."""
+        """One level (N, C, H, W) to scores (N, H * W * A) and raw deltas (N, H * W * A, 4)."""
         hidden = F.relu(self.conv(feature), inplace=True)
         logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)
         deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4)
-        return logits.float().sigmoid(), deltas.float()
+        scores = logits.float()
+        return scores.sigmoid() if self.rule.score is RpnScore.PROBABILITY else scores, deltas.float()
 
     def forward(self, features: list[Tensor], sizes: Tensor) -> Proposals:
         """Levels (N, C, H_l, W_l), finest first, and picture sizes (N, 2) to proposals."""
@@ -57,9 +58,10 @@ class RPN(nn.Module):
         scores, deltas, boxes = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
         levels = torch.cat([torch.full_like(s, i, dtype=torch.int64) for i, (s, _, _) in enumerate(best)], 1)
 
-        boxes = clip(decode(deltas, boxes, self.rule.coder), sizes)
-        not_empty = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
-        keep, counts = grouped_nms(boxes, scores, levels, not_empty, self.rule.nms, self.rule.post_nms_top_n)
+        extent = self.rule.coder.extent
+        boxes = clip(decode(deltas, boxes, self.rule.coder), sizes, extent)
+        large = at_least(boxes, self.rule.min_size, extent)
+        keep, counts = grouped_nms(boxes, scores, levels, large, self.rule.nms, self.rule.post_nms_top_n)
         valid = valid_rows(counts, keep.shape[1])
         boxes = boxes.gather(1, keep[..., None].expand(-1, -1, 4)) * valid[..., None]
         return Proposals(boxes, scores.gather(1, keep) * valid, counts)

@@ -9,24 +9,35 @@ from torch import Tensor
 from cascadezoo.conventions import AnchorGrid
 
 
-def level_anchors(
-    shape: Sequence[int], size: float, stride: int, ratios: Sequence[float], device: torch.device
-) -> Tensor:
-    """Anchors (height * width * len(ratios), 4) of one level, ordered y, x, ratio; float32 network pixels.
+def cell_sides(grid: AnchorGrid, level: int) -> list[tuple[float, float]]:
+    """(width, height) of one cell's anchors, size by size, in each ratio by ratio."""
+    stride = grid.strides[level]
+    sides = []
+    for size in grid.sizes[level]:
+        for ratio in grid.ratios:
+            if grid.rounded:
+                width = round(stride / math.sqrt(ratio))
+                sides.append((width * size / stride, round(width * ratio) * size / stride))
+            else:
+                sides.append((size / math.sqrt(ratio), size * math.sqrt(ratio)))
+    return sides
 
-    ``shape`` is the level's (height, width); the first cell's anchors are centred on the picture's corner.
+
+def level_anchors(shape: Sequence[int], grid: AnchorGrid, level: int, device: torch.device) -> Tensor:
+    """Anchors (height * width * A, 4) of one level, ordered y, x, anchor; float32 network pixels.
+
+    ``shape`` is the level's (height, width) in cells.
     """
-    x = torch.arange(shape[1], device=device, dtype=torch.float32)[None, :] * stride
-    y = torch.arange(shape[0], device=device, dtype=torch.float32)[:, None] * stride
+    stride, centre = grid.strides[level], grid.extent * (grid.strides[level] - 1) / 2
+    x = torch.arange(shape[1], device=device, dtype=torch.float32)[None, :] * stride + centre
+    y = torch.arange(shape[0], device=device, dtype=torch.float32)[:, None] * stride + centre
     x, y = torch.broadcast_tensors(x, y)
-    halves = [(size / math.sqrt(ratio) / 2, size * math.sqrt(ratio) / 2) for ratio in ratios]
-    cells = [torch.stack((x - w, y - h, x + w, y + h), -1) for w, h in halves]
-    return torch.stack(cells, 2).reshape(-1, 4)
+    halves = [((w - grid.extent) / 2, (h - grid.extent) / 2) for w, h in cell_sides(grid, level)]
+    return torch.stack([torch.stack((x - w, y - h, x + w, y + h), -1) for w, h in halves], 2).reshape(-1, 4)
 
 
 def grid_anchors(shapes: Sequence[Sequence[int]], grid: AnchorGrid, device: torch.device) -> list[Tensor]:
-    """One (cells * ratios, 4) tensor a level, for levels of the given (height, width)."""
-    return [
-        level_anchors(shape, size, stride, grid.ratios, device)
-        for shape, size, stride in zip(shapes, grid.sizes, grid.strides, strict=True)
-    ]
+    """One (cells * A, 4) tensor a level, for levels of the given (height, width)."""
+    if len(shapes) != len(grid.strides):
+        raise ValueError(f"{len(shapes)} levels for a grid of {len(grid.strides)}")
+    return [level_anchors(shape, grid, level, device) for level, shape in enumerate(shapes)]

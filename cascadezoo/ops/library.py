@@ -1,19 +1,76 @@
 """The ``cascadezoo::`` operators: schema, reference and fake in Python, so that compile and export see one node each.
 
-A reference serves every device until a compiled kernel for that device is loaded over it.
+A reference serves every device until a compiled kernel for that device is loaded over it.  Nothing is compiled here:
+`cascadezoo build-ops` does that.  ``CASCADEZOO_OPS``, read once when the operators load, says what runs:
+
+auto      compiled kernels where they are built, else the references (the default)
+torch     the references only
+compiled  an operator that could be compiled and is not raises ``OpsNotBuilt``
 """
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from cascadezoo import _opsbuild
+from cascadezoo.errors import OpsNotBuilt, UsageError
+
+MODES = ("auto", "torch", "compiled")
+MODE = os.environ.get("CASCADEZOO_OPS") or "auto"
+if MODE not in MODES:
+    raise UsageError(f"CASCADEZOO_OPS={MODE} is not known: it is one of {', '.join(MODES)}")
+
 _library = torch.library.Library("cascadezoo", "FRAGMENT")
 
 
-def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> None:
-    """Register the operator of ``schema``; ``fake`` gives the shapes of its results without their values."""
+def define(
+    schema: str,
+    reference: Callable[..., Any],
+    fake: Callable[..., Any],
+    *,
+    backward: Callable[..., Any] | None = None,
+    setup: Callable[..., Any] | None = None,
+    compiled: bool = False,
+) -> None:
+    """Register the operator of ``schema``; ``fake`` gives the shapes of its results without their values.
+
+    ``backward`` and ``setup`` are those of ``torch.library.register_autograd``; ``compiled`` says that csrc/ has it too.
+    """
     name = schema.split("(", 1)[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(name, reference, "CompositeExplicitAutograd")
+    _library.impl(name, _refusal(name) if compiled and MODE == "compiled" else reference, "CompositeExplicitAutograd")
     torch.library.register_fake(f"cascadezoo::{name}", fake, lib=_library)
+    if backward is not None:
+        torch.library.register_autograd(f"cascadezoo::{name}", backward, setup_context=setup, lib=_library)
+
+
+def _refusal(name: str) -> Callable[..., Any]:
+    def refuse(first: torch.Tensor, *_: Any) -> Any:
+        kind = first.device.type
+        option = " --cuda" if kind == "cuda" else ""
+        raise OpsNotBuilt(
+            f"CASCADEZOO_OPS=compiled, but {name} has no compiled kernel for {kind} ({STATUS.get(kind, 'none exists')}):"
+            f" run `cascadezoo build-ops{option}`, or set CASCADEZOO_OPS=auto"
+        )
+
+    return refuse
+
+
+def _load(kind: str) -> Path | str:
+    if MODE == "torch":
+        return "not loaded: CASCADEZOO_OPS=torch"
+    try:
+        path = _opsbuild.built(kind, torch.version.cuda)
+        if path is None:
+            return "not built"
+        torch.ops.load_library(path)
+    except OSError as error:  # no such right, not a library, a library that this torch cannot resolve
+        return str(error)
+    return path
+
+
+STATUS: dict[str, Path | str] = {kind: _load(kind) for kind in _opsbuild.KINDS}
+"""For each kind of device the library that is loaded, or why none is."""

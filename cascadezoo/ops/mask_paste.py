@@ -8,9 +8,13 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from cascadezoo.conventions import MaskPaste
 
 MASK_THRESHOLD = 0.5
 GRID_PIXELS = 2**20  # a sampling grid holds at most this many points (8 bytes each), or one row of pixels
@@ -52,6 +56,31 @@ def paste_bilinear(probabilities: Tensor, boxes: Tensor, height: int, width: int
             values = F.grid_sample(cells[None, None], grid[None], padding_mode="zeros", align_corners=False)
             mask[start : start + rows] = values[0, 0] >= MASK_THRESHOLD
         yield Crop(top, left, mask)
+
+
+def paste_integer_box(probabilities: Tensor, boxes: Tensor, height: int, width: int) -> Iterator[Crop]:
+    """Resize each mask, with a rim of zeros, to its box in whole pixels; a pixel is set above 0.5.
+
+    ``probabilities`` (N, M, M) in 0..1, ``boxes`` (N, 4) xyxy in pixels, x2 the last pixel inside.  The box is widened
+    about its centre by the rim, (M + 2) / M, and truncated to integers towards zero.
+
+    Source: Detectron ``core/test.py`` ``segm_results``, ``utils/boxes.py`` ``expand_boxes``.
+    """
+    for cells, box in zip(probabilities.float().cpu().numpy(), boxes.float().cpu().numpy(), strict=True):
+        rimmed = np.pad(cells, 1)
+        centre, half = (box[2:] + box[:2]) * np.float32(0.5), (box[2:] - box[:2]) * np.float32(0.5)
+        half = half * np.float32(len(rimmed) / len(cells))
+        (x1, y1), (x2, y2) = (centre - half).astype(np.int32).tolist(), (centre + half).astype(np.int32).tolist()
+        resized = cv2.resize(rimmed, (max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)))
+        left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2 + 1, width), min(y2 + 1, height)
+        mask = resized[top - y1 : max(bottom, top) - y1, left - x1 : max(right, left) - x1] > MASK_THRESHOLD
+        yield Crop(top, left, torch.from_numpy(mask).to(probabilities.device))
+
+
+PASTE: dict[MaskPaste, PasteMethod] = {
+    MaskPaste.BILINEAR: paste_bilinear,
+    MaskPaste.INTEGER_BOX: paste_integer_box,
+}
 
 
 def paste(

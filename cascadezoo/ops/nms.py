@@ -1,5 +1,8 @@
 """Non-maximum suppression with results of a fixed size."""
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import nms as _greedy_nms
@@ -23,12 +26,26 @@ def grouped_nms(
     Returns:
         ``keep`` (N, D) int64 indices into K, zero beyond each picture's count, and ``count`` (N,) int64.
     """
-    keep, count = torch.ops.cascadezoo.grouped_nms(boxes, scores, groups, valid, rule.iou, max_keep)
+    keep, count = torch.ops.cascadezoo.grouped_nms(
+        boxes, scores, groups, valid, _threshold(rule), rule.extent, rule.rounded_shift, max_keep
+    )
     return keep, count
 
 
+def _threshold(rule: Nms) -> float:
+    """The number that an IoU must exceed; IoU and threshold are float32 where equality counts."""
+    return math.nextafter(float(np.float32(rule.iou)), 0) if rule.inclusive else rule.iou
+
+
 def _reference(
-    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou: float, max_keep: int
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    valid: Tensor,
+    iou: float,
+    extent: int,
+    rounded_shift: bool,
+    max_keep: int,
 ) -> tuple[Tensor, Tensor]:
     keep = torch.zeros(len(boxes), max_keep, dtype=torch.int64, device=boxes.device)
     count = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
@@ -36,17 +53,26 @@ def _reference(
         candidates = valid[i].nonzero()[:, 0]
         if len(candidates) == 0:
             continue
-        found = boxes[i, candidates]
-        shift = groups[i, candidates].to(boxes.dtype) * (found.max() + 1)
+        found = boxes[i, candidates].to(boxes.dtype if rounded_shift else torch.float64)
+        shift = groups[i, candidates].to(found.dtype) * (found.max() + 1 + extent)
+        found = found + shift[:, None]
+        found[:, 2:] += extent
         # not torchvision's batched_nms: beyond some size it leaves out the shift, and with it the rounding
-        kept = candidates[_greedy_nms(found + shift[:, None], scores[i, candidates], iou)[:max_keep]]
+        kept = candidates[_greedy_nms(found, scores[i, candidates].to(found.dtype), iou)[:max_keep]]
         keep[i, : len(kept)] = kept
         count[i] = len(kept)
     return keep, count
 
 
 def _fake(
-    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou: float, max_keep: int
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    valid: Tensor,
+    iou: float,
+    extent: int,
+    rounded_shift: bool,
+    max_keep: int,
 ) -> tuple[Tensor, Tensor]:
     return boxes.new_empty(boxes.shape[0], max_keep, dtype=torch.int64), boxes.new_empty(
         boxes.shape[0], dtype=torch.int64
@@ -54,8 +80,8 @@ def _fake(
 
 
 define(
-    "grouped_nms(Tensor boxes, Tensor scores, Tensor groups, Tensor valid, float iou, SymInt max_keep)"
-    " -> (Tensor, Tensor)",
+    "grouped_nms(Tensor boxes, Tensor scores, Tensor groups, Tensor valid, float iou, int extent, bool rounded_shift,"
+    " SymInt max_keep) -> (Tensor, Tensor)",
     _reference,
     _fake,
 )

@@ -13,8 +13,9 @@ from cascadezoo.ops.library import define
 def box_levels(boxes: Tensor, rule: LevelRule, levels: int) -> Tensor:
     """Pyramid level (...,) int64, 0 the finest, of boxes (..., 4) (FPN, Lin et al. 2016, equation 1)."""
     x1, y1, x2, y2 = boxes.unbind(-1)
-    side = torch.sqrt((x2 - x1) * (y2 - y1))
-    return torch.floor(torch.log2(side / rule.finest_size + rule.epsilon)).clamp(0, levels - 1).to(torch.int64)
+    side = torch.sqrt((x2 - x1 + rule.extent) * (y2 - y1 + rule.extent))
+    level = torch.floor(rule.level + torch.log2(side / rule.size + rule.epsilon))
+    return level.clamp(0, levels - 1).to(torch.int64)
 
 
 def pyramid_roi_align(

@@ -1,6 +1,12 @@
 """Publishers: their numerics and networks as data.  The only rooms, with ``converters``, where their names appear."""
 
-from cascadezoo.providers import mmdet
+from cascadezoo.providers import detectron, internimage, mmdet, paddle
 from cascadezoo.spec import ModelSpec
 
-SPECS: dict[str, dict[str, ModelSpec]] = {"mmdet": mmdet.SPECS}  # publisher -> architecture -> network
+# publisher -> architecture -> network
+SPECS: dict[str, dict[str, ModelSpec]] = {
+    "mmdet": mmdet.SPECS,
+    "internimage": internimage.SPECS,
+    "paddle": paddle.SPECS,
+    "detectron": detectron.SPECS,
+}

@@ -8,55 +8,97 @@ import math
 
 from cascadezoo.conventions import (
     AnchorGrid,
+    Bounds,
     BoxCoder,
+    Cascade,
     Conventions,
+    Interpolation,
     LevelRule,
+    MaskPaste,
     Nms,
-    NmsSpace,
     ProposalRule,
+    Resize,
+    ResizeStep,
     RoIAlign,
+    RpnScore,
+    ScoreFusion,
     Selection,
+    Space,
 )
 from cascadezoo.spec import MaskHeadSpec, ModelSpec, PreprocessSpec, ResNetSpec
 
 _LOG_SCALE = (-math.log(1000 / 16), math.log(1000 / 16))  # delta_xywh_bbox_coder.py clamps both sides
+_POSITIVE = 1.17549435e-38  # the smallest float32: rpn_head.py keeps sides > 0
 
 
 def _coder(xy: float, wh: float) -> BoxCoder:
-    return BoxCoder(stds=(xy, xy, wh, wh), log_scale=_LOG_SCALE)
+    return BoxCoder(stds=(xy, xy, wh, wh), log_scale=_LOG_SCALE, extent=0)
 
 
-def _conventions(nms_space: NmsSpace) -> Conventions:
+def _nms(iou: float) -> Nms:
+    return Nms(iou=iou, extent=0, inclusive=False, rounded_shift=True)  # mmcv ops/nms.py batched_nms
+
+
+def _conventions(nms_space: Space) -> Conventions:
     return Conventions(
-        anchors=AnchorGrid(sizes=(32, 64, 128, 256, 512), ratios=(0.5, 1.0, 2.0), strides=(4, 8, 16, 32, 64)),
-        proposals=ProposalRule(coder=_coder(1.0, 1.0), nms=Nms(iou=0.7), pre_nms_top_n=1000, post_nms_top_n=1000),
-        roi_align=RoIAlign(sampling_ratio=0, aligned=True),
-        levels=LevelRule(finest_size=56, epsilon=1e-6),
-        selection=Selection(score_thresh=0.05, nms=Nms(iou=0.5), nms_space=nms_space, detections_per_img=100),
+        resize=Resize(
+            interpolation=Interpolation.LINEAR,
+            step=ResizeStep.ACHIEVED,
+            float32=False,
+            rounded_limit=False,
+            bounds=Bounds.RESIZED,
+        ),
+        anchors=AnchorGrid(
+            sizes=((32,), (64,), (128,), (256,), (512,)),
+            ratios=(0.5, 1.0, 2.0),
+            strides=(4, 8, 16, 32, 64),
+            extent=0,
+            rounded=False,
+        ),
+        proposals=ProposalRule(
+            score=RpnScore.PROBABILITY,
+            coder=_coder(1.0, 1.0),
+            nms=_nms(0.7),
+            min_size=_POSITIVE,
+            pre_nms_top_n=1000,
+            post_nms_top_n=1000,
+        ),
+        roi_align=RoIAlign(sampling_ratio=0, aligned=True, skip_empty=False),
+        levels=LevelRule(size=56, level=0, epsilon=1e-6, extent=0),
+        cascade=Cascade(fusion=ScoreFusion.MEAN_LOGITS, clip_stages=True),
+        selection=Selection(
+            score_thresh=0.05,
+            nms=_nms(0.5),
+            decode_space=Space.NETWORK,
+            nms_space=nms_space,
+            clip_original=False,
+            detections_per_img=100,
+        ),
+        paste=MaskPaste.BILINEAR,
     )
 
 
 # cascade_roi_head.py: a model with masks suppresses at network scale and maps back afterwards, a box model before
-BOX_CONVENTIONS = _conventions(NmsSpace.ORIGINAL)
-MASK_CONVENTIONS = _conventions(NmsSpace.NETWORK)
+BOX_CONVENTIONS = _conventions(Space.ORIGINAL)
+MASK_CONVENTIONS = _conventions(Space.NETWORK)
 
-_STAGES = (_coder(0.1, 0.2), _coder(0.05, 0.1), _coder(0.033, 0.067))
+STAGES = (_coder(0.1, 0.2), _coder(0.05, 0.1), _coder(0.033, 0.067))
 
-_PYTORCH = PreprocessSpec(
+PYTORCH_PIXELS = PreprocessSpec(
     min_size=800, max_size=1333, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), size_divisor=32
 )
-_CAFFE = _PYTORCH.model_copy(update={"std": (1.0, 1.0, 1.0)})
+_CAFFE_PIXELS = PYTORCH_PIXELS.model_copy(update={"std": (1.0, 1.0, 1.0)})
 
 _R50 = ResNetSpec(blocks=(3, 4, 6, 3))
 _R101 = ResNetSpec(blocks=(3, 4, 23, 3))
 _BACKBONES = {
-    "r50_caffe": (_R50.model_copy(update={"stride_in_1x1": True}), _CAFFE),
-    "r50": (_R50, _PYTORCH),
-    "r101_caffe": (_R101.model_copy(update={"stride_in_1x1": True}), _CAFFE),
-    "r101": (_R101, _PYTORCH),
-    "x101_32x4d": (_R101.model_copy(update={"groups": 32, "width_per_group": 4}), _PYTORCH),
-    "x101_64x4d": (_R101.model_copy(update={"groups": 64, "width_per_group": 4}), _PYTORCH),
-    "x101_32x8d": (_R101.model_copy(update={"groups": 32, "width_per_group": 8}), _PYTORCH),
+    "r50_caffe": (_R50.model_copy(update={"stride_in_1x1": True}), _CAFFE_PIXELS),
+    "r50": (_R50, PYTORCH_PIXELS),
+    "r101_caffe": (_R101.model_copy(update={"stride_in_1x1": True}), _CAFFE_PIXELS),
+    "r101": (_R101, PYTORCH_PIXELS),
+    "x101_32x4d": (_R101.model_copy(update={"groups": 32, "width_per_group": 4}), PYTORCH_PIXELS),
+    "x101_64x4d": (_R101.model_copy(update={"groups": 64, "width_per_group": 4}), PYTORCH_PIXELS),
+    "x101_32x8d": (_R101.model_copy(update={"groups": 32, "width_per_group": 8}), PYTORCH_PIXELS),
 }
 
 
@@ -64,8 +106,8 @@ def _spec(backbone: str, mask: bool) -> ModelSpec:
     body, preprocess = _BACKBONES[backbone]
     return ModelSpec(
         backbone=body,
-        stages=_STAGES,
-        mask=MaskHeadSpec(heads=len(_STAGES)) if mask else None,
+        stages=STAGES,
+        mask=MaskHeadSpec(heads=len(STAGES)) if mask else None,
         preprocess=preprocess,
         conventions=MASK_CONVENTIONS if mask else BOX_CONVENTIONS,
     )

@@ -91,7 +91,7 @@ ARCHIVES = {
     "two members of a name": (zip_archive({**MEMBERS, "r/data/1": FLOATS}).replace(b"data/1", b"data/0"), "twice"),
     "two pickles": (zip_archive({**MEMBERS, "s/data.pkl": stop(GOOD)}), "2 members named data.pkl"),
     "no pickle": (zip_archive({"r/data/0": FLOATS}), "no member named data.pkl"),
-    "nothing": (zip_archive({}), "no torch checkpoint"),
+    "nothing": (zip_archive({}), "no checkpoint"),
     "no storage": (zip_archive({"r/data.pkl": stop(GOOD)}), "storage '0' is missing"),
     "a storage too short": (zip_checkpoint(GOOD, {"0": FLOATS[:-1]}), "16 bytes and has 15"),
     "a storage too long": (zip_checkpoint(GOOD, {"0": FLOATS + b"x"}), "16 bytes and has 17"),

@@ -213,9 +213,9 @@ def test_archive_with_wide_numbers(read):
         (struct.pack("<Q", 60) + b'{"__metadata__":{}}', "safetensors"),
         (b"x" * 257 + b"ustar\x0000" + b"x" * 99, "tar archive"),
         (b"\x1f\x8b\x08\x00", "gzip"),
-        (pickle.dumps({"state_dict": {}}, 2), "plain pickle"),
-        (b"\x89PNG\r\n\x1a\n", "no torch checkpoint"),
-        (b"PK", "no torch checkpoint"),
+        (pickle.dumps({"state_dict": {}}, 2), "no tensors in its state_dict"),
+        (b"\x89PNG\r\n\x1a\n", "no checkpoint"),
+        (b"PK", "no checkpoint"),
     ],
 )
 def test_other_files(read, data, message):

@@ -1,12 +1,7 @@
 """Checkpoints that would run code in the hands of Python's own unpickler."""
 
-import copyreg
-import os
 import pickle
-import posix
 import struct
-import subprocess
-from typing import Any
 
 import pytest
 import torch
@@ -15,8 +10,6 @@ from attack_pickles import (
     CONTAINERS,
     FLOATS,
     LEGACY_HEAD,
-    TRIPWIRE,
-    TRIPWIRE_CODE,
     called,
     integer,
     mapping,
@@ -33,32 +26,6 @@ from cascadezoo.converters.pickle_values import Stub
 from cascadezoo.errors import CorruptCheckpoint, UnsafeCheckpoint
 
 both_containers = pytest.mark.parametrize("container", CONTAINERS)
-
-
-@pytest.fixture
-def ran(monkeypatch) -> list[str]:
-    """What has been run with the tripwire among its arguments."""
-    log: list[str] = []
-
-    def watch(module: Any, name: str) -> None:
-        original = getattr(module, name)
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            if TRIPWIRE in repr((args, kwargs)):
-                log.append(name)
-                return None
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(module, name, watched)
-
-    for module, name in ((os, "system"), (posix, "system"), (subprocess, "Popen")):
-        watch(module, name)
-    for name in ("eval", "exec"):
-        watch(__import__("builtins"), name)
-    copyreg.add_extension("os", "system", TRIPWIRE_CODE)
-    yield log
-    copyreg.remove_extension("os", "system", TRIPWIRE_CODE)
-    copyreg.clear_extension_cache()
 
 
 @pytest.mark.parametrize("name", [name for name, (_, hook) in ATTACKS.items() if not hook.startswith("victim.")])

@@ -4,11 +4,18 @@ class rows, twins to ignore, counters to restore."""
 import pytest
 import torch
 
-from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, Transform, abbreviate, same
+from cascadezoo.converters.keymap import (
+    FIRST_ROW_LAST,
+    REVERSE_INPUT_CHANNELS,
+    KeyMap,
+    Transform,
+    abbreviate,
+    same,
+    without_first_rows,
+)
 from cascadezoo.errors import TensorMismatch
 
 TRANSPOSE = Transform("transpose", lambda t: t.T, lambda t: t.T)
-BACKGROUND_LAST = Transform("background_last", lambda t: t.roll(-1, 0), lambda t: t.roll(1, 0))
 
 TOY = KeyMap(
     rows=(
@@ -24,7 +31,7 @@ TOY = KeyMap(
         "p": same("weight", "var"),
     },
     ignored=(("ema_*", "a twin"), ("*.counter", "a counter")),
-    transforms={"towers.1.weight": TRANSPOSE, "score.weight": BACKGROUND_LAST},
+    transforms={"towers.1.weight": TRANSPOSE, "score.weight": FIRST_ROW_LAST},
     counters=((".var", ".counter"),),
 )
 
@@ -143,6 +150,33 @@ def test_channels_are_reversed_and_restored() -> None:
     rgb = REVERSE_INPUT_CHANNELS.forward(bgr)
     assert rgb.flatten().tolist() == [3.0, 2.0, 1.0]
     assert torch.equal(REVERSE_INPUT_CHANNELS.inverse(rgb), bgr)
+
+
+def test_dead_rows_are_left_out_listed_and_written_as_zeros() -> None:
+    key_map = KeyMap(
+        rows=(("box_{p}", "box.{p}"), ("var", "var")),
+        ignored=(("count", "a counter"),),
+        transforms={"box.w": without_first_rows(2, "dead"), "box.b": without_first_rows(1, "dead")},
+        counters=(("var", "count"),),
+    )
+    found = {"box_w": (5, 2), "box_b": (4,), "var": (1,), "count": ()}
+    fit = key_map.fit(found, {"box.w": (3, 2), "box.b": (3,), "var": (1,)})
+    assert fit.problems == 0, fit.describe()
+    assert key_map.fit({**found, "box_w": (3, 2)}, {"box.w": (3, 2)}).misshapen == (("box_w", (3, 2), (5, 2)),)
+    assert key_map.apply("box.b", torch.tensor([1.0, 2, 3, 4])).tolist() == [2, 3, 4]
+    assert key_map.partly_ignored_because("box.w") == "rows 0 to 1: dead"
+    assert key_map.partly_ignored_because("var") is None
+
+    half = torch.ones(3, 2, dtype=torch.float16)
+    back = key_map.invert({"box.w": half, "box.b": torch.ones(3), "var": torch.ones(1)})
+    assert back["box_w"].tolist() == [[0, 0], [0, 0], [1, 1], [1, 1], [1, 1]]
+    assert back["box_w"].dtype == torch.float16
+    assert back["box_b"].tolist() == [0, 1, 1, 1]
+    assert key_map.zeros(["box.w", "box.b", "var"]) == {
+        "box_w": "rows 0 to 1: dead",
+        "box_b": "row 0: dead",
+        "count": "a counter",
+    }
 
 
 def test_a_table_that_cannot_be_inverted_is_refused() -> None:

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from cascadezoo.modeling.preprocess import collate, padded_size, resize, target_size
-from cascadezoo.providers.mmdet import SPECS
+from cascadezoo.modeling.preprocess import collate, image_scale, padded_size, resize
+from cascadezoo.providers import SPECS
 
-SPEC = SPECS["cascade_r50_fpn"].preprocess
+MMDET, PADDLE = SPECS["mmdet"]["cascade_r50_fpn"], SPECS["paddle"]["cascade_r50_fpn"]
+DETECTRON = SPECS["detectron"]["faster_r50_fpn"]
+SPEC, RULE = MMDET.preprocess, MMDET.conventions.resize
 QUICK = SPEC.model_copy(update={"min_size": 320, "max_size": 533})
 
 
@@ -25,7 +27,43 @@ QUICK = SPEC.model_copy(update={"min_size": 320, "max_size": 533})
     ],
 )
 def test_target_size(spec, size, expected) -> None:
-    assert target_size(*size, spec) == expected
+    assert resize(np.zeros((*size, 3), np.uint8), spec, RULE).size == expected
+
+
+def test_nominal_scale_and_what_bounds_boxes() -> None:
+    """427 x 640 at 320/533: s = 320 / 427, and 640 * s = 479.6."""
+    image, scale = np.zeros((427, 640, 3), np.uint8), 320 / 427
+    for spec, bounds in ((PADDLE, (320, 640 * scale)), (DETECTRON, (320, 480)), (MMDET, (320, 480))):
+        quick = spec.preprocess.model_copy(update={"min_size": 320, "max_size": 533})
+        resized = resize(image, quick, spec.conventions.resize)
+        assert resized.size == (320, 480)
+        batch = collate([resized], quick, spec.conventions.resize, torch.device("cpu"), torch.float32)
+        assert batch.sizes[0].tolist() == pytest.approx(bounds)
+        achieved = spec is MMDET
+        assert batch.scales[0].tolist() == pytest.approx([480 / 640 if achieved else scale, scale])
+        assert batch.original_sizes.tolist() == [[427, 640]]
+
+
+def test_padding_bounds_boxes_where_the_publisher_has_it_so() -> None:
+    quick = DETECTRON.preprocess.model_copy(update={"min_size": 320, "max_size": 533})
+    rule = DETECTRON.conventions.resize
+    resized = resize(np.zeros((640, 481, 3), np.uint8), quick, rule)
+    assert resized.size == (426, 320)
+    assert collate([resized], quick, rule, torch.device("cpu"), torch.float32).sizes.tolist() == [[448, 320]]
+
+
+def test_the_limit_of_the_longer_side_may_be_compared_after_rounding() -> None:
+    # 600 x 1000 at 800: the longer side would be 1333.33, which is 1333 when rounded
+    assert image_scale(600, 1000, SPEC, RULE) == 1333 / 1000
+    assert image_scale(600, 1000, SPEC, DETECTRON.conventions.resize) == 800 / 600
+
+
+@pytest.mark.parametrize("spec", [MMDET, PADDLE, DETECTRON])
+@pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (3, 2000)])
+def test_no_side_falls_below_a_pixel(spec, size) -> None:
+    resized = resize(np.full((*size, 3), 9, np.uint8), spec.preprocess, spec.conventions.resize)
+    assert min(resized.size) >= 1
+    np.testing.assert_allclose(resized.pixels, 9, rtol=1e-5)
 
 
 def test_padding_rounds_up() -> None:
@@ -36,7 +74,9 @@ def test_padding_rounds_up() -> None:
 def test_batch_is_normalised_then_padded_with_zeros() -> None:
     small, large = np.full((10, 20, 3), 255, np.uint8), np.zeros((40, 20, 3), np.uint8)
     spec = SPEC.model_copy(update={"min_size": 32, "max_size": 64})
-    batch = collate([resize(small, spec), resize(large, spec)], spec, torch.device("cpu"), torch.float32)
+    batch = collate(
+        [resize(small, spec, RULE), resize(large, spec, RULE)], spec, RULE, torch.device("cpu"), torch.float32
+    )
     assert batch.pixels.shape == (2, 3, 64, 64)
     assert batch.sizes.tolist() == [[32, 64], [64, 32]]
     assert batch.scales.tolist() == [pytest.approx([3.2, 3.2]), pytest.approx([1.6, 1.6])]

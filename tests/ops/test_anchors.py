@@ -2,11 +2,16 @@
 
 import torch
 
+from cascadezoo.conventions import AnchorGrid
 from cascadezoo.ops.anchors import level_anchors
+from cascadezoo.providers import SPECS
+
+CPU = torch.device("cpu")
 
 
 def test_order_is_row_column_ratio_and_the_first_centre_is_the_corner() -> None:
-    anchors = level_anchors((2, 3), size=8, stride=4, ratios=(0.25, 1.0, 4.0), device=torch.device("cpu"))
+    grid = AnchorGrid(sizes=((8,),), ratios=(0.25, 1.0, 4.0), strides=(4,), extent=0, rounded=False)
+    anchors = level_anchors((2, 3), grid, 0, CPU)
     assert anchors.shape == (2 * 3 * 3, 4)
     # ratio is height / width: 0.25 is 16 wide and 4 high, 4 is 4 wide and 16 high
     torch.testing.assert_close(anchors[0], torch.tensor([-8.0, -2.0, 8.0, 2.0]))
@@ -15,3 +20,26 @@ def test_order_is_row_column_ratio_and_the_first_centre_is_the_corner() -> None:
     # the second cell lies one stride to the right, the fourth one stride down
     torch.testing.assert_close(anchors[3 + 1], torch.tensor([0.0, -4.0, 8.0, 4.0]))
     torch.testing.assert_close(anchors[9 + 1], torch.tensor([-4.0, 0.0, 4.0, 8.0]))
+
+
+def test_rounded_anchors_are_the_published_ones() -> None:
+    """Detectron's own numbers for the first cell of each level, as its fact tables print them."""
+    grid = SPECS["detectron"]["faster_r50_fpn"].conventions.anchors
+    expected = [
+        [[-22, -10, 25, 13], [-14, -14, 17, 17], [-10, -22, 13, 25]],
+        [[-40, -20, 47, 27], [-28, -28, 35, 35], [-20, -44, 27, 51]],
+        [[-84, -40, 99, 55], [-56, -56, 71, 71], [-36, -80, 51, 95]],
+        [[-164, -72, 195, 103], [-112, -112, 143, 143], [-76, -168, 107, 199]],
+        [[-332, -152, 395, 215], [-224, -224, 287, 287], [-148, -328, 211, 391]],
+    ]
+    for level, rows in enumerate(expected):
+        assert level_anchors((1, 1), grid, level, CPU).tolist() == rows
+
+
+def test_several_sizes_a_level_come_size_by_size() -> None:
+    grid = SPECS["paddle"]["mask_r50_c4"].conventions.anchors
+    anchors = level_anchors((1, 2), grid, 0, CPU)
+    assert anchors.shape == (2 * 15, 4)
+    squares = anchors[1:15:3]  # the middle ratio of each size
+    assert squares.tolist() == [[-s / 2, -s / 2, s / 2, s / 2] for s in (32, 64, 128, 256, 512)]
+    assert (anchors[16] - anchors[1]).tolist() == [16, 0, 16, 0]

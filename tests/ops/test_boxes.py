@@ -2,16 +2,17 @@
 
 import math
 
+import pytest
 import torch
 
 from cascadezoo.conventions import BoxCoder
-from cascadezoo.ops.boxes import clip, decode
+from cascadezoo.ops.boxes import at_least, clip, decode, has_area
 
 CLAMP = math.log(1000 / 16)
 
 
-def coder(*stds: float) -> BoxCoder:
-    return BoxCoder(stds=stds, log_scale=(-CLAMP, CLAMP))
+def coder(*stds: float, extent: int = 0, lowest: float = -CLAMP) -> BoxCoder:
+    return BoxCoder(stds=stds, log_scale=(lowest, CLAMP), extent=extent)
 
 
 def test_decode_moves_the_centre_and_scales_the_size() -> None:
@@ -30,8 +31,38 @@ def test_decode_clamps_both_ways() -> None:
     torch.testing.assert_close(wide, torch.tensor([[8 - 500.0, 8 - 0.128, 8 + 500.0, 8 + 0.128]]))
 
 
+def test_clamp_from_above_only() -> None:
+    box = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
+    thin = decode(torch.tensor([[0.0, 0.0, 0.0, -10.0]]), box, coder(1, 1, 1, 1, lowest=-math.inf))
+    assert (thin[0, 3] - thin[0, 1]).item() == pytest.approx(16 * math.exp(-10), rel=1e-3)
+
+
+def test_decode_where_x2_is_the_last_pixel() -> None:
+    # 10..29 holds 20 pixels, centre 10 + 10 = 20; dx 0.1 moves it by 2; dw ln2 makes it 40 wide: 2..41
+    box = torch.tensor([[10.0, 10.0, 29.0, 29.0]])
+    moved = decode(torch.tensor([[0.1, 0.0, math.log(2), 0.0]]), box, coder(1, 1, 1, 1, extent=1))
+    torch.testing.assert_close(moved, torch.tensor([[2.0, 10.0, 41.0, 29.0]]))
+
+
+def test_deltas_of_every_class_move_one_box() -> None:
+    boxes, deltas = torch.tensor([[[0.0, 0.0, 10.0, 10.0]]]), torch.zeros(1, 1, 3, 4)
+    deltas[0, 0, 2, 0] = 1
+    moved = decode(deltas, boxes[:, :, None], coder(0.1, 0.1, 0.2, 0.2))
+    assert moved[0, 0].tolist() == [[0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 11, 10]]
+
+
+def test_sides_and_area() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 0.9, 5.0], [0.0, 0.0, 1.0, 5.0], [3.0, 3.0, 3.0, 3.0], [4.0, 4.0, 3.5, 9.0]])
+    assert at_least(boxes, 1, extent=0).tolist() == [False, True, False, False]
+    assert at_least(boxes, 1, extent=1).tolist() == [True, True, True, False]
+    assert has_area(boxes).tolist() == [True, True, False, False]
+
+
 def test_clip_keeps_each_picture_to_its_own_size() -> None:
     boxes = torch.tensor([[[-5.0, -5.0, 50.0, 50.0]], [[-5.0, 2.0, 50.0, 50.0]]])
     sizes = torch.tensor([[20.0, 30.0], [40.0, 10.0]])  # height, width
     expected = torch.tensor([[[0.0, 0.0, 30.0, 20.0]], [[0.0, 2.0, 10.0, 40.0]]])
-    torch.testing.assert_close(clip(boxes, sizes), expected)
+    torch.testing.assert_close(clip(boxes, sizes, extent=0), expected)
+    last_pixel = torch.tensor([[[0.0, 0.0, 29.0, 19.0]], [[0.0, 2.0, 9.0, 39.0]]])
+    torch.testing.assert_close(clip(boxes, sizes, extent=1), last_pixel)
+    torch.testing.assert_close(clip(boxes[:, :, None], sizes, extent=0), expected[:, :, None])

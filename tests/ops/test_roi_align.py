@@ -8,8 +8,8 @@ import torch
 from cascadezoo.conventions import LevelRule, RoIAlign
 from cascadezoo.ops.roi_align import box_levels, pyramid_roi_align
 
-RULE = LevelRule(finest_size=56, epsilon=1e-6)
-ALIGN = RoIAlign(sampling_ratio=0, aligned=True)
+RULE = LevelRule(size=56, level=0, epsilon=1e-6, extent=0)
+ALIGN = RoIAlign(sampling_ratio=0, aligned=True, skip_empty=False)
 
 
 def square(side: float) -> list[float]:
@@ -20,6 +20,12 @@ def test_levels_change_at_112_224_448_and_are_clamped() -> None:
     sides = (0.0, 4.0, 111.0, 112.0, 223.0, 224.0, 447.0, 448.0, 2000.0)
     levels = box_levels(torch.tensor([square(s) for s in sides]), RULE, 4)
     assert levels.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_levels_from_the_canonical_size_and_with_extent() -> None:
+    rule = LevelRule(size=224, level=2, epsilon=1e-6, extent=1)
+    sides = (110.0, 111.0, 222.0, 223.0, 447.0)  # one pixel more than x2 - x1
+    assert box_levels(torch.tensor([square(s) for s in sides]), rule, 4).tolist() == [0, 1, 1, 2, 3]
 
 
 def bilinear(feature: np.ndarray, y: float, x: float) -> float:

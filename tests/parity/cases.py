@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cascadezoo
-from cascadezoo.images import read_image
-from cascadezoo.modeling.preprocess import resize
+from cascadezoo.converters import CONVERTERS
 
 import compare
 import procedural
 
 HERE = Path(__file__).parent
-SUFFIX = {"mmdet": ".pth"}  # how each publisher's own files end
-# models whose publisher feeds BGR: a canonical model takes RGB
-BGR = ("caffe", "x101_32x8d")
+
+
+def feeds_bgr(provider: str, slug: str) -> bool:
+    """Whether the publisher's network takes BGR; a canonical model takes RGB."""
+    return provider == "detectron" or (provider == "mmdet" and ("caffe" in slug or "x101_32x8d" in slug))
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Case:
     """One folder: an architecture, a picture, and what the publisher's own code found on it."""
 
     folder: Path
+
+    @staticmethod
+    def root() -> Path:
+        return HERE
 
     @property
     def record(self) -> dict:
@@ -34,7 +39,7 @@ class Case:
     def convert(self, folder: Path, device: str = "cpu"):
         """Write the checkpoint in the publisher's format, convert it, load the result: (model, report)."""
         case = procedural.load_case(self.folder)
-        checkpoint = folder / f"checkpoint{SUFFIX[case['provider']]}"
+        checkpoint = folder / f"checkpoint{CONVERTERS[case['provider']].suffix}"
         procedural.write_checkpoint(checkpoint, case["provider"], procedural.make_tensors(case))
         entry, sizes = case["entries"][0], {k: case[k] for k in ("min_size", "max_size")}
         report = cascadezoo.convert(checkpoint, source=case["provider"], entry=entry, output=folder / "c.safetensors")
@@ -46,11 +51,11 @@ class Case:
 
     def stages(self, model) -> list[dict]:
         """Where we depart first: network input, each feature level, proposals."""
-        batch = model.prepare([resize(read_image(self.image), model.spec.preprocess)])
+        batch = model.prepare([model.resize(self.image)])
         features = model.extract(batch.pixels)
         proposals = model.rpn(features, batch.sizes)
         pixels = batch.pixels.cpu().numpy()
-        if any(mark in self.record["slug"] for mark in BGR):
+        if feeds_bgr(self.record["provider"], self.record["slug"]):
             pixels = pixels[:, ::-1]
         found = proposals.boxes[0, : int(proposals.counts[0])].cpu().numpy()
         expected = compare.load_expected(self.folder)

@@ -6,20 +6,44 @@ import torch
 from cases import Case, cases
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+# the default suite keeps one case of each kind of network; `make test-parity` runs all
+QUICK = {
+    "mmdet": (
+        "cascade_mask_r50_fpn",
+        "cascade_mask_x101_32x8d_fpn",
+        "cascade_r50_caffe_fpn",
+        "cascade_x101_64x4d_fpn",
+    ),
+    "internimage": ("cascade_mask_internimage_l_fpn",),
+    "paddle": ("cascade_mask_r50_vd_fpn", "cascade_r50_fpn", "mask_r101_fpn", "mask_r50_c4"),
+    "detectron": ("cascade_mask_r50_fpn", "cascade_mask_x152_32x8d_fpn", "faster_r50_fpn", "mask_x101_64x4d_fpn"),
+}
 
-pytestmark = pytest.mark.parity
+
+def parameters() -> list:
+    rows = [(publisher, case) for publisher in QUICK for case in cases(publisher)]
+    slow = {case: () if case.folder.name in QUICK[publisher] else pytest.mark.slow for publisher, case in rows}
+    return [pytest.param(case, id=f"{publisher}-{case.folder.name}", marks=slow[case]) for publisher, case in rows]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("case", cases("mmdet"), ids=lambda case: case.folder.name)
+@pytest.mark.parametrize("case", parameters())
 def test_checkpoint_converted_loaded_and_run_equals_the_publisher(case: Case, device: str, tmp_path) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model, _ = case.convert(tmp_path, device)
     with torch.inference_mode():
         stages = case.stages(model)
     departed = [row for row in stages if not row["ok"]]
-    report = case.compare(model.predict(case.image))
+    report = case.compare(model.predict(case.image, tta="tta" in case.record))
     assert not departed, f"departs first at {departed[0]}; then {report}"
     assert report["ok"], f"input, features and proposals agree, the detections do not: {report}"
     for file in tmp_path.iterdir():  # a few hundred megabytes a case
         file.unlink()
+
+
+def test_every_recorded_case_is_run() -> None:
+    folders = {path.parent.parent.name for path in Case.root().glob("*/*/case.json")}
+    assert folders == QUICK.keys()
+    for publisher, quick in QUICK.items():
+        assert set(quick) <= {case.folder.name for case in cases(publisher)}

@@ -1,0 +1,224 @@
+"""Builds the compiled operators into the user's cache, one library a kind of device; never called by an import.
+
+Libraries are bound to LibTorch's stable ABI, so one outlives an upgrade of torch and of Python.  This module must not
+import the operators: they load what it built, and a library that kills the process must still be replaceable.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from cascadezoo.errors import BuildError, NoCompiler, UsageError
+from cascadezoo.hub import cache
+
+KINDS = ("cpu", "cuda")
+_SUFFIXES = (".cpp", ".cu", ".h", ".cuh")
+_COMMON = ("-O3", "-std=c++17")
+_CXX = (
+    *(*_COMMON, "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"),
+    "-DTORCH_TARGET_VERSION=0x020b000000000000",  # runs in torch 2.11 and everything later
+)
+_NVCC = (*_COMMON, "-Xcompiler", "-fPIC,-fvisibility=hidden")
+
+
+def sources() -> Path:
+    """The folder of the sources, as installed."""
+    return Path(str(files("cascadezoo.csrc")))
+
+
+def folder() -> Path:
+    """Where the libraries of these sources and this builder lie, or would lie."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in _sources():
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    return cache.home() / "ops" / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
+
+
+def built(kind: str, cuda: str | None) -> Path | None:
+    """The library of this kind that was built last, if there is one; ``cuda`` is the version that torch was built for.
+
+    Raises:
+        OSError: the cache cannot be read.
+    """
+    if kind == "cuda" and cuda is None:
+        return None
+    pattern = "cascadezoo_cpu.so" if kind == "cpu" else f"cascadezoo_cu{_major(cuda)}_*.so"
+    return max(folder().glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
+    """Compile the operators for ``kind`` unless they are there, and return the library.
+
+    Args:
+        archs: GPU architectures such as "80" and "90"; none: those of the GPUs of this machine, or all where it has none.
+        force: compile even where the library is there.
+
+    Raises:
+        NoCompiler: no compiler, or not the one that torch needs; the message says which.
+        BuildError: the compiler failed; the message holds its own words.
+        UnwritableOutput, OSError: the cache cannot be written.
+    """
+    compiler = _find_cxx()
+    toolkit = _Cuda(compiler, archs) if kind == "cuda" else None
+    name = f"cascadezoo_{toolkit.name}.so" if toolkit else "cascadezoo_cpu.so"
+    home = folder()
+    home.mkdir(parents=True, exist_ok=True)
+    library = home / name
+    with _lock(home / f".{kind}.lock"):
+        if library.is_file() and not force:  # perhaps by another builder, while this one waited
+            library.touch()  # what was asked for last is what loads
+            return library
+        for stale in home.glob(f".{kind}-build-*"):  # of builders that were killed: the lock is ours
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".{kind}-build-", dir=home) as scratch:
+            fresh = Path(scratch) / name
+            objects = _compile(kind, compiler, toolkit, home / "obj")
+            _run([*(toolkit.link() if toolkit else [compiler]), "-shared", *objects, "-o", fresh, *_torch(kind)])
+            # every symbol resolves, in a process whose death harms nobody; mode 2 is RTLD_NOW
+            code = f"import torch, ctypes; ctypes.CDLL({str(fresh)!r}, mode=2)"
+            _run([sys.executable, "-c", code])
+            os.replace(fresh, library)  # never a half-written library under this name: loading one would kill Python
+    return library
+
+
+class _Cuda:
+    """nvcc, and the architectures that it shall compile for."""
+
+    def __init__(self, compiler: str, archs: Sequence[str]) -> None:
+        import torch
+
+        if torch.version.cuda is None:
+            raise NoCompiler("this torch was built without CUDA: install one with CUDA to build for GPUs")
+        major = _major(torch.version.cuda)
+        self.nvcc, self.root = _find_nvcc(major)
+        self.compiler = compiler
+        if bad := [arch for arch in archs if not re.fullmatch(r"\d{2,3}[af]?", arch)]:
+            raise UsageError(f"{bad[0]} is not a GPU architecture: write it like 80 or 90")
+        if not archs and torch.cuda.is_available():
+            found = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
+            archs = [f"{high}{low}" for high, low in sorted(found)]
+        self.name = "_".join((f"cu{major}", *(f"sm{arch}" for arch in archs))) if archs else f"cu{major}_all"
+        codes = [f"-gencode=arch=compute_{arch},code=[sm_{arch},compute_{arch}]" for arch in archs]
+        self.flags = [*_NVCC, *(codes or ["-arch=all-major"])]
+
+    def compile(self) -> list[str]:
+        return [self.nvcc, "-ccbin", self.compiler, *self.flags]
+
+    def link(self) -> list[str]:
+        paths = [f"-L{self.root / 'lib'}"] if self.root else []
+        return [self.nvcc, "-ccbin", self.compiler, *paths]
+
+
+def _compile(kind: str, compiler: str, toolkit: _Cuda | None, objects: Path) -> list[Path]:
+    """One object a source of this kind, kept under the digest of all that it depends on."""
+    objects.mkdir(exist_ok=True)
+    torch_include = _torch_folder() / "include"
+    headers = b"".join(path.read_bytes() for path in _sources() if path.suffix in (".h", ".cuh"))
+
+    def one(source: Path) -> Path:
+        if source.suffix == ".cu":
+            assert toolkit is not None
+            command = toolkit.compile()  # no torch header: nvcc takes 5 s for those
+        else:
+            command = [compiler, *_CXX, "-isystem", str(torch_include)]
+        digest = hashlib.sha256("\0".join([*command, str(source)]).encode() + source.read_bytes() + headers).hexdigest()
+        made = objects / f"{source.stem}-{digest[:16]}.o"
+        if not made.is_file():
+            half = made.with_suffix(f".{kind}.part")
+            _run([*command, "-c", source, "-o", half])
+            os.replace(half, made)
+        return made
+
+    mine = [path for path in _sources() if path.parent.name == kind and path.suffix in (".cpp", ".cu")]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(one, mine))
+
+
+def _sources() -> list[Path]:
+    return sorted(path for path in sources().rglob("*") if path.suffix in _SUFFIXES)
+
+
+def _torch(kind: str) -> list[str]:
+    return [f"-L{_torch_folder() / 'lib'}", "-ltorch_cpu", *(["-ltorch_cuda"] if kind == "cuda" else [])]
+
+
+def _torch_folder() -> Path:
+    spec = find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def find_compilers() -> dict[str, str]:
+    """The compilers that a build would use, by kind: a path, or why there is none."""
+    found = {}
+    for name, find in (("c++", _find_cxx), ("nvcc", lambda: _find_nvcc(None)[0])):
+        try:
+            found[name] = find()
+        except NoCompiler as error:
+            found[name] = str(error)
+    return found
+
+
+def _find_cxx() -> str:
+    wanted = [own] if (own := os.environ.get("CXX")) else ["c++", "g++", "clang++"]
+    for name in wanted:
+        if path := shutil.which(name):
+            return path
+    raise NoCompiler(f"no C++ compiler (looked for {', '.join(wanted)}): install one, or name it in CXX")
+
+
+def _find_nvcc(major: str | None) -> tuple[str, Path | None]:
+    """nvcc of this CUDA version, and its root where it comes from a wheel and needs telling."""
+    homes = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    wheels = [Path(p) / f"cu{major}" for p in (getattr(find_spec("nvidia"), "submodule_search_locations", None) or ())]
+    candidates = [(shutil.which("nvcc", path=str(home / "bin")), None) for home in homes]
+    candidates += [(shutil.which("nvcc"), None)]
+    candidates += [(shutil.which("nvcc", path=str(root / "bin")), root) for root in wheels]
+    reasons = []
+    for path, root in candidates:
+        if path is None:
+            continue
+        release = re.search(r"release (\d+)\.", _run([path, "--version"]))
+        if major is None or (release and release[1] == major):
+            return path, root
+        reasons.append(f"{path} is of CUDA {release[1] if release else 'of no known version'}")
+    wanted = f"CUDA {major}" if major else "CUDA"
+    raise NoCompiler(f"no nvcc of {wanted} ({'; '.join(reasons) or 'none found'}): install it, or name it in CUDA_HOME")
+
+
+def _major(version: str | None) -> str:
+    return (version or "").split(".")[0]
+
+
+def _run(command: Sequence[str | Path]) -> str:
+    """Run, and return what it printed; a failure is raised with the program's own words."""
+    arguments = [str(part) for part in command]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    if done.returncode:
+        words = (done.stderr + done.stdout).strip() or f"it ended with code {done.returncode} and said nothing"
+        raise BuildError(f"the operators do not build: `{' '.join(arguments)}` failed:\n{words}")
+    return done.stdout
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One builder at a time; the system frees the lock of a builder that was killed."""
+    try:
+        import fcntl
+    except ImportError:
+        raise NoCompiler("compiled operators are supported on Linux and macOS: the PyTorch ones run instead") from None
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,120 @@
+"""From canonical weights back to a file of their publisher, whose own code then reads it.
+
+(Not ``export.py``: the module would hide the function ``cascadezoo.export`` of the same name.)
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from cascadezoo import registry
+from cascadezoo.coco import COCO, Categories
+from cascadezoo.conversion import file_sha256, to_publisher, zeroed
+from cascadezoo.converters import CONVERTERS
+from cascadezoo.converters.canonical import read_canonical
+from cascadezoo.converters.converter import Model
+from cascadezoo.converters.keymap import abbreviate
+from cascadezoo.converters.report import ExportReport
+from cascadezoo.converters.whole_file import protect, whole_file
+from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound, WrongPublisher
+from cascadezoo.hub.cache import canonical_path
+from cascadezoo.manifest import ZooEntry
+from cascadezoo.modeling.build import canonical_shapes
+from cascadezoo.providers import SPECS
+from cascadezoo.spec import ModelSpec
+
+
+def export(
+    name: str,
+    format: str,
+    weights: str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    force: bool = False,
+) -> ExportReport:
+    """Write an entry's canonical weights as a file of its publisher, equal in every tensor that inference uses.
+
+    Args:
+        name: an entry's full name, its bare name, or a publisher's config or file stem.
+        format: the publisher whose format to write, which must be the entry's own.
+        weights: a canonical ``.safetensors``; default: the entry's in the cache.
+        output: the file to write; default: ``<entry>`` with the publisher's ending, beside ``weights`` or, for weights
+            of the cache, in the current folder.
+        force: replace ``output`` if it exists.  The input is never replaced.
+
+    Raises:
+        UsageError: no such entry or format, a format that cannot express the entry, OutputExists.
+        WeightsNotFound: no such file, or none in the cache.
+        FileError: the file is corrupt or holds something else; or the output cannot be written, in which case nothing
+            is left there.
+    """
+    entry = registry.info(name)
+    if format not in CONVERTERS:
+        raise UsageError(f"no files of {format!r} can be written: choose one of {', '.join(CONVERTERS)}")
+    spec = registry.spec_of(entry)
+    if entry.publisher != format:
+        raise UsageError(_cross_export(entry, spec, format))
+    source = canonical_path(entry.name) if weights is None else Path(weights)
+    if not source.is_file():
+        raise WeightsNotFound(f"{source}: no such file; give the canonical weights of {entry.name}")
+    tensors, categories = _read(source, entry, spec)
+
+    converter = CONVERTERS[format]
+    default = f"{entry.name}{converter.suffix}"
+    target = Path(output) if output is not None else Path(default) if weights is None else source.with_name(default)
+    protect(target, source, force)
+    state = to_publisher(tensors, entry.name)
+    with whole_file(target) as file:
+        converter.write(file, state, Model(entry=entry, spec=spec, classes=tuple(categories)))
+    return ExportReport(
+        entry=entry.name,
+        format=format,
+        weights=source,
+        tensors=len(state),
+        zeroed=zeroed(tensors, entry.name),
+        output=target,
+        output_sha256=file_sha256(target),
+    )
+
+
+def _read(path: Path, entry: ZooEntry, spec: ModelSpec) -> tuple[dict[str, Tensor], Categories]:
+    """The tensors of a canonical file, which are those of the entry's network, and its categories."""
+    tensors, metadata = read_canonical(path)
+    held = metadata.get("publisher", entry.publisher), metadata.get("architecture", entry.architecture)
+    if held != (entry.publisher, entry.architecture):
+        raise WrongPublisher(
+            f"{path} holds {held[1]} of {held[0]}, not {entry.architecture} of {entry.publisher}: "
+            "export it under its own name"
+        )
+    own = metadata.get("categories")
+    categories = COCO if own is None else Categories.from_json(own)
+    count = spec.num_classes if own is None else len(categories)
+    expected = canonical_shapes(spec.model_copy(update={"num_classes": count}))
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = {name for name, shape in (found.items() ^ expected.items())}
+    if wrong:
+        raise TensorMismatch(
+            f"{path}: {len(wrong)} tensors are missing, unexpected or of another shape: {abbreviate(wrong)}; "
+            f"give the canonical weights of {entry.name}"
+        )
+    return tensors, categories
+
+
+def _cross_export(entry: ZooEntry, spec: ModelSpec, format: str) -> str:
+    """Why an entry has no place in another publisher's format: the parts of its spec that no network there has."""
+    theirs = [dict(_parts(other)) for other in SPECS[format].values()]
+    foreign = [part for part, value in _parts(spec) if all(value != other[part] for other in theirs)]
+    reason = f"no network there has its {', '.join(foreign)}" if foreign else "no network there is like it as a whole"
+    return (
+        f"{entry.name} cannot be written as a file of {format}, whose code would run it by its own rules: {reason}; "
+        f"choose its own format, {entry.publisher}"
+    )
+
+
+def _parts(spec: ModelSpec) -> Iterator[tuple[str, object]]:
+    """The parts of a spec by dotted name, one level of records deep, but for what depends on data and schedule."""
+    for name in ("backbone", "neck", "box_head", "stages", "mask", "preprocess"):
+        yield name, getattr(spec, name)
+    for name in type(spec.conventions).model_fields:
+        yield f"conventions.{name}", getattr(spec.conventions, name)

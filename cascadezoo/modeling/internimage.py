@@ -1,0 +1,152 @@
+"""InternImage (https://arxiv.org/abs/2211.05778): deformable convolutions in the layout of a vision transformer.
+
+Source: OpenGVLab/InternImage ``detection/mmdet_custom/models/backbones/intern_image.py`` and ``ops_dcnv3``.  Here
+everything between two convolutions is channels last, (N, H, W, C).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cascadezoo.ops.dcnv3 import dcnv3
+from cascadezoo.spec import InternImageSpec
+
+_KERNEL = 3
+_EPS = 1e-6
+
+
+def _conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of (N, H, W, C)."""
+    out: Tensor = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return out.contiguous()
+
+
+class DCNv3(nn.Module):
+    """Deformable convolution v3: each group samples its own 3 x 3 moved points, weighted by a softmax over them."""
+
+    def __init__(self, channels: int, groups: int, offset_scale: float) -> None:
+        super().__init__()
+        points = groups * _KERNEL**2
+        self.groups, self.offset_scale = groups, offset_scale
+        self.input_proj = nn.Linear(channels, channels)
+        self.dw_conv = nn.Conv2d(channels, channels, _KERNEL, padding=_KERNEL // 2, groups=channels)
+        self.dw_norm = nn.LayerNorm(channels, eps=_EPS)
+        self.offset = nn.Linear(channels, 2 * points)
+        self.mask = nn.Linear(channels, points)
+        self.output_proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) to the same shape."""
+        guide = F.gelu(self.dw_norm(_conv(self.dw_conv, x)))
+        weights = self.mask(guide).unflatten(-1, (self.groups, -1)).softmax(-1).flatten(-2)
+        sampled = dcnv3(
+            self.input_proj(x),
+            self.offset(guide),
+            weights,
+            kernel=_KERNEL,
+            stride=1,
+            pad=_KERNEL // 2,
+            dilation=1,
+            groups=self.groups,
+            offset_scale=self.offset_scale,
+        )
+        out: Tensor = self.output_proj(sampled)
+        return out
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """Two residual branches, each normed before or after and scaled per channel."""
+
+    def __init__(self, channels: int, groups: int, spec: InternImageSpec) -> None:
+        super().__init__()
+        self.post_norm = spec.post_norm
+        self.norm1 = nn.LayerNorm(channels, eps=_EPS)
+        self.dcn = DCNv3(channels, groups, spec.offset_scale)
+        self.norm2 = nn.LayerNorm(channels, eps=_EPS)
+        self.mlp = MLP(channels, int(channels * spec.mlp_ratio))
+        self.gamma1 = nn.Parameter(torch.ones(channels))
+        self.gamma2 = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.post_norm:
+            x = x + self.gamma1 * self.norm1(self.dcn(x))
+            x = x + self.gamma2 * self.norm2(self.mlp(x))
+        else:
+            x = x + self.gamma1 * self.dcn(self.norm1(x))
+            x = x + self.gamma2 * self.mlp(self.norm2(x))
+        return x
+
+
+class Stem(nn.Module):
+    """Pictures (N, 3, H, W) to (N, H / 4, W / 4, C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, channels // 2, 3, stride=2, padding=1)
+        self.norm1 = nn.LayerNorm(channels // 2, eps=_EPS)
+        self.conv2 = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1)
+        self.norm2 = nn.LayerNorm(channels, eps=_EPS)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = F.gelu(self.norm1(_conv(self.conv1, pixels.permute(0, 2, 3, 1))))
+        out: Tensor = self.norm2(_conv(self.conv2, x))
+        return out
+
+
+class Downsample(nn.Module):
+    """(N, H, W, C) to (N, H / 2, W / 2, 2 * C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.LayerNorm(2 * channels, eps=_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(_conv(self.conv, x))
+        return out
+
+
+class Stage(nn.Module):
+    """Blocks of one width; where norms come first, one more closes the stage."""
+
+    def __init__(self, index: int, spec: InternImageSpec) -> None:
+        super().__init__()
+        channels = spec.channels[index]
+        self.blocks = nn.Sequential(*[Block(channels, spec.groups[index], spec) for _ in range(spec.blocks[index])])
+        self.norm = nn.Identity() if spec.post_norm else nn.LayerNorm(channels, eps=_EPS)
+        self.downsample = Downsample(channels) if index + 1 < len(spec.blocks) else nn.Identity()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the neck reads, and what the next stage does."""
+        x = self.norm(self.blocks(x))
+        return x, self.downsample(x)
+
+
+class InternImage(nn.Module):
+    """Pictures (N, 3, H, W) to four feature maps (N, C * 2**i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
+
+    def __init__(self, spec: InternImageSpec) -> None:
+        super().__init__()
+        self.stem = Stem(spec.width)
+        self.stages = nn.ModuleList(Stage(i, spec) for i in range(len(spec.blocks)))
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        x = self.stem(pixels)
+        features = []
+        for stage in self.stages:
+            feature, x = stage(x)
+            features.append(feature.permute(0, 3, 1, 2))
+        return features

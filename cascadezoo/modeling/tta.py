@@ -1,0 +1,137 @@
+"""Test-time augmentation: one picture at several scales and mirrored, one set of detections.
+
+Source: Detectron ``core/test.py`` (``im_detect_bbox_aug``, ``im_detect_mask_aug``, ``box_results_with_nms_and_limit``),
+``utils/boxes.py`` (``box_voting``), and the configurations of its X-152 models.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from cascadezoo.conventions import Record
+from cascadezoo.modeling.postprocess import Found, best, final_boxes
+from cascadezoo.modeling.preprocess import Batch, resize
+from cascadezoo.spec import MaskHeadSpec
+
+if TYPE_CHECKING:
+    from cascadezoo.modeling.detector import Detector
+
+# R rows of all passes together, B boxes a row, C classes, D detections
+
+
+class TTASettings(Record):
+    """What is done to the picture and how the passes agree; the default is that of Detectron's X-152 configurations.
+
+    ``scales``, besides the model's own, and the cap ``max_size`` of the longer side, are multiples of the model's
+    ``min_size``.  ``flip``, ``scale_flip``: mirror the picture at the own scale, at the others.  ``voting``: the IoU
+    from which a class's candidates vote on a detection's box, weighted by their scores; None for no vote.
+    """
+
+    scales: tuple[float, ...] = (0.5, 0.625, 0.75, 0.875, 1.125, 1.25, 1.375, 1.5)
+    max_size: float = Field(default=2.5, gt=0)
+    flip: bool = True
+    scale_flip: bool = True
+    boxes: Literal["union"] = "union"  # of all passes' candidates, before one NMS
+    masks: Literal["soft_avg", "soft_max"] = "soft_avg"  # of all passes' probabilities
+    voting: float | None = Field(default=0.9, gt=0, le=1)
+
+
+class _Pass(NamedTuple):
+    """One augmented run of the network."""
+
+    features: list[Tensor]
+    batch: Batch
+    flipped: bool
+
+
+def detect(model: "Detector", image: NDArray[np.uint8], settings: TTASettings) -> Found:
+    """The detections on a uint8 (H, W, 3) RGB picture, in a batch of one; ``rois`` are in original pixels too."""
+    rule, coder = model.spec.conventions.selection, model.spec.stages[-1]
+    width = image.shape[1] - coder.extent
+    passes, boxes, probabilities, valid = [], [], [], []
+    for run in _passes(model, image, settings):
+        scored = model.refine(run.features, model.rpn(run.features, run.batch.sizes), run.batch.sizes)
+        original, _ = final_boxes(scored, run.batch, coder, rule)
+        boxes.append(_mirror(original, width) if run.flipped else original)
+        probabilities.append(scored.probabilities[..., :-1])
+        valid.append(scored.valid)
+        passes.append(run._replace(features=run.features[: len(model.spec.roi_strides)]))
+    found = _choose(torch.cat(boxes, 1), torch.cat(probabilities, 1), torch.cat(valid, 1), model, settings)
+    if model.spec.mask is None:
+        return found
+    return found._replace(masks=_masks(model, model.spec.mask, passes, found, width, settings))
+
+
+def _passes(model: "Detector", image: NDArray[np.uint8], settings: TTASettings) -> Iterator[_Pass]:
+    spec = model.spec.preprocess
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    cap = round(settings.max_size * spec.min_size)
+    runs = [(spec, True)] * settings.flip
+    for scale in settings.scales:
+        size = round(scale * spec.min_size)
+        scaled = spec.model_copy(update={"min_size": size, "max_size": max(cap, size)})
+        runs += [(scaled, False)] + [(scaled, True)] * settings.scale_flip
+    for scaled, flipped in [*runs, (spec, False)]:
+        pixels = resize(mirrored if flipped else image, scaled, model.spec.conventions.resize)
+        batch = model.prepare([pixels])
+        yield _Pass(model.extract(batch.pixels), batch, flipped)
+
+
+def _mirror(boxes: Tensor, width: int) -> Tensor:
+    """Boxes (..., 4) seen from the other side of a picture whose last x is ``width``."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack((width - x2, y1, width - x1, y2), -1)
+
+
+def _choose(boxes: Tensor, scores: Tensor, valid: Tensor, model: "Detector", settings: TTASettings) -> Found:
+    rule, extent, classes = model.spec.conventions.selection, model.spec.stages[-1].extent, scores.shape[-1]
+    keep, counts = best(boxes, scores, valid, rule)
+    keep = keep[:, : int(counts)]
+    rows, labels = keep[0] // classes, keep[0] % classes
+    chosen = boxes[0].expand(-1, classes, -1)[rows, labels]
+    if settings.voting is not None:
+        above = (scores[0] > rule.score_thresh) & valid[0][:, None]
+        chosen = _vote(chosen, labels, boxes[0], scores[0], above, settings.voting, extent)
+    top = scores[0].flatten()[keep[0]]
+    return Found(chosen[None], top[None], labels[None], counts, rois=chosen[None])
+
+
+def _vote(
+    chosen: Tensor, labels: Tensor, boxes: Tensor, scores: Tensor, above: Tensor, iou: float, extent: int
+) -> Tensor:
+    """Each chosen box (D, 4) becomes the mean, by score, of its class's candidates that overlap it by ``iou``."""
+    voted = chosen.clone()
+    for label in labels.unique().tolist():
+        candidates = boxes[:, min(label, boxes.shape[1] - 1)][above[:, label]]
+        weights = scores[above[:, label], label]
+        mine = labels == label
+        agree = (pairwise_iou(chosen[mine], candidates, extent) >= iou) * weights
+        voted[mine] = agree @ candidates / agree.sum(1, keepdim=True)
+    return voted
+
+
+def pairwise_iou(a: Tensor, b: Tensor, extent: int) -> Tensor:
+    """IoU (M, K) of boxes (M, 4) and (K, 4)."""
+    low, high = torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = (high - low + extent).clamp(min=0).prod(-1)
+    area_a, area_b = ((box[:, 2:] - box[:, :2] + extent).prod(-1) for box in (a, b))
+    return overlap / (area_a[:, None] + area_b[None] - overlap)
+
+
+def _masks(
+    model: "Detector", mask: MaskHeadSpec, passes: list[_Pass], found: Found, width: int, settings: TTASettings
+) -> Tensor:
+    """Masks (1, D, M, M): each pass's probabilities for the same boxes, mirrored back, then averaged."""
+    masks = []
+    for run in passes:
+        seen = _mirror(found.boxes, width) if run.flipped else found.boxes
+        rois = seen * run.batch.scales.repeat(1, 2)[:, None]
+        of_pass = model.mask_probabilities(run.features, rois, found.labels, mask)
+        masks.append(of_pass.flip(-1) if run.flipped else of_pass)
+    stacked = torch.stack(masks)
+    return stacked.mean(0) if settings.masks == "soft_avg" else stacked.amax(0)

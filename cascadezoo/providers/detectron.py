@@ -1,0 +1,114 @@
+"""Detectron (Facebook AI Research) and Detectron-Cascade-RCNN (Cai and Vasconcelos): conventions and specs.
+
+Source: zhaoweicai/Detectron-Cascade-RCNN, built on Detectron at e8942c8.  x2 is the last pixel inside a box everywhere.
+Its BGR models are described here in RGB: conversion reverses the input channels of their first layer.
+"""
+
+import math
+
+from cascadezoo.conventions import (
+    AnchorGrid,
+    Bounds,
+    BoxCoder,
+    Cascade,
+    Conventions,
+    Interpolation,
+    LevelRule,
+    MaskPaste,
+    Nms,
+    ProposalRule,
+    Resize,
+    ResizeStep,
+    RoIAlign,
+    RpnScore,
+    ScoreFusion,
+    Selection,
+    Space,
+)
+from cascadezoo.spec import BoxHeadSpec, MaskHeadSpec, ModelSpec, Norm, PreprocessSpec, ResNetSpec
+
+_LOG_SCALE = (-math.inf, math.log(1000 / 16))  # utils/boxes.py clips from above only
+
+
+def _coder(x: float, y: float, w: float, h: float) -> BoxCoder:
+    return BoxCoder(stds=(1 / x, 1 / y, 1 / w, 1 / h), log_scale=_LOG_SCALE, extent=1)
+
+
+def _nms(iou: float) -> Nms:
+    return Nms(iou=iou, extent=1, inclusive=True, rounded_shift=False)  # utils/cython_nms.pyx
+
+
+CONVENTIONS = Conventions(
+    resize=Resize(
+        interpolation=Interpolation.LINEAR,
+        step=ResizeStep.NOMINAL,
+        float32=True,
+        rounded_limit=True,
+        bounds=Bounds.PADDED,  # generate_proposals.py clips to the padded blob
+    ),
+    anchors=AnchorGrid(
+        sizes=((32,), (64,), (128,), (256,), (512,)),
+        ratios=(0.5, 1.0, 2.0),
+        strides=(4, 8, 16, 32, 64),
+        extent=1,
+        rounded=True,
+    ),
+    proposals=ProposalRule(
+        score=RpnScore.PROBABILITY,
+        coder=_coder(1, 1, 1, 1),
+        nms=_nms(0.7),
+        min_size=1,
+        pre_nms_top_n=1000,
+        post_nms_top_n=1000,
+    ),
+    roi_align=RoIAlign(sampling_ratio=2, aligned=False, skip_empty=False),
+    levels=LevelRule(size=224, level=2, epsilon=1e-6, extent=1),
+    cascade=Cascade(fusion=ScoreFusion.LAST_FEATURES, clip_stages=False),
+    selection=Selection(
+        score_thresh=0.05,
+        nms=_nms(0.5),
+        decode_space=Space.ORIGINAL,
+        nms_space=Space.ORIGINAL,
+        clip_original=False,
+        detections_per_img=100,
+    ),
+    paste=MaskPaste.INTEGER_BOX,
+)
+
+_PLAIN = (_coder(10, 10, 5, 5),)
+_CASCADE = (_coder(10, 10, 5, 5), _coder(20, 20, 10, 10), _coder(30, 30, 15, 15))
+
+_PIXELS = PreprocessSpec(
+    min_size=800, max_size=1333, mean=(122.7717, 115.9465, 102.9801), std=(1.0, 1.0, 1.0), size_divisor=32
+)
+
+_R50 = ResNetSpec(blocks=(3, 4, 6, 3), norm=Norm.AFFINE, stride_in_1x1=True)
+_X101 = ResNetSpec(blocks=(3, 4, 23, 3), norm=Norm.AFFINE)
+_BACKBONES = {
+    "r50": _R50,
+    "r101": _R50.model_copy(update={"blocks": (3, 4, 23, 3)}),
+    "x101_64x4d": _X101.model_copy(update={"groups": 64, "width_per_group": 4}),
+    "x101_32x8d": _X101.model_copy(update={"groups": 32, "width_per_group": 8}),
+    "x152_32x8d": _X101.model_copy(update={"blocks": (3, 8, 36, 3), "groups": 32, "width_per_group": 8}),
+}
+
+
+def _spec(backbone: str, cascade: bool, mask: bool) -> ModelSpec:
+    return ModelSpec(
+        backbone=_BACKBONES[backbone],
+        box_head=BoxHeadSpec(class_specific=not cascade),
+        stages=_CASCADE if cascade else _PLAIN,
+        mask=MaskHeadSpec(heads=1) if mask else None,
+        preprocess=_PIXELS,
+        conventions=CONVENTIONS,
+    )
+
+
+_BOX_BACKBONES = tuple(name for name in _BACKBONES if name != "x152_32x8d")
+
+SPECS: dict[str, ModelSpec] = {
+    **{f"faster_{name}_fpn": _spec(name, cascade=False, mask=False) for name in _BOX_BACKBONES},
+    **{f"cascade_{name}_fpn": _spec(name, cascade=True, mask=False) for name in _BOX_BACKBONES},
+    **{f"mask_{name}_fpn": _spec(name, cascade=False, mask=True) for name in _BACKBONES},
+    **{f"cascade_mask_{name}_fpn": _spec(name, cascade=True, mask=True) for name in _BACKBONES},
+}

@@ -1,0 +1,28 @@
+"""InternImage (OpenGVLab): specs of its Cascade Mask R-CNN entries; conventions are those of mmdetection 2.28.
+
+Source: OpenGVLab/InternImage ``detection/configs/coco/cascade_internimage_{l,xl}_fpn_{1x,3x}_coco.py``.  1x and 3x
+are the same network.
+"""
+
+from cascadezoo.providers.mmdet import BOX_CONVENTIONS, PYTORCH_PIXELS, STAGES
+from cascadezoo.spec import BoxHeadSpec, InternImageSpec, MaskHeadSpec, ModelSpec
+
+_L = InternImageSpec(width=160, blocks=(5, 5, 22, 5), groups=(10, 20, 40, 80), offset_scale=2.0)
+_XL = InternImageSpec(width=192, blocks=(5, 5, 24, 5), groups=(12, 24, 48, 96), offset_scale=2.0)
+
+
+def _spec(backbone: InternImageSpec) -> ModelSpec:
+    return ModelSpec(
+        backbone=backbone,
+        box_head=BoxHeadSpec(convs=(256, 256, 256, 256), fcs=(1024,), class_specific=True),
+        stages=STAGES,
+        mask=MaskHeadSpec(heads=len(STAGES)),
+        preprocess=PYTORCH_PIXELS,
+        conventions=BOX_CONVENTIONS,  # mmdetection 2 maps boxes back before NMS, in models with masks too
+    )
+
+
+SPECS: dict[str, ModelSpec] = {
+    "cascade_mask_internimage_l_fpn": _spec(_L),
+    "cascade_mask_internimage_xl_fpn": _spec(_XL),
+}

@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from cascadezoo.errors import OutputExists, UnwritableOutput
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, beside ``path``; renamed to it at the end, and removed after an error or Ctrl-C.
+
+    Raises UnwritableOutput.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(part, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}; nothing was left") from error
+    finally:
+        if part.exists():  # not renamed
+            part.unlink()
+
+
+def protect(target: Path, source: Path, force: bool) -> None:
+    """Raise OutputExists where writing ``target`` would replace its source, or, without ``force``, any file."""
+    if target.exists() and target.samefile(source):
+        raise OutputExists(f"{target} is the input itself: choose another output")
+    if target.exists() and not force:
+        raise OutputExists(f"{target} is already there: choose another output, or pass --force to replace it")

@@ -1,0 +1,43 @@
+"""InternImage's parts by hand; the recorded cases in tests/parity prove the whole."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from cascadezoo.modeling.build import canonical_shapes
+from cascadezoo.modeling.internimage import Block, InternImage
+from cascadezoo.providers import SPECS
+from cascadezoo.spec import InternImageSpec
+
+L, XL = (SPECS["internimage"][f"cascade_mask_internimage_{size}_fpn"] for size in ("l", "xl"))
+
+
+@pytest.mark.parametrize(("spec", "backbone", "total"), [(L, 218_952_370, 277_307_236), (XL, 328_971_228, 387_448_974)])
+def test_parameters_are_as_many_as_the_publisher_counts(spec, backbone: int, total: int) -> None:
+    sizes = {name: torch.Size(shape).numel() for name, shape in canonical_shapes(spec).items() if "running" not in name}
+    assert sum(size for name, size in sizes.items() if name.startswith("backbone.")) == backbone
+    assert sum(sizes.values()) == total
+
+
+@pytest.mark.parametrize("post_norm", [True, False])
+def test_a_block_whose_gammas_are_zero_is_the_identity(post_norm: bool) -> None:
+    spec = InternImageSpec(width=8, blocks=(1, 1, 1, 1), groups=(1, 2, 4, 8), post_norm=post_norm)
+    block, x = Block(8, 1, spec), torch.randn(1, 5, 6, 8)
+    assert not torch.equal(block(x), x)
+    torch.nn.init.zeros_(block.gamma1)
+    torch.nn.init.zeros_(block.gamma2)
+    assert torch.equal(block(x), x)
+
+
+@pytest.mark.parametrize("post_norm", [True, False])
+def test_maps_halve_and_only_early_norms_close_a_stage(post_norm: bool) -> None:
+    spec = InternImageSpec(width=8, blocks=(1, 2, 1, 1), groups=(1, 2, 4, 8), post_norm=post_norm)
+    network = InternImage(spec)
+    shapes = [tuple(f.shape) for f in network(torch.randn(2, 3, 64, 96))]
+    assert shapes == [(2, 8, 16, 24), (2, 16, 8, 12), (2, 32, 4, 6), (2, 64, 2, 3)]
+    assert any(".norm.weight" in name and "downsample" not in name for name in network.state_dict()) != post_norm
+
+
+def test_groups_must_divide_channels() -> None:
+    with pytest.raises(ValidationError, match="3 groups do not divide 8 channels"):
+        InternImageSpec(width=8, blocks=(1, 1, 1, 1), groups=(3, 2, 4, 8))

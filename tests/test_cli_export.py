@@ -1,0 +1,83 @@
+"""``cascadezoo export``, as the shell sees it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cascadezoo.cli import main
+from cascadezoo.converters.canonical import write_canonical
+from cascadezoo.modeling.build import canonical_shapes
+from cascadezoo.providers import SPECS
+
+from tiny import tiny
+
+NAME = "cascade_r50_fpn_1x.mmdet"
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    spec = tiny("cascade_r50_fpn")
+    monkeypatch.setitem(SPECS["mmdet"], "cascade_r50_fpn", spec)
+    path = tmp_path / "weights.safetensors"
+    write_canonical(path, {name: torch.ones(shape) for name, shape in canonical_shapes(spec).items()}, {})
+    return path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*args: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(arg) for arg in args])
+        out, err = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, out, err
+
+    return call
+
+
+def test_export(run: Any, weights: Path) -> None:
+    code, out, err = run("export", "cascade_r50_fpn_1x", "--format", "mmdet", "--weights", weights)
+    output = weights.with_name(f"{NAME}.pth")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["output", "tensors", "sha256"]
+    assert out.split()[1] == str(output)
+    # what was dropped is zeros, and named: tiny networks have 17 norms
+    assert err.startswith("zeros in backbone.layer1.0.bn1.num_batches_tracked, ")
+    assert err.endswith(" and 12 more: a counter\n")
+    assert "backbone.conv1.weight" in torch.load(output, weights_only=True)["state_dict"]
+
+
+def test_json(run: Any, weights: Path) -> None:
+    output = weights.with_name("out.pth")
+    code, out, _ = run("export", NAME, "--format", "mmdet", "--weights", weights, "-o", output, "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert (report["entry"], report["format"], report["output"]) == (NAME, "mmdet", str(output))
+    assert len(report["zeroed"]) == 17
+
+
+def test_force(run: Any, weights: Path) -> None:
+    call = ("export", NAME, "--format", "mmdet", "--weights", weights)
+    assert run(*call)[0] == 0
+    code, out, err = run(*call)
+    assert (code, out) == (2, "")
+    assert "pass --force to replace it" in err
+    assert run(*call, "--force")[0] == 0
+
+
+def test_errors_are_one_sentence(run: Any, weights: Path) -> None:
+    for args, exit_code, said in (
+        ((NAME, "--format", "paddle", "--weights", weights), 2, "cannot be written as a file of paddle"),
+        ((NAME, "--format", "mmdet", "--weights", weights.with_name("none")), 3, "no such file"),
+        (("cascade_r51_fpn_1x", "--format", "mmdet"), 2, "no entry is called"),
+    ):
+        code, out, err = run("export", *args)
+        assert (code, out) == (exit_code, "")
+        assert err.startswith("cascadezoo: ")
+        assert said in err
+        assert err.count("\n") == 1
+    assert run("export", NAME)[0] == 2
+    assert run("export", NAME, "--format", "onnx")[0] == 2
