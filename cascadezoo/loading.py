@@ -95,10 +95,22 @@ def _cached(entry: ZooEntry) -> Path:
     path = canonical_path(entry.name)
     if not path.is_file():
         raise WeightsNotFound(
-            f"no weights of {entry.name} in the cache ({path}): convert the publisher's file with "
+            f"no weights of {entry.name} in the cache ({path}), and {_where_to_find(entry)}: convert the file with "
             f"`cascadezoo convert --from {entry.publisher} FILE --entry {entry.name} -o {path}`, or give weights=FILE"
         )
     return path
+
+
+def _where_to_find(entry: ZooEntry) -> str:
+    match entry.availability:
+        case "never_published":
+            return "its publisher never published any; if you have a checkpoint of your own"
+        case "wrong_link":
+            return f"the published link leads to another model; the right file is {entry.download_url}"
+        case "moved":
+            return f"the publisher's file has moved to {entry.download_url}"
+        case _:
+            return f"the publisher's file is {entry.download_url}"
 
 
 def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | None]:

@@ -101,6 +101,27 @@ def test_pretrained_uses_the_cache_only(small, tmp_path, monkeypatch) -> None:
     assert same(cascadezoo.load(NAME, pretrained=True), small)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        (NAME, "the publisher's file is https://download.openmmlab.com/.*9d4dcb24.pth"),
+        ("faster_r50_fpn_1x.detectron", "has moved to https://dl.fbaipublicfiles.com/detectron/35857345/"),
+        (
+            "cascade_r50_fpn_1x.detectron",
+            "leads to another model; the right file is http://www.svcl.ucsd.edu/.*cascade-rcnn.pkl",
+        ),
+        ("cascade_mask_internimage_xl_fpn_3x", "leads to another model; .*cascade_internimage_xl_fpn_3x_coco.pth"),
+        ("cascade_x101_64x4d_fpn_1x.detectron", "never published any"),
+    ],
+)
+def test_without_weights_the_way_to_them_is_told(name: str, advice: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
+    with pytest.raises(WeightsNotFound, match=advice) as caught:
+        cascadezoo.load(name, pretrained=True)
+    baseline = "e2e_faster_rcnn_R-50-FPN_2x"  # what the table links by mistake is never offered
+    assert baseline not in str(caught.value)
+
+
 def test_cache_follows_the_environment(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("CASCADEZOO_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
