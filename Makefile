@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-convert test test-parity lint format bench clean
+.PHONY: setup demo demo-convert test test-parity ops cuda-compile gpu lint format bench clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -18,11 +18,27 @@ demo: demo-convert
 demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
 
+# the operators' tests run twice where there is a compiler: as they are, and compiled
 test: setup
 	$(BIN)/python -m pytest -m "not slow"
+	if command -v "$${CXX:-c++}" > /dev/null; then \
+		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(BIN)/python -m pytest -m "not slow" tests/ops; \
+	else echo "no C++ compiler: compiled operators not tested"; fi
 
 test-parity: setup
 	$(BIN)/python -m pytest -m parity tests/parity
+
+ops: setup
+	$(BIN)/cascadezoo build-ops
+
+# needs nvcc and no GPU; build-ops exits 0 where nvcc does not fit torch, hence the last line
+cuda-compile: setup
+	rm -rf build/cuda
+	CASCADEZOO_HOME=build/cuda $(BIN)/cascadezoo build-ops --cuda --archs 80,90
+	ls build/cuda/ops/*/cascadezoo_cu*_sm80_sm90.so
+
+gpu: setup
+	$(BIN)/python -m cascadezoo.benchmarks.gpu
 
 # mypy sees the rooms outside cascadezoo/ only where they are installed as plain folders
 lint: setup
@@ -40,6 +56,9 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.startup
 	$(BIN)/python -m cascadezoo.benchmarks.convert
 	$(BIN)/python -m cascadezoo.benchmarks.latency
+	$(BIN)/cascadezoo build-ops
+	$(BIN)/python -m cascadezoo.benchmarks.ops
+	$(BIN)/python -m cascadezoo.benchmarks.footprint
 	$(BIN)/python -m cascadezoo.benchmarks.pages
 
 clean:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import torch
 
-from cascadezoo.benchmarks.environment import environment
+from cascadezoo.benchmarks.environment import environment, process_memory
 from cascadezoo.conversion import convert, to_publisher
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
@@ -68,11 +68,11 @@ def main(runs: int, checkpoint: Path | None, output: Path) -> None:
 
 def measure(source: str, target: str) -> None:
     """Convert in this process and print what it took, as JSON."""
-    before = _status_bytes("VmRSS")
+    before = process_memory("VmRSS")
     start = time.perf_counter()
     report = convert(source, output=target, force=True)
     seconds = time.perf_counter() - start
-    peak = _status_bytes("VmHWM") - before
+    peak = process_memory("VmHWM") - before
     print(json.dumps({"architecture": report.architecture, "seconds": round(seconds, 3), "peak_bytes": peak}))
 
 
@@ -82,11 +82,6 @@ def run_fresh(source: Path, target: Path) -> dict[str, Any]:
     command = [sys.executable, "-c", code, str(source), str(target)]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return found
-
-
-def _status_bytes(field: str) -> int:
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def random_checkpoint(folder: Path) -> Path:

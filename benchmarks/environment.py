@@ -48,6 +48,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def process_memory(field: str) -> int:
+    """Bytes of this process as Linux counts them: ``VmRSS`` now, ``VmHWM`` at its highest."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
 def _torch() -> dict[str, Any] | None:
     torch = sys.modules.get("torch")
     if torch is None:

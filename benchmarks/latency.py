@@ -119,7 +119,7 @@ def _threshold(scores: torch.Tensor) -> float:
     return float(scores.flatten().topk(CANDIDATES + 1).values[-1])
 
 
-def _scene(height: int = 480, width: int = 640) -> NDArray[np.uint8]:
+def scene(height: int = 480, width: int = 640) -> NDArray[np.uint8]:
     """A picture with smooth areas, edges and noise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latency.json"))
     options = parser.parse_args()
-    image = read_image(options.image) if options.image else _scene()
+    image = read_image(options.image) if options.image else scene()
     report = measure(options.entry, options.weights, image, torch.device(options.device), options.runs)
     print(_table(report))
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -12,12 +12,13 @@ SPEED = Path("docs/speed.md")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports of start-up, conversion and latency."""
-    latency, startup, convert = (json.loads((results / f"{name}.json").read_text()) for name in _REPORTS)
-    return "\n".join([_HEAD, *_latency(latency), *_convert(convert), *_startup(startup)]) + "\n"
+    """docs/speed.md, from the reports of latency, footprint, conversion and start-up."""
+    parts = [_HEAD]
+    for name, section in _SECTIONS.items():
+        parts += section(json.loads((results / f"{name}.json").read_text()))
+    return "\n".join(parts).rstrip() + "\n"
 
 
-_REPORTS = ("latency", "startup", "convert")
 _HEAD = """\
 # Speed
 
@@ -62,6 +63,27 @@ def _latency(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _footprint(report: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| `{row['entry']}` | {'yes' if row['tta'] else 'no'} | {row['seconds']:.0f} "
+        f"| {row['peak_bytes'] / 2**30:.1f} |"
+        for row in report["rows"]
+    ]
+    height, width = report["rows"][0]["picture"]
+    return [
+        "## Memory of one picture",
+        "",
+        f"One {height}x{width} picture at the published scale, a fresh process each, random weights, a hundred",
+        "detections.",
+        f"({_machine(report)}; `footprint.json`)",
+        "",
+        "| entry | test-time augmentation | seconds | peak GiB |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
 def _convert(report: dict[str, Any]) -> list[str]:
     size, peak, seconds = report["checkpoint_bytes"] / 2**20, report["peak_bytes"] / 2**20, report["seconds"]
     return [
@@ -86,6 +108,9 @@ def _startup(report: dict[str, Any]) -> list[str]:
         "|---|---|",
         *rows,
     ]
+
+
+_SECTIONS = {"latency": _latency, "footprint": _footprint, "convert": _convert, "startup": _startup}
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def folder() -> Path:
     """Where the libraries of these sources and this builder lie, or would lie."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for path in _sources():
-        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+        digest.update(f"{path.relative_to(sources())}\0".encode() + path.read_bytes())
     return cache.home() / "ops" / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
 
 
@@ -61,7 +61,7 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
     """Compile the operators for ``kind`` unless they are there, and return the library.
 
     Args:
-        archs: GPU architectures such as "80" and "90"; none: those of the GPUs of this machine, or all where it has none.
+        archs: GPU architectures such as "80" and "90"; none: those of this machine's GPUs, or all where it has none.
         force: compile even where the library is there.
 
     Raises:
@@ -183,7 +183,8 @@ def _find_nvcc(major: str | None) -> tuple[str, Path | None]:
     """nvcc of this CUDA version, and its root where it comes from a wheel and needs telling."""
     homes = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     wheels = [Path(p) / f"cu{major}" for p in (getattr(find_spec("nvidia"), "submodule_search_locations", None) or ())]
-    candidates = [(shutil.which("nvcc", path=str(home / "bin")), None) for home in homes]
+    candidates: list[tuple[str | None, Path | None]] = []
+    candidates += [(shutil.which("nvcc", path=str(home / "bin")), None) for home in homes]
     candidates += [(shutil.which("nvcc"), None)]
     candidates += [(shutil.which("nvcc", path=str(root / "bin")), root) for root in wheels]
     reasons = []

@@ -109,6 +109,7 @@ class MaskHeadSpec(Record):
     """Fully convolutional mask heads (He et al. 2017); with more than one, their probabilities are averaged.
 
     ``deconv``: channels of the upsampled features.  ``shares_box_features``: on the box head's fourth stage (C4).
+    ``background``: one mask more, the last, which no detection ever takes.
     """
 
     heads: int = Field(gt=0)
@@ -116,6 +117,7 @@ class MaskHeadSpec(Record):
     convs: tuple[int, ...] = (256, 256, 256, 256)
     deconv: int = 256
     shares_box_features: bool = False
+    background: bool = False
 
 
 class ModelSpec(Record):

@@ -2,7 +2,7 @@
 
 Source: blobs of zhaoweicai/Detectron-Cascade-RCNN, built on Detectron at e8942c8, as ``utils/net.py`` saves them.
 Layouts are torch's own.  Class 0 is the background, which has rows of its own everywhere: those of the class scores
-move to the end, those of boxes and masks are never used and left out.  Every network was trained on BGR pictures.
+and masks move to the end, those of boxes are never used and left out.  Every network was trained on BGR pictures.
 
 The configuration in a file, a text in YAML with Python's own tags, is not consulted: tensors tell all networks apart.
 """
@@ -67,12 +67,11 @@ _IGNORED = (
 )
 
 _NO_BOX = without_first_rows(4, "the background's box, which is never decoded")
-_NO_MASK = without_first_rows(1, "the background's mask, which is never chosen")
 _TRANSFORMS = {
     "backbone.stem.0.weight": REVERSE_INPUT_CHANNELS,
     **{f"box_heads.{k}.cls_score.{p}": FIRST_ROW_LAST for k in range(3) for p in ("weight", "bias")},
     **{f"box_heads.{k}.bbox_pred.{p}": _NO_BOX for k in range(3) for p in ("weight", "bias")},
-    **{f"mask_heads.0.mask_logits.{p}": _NO_MASK for p in ("weight", "bias")},
+    **{f"mask_heads.0.mask_logits.{p}": FIRST_ROW_LAST for p in ("weight", "bias")},
 }
 
 _KEY_MAPS = {

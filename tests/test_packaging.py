@@ -15,7 +15,9 @@ ROOMS = {
     "converters": "cascadezoo/converters",
     "zoo_manifest": "cascadezoo/zoo_manifest",
     "benchmarks": "cascadezoo/benchmarks",
+    "csrc": "cascadezoo/csrc",
 }
+DATA = {"zoo_manifest": (".json", ".md"), "csrc": (".cpp", ".cu", ".cuh", ".h")}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def test_every_package_and_data_file_is_in_the_wheel(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     for room, installed in ROOMS.items():
         for path in (ROOT / room).rglob("*"):
-            data = (".json", ".md") if room == "zoo_manifest" else ()
+            data = DATA.get(room, ())
             if path.suffix in (".py", ".toml", ".typed", *data):
                 assert f"{installed}/{path.relative_to(ROOT / room)}" in inside
 

@@ -22,6 +22,8 @@ _COMMANDS = {
     "export": "cascadezoo.cli.export:export_command",
     "inspect": "cascadezoo.cli.checkpoints:inspect_command",
     "predict": "cascadezoo.cli.predict:predict_command",
+    "build-ops": "cascadezoo.cli.ops:build_ops_command",
+    "doctor": "cascadezoo.cli.ops:doctor_command",
 }
 
 

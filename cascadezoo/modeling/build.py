@@ -48,7 +48,7 @@ def _box_head(spec: ModelSpec) -> BoxHead | StageBoxHead:
 
 def _mask_head(spec: ModelSpec, mask: MaskHeadSpec) -> MaskHead:
     channels = 2 * spec.feature_channels if mask.shares_box_features else spec.feature_channels
-    return MaskHead(channels, spec.num_classes, mask)
+    return MaskHead(channels, spec.num_classes + mask.background, mask)
 
 
 @lru_cache(maxsize=64)

@@ -10,14 +10,14 @@ from cascadezoo.spec import MaskHeadSpec
 
 
 class MaskHead(nn.Module):
-    """Pooled features (R, C, P, P) to mask logits (R, classes, 2 * P, 2 * P)."""
+    """Pooled features (R, C, P, P) to mask logits (R, masks, 2 * P, 2 * P), one a class."""
 
-    def __init__(self, channels: int, num_classes: int, spec: MaskHeadSpec) -> None:
+    def __init__(self, channels: int, masks: int, spec: MaskHeadSpec) -> None:
         super().__init__()
         widths = (channels, *spec.convs)
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(widths))
         self.deconv = nn.ConvTranspose2d(widths[-1], spec.deconv, 2, stride=2)
-        self.mask_logits = nn.Conv2d(spec.deconv, num_classes, 1)
+        self.mask_logits = nn.Conv2d(spec.deconv, masks, 1)
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = pooled
@@ -29,6 +29,6 @@ class MaskHead(nn.Module):
 
 
 def class_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of mask logits (R, classes, M, M) each row's own class, labels (R,) int64, as probabilities (R, M, M)."""
+    """Of mask logits (R, masks, M, M) each row's own class, labels (R,) int64, as probabilities (R, M, M)."""
     own: Tensor = logits[torch.arange(len(labels), device=labels.device), labels]
     return own.float().sigmoid()

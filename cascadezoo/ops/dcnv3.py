@@ -1,4 +1,4 @@
-"""DCNv3's sampling: deformable convolution with one modulated weight a point and no kernel (InternImage, Wang et al. 2023).
+"""DCNv3's sampling: deformable convolution, a modulated weight a point and no kernel (InternImage, Wang et al. 2023).
 
 The reference below gathers the four pixels around each sampling position and weighs them; csrc/ has the same in C++ and
 CUDA.  Work is done in float32 for half types.
@@ -19,7 +19,7 @@ from cascadezoo.ops.library import define
 # M output pixels of one chunk
 
 Size = int | tuple[int, int]
-CHUNK = 2**22  # numbers in the largest intermediate tensor of a chunk
+CHUNK = 2**20  # numbers in the largest intermediate tensor of a chunk
 
 
 def dcnv3(
@@ -37,9 +37,10 @@ def dcnv3(
 
     Point ``p = ix * kernel_h + iy`` of output pixel (y, x) lies, in pixels of the input whose centres are integers, at
 
-        x * stride - pad + half + (ix * dilation - half + offset_x) * offset_scale,  half = dilation * (kernel_w - 1) // 2
+        x * stride - pad + half + (ix * dilation - half + offset_x) * offset_scale
 
-    and likewise for y: ``offset_scale`` widens the kernel's own grid as well.  Pixels outside the picture count as zero.
+    with ``half = dilation * (kernel_w - 1) // 2``, and likewise for y: ``offset_scale`` widens the kernel's own grid as
+    well.  Pixels outside the picture count as zero.
     The gradient of a position at an integer is that of the cell to its right; points at or beyond -1 or the far edge
     have none.
 
@@ -124,7 +125,7 @@ def _check(input: Tensor, offset: Tensor, mask: Tensor, window: _Window) -> None
 
 @dataclass(frozen=True)
 class _Taps:
-    """The four pixels around every point of a chunk, each (M, G, K, 4): top left, top right, bottom left, bottom right."""
+    """The pixels around every point of a chunk, each (M, G, K, 4): top left, top right, bottom left, bottom right."""
 
     row: Tensor  # int64 into (N * H * W * G); 0 where the pixel is outside
     weight: Tensor  # 0 where the pixel is outside
@@ -165,7 +166,7 @@ def _chunks(offset: Tensor, numbers: int) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _reference(
+def reference(
     input: Tensor,
     offset: Tensor,
     mask: Tensor,
@@ -176,6 +177,7 @@ def _reference(
     groups: int,
     offset_scale: float,
 ) -> Tensor:
+    """The operator in PyTorch, a chunk of output rows at a time; arguments as in the schema below."""
     window = _window(kernel, stride, pad, dilation, groups, offset_scale)
     n, h, w, channels = input.shape
     kind = torch.promote_types(input.dtype, torch.float32)
@@ -194,7 +196,7 @@ def _reference(
     return output
 
 
-def _backward_reference(
+def backward_reference(
     grad: Tensor,
     input: Tensor,
     offset: Tensor,
@@ -206,6 +208,7 @@ def _backward_reference(
     groups: int,
     offset_scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients by input, offset and mask for ``grad`` (N, Ho, Wo, G * D), that of the output."""
     window = _window(kernel, stride, pad, dilation, groups, offset_scale)
     _, h, w, channels = input.shape
     kind = torch.promote_types(input.dtype, torch.float32)
@@ -278,7 +281,7 @@ def _only_once(ctx: Any, *grads: Tensor) -> Any:
 _NUMBERS = "int[2] kernel, int[2] stride, int[2] pad, int[2] dilation, int groups, float offset_scale"
 define(
     f"dcnv3(Tensor input, Tensor offset, Tensor mask, {_NUMBERS}) -> Tensor",
-    _reference,
+    reference,
     _fake,
     backward=_autograd,
     setup=_setup,
@@ -286,7 +289,7 @@ define(
 )
 define(
     f"dcnv3_backward(Tensor grad, Tensor input, Tensor offset, Tensor mask, {_NUMBERS}) -> (Tensor, Tensor, Tensor)",
-    _backward_reference,
+    backward_reference,
     _backward_fake,
     backward=_only_once,
     compiled=True,

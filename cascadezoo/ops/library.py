@@ -37,7 +37,7 @@ def define(
 ) -> None:
     """Register the operator of ``schema``; ``fake`` gives the shapes of its results without their values.
 
-    ``backward`` and ``setup`` are those of ``torch.library.register_autograd``; ``compiled`` says that csrc/ has it too.
+    ``backward`` and ``setup`` are those of ``torch.library.register_autograd``; ``compiled``: csrc/ has it too.
     """
     name = schema.split("(", 1)[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -52,8 +52,8 @@ def _refusal(name: str) -> Callable[..., Any]:
         kind = first.device.type
         option = " --cuda" if kind == "cuda" else ""
         raise OpsNotBuilt(
-            f"CASCADEZOO_OPS=compiled, but {name} has no compiled kernel for {kind} ({STATUS.get(kind, 'none exists')}):"
-            f" run `cascadezoo build-ops{option}`, or set CASCADEZOO_OPS=auto"
+            f"CASCADEZOO_OPS=compiled, but {name} has no compiled kernel for {kind}"
+            f" ({STATUS.get(kind, 'none exists')}): run `cascadezoo build-ops{option}`, or set CASCADEZOO_OPS=auto"
         )
 
     return refuse

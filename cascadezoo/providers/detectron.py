@@ -98,7 +98,7 @@ def _spec(backbone: str, cascade: bool, mask: bool) -> ModelSpec:
         backbone=_BACKBONES[backbone],
         box_head=BoxHeadSpec(class_specific=not cascade),
         stages=_CASCADE if cascade else _PLAIN,
-        mask=MaskHeadSpec(heads=1) if mask else None,
+        mask=MaskHeadSpec(heads=1, background=True) if mask else None,
         preprocess=_PIXELS,
         conventions=CONVENTIONS,
     )

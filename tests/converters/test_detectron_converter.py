@@ -33,7 +33,6 @@ DETECTRON = CONVERTERS["detectron"]
 ENTRIES = [entry for entry in registry.entries() if entry.publisher == "detectron"]
 LEFTOVER = re.compile(r"conv1_b|fc1000_[wb]|res\d_\d+_branch(1|2[abc])_b")  # by the fact that MSRA's files hold them
 BOX, BOX_WHY = "bbox_pred{}_{}", "rows 0 to 3: the background's box, which is never decoded"
-MASK, MASK_WHY = "mask_fcn_logits_{}", "row 0: the background's mask, which is never chosen"
 
 
 def architecture(slug: str) -> str:
@@ -45,11 +44,9 @@ def listed(slug: str) -> dict[str, tuple[int, ...]]:
         return {key: tuple(shape) for key, shape, *_ in json.load(file)}
 
 
-def in_part(cascade: bool, mask: bool) -> dict[str, str]:
+def in_part(cascade: bool) -> dict[str, str]:
     stages = ("", "_2", "_3") if cascade else ("",)
-    return {BOX.format(k, p): BOX_WHY for k in stages for p in "wb"} | (
-        {MASK.format(p): MASK_WHY for p in "wb"} if mask else {}
-    )
+    return {BOX.format(k, p): BOX_WHY for k in stages for p in "wb"}
 
 
 def found(slug: str, file: str = "model_final.pkl", entry: str | None = None) -> Identity:
@@ -83,7 +80,7 @@ def test_the_map_is_total_there_and_back(slug: str) -> None:
 
     back = key_map.invert({key: torch.empty(shape, device="meta") for key, shape in expected.items()})
     assert {key: tuple(tensor.shape) for key, tensor in back.items()} == {key: blobs[key] for key in fit.pairs}
-    assert key_map.zeros(expected) == in_part(cascade="cascade" in name, mask="mask" in name)
+    assert key_map.zeros(expected) == in_part(cascade="cascade" in name)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +161,8 @@ def test_rows_of_the_background() -> None:
     assert back(score, rows[:3]) == [2, 0, 1]
     assert there(box, rows) == [4, 5, 6, 7, 8, 9, 10, 11]  # of two classes, the background and four numbers each
     assert back(box, rows[4:8]) == [0, 0, 0, 0, 4, 5, 6, 7]
-    assert there(mask, rows[:3]) == [1, 2]
-    assert back(mask, rows[1:3]) == [0, 1, 2]
+    assert there(mask, rows[:3]) == [1, 2, 0]
+    assert back(mask, rows[:3]) == [2, 0, 1]
     bgr = torch.tensor([3.0, 2.0, 1.0]).reshape(1, 3, 1, 1)
     assert there("backbone.stem.0.weight", bgr) == [1, 2, 3]
 
@@ -262,7 +259,7 @@ def test_a_file_there_and_back(tmp_path: Path, name: str) -> None:
     assert report.mapped.keys() == blobs.keys() - leftovers
     assert report.ignored.keys() == leftovers | {f"{key}_momentum" for key, blob in blobs.items() if blob.ndim == 1}
     assert report.ignored["fc6_b_momentum"] == "the solver's momentum"
-    partly = in_part(cascade="cascade" in name, mask="mask" in name)
+    partly = in_part(cascade="cascade" in name)
     assert report.partly_ignored == partly
 
     assert report.output is not None
@@ -276,7 +273,7 @@ def test_a_file_there_and_back(tmp_path: Path, name: str) -> None:
     assert zeroed(tensors, report.entries[0]) == partly
     assert back.keys() == report.mapped.keys()
     for key, tensor in back.items():
-        dead = int(key in partly) and (4 if key.startswith("bbox_pred") else 1)
+        dead = 4 if key in partly else 0
         assert torch.equal(tensor[dead:], torch.from_numpy(blobs[key][dead:])), key
         assert not tensor[:dead].any(), key
 
@@ -354,5 +351,5 @@ def test_a_file_of_real_size(tmp_path: Path) -> None:
     back = to_publisher(tensors, report.entries[0])
     assert back.keys() == {key for key in blobs if not LEFTOVER.fullmatch(key)}
     for key, tensor in back.items():
-        dead = {"bbox_pred": 4, "mask_fcn_logits": 1}.get(key[:-2], 0)
+        dead = 4 if key.startswith("bbox_pred") else 0
         assert torch.equal(tensor[dead:], torch.from_numpy(blobs[key][dead:])), key

@@ -1,0 +1,82 @@
+"""Memory and time of one picture at an entry's published scale: ``python -m cascadezoo.benchmarks.footprint``.
+
+Each entry runs in a fresh process on the CPU with random weights, whose class scores are made equal, so that a hundred
+detections and their masks are found.  Memory is the process's highest resident set, imports and weights included.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from cascadezoo.benchmarks.environment import environment, process_memory
+
+# the heaviest of each kind: entry, with test-time augmentation or without
+ENTRIES = (
+    ("cascade_mask_r50_fpn_1x.mmdet", False),
+    ("cascade_mask_internimage_l_fpn_1x.internimage", False),
+    ("cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", False),
+    ("cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", True),
+)
+
+
+def measure(name: str, tta: bool) -> dict[str, Any]:
+    """One picture of 600 x 1000 in this process."""
+    import torch
+
+    import cascadezoo
+    from cascadezoo.benchmarks.latency import scene
+
+    torch.manual_seed(0)
+    model = cascadezoo.load(name)
+    for head in model.box_heads:
+        torch.nn.init.zeros_(head.get_parameter("cls_score.weight"))
+        torch.nn.init.constant_(head.get_parameter("cls_score.bias")[:8], 10.0)
+    start = time.perf_counter()
+    detections = model.predict(scene(600, 1000), tta=tta)
+    detections.rles()
+    return {
+        "entry": name,
+        "tta": tta,
+        "picture": [600, 1000],
+        "network_input": [model.spec.preprocess.min_size, model.spec.preprocess.max_size],
+        "detections": len(detections),
+        "seconds": round(time.perf_counter() - start, 2),
+        "peak_bytes": process_memory("VmHWM"),
+    }
+
+
+def run_fresh(name: str, tta: bool) -> dict[str, Any]:
+    """What ``measure`` finds in a process of its own."""
+    code = (
+        "import json, sys; from cascadezoo.benchmarks.footprint import measure; "
+        "print(json.dumps(measure(sys.argv[1], sys.argv[2] == 'True')))"
+    )
+    command = [sys.executable, "-c", code, name, str(tta)]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return found
+
+
+def main() -> None:
+    """Measure, print the table, write the report."""
+    parser = argparse.ArgumentParser(description="Peak memory and time of one picture at the published scale.")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/footprint.json"))
+    output: Path = parser.parse_args().output
+    rows = []
+    print(f"{'entry':52}{'tta':>5}{'seconds':>9}{'peak GiB':>10}")
+    for name, tta in ENTRIES:
+        row = run_fresh(name, tta)
+        rows.append(row)
+        print(f"{name:52}{'yes' if tta else 'no':>5}{row['seconds']:9.1f}{row['peak_bytes'] / 2**30:10.2f}", flush=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(
+        json.dumps({"benchmark": "footprint", "rows": rows, "environment": environment()}, indent=2) + "\n"
+    )
+    print(f"written to {output}")
+
+
+if __name__ == "__main__":
+    main()
