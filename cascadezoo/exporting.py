@@ -12,12 +12,12 @@ from cascadezoo import registry
 from cascadezoo.coco import COCO, Categories
 from cascadezoo.conversion import file_sha256, to_publisher, zeroed
 from cascadezoo.converters import CONVERTERS
-from cascadezoo.converters.canonical import read_canonical
+from cascadezoo.converters.canonical import read_network
 from cascadezoo.converters.converter import Model
 from cascadezoo.converters.keymap import abbreviate
 from cascadezoo.converters.report import ExportReport
 from cascadezoo.converters.whole_file import protect, whole_file
-from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound, WrongPublisher
+from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound
 from cascadezoo.hub.cache import canonical_path
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
@@ -80,13 +80,7 @@ def export(
 
 def _read(path: Path, entry: ZooEntry, spec: ModelSpec) -> tuple[dict[str, Tensor], Categories]:
     """The tensors of a canonical file, which are those of the entry's network, and its categories."""
-    tensors, metadata = read_canonical(path)
-    held = metadata.get("publisher", entry.publisher), metadata.get("architecture", entry.architecture)
-    if held != (entry.publisher, entry.architecture):
-        raise WrongPublisher(
-            f"{path} holds {held[1]} of {held[0]}, not {entry.architecture} of {entry.publisher}: "
-            "export it under its own name"
-        )
+    tensors, metadata = read_network(path, entry.publisher, entry.architecture)
     own = metadata.get("categories")
     categories = COCO if own is None else Categories.from_json(own)
     count = spec.num_classes if own is None else len(categories)

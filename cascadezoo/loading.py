@@ -14,8 +14,8 @@ from torch import Tensor
 from cascadezoo import registry
 from cascadezoo.coco import Categories
 from cascadezoo.conversion import convert_in_memory
-from cascadezoo.converters.canonical import read_canonical
-from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound, WrongPublisher
+from cascadezoo.converters.canonical import read_network
+from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound
 from cascadezoo.hub.cache import canonical_path
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling import build as _build
@@ -121,13 +121,7 @@ def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | 
         converted, _ = convert_in_memory(path, source=entry.publisher, entry=entry.name)
         # copies: the converted tensors may be views of the file, which a model must outlive
         return {name: tensor.clone() for name, tensor in converted.items()}, None
-    tensors, metadata = read_canonical(path)
-    made_for = metadata.get("publisher", entry.publisher), metadata.get("architecture", entry.architecture)
-    if made_for != (entry.publisher, entry.architecture):
-        raise WrongPublisher(
-            f"{path} holds {made_for[1]} of {made_for[0]}, not {entry.architecture} of {entry.publisher}: "
-            "load it under its own name"
-        )
+    tensors, metadata = read_network(path, entry.publisher, entry.architecture)
     made_from = metadata.get("entries", entry.name).split(",")
     if entry.name not in made_from:
         _log.warning("%s holds the weights of %s, loaded as %s", path, " or ".join(made_from), entry.name)

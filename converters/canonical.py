@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cascadezoo.converters.whole_file import whole_file
-from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, WeightsNotFound
+from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, WeightsNotFound, WrongPublisher
 
 _EXACT = frozenset({torch.float16, torch.bfloat16, torch.float64})  # float64 where the values allow it
 _ITEM = 4  # bytes of a float32
@@ -101,6 +101,20 @@ def read_canonical(path: str | Path, device: torch.device | str = "cpu") -> tupl
     tensors, metadata = read_safetensors(path)
     require_digest(path, tensors, metadata)
     return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
+
+
+def read_network(path: str | Path, publisher: str, architecture: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """``read_canonical``, of a file that was made for this network, or that does not say for which.
+
+    Raises WrongPublisher where it says another.
+    """
+    tensors, metadata = read_canonical(path)
+    held = metadata.get("publisher", publisher), metadata.get("architecture", architecture)
+    if held != (publisher, architecture):
+        raise WrongPublisher(
+            f"{path} holds {held[1]} of {held[0]}, not {architecture} of {publisher}: use it under its own name"
+        )
+    return tensors, metadata
 
 
 def _blocks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:

@@ -1,0 +1,111 @@
+// DCNv3 on CUDA: the functors of ../dcnv3.h, one item a thread.  No torch header: nvcc would take seconds for them.
+#include "dcnv3.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+namespace cascadezoo {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int64_t kBlocks = 1 << 16;  // beyond these a thread takes several items
+
+struct AtomicAdd {
+  template <class A>
+  __device__ void operator()(A* to, A value) const {
+    atomicAdd(to, value);
+  }
+};
+
+template <class F>
+__global__ void __launch_bounds__(kThreads) for_each_kernel(int64_t items, F f) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < items; item += step) f(item);
+}
+
+template <class F>
+const char* for_each(const F& f, void* stream) {
+  const int64_t items = f.items();
+  if (items == 0) return nullptr;
+  const int64_t blocks = std::min(kBlocks, (items + kThreads - 1) / kThreads);
+  for_each_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(items, f);
+  const cudaError_t error = cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+// 16 bytes a load where rows of a group start at multiples of that
+template <class T, class F>
+const char* by_pack(const Dcnv3Shape& p, bool all_aligned, F&& run) {
+  constexpr int wide = 16 / sizeof(T);
+  if (all_aligned && p.width % wide == 0) return run(std::integral_constant<int, wide>{});
+  return run(std::integral_constant<int, 1>{});
+}
+
+template <class T, class S>
+const char* forward(
+    const void* input, const void* offset, const void* mask, void* output, const Dcnv3Shape& p, void* stream) {
+  return by_pack<T>(p, aligned(input) && aligned(output), [&](auto pack) {
+    return for_each(
+        Dcnv3Forward<T, S, decltype(pack)::value>{
+            static_cast<const T*>(input), static_cast<const S*>(offset), static_cast<const S*>(mask),
+            static_cast<T*>(output), p},
+        stream);
+  });
+}
+
+template <class T, class S>
+const char* backward(
+    const void* grad, const void* input, const void* offset, const void* mask, void* grad_input, void* grad_offset,
+    void* grad_mask, const Dcnv3Shape& p, void* stream) {
+  using A = typename Accumulate<T>::type;
+  return by_pack<T>(p, aligned(grad) && aligned(input), [&](auto pack) {
+    return for_each(
+        Dcnv3Backward<T, S, decltype(pack)::value, AtomicAdd>{
+            static_cast<const T*>(grad), static_cast<const T*>(input), static_cast<const S*>(offset),
+            static_cast<const S*>(mask), static_cast<A*>(grad_input), static_cast<S*>(grad_offset),
+            static_cast<S*>(grad_mask), p, {}},
+        stream);
+  });
+}
+
+// calls run(T, S) with a value of the input's type and one of the points'
+template <class F>
+const char* by_type(Kind kind, bool float_points, F&& run) {
+  switch (kind) {
+    case Kind::Float:
+      return run(float{}, float{});
+    case Kind::Double:
+      return run(double{}, double{});
+    case Kind::Half:
+      return float_points ? run(__half{}, float{}) : run(__half{}, __half{});
+    case Kind::BFloat16:
+      return float_points ? run(__nv_bfloat16{}, float{}) : run(__nv_bfloat16{}, __nv_bfloat16{});
+  }
+  return "unknown type";
+}
+
+}  // namespace
+
+const char* dcnv3_cuda_forward(
+    Kind kind, bool float_points, const void* input, const void* offset, const void* mask, void* output,
+    const Dcnv3Shape& p, void* stream) {
+  return by_type(kind, float_points, [&](auto t, auto s) {
+    return forward<decltype(t), decltype(s)>(input, offset, mask, output, p, stream);
+  });
+}
+
+const char* dcnv3_cuda_backward(
+    Kind kind, bool float_points, const void* grad, const void* input, const void* offset, const void* mask,
+    void* grad_input, void* grad_offset, void* grad_mask, const Dcnv3Shape& p, void* stream) {
+  return by_type(kind, float_points, [&](auto t, auto s) {
+    return backward<decltype(t), decltype(s)>(
+        grad, input, offset, mask, grad_input, grad_offset, grad_mask, p, stream);
+  });
+}
+
+}  // namespace cascadezoo

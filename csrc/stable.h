@@ -1,0 +1,34 @@
+// What the bindings share.  LibTorch's stable ABI: a library built once runs in every later torch.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <array>
+#include <initializer_list>
+#include <tuple>
+
+namespace cascadezoo {
+
+using torch::stable::Tensor;
+using ScalarType = torch::headeronly::ScalarType;
+
+inline bool has_shape(const Tensor& tensor, std::initializer_list<int64_t> shape) {
+  if (tensor.dim() != static_cast<int64_t>(shape.size())) return false;
+  int64_t axis = 0;
+  for (int64_t size : shape)
+    if (tensor.size(axis++) != size) return false;
+  return true;
+}
+
+inline bool is_half(ScalarType type) { return type == ScalarType::Half || type == ScalarType::BFloat16; }
+
+// the type in which sums are kept
+inline ScalarType accumulating(ScalarType type) { return is_half(type) ? ScalarType::Float : type; }
+
+inline Tensor cast(const Tensor& tensor, ScalarType type) {
+  return tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
+}
+
+}  // namespace cascadezoo
