@@ -98,7 +98,8 @@ def _ops(report: dict[str, Any]) -> list[str]:
         "",
         f"Forward at InternImage-L's four stages for an 800x1216 input, compiled for the CPU against `grid_sample`, "
         f"{report['threads']} threads,",
-        f"float32, {report['runs']} alternating runs, medians; memory beyond the inputs.  ({_machine(report)}; `ops.json`)",
+        f"float32, {report['runs']} alternating runs, medians; memory beyond the inputs.",
+        f"({_machine(report)}; `ops.json`)",
         "",
         "| stage | compiled, ms | grid_sample, ms | times faster | compiled, MiB | grid_sample, MiB |",
         "|---|---|---|---|---|---|",
