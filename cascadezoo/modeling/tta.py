@@ -111,7 +111,9 @@ def _vote(
         weights = scores[above[:, label], label]
         mine = labels == label
         agree = (pairwise_iou(chosen[mine], candidates, extent) >= iou) * weights
-        voted[mine] = agree @ candidates / agree.sum(1, keepdim=True)
+        total = agree.sum(1, keepdim=True)
+        # a box without area overlaps nothing, not even itself, and stays as it is
+        voted[mine] = torch.where(total > 0, agree @ candidates / total, chosen[mine])
     return voted
 
 

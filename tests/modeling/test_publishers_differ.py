@@ -9,6 +9,7 @@ from cascadezoo.modeling.build import build, canonical_shapes
 from cascadezoo.modeling.detector import _of_best_class
 from cascadezoo.modeling.postprocess import Scored, select
 from cascadezoo.modeling.preprocess import Batch
+from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.providers import SPECS
 
 from tiny import lively, tiny
@@ -96,6 +97,14 @@ def test_initialisation_fills_everything(model, monkeypatch) -> None:
     fresh = build(model.spec)
     assert [name for name, tensor in fresh.state_dict().items() if not tensor.isfinite().all()] == []
     assert fresh.predict(picture()).image_size == (60, 90)
+
+
+def test_test_time_augmentation_is_for_every_network(model) -> None:
+    found = model.predict(picture(), tta=TTASettings(scales=(0.5, 1.25)))
+    assert len(found) > 3
+    assert (found.scores.diff() <= 0).all()
+    assert (found.mask_probs is None) == (model.spec.mask is None)
+    assert found.boxes[:, 2].max() <= 90 + 1e-3
 
 
 def test_grey_and_colour_are_the_same_picture(model, tmp_path) -> None:

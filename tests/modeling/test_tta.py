@@ -84,6 +84,12 @@ def test_votes_are_weighted_by_score_within_class_and_overlap() -> None:
     assert alone[0].tolist() == pytest.approx(boxes[3].tolist())
 
 
+def test_a_box_without_area_stays_as_it_is() -> None:
+    boxes, scores = torch.tensor([[5.0, 5.0, 5.0, 9.0]]), torch.tensor([[0.9]])
+    voted = _vote(boxes, torch.tensor([0]), boxes[:, None], scores, scores > 0.05, 0.9, extent=0)
+    assert voted.tolist() == boxes.tolist()
+
+
 def test_votes_with_boxes_of_each_class() -> None:
     boxes = torch.zeros(2, 2, 4)
     boxes[:, 0], boxes[:, 1] = torch.tensor([0.0, 0.0, 10.0, 10.0]), torch.tensor([50.0, 50.0, 60.0, 60.0])
