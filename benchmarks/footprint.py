@@ -29,6 +29,7 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
 
     import cascadezoo
     from cascadezoo.benchmarks.latency import scene
+    from cascadezoo.ops.library import STATUS
 
     torch.manual_seed(0)
     model = cascadezoo.load(name)
@@ -43,6 +44,7 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
         "tta": tta,
         "picture": [600, 1000],
         "network_input": [model.spec.preprocess.min_size, model.spec.preprocess.max_size],
+        "compiled_ops": [kind for kind, library in STATUS.items() if isinstance(library, Path)],
         "detections": len(detections),
         "seconds": round(time.perf_counter() - start, 2),
         "peak_bytes": process_memory("VmHWM"),

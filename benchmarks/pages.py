@@ -74,7 +74,7 @@ def _footprint(report: dict[str, Any]) -> list[str]:
         "## Memory of one picture",
         "",
         f"One {height}x{width} picture at the published scale, a fresh process each, random weights, a hundred",
-        "detections.",
+        f"detections; compiled operators: {', '.join(report['rows'][0]['compiled_ops']) or 'none'}.",
         f"({_machine(report)}; `footprint.json`)",
         "",
         "| entry | test-time augmentation | seconds | peak GiB |",
