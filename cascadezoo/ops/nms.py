@@ -1,6 +1,7 @@
 """Non-maximum suppression with results of a fixed size."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,19 +65,9 @@ def _reference(
     return keep, count
 
 
-def _fake(
-    boxes: Tensor,
-    scores: Tensor,
-    groups: Tensor,
-    valid: Tensor,
-    iou: float,
-    extent: int,
-    rounded_shift: bool,
-    max_keep: int,
-) -> tuple[Tensor, Tensor]:
-    return boxes.new_empty(boxes.shape[0], max_keep, dtype=torch.int64), boxes.new_empty(
-        boxes.shape[0], dtype=torch.int64
-    )
+def _fake(boxes: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    pictures, max_keep = boxes.shape[0], arguments[-1]
+    return boxes.new_empty(pictures, max_keep, dtype=torch.int64), boxes.new_empty(pictures, dtype=torch.int64)
 
 
 define(

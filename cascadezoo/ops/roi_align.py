@@ -1,5 +1,7 @@
 """RoIAlign (He et al. 2017) over a feature pyramid: every box is pooled from the level of its size."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align as _roi_align
@@ -55,15 +57,10 @@ def _reference(
 
 
 def _fake(
-    features: list[Tensor],
-    boxes: Tensor,
-    levels: Tensor,
-    scales: list[float],
-    resolution: int,
-    sampling_ratio: int,
-    aligned: bool,
+    features: list[Tensor], boxes: Tensor, levels: Tensor, scales: list[float], resolution: int, *_: Any
 ) -> Tensor:
-    return features[0].new_empty(boxes.shape[0] * boxes.shape[1], features[0].shape[1], resolution, resolution)
+    rois = boxes.shape[0] * boxes.shape[1]
+    return features[0].new_empty(rois, features[0].shape[1], resolution, resolution)
 
 
 define(
