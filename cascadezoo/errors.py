@@ -24,6 +24,11 @@ class AmbiguousEntry(UsageError):
     """A checkpoint fits entries whose numerics differ; the message lists them for ``--entry``."""
 
 
+class BadTarget(UsageError):
+    """What a picture is said to hold cannot be learned: a box outside or of no area, a label out of range, a mask of
+    another size."""
+
+
 class MissingResource(CascadezooError):
     """Data, weights or the network are not there."""
 
@@ -32,6 +37,22 @@ class MissingResource(CascadezooError):
 
 class WeightsNotFound(MissingResource):
     """No weights for this entry on this machine."""
+
+
+class Offline(MissingResource):
+    """The network is needed, and ``HF_HUB_OFFLINE`` or ``CASCADEZOO_OFFLINE`` forbids it."""
+
+
+class DownloadFailed(MissingResource):
+    """A server could not be reached, refused, or kept breaking off; what has arrived is kept."""
+
+
+class RepoNotFound(MissingResource):
+    """No such repository, branch or file on the Hugging Face Hub, or none that this user may see."""
+
+
+class NotAllowed(MissingResource):
+    """The Hub wants a token, a token with more rights, or its terms accepted."""
 
 
 class UnsupportedEntry(MissingResource):
@@ -46,6 +67,10 @@ class FileError(CascadezooError):
 
 class UnreadableImage(FileError):
     """Not a picture that can be decoded, or an array of the wrong kind."""
+
+
+class BadAnnotations(FileError):
+    """An annotation file that is no sound COCO instances file; the message names the picture or annotation."""
 
 
 class CorruptCheckpoint(FileError):
@@ -72,6 +97,22 @@ class NonFiniteWeights(FileError):
     """A used tensor holds NaN or infinity."""
 
 
+class HashMismatch(FileError):
+    """A file is not the published one, or not the one that was trusted before; both hashes are named."""
+
+
+class UnsafeRedirect(FileError):
+    """A server leads away from https, or in circles."""
+
+
+class UnusableRepo(FileError):
+    """A Hub repository or folder that lacks a model's files, or whose config.json is not what its weights need."""
+
+
+class LicenseUnstated(UsageError):
+    """Weights to be published whose publisher states no licence for them, and none was given."""
+
+
 class OutputExists(UsageError):
     """The output file is already there and ``--force`` was not given."""
 
@@ -86,6 +127,14 @@ class OpsNotBuilt(MissingResource):
 
 class NoCompiler(MissingResource):
     """No compiler for the operators, or none that this torch can use."""
+
+
+class TrainingDiverged(CascadezooError):
+    """A loss or gradient that is not finite; the message names the step, the loss and the pictures."""
+
+
+class LostLinks(CascadezooError):
+    """Files that entries need are no longer at their published addresses."""
 
 
 class BuildError(CascadezooError):

@@ -42,6 +42,10 @@ def load(
     box_score_thresh: float | None = None,
     box_nms_thresh: float | None = None,
     box_detections_per_img: int | None = None,
+    rpn_batch_size_per_image: int | None = None,
+    rpn_positive_fraction: float | None = None,
+    box_batch_size_per_image: int | None = None,
+    box_positive_fraction: float | None = None,
 ) -> Detector:
     """A model of the zoo, in eval mode.
 
@@ -54,6 +58,8 @@ def load(
             are newly initialised, in every stage, and named in a log message.
         min_size, max_size: the picture's shorter and longer side, in pixels; default: the entry's own test scale.
         box_score_thresh, box_nms_thresh, box_detections_per_img: torchvision's names; default: the entry's own.
+        rpn_batch_size_per_image, rpn_positive_fraction, box_batch_size_per_image, box_positive_fraction: how many
+            anchors and boxes a picture learns from, and at most which share of positive ones; torchvision's names.
 
     Raises:
         UnknownName: no such entry.
@@ -79,6 +85,10 @@ def load(
                 "detections_per_img": box_detections_per_img,
             }
         },
+        objective={
+            "rpn": {"sampling": {"size": rpn_batch_size_per_image, "positive_fraction": rpn_positive_fraction}},
+            "box": {"sampling": {"size": box_batch_size_per_image, "positive_fraction": box_positive_fraction}},
+        },
     )
     if tensors is None:
         model = build(spec)
@@ -91,26 +101,15 @@ def load(
     return model.to(device)
 
 
-def _cached(entry: ZooEntry) -> Path:
-    path = canonical_path(entry.name)
-    if not path.is_file():
-        raise WeightsNotFound(
-            f"no weights of {entry.name} in the cache ({path}), and {_where_to_find(entry)}: convert the file with "
-            f"`cascadezoo convert --from {entry.publisher} FILE --entry {entry.name} -o {path}`, or give weights=FILE"
-        )
-    return path
-
-
-def _where_to_find(entry: ZooEntry) -> str:
-    match entry.availability:
-        case "never_published":
-            return "its publisher never published any; if you have a checkpoint of your own"
-        case "wrong_link":
-            return f"the published link leads to another model; the right file is {entry.download_url}"
-        case "moved":
-            return f"the publisher's file has moved to {entry.download_url}"
-        case _:
-            return f"the publisher's file is {entry.download_url}"
+def _cached(entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | None]:
+    """The entry's published weights; a file of the cache that no longer holds what was written is fetched anew, once."""
+    try:
+        return _read(weights_of.obtain(entry), entry)
+    except CorruptCheckpoint as error:
+        if not canonical_path(entry.name).is_file():
+            raise
+        weights_of.set_aside(entry, str(error))
+    return _read(weights_of.obtain(entry), entry)
 
 
 def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | None]:

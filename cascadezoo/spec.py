@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cascadezoo.conventions import BoxCoder, Conventions, Record
+from cascadezoo.objectives import Objective
 
 
 class PreprocessSpec(Record):
@@ -35,33 +36,59 @@ class Norm(StrEnum):
     AFFINE = "affine"  # a scale and a bias per channel: statistics folded in by the publisher
 
 
-class ResNetSpec(Record):
-    """ResNet (He et al. 2015) and ResNeXt (Xie et al. 2016) with bottleneck stages, strides 4, 8, 16 and 32.
+class NormLearning(StrEnum):
+    """What of the norms is learned; batch norms use their running statistics unless these are learned too."""
 
+    NOTHING = "nothing"
+    AFFINE = "affine"  # scales and biases
+    STATISTICS = "statistics"  # also a batch norm's mean and variance, from each batch
+
+
+class ResNetSpec(Record):
+    """ResNet (He et al. 2015) and ResNeXt (Xie et al. 2016), strides 4, 8, 16 and 32.
+
+    ``width``: channels of the stem and of the first stage's 3x3 convolutions.  ``basic``: blocks of two 3x3
+    convolutions (ResNet-18 and 34) rather than bottlenecks, which put out four times the channels.
     ``stride_in_1x1``: a stage's stride sits in its first 1x1 convolution (the original, "caffe" style) instead of
     the 3x3 ("pytorch" style).  ``deep_stem`` and ``pooled_shortcut`` are the two changes of ResNet-vd (He et al.
     2018): three 3x3 convolutions for the 7x7, and an average pool before a shortcut with stride.
+
+    In training, ``frozen_stages`` stages and the stem learn nothing (-1: all learn), and the norms what
+    ``norm_learning`` says.
     """
 
     kind: Literal["resnet"] = "resnet"
     blocks: tuple[int, ...] = Field(min_length=3, max_length=4)
+    width: int = Field(default=64, gt=0)
+    basic: bool = False
     groups: int = 1
     width_per_group: int = 64
     stride_in_1x1: bool = False
     deep_stem: bool = False
     pooled_shortcut: bool = False
     norm: Norm = Norm.BATCH
+    frozen_stages: int = Field(default=1, ge=-1)
+    norm_learning: NormLearning = NormLearning.AFFINE
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Output channels of the stages."""
-        return (256, 512, 1024, 2048)[: len(self.blocks)]
+        return tuple((1 if self.basic else 4) * self.width * 2**i for i in range(len(self.blocks)))
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.basic and (self.groups != 1 or self.stride_in_1x1):
+            raise ValueError("basic blocks have neither groups nor 1x1 convolutions")
+        if self.norm is Norm.AFFINE and self.norm_learning is NormLearning.STATISTICS:
+            raise ValueError("an affine norm has no statistics to learn")
+        return self
 
 
 class InternImageSpec(Record):
     """InternImage (Wang et al. 2022): four stages of deformable convolutions, strides 4 to 32, from ``width`` channels.
 
-    ``post_norm``: branches are normed at their end rather than their start.
+    ``post_norm``: branches are normed at their end rather than their start.  ``drop_path``: in training, how often the
+    last block's branches are left out for a picture (Huang et al. 2016); earlier ones less, in proportion.
     """
 
     kind: Literal["internimage"] = "internimage"
@@ -71,6 +98,7 @@ class InternImageSpec(Record):
     offset_scale: float = 1.0
     mlp_ratio: float = 4.0
     post_norm: bool = True
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -131,6 +159,7 @@ class ModelSpec(Record):
     mask: MaskHeadSpec | None
     preprocess: PreprocessSpec
     conventions: Conventions
+    objective: Objective
     num_classes: int = Field(default=80, gt=0)
 
     @property
@@ -153,4 +182,8 @@ class ModelSpec(Record):
             raise ValueError("a head without fully connected layers is the fourth stage of a ResNet of three")
         if self.mask and self.mask.shares_box_features and self.box_head.fcs:
             raise ValueError("fully connected layers leave no features for a mask head to share")
+        if len(self.objective.box.stages) != len(self.stages):
+            raise ValueError(f"{len(self.objective.box.stages)} stages to learn where there are {len(self.stages)}")
+        if len(self.objective.masks) != (self.mask.heads if self.mask else 0):
+            raise ValueError(f"{len(self.objective.masks)} mask heads to learn: give each head one record")
         return self

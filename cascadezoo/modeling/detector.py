@@ -5,7 +5,7 @@ and CUDA graphs see.  ``predict`` and ``forward`` wrap it for people: decoding a
 torchvision's dicts after.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cascadezoo.coco import Categories
 from cascadezoo.conventions import ScoreFusion
 from cascadezoo.detections import Detections
+from cascadezoo.errors import UsageError
 from cascadezoo.images import read_image
 from cascadezoo.modeling.mask_head import class_probabilities
 from cascadezoo.modeling.postprocess import Found, Scored, select
@@ -76,14 +77,14 @@ class Detector(nn.Module):
         features = [level.contiguous() for level in features]  # as RoIAlign reads them: once for all stages
         boxes, valid, logits = proposals.boxes, proposals.valid, []
         for head, coder in zip(self.box_heads[:-1], self.spec.stages[:-1], strict=True):
-            scores, deltas = head(self._pool(features, boxes, resolution))
+            scores, deltas = head(self.pool(features, boxes, resolution))
             logits.append(scores)
             boxes = decode(_of_best_class(scores, deltas).view_as(boxes), boxes, coder)
             if rules.cascade.clip_stages:
                 boxes = clip(boxes, sizes, coder.extent)
             if rules.roi_align.skip_empty:
                 valid = valid & has_area(boxes)
-        pooled = self._pool(features, boxes, resolution)
+        pooled = self.pool(features, boxes, resolution)
         scores, deltas = self.box_heads[-1](pooled)
         if rules.cascade.fusion is ScoreFusion.LAST_FEATURES:
             logits = [head(pooled)[0] for head in self.box_heads]
@@ -100,15 +101,20 @@ class Detector(nn.Module):
 
     def mask_probabilities(self, features: list[Tensor], rois: Tensor, labels: Tensor, mask: MaskHeadSpec) -> Tensor:
         """Masks (N, D, M, M) of boxes (N, D, 4), network pixels, and classes (N, D): the mean of the mask heads."""
-        pooled = self._pool(features, rois, mask.resolution)
-        pooled = pooled.contiguous(memory_format=torch.channels_last)
-        if mask.shares_box_features:
-            pooled = self.box_heads[0].get_submodule("layer4")(pooled)
+        pooled = self.mask_features(self.pool(features, rois, mask.resolution), mask)
         flat = labels.flatten()
         masks = torch.stack([class_probabilities(head(pooled), flat) for head in self.mask_heads]).mean(0)
         return masks.view(*labels.shape, *masks.shape[1:])
 
-    def _pool(self, features: list[Tensor], boxes: Tensor, resolution: int) -> Tensor:
+    def mask_features(self, pooled: Tensor, mask: MaskHeadSpec) -> Tensor:
+        """Pooled boxes (R, C, P, P) to what a mask head reads."""
+        pooled = pooled.contiguous(memory_format=torch.channels_last)
+        if not mask.shares_box_features:
+            return pooled
+        shared: Tensor = self.box_heads[0].get_submodule("layer4")(pooled)
+        return shared
+
+    def pool(self, features: list[Tensor], boxes: Tensor, resolution: int) -> Tensor:
         """(N, R, 4) to (N * R, C, P, P), each from the level of its size."""
         rules, strides = self.spec.conventions, list(self.spec.roi_strides)
         return pyramid_roi_align(features[: len(strides)], boxes, strides, rules.levels, rules.roi_align, resolution)
@@ -132,7 +138,10 @@ class Detector(nn.Module):
         Raises:
             UnreadableImage: not a picture.
             MissingResource: no such file.
+            UsageError: the model is in training mode.
         """
+        if self.training:
+            raise UsageError("the model is in training mode: call model.eval() before predict")
         images = image if isinstance(image, list) else [image]
         if tta:
             settings = TTASettings() if tta is True else tta
@@ -141,16 +150,30 @@ class Detector(nn.Module):
             found = self._predict_all(images, batch_size)
         return found if isinstance(image, list) else found[0]
 
-    def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None
+    ) -> list[dict[str, Tensor]] | dict[str, Tensor]:
         """torchvision's interface.
 
         Args:
             images: (3, H, W) tensors as ``predict`` takes them, of any sizes.
+            targets: for training mode, a dict a picture: ``boxes`` (T, 4) xyxy and, for a model with masks, ``masks``
+                (T, H, W), in the picture's pixels; ``labels`` (T,) in 0..C-1; ``iscrowd`` (T,), if there are any.
 
         Returns:
-            A dict a picture: ``boxes`` (D, 4) xyxy original pixels, ``scores`` (D,), best first, ``labels`` (D,) in
-            0..C-1, and from a model with masks ``masks`` (D, H, W) bool.
+            In evaluation mode a dict a picture: ``boxes`` (D, 4) xyxy original pixels, ``scores`` (D,), best first,
+            ``labels`` (D,) in 0..C-1, and from a model with masks ``masks`` (D, H, W) bool.  In training mode the
+            losses by name (``cascadezoo.training.objective``).
+
+        Raises:
+            BadTarget: a box outside its picture or without area, a label out of range, a mask of another size.
         """
+        if self.training:
+            from cascadezoo.training.objective import losses_of_pictures  # the one step up, from network to training
+
+            if targets is None:
+                raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")
+            return losses_of_pictures(self, images, targets)
         return [_as_dict(found) for found in self._predict_all(list(images), batch_size=max(1, len(images)))]
 
     def prepare(self, images: Sequence[ResizedImage]) -> Batch:

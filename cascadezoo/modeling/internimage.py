@@ -7,6 +7,7 @@ everything between two convolutions is channels last, (N, H, W, C).
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from cascadezoo.ops.dcnv3 import dcnv3
 from cascadezoo.spec import InternImageSpec
@@ -68,9 +69,9 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Two residual branches, each normed before or after and scaled per channel."""
+    """Two residual branches, each normed before or after, scaled per channel, and in training left out at times."""
 
-    def __init__(self, channels: int, groups: int, spec: InternImageSpec) -> None:
+    def __init__(self, channels: int, groups: int, drop_path: float, spec: InternImageSpec) -> None:
         super().__init__()
         self.post_norm = spec.post_norm
         self.norm1 = nn.LayerNorm(channels, eps=_EPS)
@@ -79,14 +80,15 @@ class Block(nn.Module):
         self.mlp = MLP(channels, int(channels * spec.mlp_ratio))
         self.gamma1 = nn.Parameter(torch.ones(channels))
         self.gamma2 = nn.Parameter(torch.ones(channels))
+        self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, x: Tensor) -> Tensor:
         if self.post_norm:
-            x = x + self.gamma1 * self.norm1(self.dcn(x))
-            x = x + self.gamma2 * self.norm2(self.mlp(x))
+            x = x + self.drop_path(self.gamma1 * self.norm1(self.dcn(x)))
+            x = x + self.drop_path(self.gamma2 * self.norm2(self.mlp(x)))
         else:
-            x = x + self.gamma1 * self.dcn(self.norm1(x))
-            x = x + self.gamma2 * self.mlp(self.norm2(x))
+            x = x + self.drop_path(self.gamma1 * self.dcn(self.norm1(x)))
+            x = x + self.drop_path(self.gamma2 * self.mlp(self.norm2(x)))
         return x
 
 
@@ -124,8 +126,10 @@ class Stage(nn.Module):
 
     def __init__(self, index: int, spec: InternImageSpec) -> None:
         super().__init__()
-        channels = spec.channels[index]
-        self.blocks = nn.Sequential(*[Block(channels, spec.groups[index], spec) for _ in range(spec.blocks[index])])
+        channels, groups = spec.channels[index], spec.groups[index]
+        before, last = sum(spec.blocks[:index]), max(1, sum(spec.blocks) - 1)
+        rates = [spec.drop_path * (before + i) / last for i in range(spec.blocks[index])]
+        self.blocks = nn.Sequential(*[Block(channels, groups, rate, spec) for rate in rates])
         self.norm = nn.Identity() if spec.post_norm else nn.LayerNorm(channels, eps=_EPS)
         self.downsample = Downsample(channels) if index + 1 < len(spec.blocks) else nn.Identity()
 

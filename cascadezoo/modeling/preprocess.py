@@ -40,6 +40,11 @@ class Batch(NamedTuple):
     scales: Tensor  # (N, 2) float32 network pixels per original pixel, in x and y
     original_sizes: Tensor  # (N, 2) float32 height and width as given
 
+    @property
+    def resized_sizes(self) -> Tensor:
+        """(N, 2) height and width of the resized pictures, in whole pixels."""
+        return (self.original_sizes * self.scales.flip(1)).round()
+
 
 def image_scale(height: int, width: int, spec: PreprocessSpec, rule: Resize) -> float:
     """Network pixels per original: ``min_size`` for the shorter side, unless the longer would pass ``max_size``."""

@@ -1,14 +1,17 @@
 """ResNet (https://arxiv.org/abs/1512.03385), ResNeXt (https://arxiv.org/abs/1611.05431) and ResNet-vd
-(https://arxiv.org/abs/1812.01187) with bottleneck blocks.
+(https://arxiv.org/abs/1812.01187).
 
-Batch norms use their running statistics, in training too, as every detector of the zoo does.
+A published backbone's batch norms use their running statistics, in training too.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cascadezoo.spec import Norm, ResNetSpec
+from cascadezoo.ops.parallel import processes, sum_of_processes
+from cascadezoo.spec import Norm, NormLearning, ResNetSpec
+
+# N pictures or RoIs, C channels, H x W cells
 
 
 class AffineNorm(nn.Module):
@@ -42,22 +45,64 @@ class FrozenStatNorm(AffineNorm):
         return scale, self.bias - self.running_mean * scale
 
 
-_NORMS = {Norm.BATCH: FrozenStatNorm, Norm.AFFINE: AffineNorm}
+class BatchNorm(FrozenStatNorm):
+    """Batch norm that learns its statistics (https://arxiv.org/abs/1502.03167), of the batch of all processes."""
+
+    momentum = 0.1
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) by the batch's mean and variance of each channel; the running statistics follow."""
+        if processes() == 1:
+            statistics = self.running_mean, self.running_var
+            return F.batch_norm(x, *statistics, self.weight, self.bias, True, self.momentum, self.eps)
+        x32 = x.float()
+        sums = torch.cat((x32.sum((0, 2, 3)), x32.square().sum((0, 2, 3)), x32.new_tensor([x.numel() / x.shape[1]])))
+        mean, square, count = sum_of_processes(sums).split((x.shape[1], x.shape[1], 1))
+        mean, square = mean / count, square / count
+        variance = (square - mean.square()).clamp(min=0)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        out = x32 * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return out.to(x.dtype)
+
+
+def _norm(norm: Norm, learning: NormLearning, channels: int) -> AffineNorm:
+    if norm is Norm.AFFINE:
+        made = AffineNorm(channels)
+    else:
+        made = (BatchNorm if learning is NormLearning.STATISTICS else FrozenStatNorm)(channels)
+    return made.requires_grad_(learning is not NormLearning.NOTHING)
 
 
 class ConvNorm(nn.Conv2d):
-    """Convolution without bias, then norm, computed as one convolution: the norm's scale goes into the weights."""
+    """Convolution without bias, then norm; but for a batch's own statistics they are computed as one convolution, the
+    norm's scale inside the weights."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, norm: Norm = Norm.BATCH
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        norm: Norm = Norm.BATCH,
+        learning: NormLearning = NormLearning.STATISTICS,
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-        self.norm = _NORMS[norm](outputs)
+        self.norm = _norm(norm, learning, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.norm, BatchNorm) and self.training:
+            return self.norm.normalise(self._conv_forward(x, self.weight, None))
         scale, shift = self.norm.scale_and_shift()
         out: Tensor = self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
         return out
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int, spec: ResNetSpec, groups: int = 1) -> ConvNorm:
+    return ConvNorm(inputs, outputs, kernel, stride, groups, spec.norm, spec.norm_learning)
 
 
 class Bottleneck(nn.Module):
@@ -66,12 +111,12 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, width: int, outputs: int, stride: int, spec: ResNetSpec, project: bool) -> None:
         super().__init__()
         stride_1x1, stride_3x3 = (stride, 1) if spec.stride_in_1x1 else (1, stride)
-        self.conv1 = ConvNorm(inputs, width, 1, stride_1x1, norm=spec.norm)
-        self.conv2 = ConvNorm(width, width, 3, stride_3x3, spec.groups, norm=spec.norm)
-        self.conv3 = ConvNorm(width, outputs, 1, norm=spec.norm)
+        self.conv1 = _conv(inputs, width, 1, stride_1x1, spec)
+        self.conv2 = _conv(width, width, 3, stride_3x3, spec, spec.groups)
+        self.conv3 = _conv(width, outputs, 1, 1, spec)
         self.pool = spec.pooled_shortcut and stride == 2
         shortcut_stride = 1 if self.pool else stride
-        self.shortcut = ConvNorm(inputs, outputs, 1, shortcut_stride, norm=spec.norm) if project else nn.Identity()
+        self.shortcut = _conv(inputs, outputs, 1, shortcut_stride, spec) if project else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.conv1(x), inplace=True)
@@ -82,32 +127,48 @@ class Bottleneck(nn.Module):
         return F.relu(out + self.shortcut(x), inplace=True)
 
 
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, projected where the shape changes."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, stride: int, spec: ResNetSpec, project: bool) -> None:
+        super().__init__()
+        self.conv1 = _conv(inputs, width, 3, stride, spec)
+        self.conv2 = _conv(width, outputs, 3, 1, spec)
+        self.shortcut = _conv(inputs, outputs, 1, stride, spec) if project else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv2(F.relu(self.conv1(x), inplace=True))
+        return F.relu(out + self.shortcut(x), inplace=True)
+
+
 def residual_stage(index: int, inputs: int, blocks: int, spec: ResNetSpec) -> nn.Sequential:
-    """Stage ``index`` of 0..3: ``blocks`` blocks to 256 * 2**index channels; all but the first halve the sides."""
-    width, outputs = spec.groups * spec.width_per_group * 2**index, 256 * 2**index
-    first = Bottleneck(inputs, width, outputs, 2 if index else 1, spec, project=True)
-    rest = [Bottleneck(outputs, width, outputs, 1, spec, project=False) for _ in range(blocks - 1)]
+    """Stage ``index`` of 0..3, of ``blocks`` blocks; all but the first halve the sides."""
+    outputs, stride = spec.width * 2**index * (1 if spec.basic else 4), 2 if index else 1
+    width = outputs if spec.basic else spec.groups * spec.width_per_group * 2**index
+    block = BasicBlock if spec.basic else Bottleneck
+    first = block(inputs, width, outputs, stride, spec, project=(inputs, stride) != (outputs, 1))
+    rest = [block(outputs, width, outputs, 1, spec, project=False) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)
 
 
 class ResNet(nn.Module):
-    """Pictures (N, 3, H, W) to one map a stage (N, 256 * 2**i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
+    """Pictures (N, 3, H, W) to one map a stage (N, C_i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
 
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()
         if spec.deep_stem:
-            convs = (
-                ConvNorm(3, 32, 3, stride=2, norm=spec.norm),
-                ConvNorm(32, 32, 3, norm=spec.norm),
-                ConvNorm(32, 64, 3, norm=spec.norm),
-            )
-            self.stem = nn.ModuleList(convs)
+            half = spec.width // 2
+            sizes = ((3, half, 3, 2), (half, half, 3, 1), (half, spec.width, 3, 1))
         else:
-            self.stem = nn.ModuleList([ConvNorm(3, 64, 7, stride=2, norm=spec.norm)])
-        inputs = (64, *spec.channels)
+            sizes = ((3, spec.width, 7, 2),)
+        self.stem = nn.ModuleList(_conv(*size, spec) for size in sizes)
+        inputs = (spec.width, *spec.channels)
         self.stages = [f"layer{i + 1}" for i in range(len(spec.blocks))]
         for i, name in enumerate(self.stages):
             self.add_module(name, residual_stage(i, inputs[i], spec.blocks[i], spec))
+        if spec.frozen_stages >= 0:
+            for frozen in (self.stem, *map(self.get_submodule, self.stages[: spec.frozen_stages])):
+                frozen.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         for conv in self.stem:

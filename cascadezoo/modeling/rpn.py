@@ -3,6 +3,7 @@
 Shapes: N pictures, A anchors a cell, L levels, K candidates (at most ``pre_nms_top_n`` a level), R proposals.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -44,35 +45,47 @@ class RPN(nn.Module):
         self.deltas = nn.Conv2d(channels, 4 * anchors.per_cell, 1)
 
     def head(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """One level (N, C, H, W) to scores (N, H * W * A) and raw deltas (N, H * W * A, 4)."""
+        """One level (N, C, H, W) to logits (N, H * W * A) and raw deltas (N, H * W * A, 4)."""
         hidden = F.relu(self.conv(feature), inplace=True)
         logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)
         deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4)
-        scores = logits.float()
-        return scores.sigmoid() if self.rule.score is RpnScore.PROBABILITY else scores, deltas.float()
+        return logits.float(), deltas.float()
 
     def forward(self, features: list[Tensor], sizes: Tensor) -> Proposals:
         """Levels (N, C, H_l, W_l), finest first, and picture sizes (N, 2) to proposals."""
-        anchors = grid_anchors([f.shape[-2:] for f in features], self.anchors, features[0].device)
-        best = [self._best_of_level(feature, a) for feature, a in zip(features, anchors, strict=True)]
-        scores, deltas, boxes = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
-        levels = torch.cat([torch.full_like(s, i, dtype=torch.int64) for i, (s, _, _) in enumerate(best)], 1)
+        return propose([self.head(f) for f in features], self.anchors_of(features), sizes, self.rule)
 
-        extent = self.rule.coder.extent
-        boxes = clip(decode(deltas, boxes, self.rule.coder), sizes, extent)
-        large = at_least(boxes, self.rule.min_size, extent)
-        keep, counts = grouped_nms(boxes, scores, levels, large, self.rule.nms, self.rule.post_nms_top_n)
-        valid = valid_rows(counts, keep.shape[1])
-        boxes = boxes.gather(1, keep[..., None].expand(-1, -1, 4)) * valid[..., None]
-        return Proposals(boxes, scores.gather(1, keep) * valid, counts)
+    def anchors_of(self, features: list[Tensor]) -> list[Tensor]:
+        """Each level's anchors (H_l * W_l * A, 4), network pixels."""
+        return grid_anchors([f.shape[-2:] for f in features], self.anchors, features[0].device)
 
-    def _best_of_level(self, feature: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores (N, K), deltas (N, K, 4) and anchors (N, K, 4); a small level keeps all of its own, in their order."""
-        scores, deltas = self.head(feature)
-        anchors = anchors.expand(len(scores), -1, -1)
-        if scores.shape[1] <= self.rule.pre_nms_top_n:
-            return scores, deltas, anchors
-        # a full sort, not top-k: among saturated, equal scores the cut must fall where the publisher's falls
-        scores, index = scores.sort(dim=1, descending=True, stable=True)
-        index = index[:, : self.rule.pre_nms_top_n, None].expand(-1, -1, 4)
-        return scores[:, : self.rule.pre_nms_top_n], deltas.gather(1, index), anchors.gather(1, index)
+
+def propose(
+    outputs: Sequence[tuple[Tensor, Tensor]], anchors: Sequence[Tensor], sizes: Tensor, rule: ProposalRule
+) -> Proposals:
+    """What the head says of each level's anchors, to proposals inside pictures of ``sizes`` (N, 2)."""
+    best = [_best_of_level(*output, a, rule) for output, a in zip(outputs, anchors, strict=True)]
+    scores, deltas, boxes = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
+    levels = torch.cat([torch.full_like(s, i, dtype=torch.int64) for i, (s, _, _) in enumerate(best)], 1)
+
+    extent = rule.coder.extent
+    boxes = clip(decode(deltas, boxes, rule.coder), sizes, extent)
+    large = at_least(boxes, rule.min_size, extent)
+    keep, counts = grouped_nms(boxes, scores, levels, large, rule.nms, rule.post_nms_top_n)
+    valid = valid_rows(counts, keep.shape[1])
+    boxes = boxes.gather(1, keep[..., None].expand(-1, -1, 4)) * valid[..., None]
+    return Proposals(boxes, scores.gather(1, keep) * valid, counts)
+
+
+def _best_of_level(
+    logits: Tensor, deltas: Tensor, anchors: Tensor, rule: ProposalRule
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores (N, K), deltas (N, K, 4) and anchors (N, K, 4); a small level keeps all of its own, in their order."""
+    scores = logits.sigmoid() if rule.score is RpnScore.PROBABILITY else logits
+    anchors = anchors.expand(len(scores), -1, -1)
+    if scores.shape[1] <= rule.pre_nms_top_n:
+        return scores, deltas, anchors
+    # a full sort, not top-k: among saturated, equal scores the cut must fall where the publisher's falls
+    scores, index = scores.sort(dim=1, descending=True, stable=True)
+    index = index[:, : rule.pre_nms_top_n, None].expand(-1, -1, 4)
+    return scores[:, : rule.pre_nms_top_n], deltas.gather(1, index), anchors.gather(1, index)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from cascadezoo.conventions import BoxCoder
 
@@ -24,6 +25,21 @@ def decode(deltas: Tensor, boxes: Tensor, coder: BoxCoder) -> Tensor:
         ),
         -1,
     )
+
+
+def encode(targets: Tensor, boxes: Tensor, coder: BoxCoder) -> Tensor:
+    """The raw deltas (..., 4) that ``decode`` turns boxes (..., 4) into targets (..., 4) with."""
+    size, goal = (b[..., 2:] - b[..., :2] + coder.extent for b in (boxes, targets))
+    centre, wanted = (b[..., :2] + s * 0.5 for b, s in ((boxes, size), (targets, goal)))
+    deltas = torch.cat(((wanted - centre) / size, (goal / size).log()), -1)
+    return deltas / deltas.new_tensor(coder.stds)
+
+
+def pairwise_iou(boxes: Tensor, others: Tensor, extent: int) -> Tensor:
+    """Intersection over union (N, M) of boxes (N, 4) with others (M, 4)."""
+    reach = boxes.new_tensor((0, 0, extent, extent))
+    iou: Tensor = box_iou(boxes + reach, others + reach)
+    return iou.nan_to_num(0)  # two boxes without area
 
 
 def clip(boxes: Tensor, sizes: Tensor, extent: int) -> Tensor:

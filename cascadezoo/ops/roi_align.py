@@ -43,15 +43,13 @@ def _reference(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    n, r = boxes.shape[:2]
-    picture = torch.arange(n, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(n, r, 1)
-    rois, levels = torch.cat((picture, boxes), -1).flatten(0, 1), levels.flatten()
-    pooled = features[0].new_zeros(n * r, features[0].shape[1], resolution, resolution)
+    rois, levels = _rows(boxes), levels.flatten()
+    pooled = features[0].new_zeros(len(rois), features[0].shape[1], resolution, resolution)
     for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
         if len(rows):
-            # in float32: half precision cannot hold a coordinate of 1333 pixels
-            found = _roi_align(feature.float(), rois[rows], resolution, scale, sampling_ratio, aligned)
+            feature = _wide(feature)
+            found = _roi_align(feature, rois[rows].to(feature.dtype), resolution, scale, sampling_ratio, aligned)
             pooled.index_copy_(0, rows, found.to(pooled.dtype))
     return pooled
 
@@ -63,9 +61,44 @@ def _fake(
     return features[0].new_empty(rois, features[0].shape[1], resolution, resolution)
 
 
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    features, boxes, levels, ctx.scales, _, ctx.sampling_ratio, ctx.aligned = inputs
+    ctx.shapes = [feature.shape for feature in features]
+    ctx.save_for_backward(boxes, levels)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    """Gradients of the features; boxes get none, as in the paper."""
+    boxes, levels = ctx.saved_tensors
+    rois, levels = _rows(boxes), levels.flatten()
+    grads = []
+    for level, (shape, scale) in enumerate(zip(ctx.shapes, ctx.scales, strict=True)):
+        rows = (levels == level).nonzero()[:, 0]
+        of_level = _wide(grad[rows]).contiguous()
+        found = torch.ops.torchvision._roi_align_backward(
+            of_level, rois[rows].to(of_level.dtype), scale, *grad.shape[-2:], *shape, ctx.sampling_ratio, ctx.aligned
+        )
+        grads.append(found.to(grad.dtype))
+    return grads, None, None, None, None, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: half precision cannot hold a coordinate of 1333 pixels."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _rows(boxes: Tensor) -> Tensor:
+    """(N, R, 4) to (N * R, 5): which picture, then the box."""
+    n, r = boxes.shape[:2]
+    picture = torch.arange(n, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(n, r, 1)
+    return torch.cat((picture, boxes), -1).flatten(0, 1)
+
+
 define(
     "pyramid_roi_align(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, SymInt resolution,"
     " int sampling_ratio, bool aligned) -> Tensor",
     _reference,
     _fake,
+    backward=_backward,
+    setup=_setup,
 )

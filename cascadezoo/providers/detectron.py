@@ -25,7 +25,19 @@ from cascadezoo.conventions import (
     Selection,
     Space,
 )
-from cascadezoo.spec import BoxHeadSpec, MaskHeadSpec, ModelSpec, Norm, PreprocessSpec, ResNetSpec
+from cascadezoo.objectives import (
+    BestBoxes,
+    BoxObjective,
+    MaskObjective,
+    Matching,
+    Normaliser,
+    Objective,
+    RpnObjective,
+    Sampling,
+    SmoothL1,
+    StageObjective,
+)
+from cascadezoo.spec import BoxHeadSpec, MaskHeadSpec, ModelSpec, Norm, NormLearning, PreprocessSpec, ResNetSpec
 
 _LOG_SCALE = (-math.inf, math.log(1000 / 16))  # utils/boxes.py clips from above only
 
@@ -75,6 +87,36 @@ CONVENTIONS = Conventions(
     paste=MaskPaste.INTEGER_BOX,
 )
 
+
+def _objective(cascade: bool, mask: bool) -> Objective:
+    """``roi_data/rpn.py``, ``roi_data/fast_rcnn.py``, ``roi_data/cascade_rcnn.py``, ``modeling/rpn_heads.py`` and
+    ``modeling/cascade_rcnn_heads.py``; masks learn at the last stage (MRCNN.AT_STAGE)."""
+    ious, weights = ((0.5, 0.6, 0.7), (1.0, 0.5, 0.25)) if cascade else ((0.5,), (1.0,))
+    return Objective(
+        rpn=RpnObjective(
+            matching=Matching(positive=0.7, negative=0.3, best=BestBoxes(least=0, taken=False)),
+            sampling=Sampling(size=256, positive_fraction=0.5, replacement=True),
+            inside=True,
+            box_loss=SmoothL1(beta=1 / 9),
+            objectness_normaliser=Normaliser.NOMINAL,
+            box_normaliser=Normaliser.PICTURE,
+            pre_nms_top_n=2000,
+            post_nms_top_n=2000,
+        ),
+        box=BoxObjective(
+            stages=tuple(StageObjective(iou=iou, weight=w) for iou, w in zip(ious, weights, strict=True)),
+            sampling=Sampling(size=512, positive_fraction=0.25),
+            resample=False,
+            truth_everywhere=True,
+            forget_truth=True,
+            forget_empty=True,
+            loss=SmoothL1(beta=1.0),
+            full_head_gradients=True,
+        ),
+        masks=(MaskObjective(stage=len(ious) - 1, weight=1),) if mask else (),
+    )
+
+
 _PLAIN = (_coder(10, 10, 5, 5),)
 _CASCADE = (_coder(10, 10, 5, 5), _coder(20, 20, 10, 10), _coder(30, 30, 15, 15))
 
@@ -82,8 +124,13 @@ _PIXELS = PreprocessSpec(
     min_size=800, max_size=1333, mean=(122.7717, 115.9465, 102.9801), std=(1.0, 1.0, 1.0), size_divisor=32
 )
 
-_R50 = ResNetSpec(blocks=(3, 4, 6, 3), norm=Norm.AFFINE, stride_in_1x1=True)
-_X101 = ResNetSpec(blocks=(3, 4, 23, 3), norm=Norm.AFFINE)
+_X101 = ResNetSpec(
+    blocks=(3, 4, 23, 3),
+    norm=Norm.AFFINE,
+    frozen_stages=1,
+    norm_learning=NormLearning.NOTHING,  # FREEZE_AT 2
+)
+_R50 = _X101.model_copy(update={"blocks": (3, 4, 6, 3), "stride_in_1x1": True})
 _BACKBONES = {
     "r50": _R50,
     "r101": _R50.model_copy(update={"blocks": (3, 4, 23, 3)}),
@@ -101,6 +148,7 @@ def _spec(backbone: str, cascade: bool, mask: bool) -> ModelSpec:
         mask=MaskHeadSpec(heads=1, background=True) if mask else None,
         preprocess=_PIXELS,
         conventions=CONVENTIONS,
+        objective=_objective(cascade, mask),
     )
 
 

@@ -4,11 +4,18 @@ Source: OpenGVLab/InternImage ``detection/configs/coco/cascade_internimage_{l,xl
 are the same network.
 """
 
-from cascadezoo.providers.mmdet import BOX_CONVENTIONS, PYTORCH_PIXELS, STAGES
+from cascadezoo.objectives import GIoU, Objective
+from cascadezoo.providers.mmdet import BOX_CONVENTIONS, PYTORCH_PIXELS, STAGES, objective
 from cascadezoo.spec import BoxHeadSpec, InternImageSpec, MaskHeadSpec, ModelSpec
 
-_L = InternImageSpec(width=160, blocks=(5, 5, 22, 5), groups=(10, 20, 40, 80), offset_scale=2.0)
-_XL = InternImageSpec(width=192, blocks=(5, 5, 24, 5), groups=(12, 24, 48, 96), offset_scale=2.0)
+_L = InternImageSpec(width=160, blocks=(5, 5, 22, 5), groups=(10, 20, 40, 80), offset_scale=2.0, drop_path=0.4)
+_XL = InternImageSpec(width=192, blocks=(5, 5, 24, 5), groups=(12, 24, 48, 96), offset_scale=2.0, drop_path=0.4)
+
+
+def _objective() -> Objective:
+    """mmdetection's, but for the box loss: reg_decoded_bbox with GIoULoss(loss_weight=10.0)."""
+    published = objective(mask=True)
+    return published.model_copy(update={"box": published.box.model_copy(update={"loss": GIoU(weight=10.0)})})
 
 
 def _spec(backbone: InternImageSpec) -> ModelSpec:
@@ -19,6 +26,7 @@ def _spec(backbone: InternImageSpec) -> ModelSpec:
         mask=MaskHeadSpec(heads=len(STAGES)),
         preprocess=PYTORCH_PIXELS,
         conventions=BOX_CONVENTIONS,  # mmdetection 2 maps boxes back before NMS, in models with masks too
+        objective=_objective(),
     )
 
 

@@ -25,6 +25,18 @@ from cascadezoo.conventions import (
     Selection,
     Space,
 )
+from cascadezoo.objectives import (
+    BestBoxes,
+    BoxObjective,
+    MaskObjective,
+    Matching,
+    Normaliser,
+    Objective,
+    RpnObjective,
+    Sampling,
+    SmoothL1,
+    StageObjective,
+)
 from cascadezoo.spec import MaskHeadSpec, ModelSpec, PreprocessSpec, ResNetSpec
 
 _LOG_SCALE = (-math.log(1000 / 16), math.log(1000 / 16))  # delta_xywh_bbox_coder.py clamps both sides
@@ -82,6 +94,34 @@ def _conventions(nms_space: Space) -> Conventions:
 BOX_CONVENTIONS = _conventions(Space.ORIGINAL)
 MASK_CONVENTIONS = _conventions(Space.NETWORK)
 
+
+def objective(mask: bool) -> Objective:
+    """``configs/_base_/models/cascade_*_r50_fpn.py``, train_cfg and losses."""
+    weights = (1.0, 0.5, 0.25)
+    return Objective(
+        rpn=RpnObjective(
+            matching=Matching(positive=0.7, negative=0.3, best=BestBoxes(least=0.3, taken=True)),
+            sampling=Sampling(size=256, positive_fraction=0.5),
+            inside=True,
+            box_loss=SmoothL1(beta=1 / 9),
+            objectness_normaliser=Normaliser.SAMPLED,
+            box_normaliser=Normaliser.SAMPLED,
+            pre_nms_top_n=2000,
+            post_nms_top_n=2000,
+        ),
+        box=BoxObjective(
+            stages=tuple(StageObjective(iou=iou, weight=w) for iou, w in zip((0.5, 0.6, 0.7), weights, strict=True)),
+            sampling=Sampling(size=512, positive_fraction=0.25),
+            resample=True,
+            truth_everywhere=True,
+            forget_truth=True,
+            forget_empty=False,
+            loss=SmoothL1(beta=1.0),
+        ),
+        masks=tuple(MaskObjective(stage=i, weight=w) for i, w in enumerate(weights)) if mask else (),
+    )
+
+
 STAGES = (_coder(0.1, 0.2), _coder(0.05, 0.1), _coder(0.033, 0.067))
 
 PYTORCH_PIXELS = PreprocessSpec(
@@ -110,6 +150,7 @@ def _spec(backbone: str, mask: bool) -> ModelSpec:
         mask=MaskHeadSpec(heads=len(STAGES)) if mask else None,
         preprocess=preprocess,
         conventions=MASK_CONVENTIONS if mask else BOX_CONVENTIONS,
+        objective=objective(mask),
     )
 
 

@@ -26,7 +26,19 @@ from cascadezoo.conventions import (
     Selection,
     Space,
 )
-from cascadezoo.spec import BoxHeadSpec, MaskHeadSpec, ModelSpec, PreprocessSpec, ResNetSpec
+from cascadezoo.objectives import (
+    BestBoxes,
+    BoxObjective,
+    MaskObjective,
+    Matching,
+    Normaliser,
+    Objective,
+    RpnObjective,
+    Sampling,
+    SmoothL1,
+    StageObjective,
+)
+from cascadezoo.spec import BoxHeadSpec, MaskHeadSpec, ModelSpec, NormLearning, PreprocessSpec, ResNetSpec
 
 _LOG_SCALE = (-math.inf, math.log(1000 / 16))  # bbox_utils.py clips from above only
 
@@ -82,6 +94,35 @@ def _conventions(anchors: AnchorGrid, pre_nms_top_n: int) -> Conventions:
 FPN_CONVENTIONS = _conventions(_FPN_ANCHORS, pre_nms_top_n=1000)
 C4_CONVENTIONS = _conventions(_C4_ANCHORS, pre_nms_top_n=6000)
 
+
+def _objective(cascade: bool, mask: bool, pre_nms_top_n: int = 2000) -> Objective:
+    """``configs/*/_base_/*.yml`` (RPNTargetAssign, train_proposal, BBoxAssigner), ``cascade_head.py``, ``target.py``."""
+    return Objective(
+        rpn=RpnObjective(
+            matching=Matching(positive=0.7, negative=0.3, best=BestBoxes(least=0, taken=False)),
+            sampling=Sampling(size=256, positive_fraction=0.5),
+            inside=False,
+            box_loss=SmoothL1(beta=0),
+            objectness_normaliser=Normaliser.NOMINAL,
+            box_normaliser=Normaliser.NOMINAL,
+            pre_nms_top_n=pre_nms_top_n,
+            post_nms_top_n=2000 if cascade or pre_nms_top_n > 2000 else 1000,
+        ),
+        box=BoxObjective(
+            stages=tuple(StageObjective(iou=iou, weight=1 / 3) for iou in (0.5, 0.6, 0.7))
+            if cascade
+            else (StageObjective(iou=0.5, weight=1),),
+            sampling=Sampling(size=512, positive_fraction=0.25),
+            resample=False,
+            truth_everywhere=False,
+            forget_truth=False,
+            forget_empty=True,
+            loss=SmoothL1(beta=0),
+        ),
+        masks=(MaskObjective(stage=0, weight=1),) if mask else (),
+    )
+
+
 _PLAIN = (_coder(10, 10, 5, 5),)
 _CASCADE = (_coder(10, 10, 5, 5), _coder(20, 20, 10, 10), _coder(30, 30, 15, 15))
 
@@ -90,8 +131,8 @@ _FPN_PIXELS = PreprocessSpec(
 )
 _C4_PIXELS = _FPN_PIXELS.model_copy(update={"size_divisor": 1})  # pad_to_stride -1
 
-_R50 = ResNetSpec(blocks=(3, 4, 6, 3))
-_R101 = ResNetSpec(blocks=(3, 4, 23, 3))
+_R50 = ResNetSpec(blocks=(3, 4, 6, 3), frozen_stages=1, norm_learning=NormLearning.NOTHING)  # freeze_at 0
+_R101 = _R50.model_copy(update={"blocks": (3, 4, 23, 3)})
 _VD = {"deep_stem": True, "pooled_shortcut": True}
 _BACKBONES = {
     "r50": _R50,
@@ -110,17 +151,19 @@ def _spec(backbone: str, cascade: bool, mask: bool) -> ModelSpec:
         mask=MaskHeadSpec(heads=1) if mask else None,
         preprocess=_FPN_PIXELS,
         conventions=FPN_CONVENTIONS,
+        objective=_objective(cascade, mask),
     )
 
 
 _C4 = ModelSpec(
-    backbone=ResNetSpec(blocks=(3, 4, 6)),
+    backbone=_R50.model_copy(update={"blocks": (3, 4, 6)}),
     neck=None,
     box_head=BoxHeadSpec(resolution=14, fcs=(), class_specific=True),
     stages=_PLAIN,
     mask=MaskHeadSpec(heads=1, convs=(), shares_box_features=True),
     preprocess=_C4_PIXELS,
     conventions=C4_CONVENTIONS,
+    objective=_objective(cascade=False, mask=True, pre_nms_top_n=12000),
 )
 
 SPECS: dict[str, ModelSpec] = {

@@ -1,0 +1,116 @@
+"""How the publishers train: publisher -> schedule, or entry with its schedule where that one differs -> recipe.
+
+Sources: mmdetection 3.3.0 ``configs/_base_/schedules`` and ``configs/common/ms-3x_*``; OpenGVLab/InternImage
+``detection/configs/coco``; PaddleDetection ``configs/{cascade_rcnn,mask_rcnn}``; Detectron e8942c8 and
+zhaoweicai/Detectron-Cascade-RCNN ``configs``.
+"""
+
+from cascadezoo.training.augment import Augmentation, Crop, Scales
+from cascadezoo.training.recipe import Curve, EmaRule, Exempt, Method, Recipe, Schedule, Solver
+
+_MIRRORED = Augmentation(flip=0.5)
+_EVERY_32 = Augmentation(flip=0.5, min_sizes=tuple(range(640, 801, 32)), max_size=1333)
+
+# mmdetection
+_MMDET = Recipe(
+    solver=Solver(lr=0.02, batch=16, weight_decay=1e-4),
+    schedule=Schedule(epochs=12, milestones=(8, 11)),
+    augmentation=_MIRRORED,
+)
+_MMDET_20E = _MMDET.model_copy(update={"schedule": Schedule(epochs=20, milestones=(16, 19))})
+_MMDET_3X = _MMDET.model_copy(
+    update={
+        "schedule": Schedule(epochs=36, milestones=(27, 33)),  # its 12 epochs go over the data three times each
+        "augmentation": Augmentation(flip=0.5, min_sizes=(640, 800), max_size=1333, scales=Scales.RANGE),
+    }
+)
+
+# InternImage: layers that lie deeper than the neck learn more slowly
+_INTERNIMAGE = Recipe(
+    solver=Solver(method=Method.ADAMW, lr=1e-4, batch=16, weight_decay=0.05, exempt=Exempt.VECTORS, layer_decay=0.94),
+    schedule=Schedule(epochs=12, milestones=(8, 11)),
+    augmentation=_MIRRORED,
+)
+_DETR_SIZES = tuple(range(480, 801, 32))
+_INTERNIMAGE_3X = Recipe(
+    solver=_INTERNIMAGE.solver.model_copy(update={"lr": 2e-4, "batch": 64, "layer_decay": 0.90}),
+    schedule=Schedule(epochs=36, milestones=(27, 33)),
+    augmentation=Augmentation(
+        flip=0.5,
+        min_sizes=_DETR_SIZES,
+        max_size=1333,
+        crop=Crop(min_sizes=(400, 500, 600), max_size=4200, smallest=384, largest=600),
+    ),
+    ema=EmaRule(momentum=1e-4, warmup=2000),
+)
+
+# PaddleDetection
+_PADDLE = Recipe(
+    solver=Solver(lr=0.01, batch=8, weight_decay=1e-4),
+    schedule=Schedule(epochs=12, milestones=(8, 11), warmup_steps=1000, warmup_factor=0.001),
+    augmentation=_EVERY_32,
+)
+_PADDLE_2X = _PADDLE.model_copy(
+    update={"schedule": Schedule(epochs=24, milestones=(16, 22), warmup_steps=500, warmup_factor=1 / 3)}
+)
+_SSLD = _PADDLE.solver.model_copy(update={"stage_lr": (0.05, 0.05, 0.1, 0.15)})  # its pretrained weights move little
+_PADDLE_SSLD = _PADDLE.model_copy(update={"solver": _SSLD})
+_PADDLE_SSLD_2X = Recipe(
+    solver=_SSLD,
+    schedule=Schedule(epochs=24, milestones=(12, 22), warmup_steps=1000, warmup_factor=0.1),
+    augmentation=_EVERY_32,
+)
+_SLOW_START = {"warmup_steps": 1000, "warmup_factor": 0.1}
+_PADDLE_X101, _PADDLE_X101_2X = (
+    recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update=_SLOW_START)})
+    for recipe in (_PADDLE, _PADDLE_2X)
+)
+
+# Detectron counts steps, of 16 pictures (x152: of 8), on COCO's training pictures
+_PICTURES = 118_287
+
+
+def _detectron(batch: int, steps: int, milestones: tuple[int, int], augmentation: Augmentation) -> Recipe:
+    epoch = _PICTURES / batch
+    return Recipe(
+        solver=Solver(lr=0.02 * batch / 16, batch=batch, weight_decay=1e-4, exempt=Exempt.BIASES, bias_lr=2.0),
+        schedule=Schedule(
+            epochs=steps / epoch,
+            milestones=tuple(step / epoch for step in milestones),
+            warmup_steps=500,
+            warmup_factor=1 / 3,
+        ),
+        augmentation=augmentation,
+    )
+
+
+# our own entry, from scratch on drawn shapes
+_SHAPES = Recipe(
+    solver=Solver(method=Method.ADAMW, lr=1e-3, batch=16, weight_decay=0.05, exempt=Exempt.VECTORS),
+    schedule=Schedule(epochs=12, curve=Curve.COSINE, gamma=0.01, warmup_steps=200),
+    augmentation=_MIRRORED,
+    clip=5.0,
+)
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "mmdet": {"1x": _MMDET, "20e": _MMDET_20E, "3x": _MMDET_3X},
+    "internimage": {
+        "1x": _INTERNIMAGE,
+        "3x": _INTERNIMAGE_3X,
+        "cascade_mask_internimage_xl_fpn_3x": _INTERNIMAGE_3X.model_copy(update={"drop_path": 0.6}),
+    },
+    "paddle": {
+        "1x": _PADDLE,
+        "2x": _PADDLE_2X,
+        **{f"{stem}_r50_vd_ssld_fpn_1x": _PADDLE_SSLD for stem in ("cascade", "cascade_mask")},
+        **{f"{stem}_r50_vd_ssld_fpn_2x": _PADDLE_SSLD_2X for stem in ("cascade", "cascade_mask")},
+        "mask_x101_vd_64x4d_fpn_1x": _PADDLE_X101,
+        "mask_x101_vd_64x4d_fpn_2x": _PADDLE_X101_2X,
+    },
+    "detectron": {
+        "1x": _detectron(16, 90_000, (60_000, 80_000), _MIRRORED),
+        "2x": _detectron(16, 180_000, (120_000, 160_000), _MIRRORED),
+        "s1x": _detectron(8, 260_000, (200_000, 240_000), _EVERY_32),
+    },
+    "cascadezoo": {"1x": _SHAPES},
+}

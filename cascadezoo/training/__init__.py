@@ -1,0 +1,1 @@
+"""Losses, targets and the loop that trains a model of the zoo."""

@@ -1,0 +1,64 @@
+"""One step's losses, from prepared pixels and targets at network scale: the forward pass of training."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from cascadezoo.errors import BadTarget
+from cascadezoo.modeling.detector import Detector
+from cascadezoo.modeling.preprocess import Batch
+from cascadezoo.modeling.rpn import propose
+from cascadezoo.training.cascade_loss import cascade_losses
+from cascadezoo.training.rpn_loss import rpn_losses
+from cascadezoo.training.targets import Targets, checked_targets
+
+
+def losses(
+    model: Detector,
+    batch: Batch,
+    targets: Sequence[Targets],
+    generators: Sequence[torch.Generator] | None = None,
+) -> dict[str, Tensor]:
+    """Every loss by name, a scalar each and already weighted: their sum is what is minimised.
+
+    ``generators``: one a picture, on the CPU, for the samplers; without, torch's own.
+
+    Names: ``loss_objectness``, ``loss_rpn_box_reg``, then ``loss_classifier_1``, ``loss_box_reg_1`` and, where masks
+    learn at that stage, ``loss_mask_1``, and so on; a network of one stage has no numbers.
+    """
+    spec, rule = model.spec, model.spec.objective.rpn
+    device = batch.pixels.device
+    objects = [target.to(device).single() for target in targets]
+    chance = list(generators) if generators is not None else [None] * len(objects)
+
+    features = [level.contiguous() for level in model.extract(batch.pixels)]
+    outputs, anchors = [model.rpn.head(level) for level in features], model.rpn.anchors_of(features)
+    coder = spec.conventions.proposals.coder
+    found = rpn_losses(outputs, anchors, batch.resized_sizes, objects, coder, rule, chance)
+
+    proposing = spec.conventions.proposals.model_copy(
+        update={"pre_nms_top_n": rule.pre_nms_top_n, "post_nms_top_n": rule.post_nms_top_n}
+    )
+    with torch.no_grad():
+        proposals = propose([(s.detach(), d.detach()) for s, d in outputs], anchors, batch.sizes, proposing)
+    boxes = [b[:n] for b, n in zip(proposals.boxes, proposals.counts.tolist(), strict=True)]
+    return found | cascade_losses(model, features, boxes, batch.sizes, objects, chance)
+
+
+def losses_of_pictures(
+    model: Detector, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """torchvision's interface: pictures (3, H, W) of any sizes, with targets in their own pixels; see ``losses``.
+
+    Raises BadTarget, naming the picture and the object.
+    """
+    if len(images) != len(targets):
+        raise BadTarget(f"{len(images)} images with {len(targets)} targets: give each picture its own")
+    resized = [model.resize(image) for image in images]
+    masks = model.spec.mask is not None
+    checked = [
+        checked_targets(given, image, i, model.spec.num_classes, masks)
+        for i, (given, image) in enumerate(zip(targets, resized, strict=True))
+    ]
+    return losses(model, model.prepare(resized), checked)

@@ -1,0 +1,81 @@
+"""What the region proposal network learns: objectness of anchors, and deltas of the positive ones."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cascadezoo.conventions import BoxCoder
+from cascadezoo.objectives import Normaliser, RpnObjective
+from cascadezoo.ops.boxes import encode
+from cascadezoo.ops.parallel import processes, sum_of_processes
+from cascadezoo.training.assign import NEITHER, match, sample
+from cascadezoo.training.targets import Targets
+
+# N pictures, A anchors of all levels
+
+Generators = Sequence[torch.Generator | None]
+
+
+def rpn_losses(
+    outputs: Sequence[tuple[Tensor, Tensor]],
+    anchors: Sequence[Tensor],
+    sizes: Tensor,
+    targets: Sequence[Targets],
+    coder: BoxCoder,
+    rule: RpnObjective,
+    generators: Generators,
+) -> dict[str, Tensor]:
+    """``loss_objectness`` and ``loss_rpn_box_reg`` of what the head says of each level, (N, A_l) and (N, A_l, 4).
+
+    ``sizes`` (N, 2): height and width of the pictures without their padding.
+    """
+    logits, deltas = (torch.cat(parts, 1) for parts in zip(*outputs, strict=True))
+    boxes = torch.cat(list(anchors))
+    scores, moves, counts = [], [], []
+    for n, (target, generator) in enumerate(zip(targets, generators, strict=True)):
+        matched = match(boxes, target.boxes, rule.matching, coder.extent)
+        if rule.inside:
+            matched = _match_inside(boxes, sizes[n], target, rule, coder.extent)
+        positive, negative = sample(matched, rule.sampling, generator)
+        drawn = torch.cat((positive, negative))
+        truth = (torch.arange(len(drawn), device=drawn.device) < len(positive)).float()
+        goals = encode(target.boxes[matched[positive]], boxes[positive], coder)
+        scores.append(F.binary_cross_entropy_with_logits(logits[n, drawn], truth, reduction="sum"))
+        moves.append(F.smooth_l1_loss(deltas[n, positive], goals, reduction="sum", beta=rule.box_loss.beta))
+        counts.append(len(drawn))
+    sampled = boxes.new_tensor(counts)
+    return {
+        "loss_objectness": _normalise(torch.stack(scores), sampled, rule.objectness_normaliser, rule),
+        "loss_rpn_box_reg": _normalise(torch.stack(moves), sampled, rule.box_normaliser, rule),
+    }
+
+
+def mean_count(count: Tensor | float, like: Tensor) -> Tensor:
+    """How many there are in a process, on average, and at least 1.
+
+    Divided by it in every process, a loss has the gradient, averaged over processes, of one process with all pictures.
+    """
+    total = sum_of_processes(torch.as_tensor(count, dtype=torch.float32, device=like.device).detach())
+    return (total / processes()).clamp(min=1)
+
+
+def _match_inside(boxes: Tensor, size: Tensor, target: Targets, rule: RpnObjective, extent: int) -> Tensor:
+    """As ``match``, of the boxes inside a picture of ``size`` (height, width) alone; the others are NEITHER."""
+    height, width = size
+    inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] < width) & (boxes[:, 3] < height)
+    matched = torch.full((len(boxes),), NEITHER, device=boxes.device)
+    matched[inside] = match(boxes[inside], target.boxes, rule.matching, extent)
+    return matched
+
+
+def _normalise(sums: Tensor, sampled: Tensor, normaliser: Normaliser, rule: RpnObjective) -> Tensor:
+    """A loss from its sum (N,) and the number of anchors sampled (N,) a picture."""
+    match normaliser:
+        case Normaliser.SAMPLED:
+            return sums.sum() / mean_count(sampled.sum(), sums)
+        case Normaliser.NOMINAL:
+            return sums.sum() / mean_count(rule.sampling.size * len(sums), sums)
+        case Normaliser.PICTURE:
+            return (sums / sampled.clamp(min=1)).sum() / mean_count(len(sums), sums)

@@ -1,0 +1,104 @@
+"""What a picture truly holds: as callers give it, checked, and as the losses take it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from cascadezoo.errors import BadTarget
+from cascadezoo.modeling.preprocess import ResizedImage
+
+# T objects of a picture; (H, W) its size after resizing, without padding
+
+_ROUNDING = 0.01  # pixels that a box may lie outside its picture by
+
+
+class Targets(NamedTuple):
+    """The objects of one picture at network scale."""
+
+    boxes: Tensor  # (T, 4) float32 xyxy, network pixels
+    labels: Tensor  # (T,) int64, 0..C-1
+    masks: Tensor | None  # (T, H, W) uint8, 0 or 1
+    crowd: Tensor  # (T,) bool: a group of objects, which nothing is matched to
+
+    def to(self, device: torch.device) -> "Targets":
+        """The same on another device."""
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
+        rest = (x.to(device, non_blocking=True) for x in (self.boxes, self.labels, self.crowd))
+        boxes, labels, crowd = rest
+        return Targets(boxes, labels, masks, crowd)
+
+    def single(self) -> "Targets":
+        """Without the crowds."""
+        keep = ~self.crowd
+        masks = None if self.masks is None else self.masks[keep]
+        return Targets(self.boxes[keep], self.labels[keep], masks, self.crowd[keep])
+
+
+def checked_targets(
+    given: Mapping[str, Tensor], image: ResizedImage, index: int, num_classes: int, masks: bool
+) -> Targets:
+    """One picture's targets as torchvision takes them, scaled to the resized picture.
+
+    Args:
+        given: ``boxes`` (T, 4) xyxy and, where the network has mask heads, ``masks`` (T, H, W) of zeros and ones, in
+            pixels of the picture as given; ``labels`` (T,) integers in 0..C-1; ``iscrowd`` (T,), if there are any.
+        image: the resized picture; ``index``: its place in the batch, for messages.
+        masks: whether the network has mask heads.
+
+    Raises:
+        BadTarget: something is missing, of another shape, outside the picture or without area.
+    """
+    height, width = image.original_size
+
+    def need(key: str, shape: tuple[int, ...]) -> Tensor:
+        value = given.get(key)
+        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+            held = "nothing" if value is None else f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
+            raise BadTarget(f"image {index}: {key} must be a tensor of shape {shape}, not {held}")
+        return value
+
+    count = len(given["boxes"]) if isinstance(given.get("boxes"), Tensor) else 0
+    boxes = need("boxes", (count, 4)).float()
+    labels = need("labels", (count,))
+    crowd = need("iscrowd", (count,)).bool() if "iscrowd" in given else torch.zeros(count, dtype=torch.bool)
+    _check_boxes(boxes, index, height, width)
+    if labels.is_floating_point():
+        raise BadTarget(f"image {index}: labels must be integers, not {labels.dtype}")
+    for row in ((labels < 0) | (labels >= num_classes)).nonzero()[:1, 0].tolist():
+        raise BadTarget(
+            f"image {index}, object {row}: label {int(labels[row])} is not in 0..{num_classes - 1} "
+            "(labels count from 0, without background)"
+        )
+    size = image.size
+    scale = boxes.new_tensor([size[1] / width, size[0] / height]).repeat(2)
+    resized = _resize(need("masks", (count, height, width)), size) if masks else None
+    return Targets(boxes * scale, labels.long(), resized, crowd.to(boxes.device))
+
+
+def _check_boxes(boxes: Tensor, index: int, height: int, width: int) -> None:
+    low, high = boxes[:, :2], boxes[:, 2:]
+    limit = boxes.new_tensor([width, height]) + _ROUNDING
+    wrong = {
+        "is not finite": ~boxes.isfinite().all(1),
+        "has no area (boxes are x1, y1, x2, y2)": (high <= low).any(1),
+        f"lies outside its picture of {width} x {height} pixels": (low < -_ROUNDING).any(1) | (high > limit).any(1),
+    }
+    for what, rows in wrong.items():
+        for row in rows.nonzero()[:1, 0].tolist():
+            values = ", ".join(f"{value:g}" for value in boxes[row].tolist())
+            raise BadTarget(f"image {index}, object {row}: box ({values}) {what}")
+
+
+def _resize(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """(T, H, W) to another (height, width), each pixel that of its nearest."""
+    if tuple(masks.shape[1:]) == size:
+        return masks.to(torch.uint8)
+    pixels = masks.to("cpu", torch.uint8).numpy()
+    height, width = size
+    resized = [cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) for mask in pixels]
+    stacked = np.stack(resized) if resized else np.zeros((0, height, width), np.uint8)
+    return torch.from_numpy(stacked).to(masks.device)
