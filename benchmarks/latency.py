@@ -9,9 +9,7 @@ that lets ``CANDIDATES`` of its scored boxes pass, so that both end with a full 
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,69 +20,37 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 import cascadezoo
 from cascadezoo.benchmarks.environment import environment
+from cascadezoo.benchmarks.speed import STAGES, Clock, run_stages, timed
 from cascadezoo.images import read_image
 from cascadezoo.modeling.detector import Detector
-from cascadezoo.modeling.postprocess import select
 
 CANDIDATES = 1000
-STAGES = ("preprocess", "backbone+neck", "rpn", "box stages", "masks", "postprocess")
-Clock = dict[str, float]
 
 
-@contextmanager
-def _timed(clock: Clock, stage: str, device: torch.device) -> Iterator[None]:
-    start = _now(device)
-    yield
-    clock[stage] = clock.get(stage, 0.0) + _now(device) - start
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def _ours(model: Detector, image: NDArray[np.uint8], device: torch.device) -> Clock:
-    clock: Clock = {}
-    with _timed(clock, "preprocess", device):
-        resized = model.resize(image)
-        batch = model.prepare([resized])
-    with _timed(clock, "backbone+neck", device):
-        features = model.extract(batch.pixels)
-    with _timed(clock, "rpn", device):
-        proposals = model.rpn(features, batch.sizes)
-    with _timed(clock, "box stages", device):
-        scored = model.refine(features, proposals, batch.sizes)
-    with _timed(clock, "postprocess", device):
-        found = select(scored, batch, model.spec.stages[-1], model.spec.conventions.selection).trim()
-    with _timed(clock, "masks", device):
-        found = model.segment(features, found)
-    with _timed(clock, "postprocess", device):
-        detections = model.detections(found, 0, resized.original_size)
-        detections.rles()
-    clock["detections"] = len(detections)
-    return clock
+def _ours(model: Detector, image: NDArray[np.uint8]) -> Clock:
+    clock, detections = run_stages(model, [image])
+    return {**clock, "detections": detections}
 
 
 def _theirs(model: Any, image: NDArray[np.uint8], device: torch.device) -> Clock:
     clock: Clock = {}
-    with _timed(clock, "preprocess", device):
+    with timed(clock, "preprocess", device):
         tensor = torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255
         images, _ = model.transform([tensor])
-    with _timed(clock, "backbone+neck", device):
+    with timed(clock, "backbone+neck", device):
         features = model.backbone(images.tensors)
-    with _timed(clock, "rpn", device):
+    with timed(clock, "rpn", device):
         proposals, _ = model.rpn(images, features)
     heads = model.roi_heads
-    with _timed(clock, "box stages", device):
+    with timed(clock, "box stages", device):
         pooled = heads.box_roi_pool(features, proposals, images.image_sizes)
         logits, deltas = heads.box_predictor(heads.box_head(pooled))
-    with _timed(clock, "postprocess", device):
+    with timed(clock, "postprocess", device):
         boxes, scores, labels = heads.postprocess_detections(logits, deltas, proposals, images.image_sizes)
-    with _timed(clock, "masks", device):
+    with timed(clock, "masks", device):
         pooled = heads.mask_roi_pool(features, boxes, images.image_sizes)
         masks = heads.mask_predictor(heads.mask_head(pooled))[torch.arange(len(labels[0])), labels[0]].sigmoid()
-    with _timed(clock, "postprocess", device):
+    with timed(clock, "postprocess", device):
         result = [{"boxes": boxes[0], "labels": labels[0], "scores": scores[0], "masks": masks[:, None]}]
         result = model.transform.postprocess(result, images.image_sizes, [image.shape[:2]])
     clock["detections"] = len(result[0]["boxes"])
@@ -137,7 +103,7 @@ def measure(
     """Milliseconds by stage of both networks, ``runs`` counted runs each in turn after one warm-up."""
     ours, theirs = _load_ours(entry, weights, image, device), _load_theirs(image, device)
     contenders: dict[str, Callable[[], Clock]] = {
-        "cascadezoo": lambda: _ours(ours, image, device),
+        "cascadezoo": lambda: _ours(ours, image),
         "torchvision": lambda: _theirs(theirs, image, device),
     }
     clocks: dict[str, list[Clock]] = {name: [] for name in contenders}

@@ -12,7 +12,7 @@ SPEED = Path("docs/speed.md")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports of latency, footprint, conversion and start-up."""
+    """docs/speed.md, from the reports of latency, footprint, operators, conversion, loading and start-up."""
     parts = [_HEAD]
     for name, section in _SECTIONS.items():
         parts += section(json.loads((results / f"{name}.json").read_text()))
@@ -121,6 +121,40 @@ def _convert(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _load(report: dict[str, Any]) -> list[str]:
+    size = report["checkpoint_bytes"] / 2**20
+    rows = []
+    for name, other in (("first load", "by hand"), ("warm load", "load_file and meta")):
+        (ours, theirs), ratio = report[name]["seconds"].values(), report[name]["ratio"]
+        rows.append(
+            f"| {name} | {ours['median']:.3f} | {theirs['median']:.3f} ({other}) | "
+            f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}) |"
+        )
+    fetched = " and ".join(
+        f"{row['peak_bytes'] / 2**20:.1f} MiB for a file of {row['file_bytes'] / 2**20:.0f} MiB"
+        for row in report["download_memory"]
+    )
+    return [
+        "## Loading published weights",
+        "",
+        f"`load(pretrained=True)` of `{report['entry']}`, {size:.0f} MiB from a file server on the same machine: first "
+        "with an empty",
+        "cache, beside the same done by hand (fetch, sha256, convert); then from the cache, beside safetensors' "
+        "`load_file` and",
+        "the network built on `meta`.  Medians; ratios within each turn.",
+        f"({_machine(report)}; `load.json`)",
+        "",
+        "| | cascadezoo, s | the other, s | ratio |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        f"The first load takes {report['peak_bytes'] / 2**20:.0f} MiB above what importing takes, "
+        f"{report['peak_over_checkpoint']:.2f} times the file; a download alone",
+        f"{fetched}.",
+        "",
+    ]
+
+
 def _startup(report: dict[str, Any]) -> list[str]:
     rows = [f"| `{case}` | {spread['median']:.2f} |" for case, spread in report["cases"].items()]
     return [
@@ -134,7 +168,14 @@ def _startup(report: dict[str, Any]) -> list[str]:
     ]
 
 
-_SECTIONS = {"latency": _latency, "footprint": _footprint, "ops": _ops, "convert": _convert, "startup": _startup}
+_SECTIONS = {
+    "latency": _latency,
+    "footprint": _footprint,
+    "ops": _ops,
+    "convert": _convert,
+    "load": _load,
+    "startup": _startup,
+}
 
 
 def main() -> None:

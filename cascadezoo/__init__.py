@@ -7,16 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cascadezoo.benchmarks.verify import verify
     from cascadezoo.conversion import convert
     from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
     from cascadezoo.converters.report import ConversionReport, ExportReport
     from cascadezoo.detections import Detections
     from cascadezoo.exporting import export
+    from cascadezoo.hub.publish import publish
     from cascadezoo.loading import build, load
     from cascadezoo.manifest import ZooEntry
     from cascadezoo.modeling.tta import TTASettings
     from cascadezoo.registry import info, list_models
     from cascadezoo.spec import ModelSpec
+    from cascadezoo.weights import download
+    from cascadezoo.training.config import TrainingConfig
+    from cascadezoo.training.loop import train
 
 __version__ = "0.1.0"
 
@@ -27,14 +32,19 @@ _HOME = {
     "ExportReport": "cascadezoo.converters.report",
     "ModelSpec": "cascadezoo.spec",
     "TTASettings": "cascadezoo.modeling.tta",
+    "TrainingConfig": "cascadezoo.training.config",
     "ZooEntry": "cascadezoo.manifest",
     "build": "cascadezoo.loading",
     "convert": "cascadezoo.conversion",
+    "download": "cascadezoo.weights",
     "export": "cascadezoo.exporting",
     "info": "cascadezoo.registry",
     "list_models": "cascadezoo.registry",
     "load": "cascadezoo.loading",
+    "publish": "cascadezoo.hub.publish",
     "read_checkpoint": "cascadezoo.converters.checkpoint",
+    "verify": "cascadezoo.benchmarks.verify",
+    "train": "cascadezoo.training.loop",
 }
 
 __all__ = [
@@ -44,15 +54,20 @@ __all__ = [
     "ExportReport",
     "ModelSpec",
     "TTASettings",
+    "TrainingConfig",
     "ZooEntry",
     "__version__",
     "build",
     "convert",
+    "download",
     "export",
     "info",
     "list_models",
     "load",
+    "publish",
     "read_checkpoint",
+    "train",
+    "verify",
 ]
 
 

@@ -121,6 +121,12 @@ class UnwritableOutput(FileError):
     """The output file cannot be written: no such folder, not allowed, disk full."""
 
 
+class OutOfMemory(CascadezooError):
+    """The device has no room even for one picture at a time."""
+
+    exit_code = 3
+
+
 class OpsNotBuilt(MissingResource):
     """``CASCADEZOO_OPS=compiled`` and an operator that has no compiled kernel for this device."""
 

@@ -15,12 +15,14 @@ from cascadezoo import registry
 from cascadezoo.coco import Categories
 from cascadezoo.conversion import convert_in_memory
 from cascadezoo.converters.canonical import read_network
-from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound
-from cascadezoo.hub.cache import canonical_path
+from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound
+from cascadezoo.hub import huggingface, memo
+from cascadezoo.hub.huggingface import Source
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling import build as _build
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.spec import ModelSpec
+from cascadezoo.weights import obtain, set_aside_damaged
 
 _log = logging.getLogger("cascadezoo")
 
@@ -50,8 +52,10 @@ def load(
     """A model of the zoo, in eval mode.
 
     Args:
-        name: an entry's full name (``cascade_r50_fpn_1x.mmdet``), its bare name, or a publisher's config or file stem.
-        pretrained: use the entry's published weights.
+        name: an entry's full name (``cascade_r50_fpn_1x.mmdet``), its bare name, or a publisher's config or file stem;
+            or a repository with weights of its own, ``hf-hub:org/repo[@revision]`` or ``local-dir:path``.
+        pretrained: use the entry's published weights: from the cache, from the organisation ``CASCADEZOO_HUB``, or from
+            the publisher, whose file is verified and converted.
         weights: a file instead: canonical ``.safetensors`` or the publisher's own, converted on the fly.  With
             neither, the model is randomly initialised, for training.
         num_classes: classes without background.  Where it differs from the weights', the layers that depend on it
@@ -63,16 +67,17 @@ def load(
 
     Raises:
         UnknownName: no such entry.
-        WeightsNotFound: ``pretrained`` weights are not on this machine, or ``weights`` is no file.
+        MissingResource: the weights were never published, are not to be had (the network is off, a server fails), or
+            ``weights`` is no file (WeightsNotFound).
         FileError: the file cannot be read, cannot be trusted, or does not fit the entry.
     """
-    entry = registry.info(name)
-    if pretrained and weights is not None:
-        raise UsageError("give either pretrained=True or weights=FILE, not both")
-    path = Path(weights) if weights is not None else _cached(entry) if pretrained else None
-    tensors, categories = (None, None) if path is None else _read(path, entry)
-
-    published = registry.spec_of(entry)
+    source = huggingface.parse(name)
+    if source is not None:
+        if weights is not None:
+            raise UsageError(f"{name} brings its own weights: leave weights=FILE out")
+        published, tensors, categories = _from_repo(source)
+    else:
+        published, tensors, categories = _from_zoo(registry.info(name), pretrained, weights)
     held = published.num_classes if categories is None else len(categories)
     spec = _override(
         published,
@@ -98,18 +103,40 @@ def load(
         model = _replace_classes(spec, _override(spec, num_classes=held), tensors)
     if categories is not None and len(categories) == spec.num_classes:
         model.categories = categories
-    return model.to(device)
+    return model if torch.device(device).type == "cpu" else model.to(device)
 
 
-def _cached(entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | None]:
-    """The entry's published weights; a file of the cache that no longer holds what was written is fetched anew, once."""
+_Found = tuple[ModelSpec, dict[str, Tensor] | None, Categories | None]  # as published, before the caller's changes
+
+
+def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | Path | None) -> _Found:
+    """An entry's network, with its published weights, those of a file, or none."""
+    if pretrained and weights is not None:
+        raise UsageError("give either pretrained=True or weights=FILE, not both")
+    tensors, categories = None, None
+    if weights is not None:
+        tensors, categories = _read(Path(weights), entry)
+    elif pretrained:
+        tensors, categories = _published(entry)
+    return registry.spec_of(entry), tensors, categories
+
+
+def _from_repo(source: Source) -> _Found:
+    """Network, weights and categories as a repository has them."""
+    repo = huggingface.fetch_repo(source)
+    config = repo.config
+    tensors, _ = read_network(repo.weights, config.publisher, config.architecture, verify=memo.require_digest)
+    return config.spec, tensors, config.names
+
+
+def _published(entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | None]:
+    """An entry's published weights; a file of the cache that no longer holds what was written is made anew, once."""
+    path = obtain(entry)
     try:
-        return _read(weights_of.obtain(entry), entry)
+        return _read(path, entry)
     except CorruptCheckpoint as error:
-        if not canonical_path(entry.name).is_file():
-            raise
-        weights_of.set_aside(entry, str(error))
-    return _read(weights_of.obtain(entry), entry)
+        set_aside_damaged(entry, error)
+    return _read(obtain(entry), entry)
 
 
 def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | None]:
@@ -120,7 +147,7 @@ def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | 
         converted, _ = convert_in_memory(path, source=entry.publisher, entry=entry.name)
         # copies: the converted tensors may be views of the file, which a model must outlive
         return {name: tensor.clone() for name, tensor in converted.items()}, None
-    tensors, metadata = read_network(path, entry.publisher, entry.architecture)
+    tensors, metadata = read_network(path, entry.publisher, entry.architecture, verify=memo.require_digest)
     made_from = metadata.get("entries", entry.name).split(",")
     if entry.name not in made_from:
         _log.warning("%s holds the weights of %s, loaded as %s", path, " or ".join(made_from), entry.name)
@@ -144,9 +171,9 @@ def _override(spec: ModelSpec, **changes: Any) -> ModelSpec:
 
 
 def _assign(model: Detector, tensors: dict[str, Tensor]) -> Detector:
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    expected = model.state_dict()
     wrong = sorted(expected.keys() ^ tensors.keys()) or [
-        name for name, shape in expected.items() if tuple(tensors[name].shape) != shape
+        name for name, value in expected.items() if tensors[name].shape != value.shape
     ]
     if wrong:
         raise TensorMismatch(

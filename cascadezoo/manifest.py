@@ -21,10 +21,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cascadezoo.conventions import Record
 
-PUBLISHERS = ("mmdet", "internimage", "paddle", "detectron")  # a name without publisher means the first that has it
+PUBLISHERS = ("mmdet", "internimage", "paddle", "detectron", "cascadezoo")  # a name without publisher means the first that has it
 
 Family = Literal["faster", "mask", "cascade_mask", "cascade"]  # the first that a name begins with
-Availability = Literal["published", "moved", "wrong_link", "never_published"]
+Availability = Literal["published", "moved", "wrong_link", "never_published", "embedded"]
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
@@ -115,7 +115,7 @@ class Identity(Record):
     backbone: str
     style: Literal["caffe", "pytorch"] | None = None
     type: str | None = None
-    schedule: Literal["1x", "2x", "3x", "20e", "s1x"]
+    schedule: Literal["1x", "2x", "3x", "20e", "s1x", "shapes"]
     epochs: int | None = Field(default=None, gt=0)
     im_per_gpu: int | None = Field(default=None, gt=0)
 
@@ -132,7 +132,9 @@ class Identity(Record):
 
 
 class ZooEntry(Scores, Identity):
-    """One published model: 65 of them make the zoo.
+    """One model: 65 published ones make the zoo, and one of our own that the package holds.
+
+    ``data``: what it was trained and is evaluated on.
 
     Figures are the table's (``memory_gb`` of training, ``fps`` of inference on ``fps_device``, the others as
     printed); where the table evaluates twice, those of its first line.  ``weights_license`` is an SPDX identifier, or
@@ -140,6 +142,7 @@ class ZooEntry(Scores, Identity):
     links were last tried (never: None).
     """
 
+    data: Literal["coco", "shapes"] = "coco"
     memory_gb: Figure | None = None
     fps: Figure | None = None
     fps_device: str | None = None
@@ -178,6 +181,11 @@ class ZooEntry(Scores, Identity):
             return self.source.checkpoint_url
         return self.corrected_url
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether weights exist: published somewhere, or inside this package."""
+        return self.download_url is not None or self.availability == "embedded"
+
     @model_validator(mode="before")
     @classmethod
     def _evaluated_as_published(cls, fields: Any) -> Any:
@@ -214,7 +222,7 @@ class ZooEntry(Scores, Identity):
 class ManifestFile(Record):
     """One TOML file: ``defaults`` are fields that all its entries share unless an entry says otherwise."""
 
-    defaults: dict[str, Any]
+    defaults: dict[str, Any] = {}
     entry: tuple[dict[str, Any], ...]
 
     def entries(self) -> tuple[ZooEntry, ...]:

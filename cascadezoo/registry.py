@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def entries() -> tuple[ZooEntry, ...]:
-    """Every published entry, in the order of the publishers and of their tables."""
+    """Every entry, in the order of the publishers and of their tables."""
     return tuple(entry for published in load_manifest().values() for entry in published)
 
 
@@ -33,7 +33,7 @@ def list_models(
 
     ``pattern`` is a shell pattern (``*x101*``) for the whole name, with or without its publisher.  ``family`` is one of
     faster, mask, cascade, cascade_mask.  ``masks``: with masks, or boxes only.  ``available``: whether weights
-    were ever published, at a link known to be right or since corrected.  Raises UsageError for a publisher or family
+    exist, at a link known to be right or since corrected, or in this package.  Raises UsageError for a publisher or family
     that does not exist.
     """
     if publisher is not None and publisher not in PUBLISHERS:
@@ -47,7 +47,7 @@ def list_models(
         and (publisher is None or entry.publisher == publisher)
         and (family is None or entry.family == family)
         and (masks is None or entry.has_masks == masks)
-        and (available is None or (entry.download_url is not None) == available)
+        and (available is None or entry.has_weights == available)
     ]
 
 

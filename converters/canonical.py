@@ -6,7 +6,7 @@ Format: https://github.com/huggingface/safetensors#format
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from cascadezoo.converters.whole_file import whole_file
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, WeightsNotFound, WrongPublisher
+
+# given a file's path, tensors and metadata, raises CorruptCheckpoint where they do not belong together
+Verify = Callable[[Path, Mapping[str, Tensor], Mapping[str, str]], None]
 
 _EXACT = frozenset({torch.float16, torch.bfloat16, torch.float64})  # float64 where the values allow it
 _ITEM = 4  # bytes of a float32
@@ -90,8 +93,13 @@ def require_digest(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
         )
 
 
-def read_canonical(path: str | Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_canonical(
+    path: str | Path, device: torch.device | str = "cpu", *, verify: Verify = require_digest
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a canonical file, its content digest verified where it has one.
+
+    On the CPU the tensors are a private mapping of the file, which is to be replaced, never written into.
+    ``verify`` holds the digest; ``hub.memo.require_digest`` does so once for an unchanged file.
 
     Raises WeightsNotFound, and CorruptCheckpoint for a malformed file or another content than the digest's.
     """
@@ -99,16 +107,18 @@ def read_canonical(path: str | Path, device: torch.device | str = "cpu") -> tupl
     if not path.is_file():
         raise WeightsNotFound(f"{path}: no such file")
     tensors, metadata = read_safetensors(path)
-    require_digest(path, tensors, metadata)
+    verify(path, tensors, metadata)
     return {name: tensor.to(device) for name, tensor in tensors.items()}, metadata
 
 
-def read_network(path: str | Path, publisher: str, architecture: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_network(
+    path: str | Path, publisher: str, architecture: str, *, verify: Verify = require_digest
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """``read_canonical``, of a file that was made for this network, or that does not say for which.
 
     Raises WrongPublisher where it says another.
     """
-    tensors, metadata = read_canonical(path)
+    tensors, metadata = read_canonical(path, verify=verify)
     held = metadata.get("publisher", publisher), metadata.get("architecture", architecture)
     if held != (publisher, architecture):
         raise WrongPublisher(

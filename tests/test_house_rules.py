@@ -17,8 +17,8 @@ DOWNWARD = {
     "ops": {"conventions", "coco", "errors", "_opsbuild", "ops"},
     "modeling": {"conventions", "spec", "coco", "detections", "images", "errors", "ops", "modeling"},
     "converters": {"conventions", "spec", "errors", "manifest", "registry", "converters", "__version__"},
-    "hub": {"errors", "manifest", "registry", "converters", "hub"},
-    "providers": {"conventions", "spec", "providers"},
+    "hub": {"conventions", "spec", "coco", "errors", "manifest", "registry", "converters", "hub", "__version__"},
+    "providers": {"conventions", "spec", "training", "providers"},
     "zoo_manifest": set(),
 }
 TORCHLESS = ("conventions", "spec", "errors", "manifest", "registry", "coco", "providers", "cli/__init__", "cli/zoo")

@@ -18,12 +18,20 @@ from cascadezoo.errors import CascadezooError, FileError
 _COMMANDS = {
     "list": "cascadezoo.cli.zoo:list_command",
     "info": "cascadezoo.cli.zoo:info_command",
+    "download": "cascadezoo.cli.download:download_command",
     "convert": "cascadezoo.cli.checkpoints:convert_command",
     "export": "cascadezoo.cli.export:export_command",
     "inspect": "cascadezoo.cli.checkpoints:inspect_command",
     "predict": "cascadezoo.cli.predict:predict_command",
+    "publish": "cascadezoo.cli.publish:publish_command",
+    "train": "cascadezoo.cli.train:train_command",
+    "verify": "cascadezoo.cli.verify:verify_command",
+    "report": "cascadezoo.cli.report:report_command",
     "build-ops": "cascadezoo.cli.ops:build_ops_command",
     "doctor": "cascadezoo.cli.ops:doctor_command",
+    "cache": "cascadezoo.cli.cache:cache_command",
+    "links": "cascadezoo.cli.links:links_command",
+    "shapes": "cascadezoo.cli.shapes:shapes_command",
 }
 
 

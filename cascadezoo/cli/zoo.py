@@ -22,8 +22,9 @@ _STATES = {
     "moved": "moved",
     "wrong_link": "wrong link",
     "never_published": "never published",
+    "embedded": "in this package",
 }
-_COLOURS = {"published": None, "moved": None, "wrong_link": "yellow", "never_published": "red"}
+_COLOURS = {"published": None, "moved": None, "wrong_link": "yellow", "never_published": "red", "embedded": "green"}
 _MARKS = {
     "*": "with test-time augmentation",
     "+": "from a later edition of the publisher's page: the published table has no figure",
@@ -33,6 +34,7 @@ _EXPLANATIONS = {
     "moved": "MOVED: the published link is out of date; use the corrected one",
     "wrong_link": "WRONG LINK: the published link leads to another model's file; use the corrected one",
     "never_published": "NEVER PUBLISHED: the published link leads to another model's file, and no other is known",
+    "embedded": "inside this package",
 }
 
 

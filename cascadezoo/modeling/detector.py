@@ -23,7 +23,7 @@ from cascadezoo.modeling.rpn import RPN, Proposals
 from cascadezoo.modeling.tta import TTASettings, detect
 from cascadezoo.ops.boxes import clip, decode, has_area
 from cascadezoo.ops.mask_paste import PASTE
-from cascadezoo.ops.roi_align import pyramid_roi_align
+from cascadezoo.ops.roi_align import as_pooled, pyramid_roi_align
 from cascadezoo.spec import MaskHeadSpec, ModelSpec
 
 # N pictures, R proposals a picture, C classes, D detections a picture, M the side of a mask
@@ -74,7 +74,7 @@ class Detector(nn.Module):
     def refine(self, features: list[Tensor], proposals: Proposals, sizes: Tensor) -> Scored:
         """The cascade: each stage pools the boxes that the one before has moved; then their scores are fused."""
         rules, resolution = self.spec.conventions, self.spec.box_head.resolution
-        features = [level.contiguous() for level in features]  # as RoIAlign reads them: once for all stages
+        features = [as_pooled(level) for level in features]
         boxes, valid, logits = proposals.boxes, proposals.valid, []
         for head, coder in zip(self.box_heads[:-1], self.spec.stages[:-1], strict=True):
             scores, deltas = head(self.pool(features, boxes, resolution))

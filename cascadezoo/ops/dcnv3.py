@@ -285,12 +285,12 @@ define(
     _fake,
     backward=_autograd,
     setup=_setup,
-    compiled=True,
+    compiled=("cpu", "cuda"),
 )
 define(
     f"dcnv3_backward(Tensor grad, Tensor input, Tensor offset, Tensor mask, {_NUMBERS}) -> (Tensor, Tensor, Tensor)",
     backward_reference,
     _backward_fake,
     backward=_only_once,
-    compiled=True,
+    compiled=("cpu", "cuda"),
 )

@@ -9,7 +9,7 @@ compiled  an operator that could be compiled and is not raises ``OpsNotBuilt``
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +33,32 @@ def define(
     *,
     backward: Callable[..., Any] | None = None,
     setup: Callable[..., Any] | None = None,
-    compiled: bool = False,
+    compiled: Collection[str] = (),
 ) -> None:
     """Register the operator of ``schema``; ``fake`` gives the shapes of its results without their values.
 
-    ``backward`` and ``setup`` are those of ``torch.library.register_autograd``; ``compiled``: csrc/ has it too.
+    ``backward`` and ``setup`` are those of ``torch.library.register_autograd``; ``compiled``: the kinds of device that
+    csrc/ has a kernel for.
     """
     name = schema.split("(", 1)[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(name, _refusal(name) if compiled and MODE == "compiled" else reference, "CompositeExplicitAutograd")
+    _library.impl(
+        name,
+        _refusal(name, reference, compiled) if compiled and MODE == "compiled" else reference,
+        "CompositeExplicitAutograd",
+    )
     torch.library.register_fake(f"cascadezoo::{name}", fake, lib=_library)
     if backward is not None:
         torch.library.register_autograd(f"cascadezoo::{name}", backward, setup_context=setup, lib=_library)
 
 
-def _refusal(name: str) -> Callable[..., Any]:
-    def refuse(first: torch.Tensor, *_: Any) -> Any:
+def _refusal(name: str, reference: Callable[..., Any], kinds: Collection[str]) -> Callable[..., Any]:
+    """In place of the reference on devices that have a kernel, once it is built."""
+
+    def refuse(first: torch.Tensor, *rest: Any) -> Any:
         kind = first.device.type
+        if kind not in kinds:
+            return reference(first, *rest)
         option = " --cuda" if kind == "cuda" else ""
         raise OpsNotBuilt(
             f"CASCADEZOO_OPS=compiled, but {name} has no compiled kernel for {kind}"

@@ -1,13 +1,14 @@
 """RoIAlign (He et al. 2017) over a feature pyramid: every box is pooled from the level of its size."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align as _roi_align
+from torchvision.ops import roi_align as _torchvision
 
 from cascadezoo.conventions import LevelRule, RoIAlign
-from cascadezoo.ops.library import define
+from cascadezoo.ops.library import STATUS, define
 
 # N pictures, R boxes a picture, C channels, P bins a side
 
@@ -34,6 +35,12 @@ def pyramid_roi_align(
     return pooled
 
 
+def as_pooled(feature: Tensor) -> Tensor:
+    """A level in the memory layout that pooling reads, so that it is rearranged once for several poolings."""
+    last = feature.device.type == "cpu" and isinstance(STATUS["cpu"], Path)
+    return feature.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
 def _reference(
     features: list[Tensor],
     boxes: Tensor,
@@ -49,7 +56,10 @@ def _reference(
         rows = (levels == level).nonzero()[:, 0]
         if len(rows):
             feature = _wide(feature)
-            found = _roi_align(feature, rois[rows].to(feature.dtype), resolution, scale, sampling_ratio, aligned)
+            of_level = rois[rows].to(feature.dtype)
+            found = torch.ops.cascadezoo.roi_align(
+                feature.permute(0, 2, 3, 1), of_level, scale, resolution, sampling_ratio, aligned
+            )
             pooled.index_copy_(0, rows, found.to(pooled.dtype))
     return pooled
 
@@ -72,13 +82,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     boxes, levels = ctx.saved_tensors
     rois, levels = _rows(boxes), levels.flatten()
     grads = []
-    for level, (shape, scale) in enumerate(zip(ctx.shapes, ctx.scales, strict=True)):
+    for level, ((n, _, h, w), scale) in enumerate(zip(ctx.shapes, ctx.scales, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
-        of_level = _wide(grad[rows]).contiguous()
-        found = torch.ops.torchvision._roi_align_backward(
-            of_level, rois[rows].to(of_level.dtype), scale, *grad.shape[-2:], *shape, ctx.sampling_ratio, ctx.aligned
+        of_level = _wide(grad[rows])
+        found = torch.ops.cascadezoo.roi_align_backward(
+            of_level, rois[rows].to(of_level.dtype), scale, ctx.sampling_ratio, ctx.aligned, n, h, w
         )
-        grads.append(found.to(grad.dtype))
+        grads.append(found.permute(0, 3, 1, 2).to(grad.dtype))
     return grads, None, None, None, None, None, None
 
 
@@ -94,6 +104,48 @@ def _rows(boxes: Tensor) -> Tensor:
     return torch.cat((picture, boxes), -1).flatten(0, 1)
 
 
+def _level_reference(
+    feature: Tensor, rois: Tensor, scale: float, resolution: int, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    channels_first = feature.permute(0, 3, 1, 2)
+    pooled: Tensor = _torchvision(channels_first, rois, resolution, scale, sampling_ratio, aligned)
+    return pooled.contiguous()
+
+
+def _level_fake(feature: Tensor, rois: Tensor, scale: float, resolution: int, *_: Any) -> Tensor:
+    return feature.new_empty(rois.shape[0], feature.shape[3], resolution, resolution)
+
+
+def _level_backward_reference(
+    grad: Tensor, rois: Tensor, scale: float, sampling_ratio: int, aligned: bool, n: int, h: int, w: int
+) -> Tensor:
+    _, channels, height, width = grad.shape
+    found: Tensor = torch.ops.torchvision._roi_align_backward(
+        grad.contiguous(), rois, scale, height, width, n, channels, h, w, sampling_ratio, aligned
+    )
+    return found.permute(0, 2, 3, 1).contiguous()
+
+
+def _level_backward_fake(
+    grad: Tensor, rois: Tensor, scale: float, sampling_ratio: int, aligned: bool, n: int, h: int, w: int
+) -> Tensor:
+    return grad.new_empty(n, h, w, grad.shape[1])
+
+
+define(
+    "roi_align(Tensor feature, Tensor rois, float scale, SymInt resolution, int sampling_ratio, bool aligned)"
+    " -> Tensor",
+    _level_reference,
+    _level_fake,
+    compiled=("cpu",),
+)
+define(
+    "roi_align_backward(Tensor grad, Tensor rois, float scale, int sampling_ratio, bool aligned, SymInt n, SymInt h,"
+    " SymInt w) -> Tensor",
+    _level_backward_reference,
+    _level_backward_fake,
+    compiled=("cpu",),
+)
 define(
     "pyramid_roi_align(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, SymInt resolution,"
     " int sampling_ratio, bool aligned) -> Tensor",

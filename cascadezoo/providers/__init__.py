@@ -1,5 +1,6 @@
 """Publishers: their numerics and networks as data.  The only rooms, with ``converters``, where their names appear."""
 
+from cascadezoo.providers import cascadezoo as own
 from cascadezoo.providers import detectron, internimage, mmdet, paddle
 from cascadezoo.spec import ModelSpec
 
@@ -9,4 +10,5 @@ SPECS: dict[str, dict[str, ModelSpec]] = {
     "internimage": internimage.SPECS,
     "paddle": paddle.SPECS,
     "detectron": detectron.SPECS,
+    "cascadezoo": own.SPECS,
 }

@@ -9,6 +9,7 @@ from cascadezoo.errors import BadTarget
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.modeling.rpn import propose
+from cascadezoo.ops.roi_align import as_pooled
 from cascadezoo.training.cascade_loss import cascade_losses
 from cascadezoo.training.rpn_loss import rpn_losses
 from cascadezoo.training.targets import Targets, checked_targets
@@ -32,7 +33,7 @@ def losses(
     objects = [target.to(device).single() for target in targets]
     chance = list(generators) if generators is not None else [None] * len(objects)
 
-    features = [level.contiguous() for level in model.extract(batch.pixels)]
+    features = [as_pooled(level) for level in model.extract(batch.pixels)]
     outputs, anchors = [model.rpn.head(level) for level in features], model.rpn.anchors_of(features)
     coder = spec.conventions.proposals.coder
     found = rpn_losses(outputs, anchors, batch.resized_sizes, objects, coder, rule, chance)

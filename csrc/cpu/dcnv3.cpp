@@ -2,38 +2,12 @@
 // over the group's channels.  Wider vectors than the baseline's gain nothing: placing the points takes longer.  Half
 // types are computed in float32.
 #include "../dcnv3_arguments.h"
+#include "rows.h"
 
 #include <algorithm>
 
 namespace cascadezoo {
 namespace {
-
-// a row of channels and how much it counts
-template <class A>
-struct Tap {
-  int64_t row;
-  A weight;
-};
-
-template <class A, int B>
-inline void sum_block(const Tap<A>* taps, int64_t count, const A* from, A* to) {
-  A sum[B] = {};
-  for (int64_t t = 0; t < count; ++t) {
-    const A* row = from + taps[t].row;
-    const A weight = taps[t].weight;
-    for (int i = 0; i < B; ++i) sum[i] += weight * row[i];
-  }
-  for (int i = 0; i < B; ++i) to[i] = sum[i];
-}
-
-template <class A>
-inline void sum_rows(
-    const Tap<A>* taps, int64_t count, int64_t width, const A* from, A* to) {
-  int64_t i = 0;
-  for (; i + 16 <= width; i += 16) sum_block<A, 16>(taps, count, from + i, to + i);
-  for (; i + 4 <= width; i += 4) sum_block<A, 4>(taps, count, from + i, to + i);
-  for (; i < width; ++i) sum_block<A, 1>(taps, count, from + i, to + i);
-}
 
 template <class A>
 void forward_pixels(

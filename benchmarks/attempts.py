@@ -1,0 +1,70 @@
+"""Work that may fail, alone or in several processes at once: a failure becomes a verdict of what it stopped."""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from cascadezoo.benchmarks.ranks import Ranks
+from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.errors import CascadezooError
+
+T = TypeVar("T")
+Errors = tuple[type[Exception], ...]
+
+_log = logging.getLogger("cascadezoo")
+
+
+class Failure(NamedTuple):
+    """Why something was not measured."""
+
+    verdict: Verdict
+    reason: str
+
+
+class Stopped(Exception):
+    """The work could not be done, here or in another process of this run."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+def alone(work: Callable[[], T]) -> T:
+    """What ``work`` returns; raises Stopped."""
+    outcome = _attempt(work, ())
+    if isinstance(outcome, Failure):
+        raise Stopped(outcome)
+    return outcome
+
+
+def everyones(ranks: Ranks, work: Callable[[], T]) -> list[T] | None:
+    """Everybody's outcome at the first process, which raises Stopped where any failed; None elsewhere."""
+    outcomes = ranks.gather(_attempt(work, ()))
+    if outcomes is None:
+        return None
+    done = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
+    if len(done) < len(outcomes):
+        raise Stopped(next(outcome for outcome in outcomes if isinstance(outcome, Failure)))
+    return done
+
+
+def shared(ranks: Ranks, work: Callable[[], T], skip: Errors = ()) -> T:
+    """This process's own outcome; Stopped in every process where any failed.  Errors of ``skip`` are SKIPPED."""
+    outcome = _attempt(work, skip)
+    outcomes = ranks.gather(outcome if isinstance(outcome, Failure) else None)
+    failures = ranks.broadcast(None if outcomes is None else [one for one in outcomes if one])
+    if isinstance(outcome, Failure) or failures:
+        raise Stopped(failures[0])
+    return outcome
+
+
+def _attempt(work: Callable[[], T], skip: Errors) -> T | Failure:
+    try:
+        return work()
+    except skip as reason:
+        return Failure(Verdict.SKIPPED, str(reason))
+    except CascadezooError as error:
+        return Failure(Verdict.ERROR, str(error))
+    except Exception as error:  # one entry's crash must not stop the others
+        _log.debug("crash", exc_info=True)
+        return Failure(Verdict.ERROR, f"{type(error).__name__}: {error}")

@@ -1,0 +1,122 @@
+"""Data sets in COCO's layout, checked before any model runs on them.
+
+COCO val2017 lies in ``ROOT/annotations/instances_val2017.json`` and ``ROOT/val2017/``; the drawn data set of our own
+entries is made when it is first needed.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cascadezoo.benchmarks.coco_eval import read_annotations
+from cascadezoo.errors import FileError, MissingResource, UsageError
+from cascadezoo.hub.cache import home
+
+# a whole picture of this kind begins and ends so; behind the end may lie a few bytes of padding
+_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
+_TAIL = 4096
+_NAMED = 3  # files in a message
+
+COCO_HELP = (
+    "get http://images.cocodataset.org/zips/val2017.zip and "
+    "http://images.cocodataset.org/annotations/annotations_trainval2017.zip and unpack both there"
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a data set; ``height`` and ``width`` in pixels, as annotated."""
+
+    image_id: int
+    path: Path
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Annotations and their pictures; ``help`` says how to get them."""
+
+    name: str
+    annotations: Path
+    folder: Path
+    help: str
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the annotation file."""
+        return hashlib.sha256(self.annotations.read_bytes()).hexdigest()
+
+    @cached_property
+    def pictures(self) -> tuple[Picture, ...]:
+        """All pictures, in the order of their ids; raises FileError where the file is not COCO's."""
+        images: list[Any] = read_annotations(self.annotations)["images"]
+        try:
+            found = [Picture(i["id"], self.folder / i["file_name"], i["height"], i["width"]) for i in images]
+        except (KeyError, TypeError) as error:
+            raise FileError(f"{self.annotations} is no COCO annotation file: an image lacks {error}") from error
+        if not found:
+            raise FileError(f"{self.annotations} lists no pictures: get it again ({self.help})")
+        return tuple(sorted(found, key=lambda picture: picture.image_id))
+
+    def chosen(self, limit: int | None) -> tuple[Picture, ...]:
+        """The first ``limit`` pictures, or all."""
+        return self.pictures[:limit]
+
+    def check(self, limit: int | None = None) -> None:
+        """Raise MissingResource or FileError, naming what is missing or damaged and how to get it.
+
+        Of each picture its first and last bytes are read: enough to notice one that is cut short.
+        """
+        for path, exists in ((self.annotations, Path.is_file), (self.folder, Path.is_dir)):
+            if not exists(path):
+                raise MissingResource(f"{self.name}: no {path}: {self.help}")
+        chosen = self.chosen(limit)
+        if missing := [picture.path for picture in chosen if not picture.path.is_file()]:
+            raise MissingResource(
+                f"{self.name}: {len(missing)} of {len(chosen)} pictures are missing ({_few(missing)}): {self.help}"
+            )
+        if broken := [picture.path for picture in chosen if not _is_whole(picture.path)]:
+            raise FileError(
+                f"{self.name}: {len(broken)} of {len(chosen)} pictures are damaged or cut short ({_few(broken)}): "
+                f"get them again ({self.help})"
+            )
+
+
+def coco_val2017(root: Path) -> Dataset:
+    """COCO val2017 under ``root``."""
+    return Dataset(
+        "COCO val2017", root / "annotations" / "instances_val2017.json", root / "val2017", f"{COCO_HELP} ({root})"
+    )
+
+
+def shapes_val(images: int | None = None) -> Dataset:
+    """The drawn data set's validation split, drawn into the cache where it is not there yet."""
+    from cascadezoo import shapes
+
+    count = shapes.SIZES["val"] if images is None else images
+    out = home() / "data" / f"shapes-v{shapes.VERSION}-{count}"
+    annotations = shapes.generate("val", out, count)
+    return Dataset("shapes", annotations, out / "val", "`cascadezoo shapes --split val` draws them")
+
+
+def require_limit(limit: int | None) -> None:
+    """Raise UsageError for a limit that leaves no picture."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit of {limit} pictures: give 1 or more")
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(4)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - _TAIL))
+        tail = file.read()
+    ends = [end for start, end in _MARKS.items() if head.startswith(start)]
+    return len(head) == 4 and all(end in tail for end in ends)  # other kinds are found out when they are decoded
+
+
+def _few(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths[:_NAMED])) + (", …" if len(paths) > _NAMED else "")

@@ -1,0 +1,82 @@
+"""A verify report as one HTML page that needs nothing else: no scripts, no fonts, no network."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from cascadezoo.benchmarks.report import EntryReport, Report
+from cascadezoo.benchmarks.report_rows import (
+    accuracy_rows,
+    code_lines,
+    entry_details,
+    machine_lines,
+    speed_rows,
+    summary,
+)
+from cascadezoo.benchmarks.verdict import Verdict
+
+_ACCURACY = ("entry", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
+_SPEED = ("entry", "verdict", "batch", "fps", "median, ms", "quartiles, ms", "peak, MiB", "published fps", "why")
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; }
+h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #8884; }
+th { font-weight: 600; white-space: nowrap; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
+dt { opacity: .7; } dd { margin: 0; overflow-wrap: anywhere; }
+summary { cursor: pointer; padding: .2rem 0; }
+.verdict { font-weight: 600; white-space: nowrap; }
+.PASS { color: #15803d; } .FAIL, .ERROR { color: #dc2626; } .PARTIAL { color: #b45309; }
+.SKIPPED, .NO-REFERENCE { opacity: .65; }
+"""
+
+
+def html(report: Report) -> str:
+    """The whole page; every entry is on it, with all that was measured of it."""
+    title = f"Verification of {len(report.entries)} models"
+    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(summary(report))}</p>"]
+    if rows := list(accuracy_rows(report)):
+        parts += ["<h2>Accuracy</h2>", "<p>COCO average precision in percent.</p>", _table(_ACCURACY, rows)]
+    if timed := list(speed_rows(report)):
+        explained = (
+            "Pictures a second at the median, decoding excluded. Published fps are another device's, never judged."
+        )
+        parts += ["<h2>Speed</h2>", f"<p>{escape(explained)}</p>", _table(_SPEED, timed)]
+    parts += ["<h2>Details</h2>", *map(_details, report.entries)]
+    for number, machine in enumerate(report.machines, start=1):
+        parts += [f"<h2>Machine{f' {number}' if len(report.machines) > 1 else ''}</h2>", _list(machine_lines(machine))]
+    parts += ["<h2>Code</h2>", _list(code_lines(report))]
+    return (
+        "<!DOCTYPE html>\n"
+        f'<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["".join(f"<th>{escape(head)}</th>" for head in heads)]
+    lines += ["".join(map(_cell, row)) for row in rows]
+    return '<div class="scroll"><table>\n' + "\n".join(f"<tr>{line}</tr>" for line in lines) + "\n</table></div>"
+
+
+def _cell(text: str) -> str:
+    return f"<td>{_verdict(text) if isinstance(text, Verdict) else escape(text)}</td>"
+
+
+def _verdict(verdict: Verdict) -> str:
+    return f'<span class="verdict {verdict}">{verdict}</span>'
+
+
+def _details(entry: EntryReport) -> str:
+    sections = [f"<h4>{escape(heading)}</h4>{_list(lines)}" for heading, lines in entry_details(entry)]
+    inside = "".join(sections) or "<p>Nothing was measured.</p>"
+    return f"<details><summary>{escape(entry.name)} {_verdict(entry.verdict)}</summary>{inside}</details>"
+
+
+def _list(lines: Iterable[tuple[str, str]]) -> str:
+    return "<dl>" + "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in lines) + "</dl>"

@@ -1,0 +1,159 @@
+"""What a report says, as the rows that its tables show: text only, the same for Markdown, HTML and the terminal."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cascadezoo.benchmarks.report import Accuracy, BatchSpeed, EntryReport, Machine, Report, Settings
+from cascadezoo.benchmarks.verdict import METRICS, Verdict
+
+
+class AccuracyRow(NamedTuple):
+    """One evaluation; figures are in percent, ``measured (published)``."""
+
+    entry: str
+    evaluation: str
+    verdict: Verdict
+    box_ap: str
+    mask_ap: str
+    why: str
+
+
+class SpeedRow(NamedTuple):
+    """One entry at one batch size, or, with empty cells, why it was not timed."""
+
+    entry: str
+    verdict: Verdict
+    batch: str
+    fps: str
+    median_ms: str
+    quartiles_ms: str
+    peak_mib: str
+    published: str
+    why: str
+
+
+def accuracy_rows(report: Report) -> Iterator[AccuracyRow]:
+    """Every evaluation of every entry."""
+    for entry in report.entries:
+        for part in entry.accuracy:
+            yield AccuracyRow(
+                entry.name,
+                evaluation_name(part),
+                part.verdict,
+                cell(part, "box_ap"),
+                cell(part, "mask_ap"),
+                part.reason,
+            )
+
+
+def speed_rows(report: Report) -> Iterator[SpeedRow]:
+    """Every batch size of every entry whose speed was asked for."""
+    for entry in report.entries:
+        speed = entry.speed
+        if speed is None:
+            continue
+        published = f"{speed.published_fps} on {speed.published_device}" if speed.published_fps else ""
+        if speed.timing is None:
+            yield SpeedRow(entry.name, speed.verdict, "", "", "", "", "", published, speed.reason)
+            continue
+        for batch in speed.timing.batches:
+            yield SpeedRow(entry.name, speed.verdict, *_numbers(batch), published, speed.reason)
+
+
+def evaluation_name(part: Accuracy) -> str:
+    """Which evaluation of its entry this is."""
+    name = "test-time augmentation" if part.tta else "plain"
+    return name if part.basis == "table" else f"{name}, later figures"
+
+
+def cell(part: Accuracy, metric: str) -> str:
+    """A figure as measured and, in brackets, as published."""
+    kind, name = METRICS[metric]
+    published = next((str(check.published) for check in part.checks if check.metric == metric), "")
+    measured = part.figures.get(kind, {}).get(name)
+    if measured is None:
+        return f"({published})" if published else ""
+    return f"{measured:.2f} ({published})" if published else f"{measured:.2f}"
+
+
+def summary(report: Report) -> str:
+    """How many entries got which verdict, the gravest first."""
+    counts = Counter(entry.verdict for entry in report.entries)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]) or "no entries"
+
+
+def machine_lines(machine: Machine) -> list[tuple[str, str]]:
+    """What it was measured on and with."""
+    lines = [
+        ("device", machine.device),
+        ("driver", machine.driver),
+        ("CPU", f"{machine.cpu}, {machine.cores} cores, {machine.threads} threads"),
+        ("system", f"{machine.system}, {machine.python}"),
+        ("torch", f"{machine.packages.get('torch', 'none')}, CUDA {machine.cuda or 'none'}"),
+        ("decoder", machine.decoder),
+        ("evaluator", machine.evaluator),
+    ]
+    return [(label, text) for label, text in lines if text]
+
+
+def code_lines(report: Report) -> list[tuple[str, str]]:
+    """Which code and manifest it was measured with."""
+    commit = f"{report.commit}{', modified' if report.modified else ''}" if report.commit else "no checkout"
+    return [
+        ("version", report.version),
+        ("commit", commit),
+        ("code", report.code_sha256),
+        ("manifest", report.manifest_sha256),
+        ("settings", settings_line(report.settings)),
+        ("made", f"{report.timing.date}, in {report.timing.seconds:.0f} s"),
+    ]
+
+
+def settings_line(settings: Settings) -> str:
+    """What was asked for, in short."""
+    words = [settings.precision, f"evaluated by {settings.evaluator}", f"seed {settings.seed}"]
+    words += [f"the first {settings.limit} pictures"] * (settings.limit is not None)
+    words += [f"tolerance {settings.tolerance}"] * (settings.tolerance is not None)
+    words += ["with test-time augmentation"] * settings.tta
+    if settings.shard:
+        words.append("shard {}/{}".format(*settings.shard))
+    return ", ".join(words)
+
+
+def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Everything measured of an entry beyond the tables: headings, each with labels and texts."""
+    for part in entry.accuracy:
+        for kind, figures in part.figures.items():
+            heading = f"{kind}, {evaluation_name(part)}, {part.images} pictures, {part.detections} detections"
+            yield heading, [(name, "none" if value is None else f"{value:.3f}") for name, value in figures.items()]
+        if timing := part.timing:
+            spent = [
+                (name, f"{getattr(timing, name):.1f} s") for name in ("seconds", "decode", "inference", "evaluate")
+            ]
+            spent += [("outside decode and inference", f"{timing.outside_share:.1%}")]
+            spent += [("batch, processes", f"{timing.batch_size}, {timing.processes}")]
+            yield f"time, {evaluation_name(part)}", spent + [("note", note) for note in timing.notes]
+    if entry.speed and entry.speed.timing:
+        for batch in entry.speed.timing.batches:
+            settled = "settled" if batch.stable else "not settled"
+            stages = [(stage, f"{times.median:.1f} ms") for stage, times in batch.stages_ms.items()]
+            yield (
+                f"stages at batch {batch.batch_size}, {batch.detections:.0f} detections a picture, {batch.runs} runs, {settled}",
+                stages,
+            )
+        if notes := entry.speed.timing.notes:
+            yield "speed", [("note", note) for note in notes]
+    if entry.weights_digest:
+        yield "weights", [("content digest", entry.weights_digest)]
+
+
+def _numbers(batch: BatchSpeed) -> tuple[str, str, str, str, str]:
+    total = batch.total_ms
+    return (
+        str(batch.batch_size),
+        f"{batch.fps:.2f}",
+        f"{total.median:.1f}",
+        f"{total.q1:.1f} to {total.q3:.1f}",
+        f"{batch.peak_bytes / 2**20:.0f}",
+    )

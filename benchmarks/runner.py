@@ -1,0 +1,253 @@
+"""Entries times evaluations: what fails stays where it fails, and what is finished is never done twice.
+
+Every process of a run goes through the same entries in the same order; each detects on its share of the batches, and
+the first one merges, evaluates and judges.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from cascadezoo.benchmarks.attempts import Failure, Stopped, alone, everyones, shared
+from cascadezoo.benchmarks.coco_layout import Dataset
+from cascadezoo.benchmarks.ranks import Ranks
+from cascadezoo.benchmarks.report import Accuracy, AccuracyTiming, EntryReport, Report, Settings, Speed
+from cascadezoo.benchmarks.results_stream import ResultsStream, merged, read_results
+from cascadezoo.benchmarks.verdict import METRICS, SpeedReference, Verdict, judge_accuracy, judge_speed, overall
+from cascadezoo.coco import write_json
+from cascadezoo.errors import MissingResource, WrongEntry
+from cascadezoo.manifest import Evaluation, ZooEntry
+
+if TYPE_CHECKING:
+    from cascadezoo.benchmarks.accuracy import Detected
+    from cascadezoo.modeling.detector import Detector
+
+Progress: TypeAlias = Callable[[str, int, int], None]  # what, pictures done, of so many
+
+_ABSENT = (MissingResource, WrongEntry)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for every entry.  ``dataset_of``: an entry's data set, or a sentence why there is none."""
+
+    settings: Settings
+    run_dir: Path
+    dataset_of: Callable[[ZooEntry], Dataset | str]
+    weights: Path | None
+    device: str
+    batch_size: int
+    workers: int | None
+    baseline: Report | None
+    ranks: Ranks
+    progress: Progress | None
+
+
+def verify_entry(entry: ZooEntry, job: Job) -> EntryReport:
+    """Measure and judge one entry; every error becomes a verdict of what it stopped.  The same in every process."""
+    finished = job.run_dir / entry.name / "report.json"
+    for kept in job.ranks.broadcast(_finished(finished) if job.ranks.is_first else None):
+        return kept
+    report = job.ranks.broadcast(_measure_entry(entry, job))
+    if job.ranks.is_first and not {Verdict.ERROR, Verdict.SKIPPED} & {report.verdict}:
+        finished.parent.mkdir(parents=True, exist_ok=True)
+        write_json(finished, report.model_dump(mode="json"))
+    return report
+
+
+def _finished(path: Path) -> list[EntryReport]:
+    return [EntryReport.model_validate_json(path.read_bytes())] if path.is_file() else []
+
+
+def _measure_entry(entry: ZooEntry, job: Job) -> EntryReport | None:
+    """The report, at the first process."""
+    settings = job.settings
+    try:
+        dataset = shared(job.ranks, lambda: _available(entry, job), skip=_ABSENT)
+        # a file that was given and is wrong is an error; a published one that cannot be had is not ours to fail
+        model, digest = shared(job.ranks, lambda: _load(entry, job), skip=() if job.weights else _ABSENT)
+    except Stopped as stopped:
+        return _entry_report(entry, None, *_nothing(entry, settings, stopped.failure))
+    accuracy = [_evaluate(entry, e, model, digest, dataset, job) for e in entry.evaluations if settings.accuracy]
+    speed = _time(entry, model, dataset, job) if settings.speed else None
+    job.ranks.gather(None)  # the others wait for the stop-watch
+    return _entry_report(entry, digest, accuracy, speed) if job.ranks.is_first else None
+
+
+def _entry_report(
+    entry: ZooEntry, digest: str | None, accuracy: Sequence[Accuracy | None], speed: Speed | None
+) -> EntryReport:
+    parts = tuple(evaluation for evaluation in accuracy if evaluation)
+    verdicts = [part.verdict for part in parts] + ([speed.verdict] if speed else [])
+    return EntryReport(name=entry.name, verdict=overall(verdicts), weights_digest=digest, accuracy=parts, speed=speed)
+
+
+def _nothing(entry: ZooEntry, settings: Settings, failure: Failure) -> tuple[list[Accuracy], Speed | None]:
+    """Every part of an entry of which nothing could be measured."""
+    accuracy = [_unmeasured(evaluation, settings, failure) for evaluation in entry.evaluations if settings.accuracy]
+    return accuracy, _speed(entry, *failure) if settings.speed else None
+
+
+def _available(entry: ZooEntry, job: Job) -> Dataset:
+    """The data set: looked for before the weights, which may have to be fetched."""
+    dataset = job.dataset_of(entry)
+    if isinstance(dataset, str):
+        raise MissingResource(dataset)
+    if entry.availability == "never_published" and job.weights is None:
+        raise MissingResource("no weights: the published link leads to another model's file, and no other is known")
+    return dataset
+
+
+def _load(entry: ZooEntry, job: Job) -> tuple["Detector", str]:
+    import torch
+
+    import cascadezoo
+    from cascadezoo.converters.canonical import content_digest
+
+    torch.manual_seed(job.settings.seed)
+    source: dict[str, Any] = {"pretrained": True} if job.weights is None else {"weights": job.weights}
+    model = cascadezoo.load(entry.name, **source)
+    digest = content_digest(model.state_dict())
+    return model.to(job.device), digest
+
+
+def _evaluate(
+    entry: ZooEntry, evaluation: Evaluation, model: "Detector", digest: str, dataset: Dataset, job: Job
+) -> Accuracy | None:
+    """One evaluation, at the first process; the others do their share and return None."""
+    if evaluation.tta and not job.settings.tta:
+        return _unmeasured(evaluation, job.settings, Failure(Verdict.SKIPPED, "test-time augmentation: needs --tta"))
+    from cascadezoo.benchmarks.accuracy import figures_of
+
+    begun = time.perf_counter()
+    try:
+        shares = everyones(job.ranks, lambda: _detect(entry, evaluation, model, digest, dataset, job))
+        if shares is None:
+            return None
+        evaluating = time.perf_counter()
+        pictures = dataset.chosen(job.settings.limit)
+        results = merged([found for _, found in shares])
+        figures = alone(lambda: figures_of(dataset, pictures, results, entry.has_masks, job.settings.evaluator))
+        seconds = time.perf_counter() - begun
+    except Stopped as stopped:
+        return _unmeasured(evaluation, job.settings, stopped.failure)
+    partial = f"{len(pictures)} of {len(dataset.pictures)} pictures" * (job.settings.limit is not None)
+    tolerance = _tolerance(evaluation, job.settings)
+    verdict, reason, checks = judge_accuracy(_published(evaluation), figures, tolerance, partial)
+    return Accuracy(
+        tta=evaluation.tta,
+        basis=evaluation.basis,
+        verdict=verdict,
+        reason=reason,
+        tolerance=tolerance,
+        checks=checks,
+        figures=figures,
+        dataset=dataset.name,
+        annotations_sha256=dataset.digest,
+        images=len(pictures),
+        detections=len(results),
+        timing=_timing([detected for detected, _ in shares], seconds, begun + seconds - evaluating),
+    )
+
+
+def _detect(
+    entry: ZooEntry, evaluation: Evaluation, model: "Detector", digest: str, dataset: Dataset, job: Job
+) -> tuple["Detected", dict[int, Any]]:
+    """This process's share of the pictures: what detecting took, and the results, read back from disk."""
+    from cascadezoo.benchmarks.accuracy import detect_all, results_path
+
+    part = job.ranks.rank, job.ranks.world
+    path = results_path(job.run_dir, entry.name, evaluation.tta, part)
+    identity = {
+        "entry": entry.name,
+        "tta": evaluation.tta,
+        "weights": digest,
+        "annotations": dataset.digest,
+        "precision": job.settings.precision,
+    }
+    label = f"{entry.name}{' tta' * evaluation.tta}"
+    with ResultsStream(path, identity) as stream:
+        detected = detect_all(
+            model,
+            dataset.chosen(job.settings.limit),
+            stream,
+            batch_size=job.batch_size,
+            precision=job.settings.precision,
+            tta=evaluation.tta,
+            part=part,
+            workers=job.workers,
+            progress=job.progress and functools.partial(job.progress, label),
+        )
+    return detected, read_results(path)
+
+
+def _timing(shares: Sequence["Detected"], seconds: float, evaluate: float) -> AccuracyTiming:
+    """Of several processes the slowest decides: its time is the run's."""
+    slowest = max(shares, key=lambda share: share.seconds)
+    used = slowest.decode + slowest.inference
+    return AccuracyTiming(
+        seconds=round(seconds, 3),
+        decode=round(slowest.decode, 3),
+        inference=round(slowest.inference, 3),
+        evaluate=round(evaluate, 3),
+        outside_share=round(max(0.0, 1 - used / seconds), 4),
+        images=sum(share.images for share in shares),
+        batch_size=min(share.batch_size for share in shares),
+        processes=len(shares),
+        notes=tuple(dict.fromkeys(note for share in shares for note in share.notes)),
+    )
+
+
+def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Speed | None:
+    """The speed, measured by the first process alone."""
+    if not job.ranks.is_first:
+        return None
+    from cascadezoo.benchmarks.report import describe_machine
+    from cascadezoo.benchmarks.speed import measure
+
+    settings = job.settings
+    try:
+        timing = alone(lambda: measure(model, dataset.pictures, job.batch_size, settings.precision))
+    except Stopped as stopped:
+        return _speed(entry, *stopped.failure)
+    device = describe_machine(job.device, settings.evaluator).device
+    fps = {batch.batch_size: batch.fps for batch in timing.batches}
+    reference = None if job.baseline is None else reference_of(job.baseline, entry.name)
+    verdict, reason = judge_speed(device, settings.precision, fps, reference)
+    return _speed(entry, verdict, reason).model_copy(update={"timing": timing})
+
+
+def reference_of(baseline: Report, name: str) -> SpeedReference | None:
+    """What an earlier report says of the speed of an entry, if anything."""
+    for entry in baseline.entries:
+        if entry.name == name and entry.speed and entry.speed.timing:
+            fps = {batch.batch_size: batch.fps for batch in entry.speed.timing.batches}
+            device = baseline.machines[entry.machine].device
+            return SpeedReference(device=device, precision=baseline.settings.precision, fps=fps)
+    return None
+
+
+def _speed(entry: ZooEntry, verdict: Verdict, reason: str) -> Speed:
+    return Speed(verdict=verdict, reason=reason, published_fps=entry.fps, published_device=entry.fps_device)
+
+
+def _unmeasured(evaluation: Evaluation, settings: Settings, failure: Failure) -> Accuracy:
+    return Accuracy(
+        tta=evaluation.tta,
+        basis=evaluation.basis,
+        verdict=failure.verdict,
+        reason=failure.reason,
+        tolerance=_tolerance(evaluation, settings),
+    )
+
+
+def _tolerance(evaluation: Evaluation, settings: Settings) -> Decimal:
+    return evaluation.tolerance if settings.tolerance is None else settings.tolerance
+
+
+def _published(evaluation: Evaluation) -> dict[str, Decimal]:
+    return {metric: value for metric in METRICS if (value := getattr(evaluation, metric)) is not None}

@@ -1,0 +1,215 @@
+"""``cascadezoo.verify``: the published figures of entries, measured again and judged."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import ValidationError
+
+from cascadezoo import __version__, manifest, registry
+from cascadezoo.benchmarks.coco_eval import require_evaluator
+from cascadezoo.benchmarks.coco_layout import Dataset, coco_val2017, require_limit, shapes_val
+from cascadezoo.benchmarks.environment import environment
+from cascadezoo.benchmarks.ranks import Ranks, joined
+from cascadezoo.benchmarks.report import (
+    EntryReport,
+    Precision,
+    Report,
+    ReportTiming,
+    Settings,
+    code_digest,
+    describe_machine,
+    now,
+    read_report,
+)
+from cascadezoo.benchmarks.runner import Job, Progress, verify_entry
+from cascadezoo.coco import write_json
+from cascadezoo.errors import UsageError, WeightsNotFound
+from cascadezoo.manifest import ZooEntry
+
+_NO_COCO = "no data: give --data-root DIR, a folder with annotations/instances_val2017.json and val2017/"
+_BATCH_SIZE = {"cpu": 1, "cuda": 8}
+
+
+def verify(
+    names: str | Sequence[str] | None = None,
+    *,
+    weights: str | Path | None = None,
+    data_root: str | Path | None = None,
+    accuracy: bool = True,
+    speed: bool = True,
+    tta: bool = False,
+    limit: int | None = None,
+    device: str | None = None,
+    precision: Precision = "fp32",
+    batch_size: int | None = None,
+    evaluator: str = "pycocotools",
+    tolerance: Decimal | float | str | None = None,
+    baseline: str | Path | None = None,
+    run_dir: str | Path | None = None,
+    shard: tuple[int, int] | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    finished: Callable[[EntryReport], None] | None = None,
+) -> Report:
+    """Measure box AP, mask AP and speed of entries with their publishers' test settings, and judge them.
+
+    Under ``torchrun`` the processes share the pictures; each returns the same report.
+
+    Args:
+        names: entries; default: all.
+        weights: a file, for a single entry; default: the published weights.
+        data_root: COCO in its usual layout.  Without it only our own entries can be verified, the others are SKIPPED.
+        accuracy, speed: what to measure.
+        tta: also the evaluations with test-time augmentation, which are SKIPPED otherwise.
+        limit: only the first pictures of the data set; the verdict is PARTIAL at best.
+        device: such as "cuda:1"; default: the GPU where there is one.
+        precision: "fp32", "fp16" or "bf16".
+        batch_size: pictures that go through the network together; default: 1 on the CPU, 8 on a GPU.
+        evaluator: "pycocotools" or "hotcoco".
+        tolerance: in AP; default: the manifest's.
+        baseline: an earlier report of the same device to hold the speed against.
+        run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted.
+        shard: (i, n): every n-th of the entries, from the i-th, counted from 1.
+        workers: processes that decode pictures.
+        progress: called with what is being done, and how many pictures of how many are.
+        finished: called with the report of each entry.
+
+    Raises:
+        UsageError: unknown names, options that contradict each other, or a ``run_dir`` of another run.
+        MissingResource, FileError: ``weights``, ``data_root`` or ``baseline`` were given and cannot be used.
+    """
+    start, date = time.perf_counter(), now()
+    settings = _settings(
+        accuracy=accuracy, speed=speed, tta=tta, precision=precision, evaluator=evaluator, limit=limit,
+        tolerance=None if tolerance is None else Decimal(str(tolerance)), shard=shard,
+    )  # fmt: skip
+    entries = _chosen(names, shard)
+    path = _weights(weights, entries)
+    reference = None if baseline is None else read_report(Path(baseline))
+    coco = None if data_root is None else _checked(coco_val2017(Path(data_root)), entries, limit)
+    with joined() as ranks, _folder(run_dir, ranks) as folder:
+        if run_dir is not None and ranks.is_first:
+            _claim(folder, settings, path, coco)
+        device = device or _best_device(ranks)
+        job = Job(
+            settings=settings,
+            run_dir=folder,
+            dataset_of=lambda entry: shapes_val() if entry.data == "shapes" else coco or _NO_COCO,
+            weights=path,
+            device=device,
+            batch_size=batch_size or _BATCH_SIZE.get(device.split(":")[0], 1),
+            workers=workers,
+            baseline=reference,
+            ranks=ranks,
+            progress=progress if ranks.is_first else None,
+        )
+        reports = []
+        for entry in entries:
+            report = verify_entry(entry, job)
+            if finished and ranks.is_first:
+                finished(report)
+            if run_dir is None:
+                shutil.rmtree(folder / entry.name, ignore_errors=True)  # detections of one entry may fill 200 MB
+            reports.append(report)
+        return ranks.broadcast(_report(settings, device, tuple(reports), date, time.perf_counter() - start))
+
+
+def _report(settings: Settings, device: str, entries: tuple[EntryReport, ...], date: str, seconds: float) -> Report:
+    found = environment()
+    return Report(
+        settings=settings,
+        version=__version__,
+        commit=found["commit"],
+        modified=found["modified"],
+        manifest_sha256=manifest.digest(),
+        code_sha256=code_digest(),
+        machines=(describe_machine(device, settings.evaluator),),
+        entries=entries,
+        timing=ReportTiming(date=date, seconds=round(seconds, 3)),
+    )
+
+
+def _settings(**given: Any) -> Settings:
+    require_limit(given["limit"])
+    require_evaluator(given["evaluator"])
+    if not (given["accuracy"] or given["speed"]):
+        raise UsageError("neither accuracy nor speed: nothing to verify")
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _chosen(names: str | Sequence[str] | None, shard: tuple[int, int] | None) -> list[ZooEntry]:
+    given = [names] if isinstance(names, str) else names
+    entries = (
+        list(registry.entries()) if given is None else list({e.name: e for e in map(registry.info, given)}.values())
+    )
+    if shard is None:
+        return entries
+    index, count = shard
+    if not 1 <= index <= count:
+        raise UsageError(f"shard {index}/{count}: give i/n with i from 1 to n")
+    return entries[index - 1 :: count]
+
+
+def _weights(weights: str | Path | None, entries: Sequence[ZooEntry]) -> Path | None:
+    if weights is None:
+        return None
+    if len(entries) != 1:
+        raise UsageError(f"weights are of one entry, and {len(entries)} were chosen: give one name")
+    if not Path(weights).is_file():
+        raise WeightsNotFound(
+            f"{weights} is not a file: give the path of a .safetensors or of a publisher's checkpoint"
+        )
+    return Path(weights)
+
+
+def _checked(dataset: Dataset, entries: Sequence[ZooEntry], limit: int | None) -> Dataset:
+    if any(entry.data == "coco" for entry in entries):
+        dataset.check(limit)
+    return dataset
+
+
+@contextmanager
+def _folder(run_dir: str | Path | None, ranks: Ranks) -> Iterator[Path]:
+    if run_dir is not None:
+        yield Path(run_dir)
+        return
+    with TemporaryDirectory(prefix="cascadezoo-verify-") as folder:
+        yield Path(folder)
+
+
+def _claim(folder: Path, settings: Settings, weights: Path | None, coco: Dataset | None) -> None:
+    """Write down whose results these are, or raise UsageError where they are of another run."""
+    import hashlib
+    import json
+
+    identity = {
+        "settings": settings.model_dump(mode="json"),
+        "weights_sha256": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "annotations_sha256": coco and coco.digest,
+        "manifest_sha256": manifest.digest(),
+        "code_sha256": code_digest(),
+    }
+    path = folder / "run.json"
+    if path.is_file():
+        held = json.loads(path.read_bytes())
+        if differ := [key for key in identity if identity[key] != held.get(key)]:
+            raise UsageError(f"{folder} holds another run ({', '.join(differ)} differ): choose another folder")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, identity)
+
+
+def _best_device(ranks: Ranks) -> str:
+    import torch
+
+    return f"cuda:{ranks.local}" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,96 @@
+"""``cascadezoo cache list | prune | path``: what the cache holds, and throwing it away."""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from cascadezoo import registry
+from cascadezoo.hub import housekeeping
+from cascadezoo.hub.cache import canonical_path, home
+from cascadezoo.hub.housekeeping import KINDS, CacheItem
+
+
+@click.group("cache")
+def cache_command() -> None:
+    """List and clean the cache: $CASCADEZOO_HOME, else the user's cache folder."""
+
+
+@cache_command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def list_command(as_json: bool) -> None:
+    """List the files of the cache: which kind, how large, when last used (as the disk notes it, often to a day).
+
+    canonical: weights ready to load.  original: publishers' own files.  part: downloads that broke off, which the
+    next download goes on from.  quarantine: files that were not the ones expected.
+    """
+    found = housekeeping.items()
+    if as_json:
+        click.echo(json.dumps({"home": str(home()), "files": _records(found)}, indent=2))
+        return
+    _print_table(found)
+    click.echo(f"{len(found)} files, {_size(sum(item.size for item in found))}, in {home()}", err=True)
+
+
+@cache_command.command("prune")
+@click.option("--originals", is_flag=True, help="Publishers' own files, once converted of no further use.")
+@click.option("--parts", is_flag=True, help="Downloads that broke off; the next one starts again.")
+@click.option("--quarantine", is_flag=True, help="Files that were not the ones expected.")
+@click.option("--all", "everything", is_flag=True, help="These, and the canonical weights.")
+@click.option(
+    "--older-than", type=click.FloatRange(min=0), metavar="DAYS", default=0, help="Only what is unused since."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and leave it.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def prune_command(
+    originals: bool,
+    parts: bool,
+    quarantine: bool,
+    everything: bool,
+    older_than: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Remove files from the cache; name at least one kind.
+
+    What another process is working on stays.  Which hashes were trusted is remembered for the next download.
+    """
+    chosen = {"original": originals, "part": parts, "quarantine": quarantine}
+    kinds = [kind for kind in KINDS if everything or chosen.get(kind)]
+    if not kinds:
+        raise click.UsageError("say what to remove: --originals, --parts, --quarantine or --all")
+    pruned = housekeeping.prune(kinds, timedelta(days=older_than), dry_run=dry_run)
+    if as_json:
+        record = {"dry_run": dry_run, "removed": _records(pruned.removed), "busy": _records(pruned.busy)}
+        click.echo(json.dumps(record, indent=2))
+    else:
+        _print_table(pruned.removed)
+    for item in pruned.busy:
+        click.echo(f"left alone, another process is working on {item.entry}: {item.path}", err=True)
+    size = _size(sum(item.size for item in pruned.removed))
+    click.echo(f"{len(pruned.removed)} files, {size}, {'would be removed' if dry_run else 'removed'}", err=True)
+
+
+@cache_command.command("path")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON, with whether it is there.")
+def path_command(name: str | None, as_json: bool) -> None:
+    """Print where the canonical weights of the entry NAME lie, or will lie; without NAME, the cache's folder."""
+    path = canonical_path(registry.info(name).name) if name else home()
+    click.echo(json.dumps({"path": str(path), "exists": path.exists()}) if as_json else str(path))
+
+
+def _print_table(found: Sequence[CacheItem]) -> None:
+    for item in found:
+        when = f"{item.used.astimezone():%Y-%m-%d %H:%M}"
+        click.echo(f"{item.kind:10}  {_size(item.size):>9}  {when}  {item.path.relative_to(home())}")
+
+
+def _records(found: Sequence[CacheItem]) -> list[dict[str, Any]]:
+    return [{**vars(item), "path": str(item.path), "used": item.used.isoformat(timespec="seconds")} for item in found]
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB" if size >= 2**20 else f"{size:,} B"

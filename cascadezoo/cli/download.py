@@ -1,0 +1,97 @@
+"""``cascadezoo download``: published weights into the cache, several at a time."""
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Literal
+
+import click
+
+from cascadezoo import registry
+from cascadezoo.errors import CascadezooError
+from cascadezoo.manifest import ZooEntry
+
+State = Literal["ready", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one entry: the canonical file, or why there is none; ``code``: of the exit it calls for."""
+
+    name: str
+    state: State
+    path: str | None = None
+    reason: str | None = None
+    code: int = 0
+
+
+@click.command("download")
+@click.argument("names", metavar="NAME...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every entry whose weights were published.")
+@click.option("--keep-original", is_flag=True, help="Keep the publisher's own files in the cache, too.")
+@click.option("--jobs", default=4, show_default=True, type=click.IntRange(1, 16), help="Downloads at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def download_command(names: tuple[str, ...], everything: bool, keep_original: bool, jobs: int, as_json: bool) -> None:
+    """Bring the weights of the entries NAME... into the cache, verified and converted; print where they are.
+
+    What is there already is not fetched again; a download that was interrupted goes on where it stopped.
+    """
+    if bool(names) == everything:
+        raise click.UsageError("give the names of entries, or --all")
+    entries = registry.entries() if everything else tuple(dict.fromkeys(registry.info(name) for name in names))
+    unpublished = [entry for entry in entries if everything and entry.download_url is None]
+    outcomes = [Outcome(entry.name, "skipped", reason="never published") for entry in unpublished]
+    outcomes += _downloaded([entry for entry in entries if entry not in unpublished], keep_original, jobs)
+
+    if as_json:
+        click.echo(json.dumps([{k: v for k, v in asdict(o).items() if k != "code"} for o in outcomes], indent=2))
+    else:
+        width = max(len(outcome.name) for outcome in outcomes)
+        for outcome in outcomes:
+            if outcome.path:
+                click.echo(f"{outcome.name:{width}}  {outcome.path}")
+    for outcome in outcomes:
+        if outcome.reason:
+            click.echo(f"cascadezoo: {outcome.name}: {outcome.state}: {outcome.reason}", err=True)
+    if code := max(outcome.code for outcome in outcomes):
+        raise SystemExit(code)
+
+
+def _downloaded(entries: Iterable[ZooEntry], keep_original: bool, jobs: int) -> list[Outcome]:
+    """The outcomes in the order of the entries.
+
+    The threads are daemons: after Ctrl-C nothing waits for them, and what they leave is what a killed process leaves,
+    which the next run takes up.
+    """
+    from cascadezoo.hub.progress import Bars, bars
+    from cascadezoo.weights import obtain
+
+    waiting: SimpleQueue[tuple[ZooEntry, Future[Outcome]]] = SimpleQueue()
+    promised = [(entry, Future[Outcome]()) for entry in entries]
+    for one in promised:
+        waiting.put(one)
+
+    def attempt(entry: ZooEntry, shown: Bars) -> Outcome:
+        try:
+            return Outcome(entry.name, "ready", str(obtain(entry, keep_original=keep_original, progress=shown)))
+        except CascadezooError as error:
+            return Outcome(entry.name, "failed", reason=str(error), code=error.exit_code)
+
+    def work(shown: Bars) -> None:
+        while True:
+            try:
+                entry, outcome = waiting.get_nowait()
+            except Empty:
+                return
+            try:
+                outcome.set_result(attempt(entry, shown))
+            except BaseException as error:
+                outcome.set_exception(error)
+
+    with bars() as shown:
+        for _ in range(min(jobs, len(promised))):
+            Thread(target=work, args=(shown,), daemon=True).start()
+        return [outcome.result() for _, outcome in promised]

@@ -1,0 +1,221 @@
+"""``cascadezoo verify``: published figures measured again, with a verdict that a CI system can act on."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TaskID
+
+from cascadezoo.converters.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from cascadezoo.benchmarks.report import EntryReport, Report
+
+_EVERY = 30  # seconds between lines of progress where nobody watches a bar
+
+
+class _Shard(click.ParamType[tuple[int, int]]):
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        index, _, count = str(value).partition("/")
+        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
+        return int(index), int(count)
+
+
+class _Tolerance(click.ParamType[Decimal]):
+    name = "ap"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        try:
+            number = Decimal(str(value))
+        except ArithmeticError:
+            self.fail(f"{value!r} is no number", param, ctx)
+        if not 0 <= number <= 100:
+            self.fail(f"{value} is not within 0 and 100", param, ctx)
+        return number
+
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("verify")
+@click.argument("names", nargs=-1, metavar="[NAME]…")
+@click.option("--all", "everything", is_flag=True, help="Every entry.")
+@click.option("--files", is_flag=True, help="Instead: hash every file of the cache and hold it to what is known of it.")
+@click.option("--weights", metavar="FILE", type=_PATH, help="A file instead of the published weights; one NAME only.")
+@click.option("--data-root", metavar="DIR", type=_PATH, help="COCO: annotations/instances_val2017.json and val2017/.")
+@click.option("--ap", is_flag=True, help="Only accuracy.")
+@click.option("--fps", is_flag=True, help="Only speed.")
+@click.option("--tta", is_flag=True, help="Also the evaluations with test-time augmentation; else they are SKIPPED.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N pictures: PARTIAL at best.")
+@click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Pictures at a time; default: 1 on the CPU, 8 on a GPU.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode pictures.")
+@click.option("--evaluator", type=click.Choice(["pycocotools", "hotcoco"]), default="pycocotools", show_default=True)
+@click.option("--tolerance", type=_Tolerance(), help="In AP; default: the manifest's, which is 0.1.")
+@click.option("--baseline", metavar="FILE", type=_PATH, help="A report of the same device to hold the speed against.")
+@click.option("--run-dir", metavar="DIR", type=_PATH, help="Keep detections here; the same command again goes on.")
+@click.option("--shard", type=_Shard(), help="Every n-th of the entries, from the i-th: one part of many machines.")
+@click.option("--json", "json_file", metavar="FILE", type=_PATH, help="Write the report; - is stdout.")
+@click.option("--html", "html_file", metavar="FILE", type=_PATH, help="Write the report as a page.")
+@click.option("--strict", is_flag=True, help="Exit code 1 also where anything was SKIPPED.")
+@click.pass_context
+def verify_command(
+    ctx: click.Context,
+    /,
+    names: tuple[str, ...],
+    everything: bool,
+    files: bool,
+    ap: bool,
+    fps: bool,
+    json_file: Path | None,
+    html_file: Path | None,
+    strict: bool,
+    **options: Any,
+) -> None:
+    """Measure box AP, mask AP and speed of each NAME as its publisher did, and judge them.
+
+    Accuracy is PASS or FAIL against each published figure at its printed digits.  An entry may have several
+    evaluations, each with its verdict: those with test-time augmentation run only with --tta.  Speed is judged only
+    against --baseline, FAIL if more than 10 % slower; published fps are another device's.  Models trained on COCO need
+    --data-root; without it, or without weights, they are SKIPPED.
+
+    Exit code 1 if anything is FAIL or ERROR (with --strict also SKIPPED), else 0.  An interrupted run goes on where it
+    was, if it has a --run-dir.  `torchrun --nproc-per-node N -m cascadezoo verify …` shares the pictures among
+    processes, --shard the entries among machines; `cascadezoo report merge` joins their reports.
+    """
+    if sum((bool(names), everything, files)) != 1:
+        raise click.UsageError("give NAMEs, --all or --files")
+    if files:
+        ctx.exit(_check_files(json_file))
+    if ap and fps:
+        ap = fps = False  # each alone means only it, both mean both
+    from cascadezoo.benchmarks.verdict import exit_code
+    from cascadezoo.benchmarks.verify import verify
+
+    to_stdout = json_file == Path("-")
+    with _progress() as progress:
+        report = verify(
+            None if everything else names,
+            accuracy=not fps,
+            speed=not ap,
+            progress=progress,
+            finished=lambda entry: _tell(entry, err=to_stdout),
+            **options,
+        )
+    if _is_first():
+        _write(report, json_file, html_file)
+        _close(report)
+    ctx.exit(exit_code(report.verdicts(), strict))
+
+
+def _tell(entry: "EntryReport", err: bool) -> None:
+    """One line a part."""
+    from cascadezoo.benchmarks.report_rows import cell, evaluation_name
+
+    for part in entry.accuracy:
+        figures = [(label, cell(part, metric)) for label, metric in (("box AP", "box_ap"), ("mask AP", "mask_ap"))]
+        measured = "".join(f"{label} {text}, " for label, text in figures if text and part.figures)
+        click.echo(f"{part.verdict:12} {entry.name}, {evaluation_name(part)}: {measured}{part.reason}", err=err)
+        for note in part.timing.notes if part.timing else ():
+            click.echo(f"{'':12} {note}", err=err)
+    if speed := entry.speed:
+        batches = speed.timing.batches if speed.timing else ()
+        measured = "".join(f"{batch.fps:.2f} fps at batch {batch.batch_size}, " for batch in batches)
+        published = f" (published: {speed.published_fps} on {speed.published_device})" if speed.published_fps else ""
+        click.echo(f"{speed.verdict:12} {entry.name}, speed: {measured}{speed.reason}{published}", err=err)
+
+
+def _close(report: "Report") -> None:
+    from cascadezoo.benchmarks.report_rows import summary
+
+    shares = [part.timing.outside_share for entry in report.entries for part in entry.accuracy if part.timing]
+    told = f"; at most {max(shares):.1%} of the time outside decoding and inference" if shares else ""
+    click.echo(f"{summary(report)}, in {report.timing.seconds:.0f} s{told}", err=True)
+
+
+def _write(report: "Report", json_file: Path | None, html_file: Path | None) -> None:
+    from cascadezoo.benchmarks.report import text_of
+    from cascadezoo.benchmarks.report_html import html
+
+    if json_file:
+        write_text(json_file, text_of(report))
+    if html_file:
+        write_text(html_file, html(report))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all, and say so; ``-`` is stdout."""
+    if path == Path("-"):
+        click.echo(text, nl=False)
+        return
+    with whole_file(path) as file:
+        file.write(text.encode())
+    click.echo(f"written to {path}", err=True)
+
+
+def _check_files(json_file: Path | None) -> int:
+    from cascadezoo.hub.housekeeping import check_files
+
+    found = check_files(lambda one: click.echo(f"{one.state:9} {one.path}: {one.detail}", err=json_file == Path("-")))
+    if json_file:
+        rows = [
+            {"kind": f.kind, "entry": f.entry, "path": str(f.path), "state": f.state, "detail": f.detail} for f in found
+        ]
+        write_text(json_file, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    damaged = sum(one.state == "damaged" for one in found)
+    click.echo(f"{len(found)} files in the cache, {damaged} damaged", err=True)
+    return int(damaged > 0)
+
+
+def _is_first() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar with the time that is left, on a terminal; a line now and then elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    tasks: dict[str, TaskID] = {}
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True) as bars:
+
+        def show(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                for old in tasks.values():
+                    bars.remove_task(old)
+                tasks.clear()
+                tasks[label] = bars.add_task(label, total=total, completed=done)
+            bars.update(tasks[label], completed=done)
+
+        yield show
+
+
+class _Lines:
+    """Progress as lines."""
+
+    def __init__(self) -> None:
+        self.label, self.start, self.begun, self.last = "", 0.0, 0, 0.0
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if label != self.label:
+            self.label, self.start, self.begun, self.last = label, now, done, now
+        if now - self.last < _EVERY or done == self.begun:
+            return
+        self.last = now
+        left = (now - self.start) / (done - self.begun) * (total - done)
+        click.echo(f"{label}: {done} of {total} pictures, {left / 60:.1f} minutes left", err=True)

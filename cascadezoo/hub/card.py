@@ -1,0 +1,189 @@
+"""The model card of a published repository: front matter for the Hub, text for people.  No figure in it is typed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from cascadezoo.hub.figures import METRICS, Figures, Row, eval_results
+from cascadezoo.hub.licensing import WeightsLicense
+from cascadezoo.hub.repo_config import RepoConfig
+from cascadezoo.manifest import ZooEntry
+
+_MODELS = {
+    "faster": ("Faster R-CNN", "faster-rcnn"),
+    "mask": ("Mask R-CNN", "mask-rcnn"),
+    "cascade": ("Cascade R-CNN", "cascade-rcnn"),
+    "cascade_mask": ("Cascade Mask R-CNN", "cascade-mask-rcnn"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The canonical file to publish: its sha256, and its metadata, as the converter or the training wrote it.
+
+    ``of_the_publisher``: converted from the publisher's file; else trained, ``from_scratch`` or from published weights.
+    """
+
+    sha256: str
+    metadata: Mapping[str, str]
+
+    @property
+    def of_the_publisher(self) -> bool:
+        return "source_sha256" in self.metadata and "categories" not in self.metadata
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.metadata.get("started_from") == "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a card is made of.  Without ``figures`` nothing is known of the weights' accuracy; without ``attribution``
+    they are nobody else's."""
+
+    repo: str
+    entry: ZooEntry
+    config: RepoConfig
+    weights: Weights
+    license: WeightsLicense
+    attribution: str | None
+    figures: Figures | None
+
+    def text(self) -> str:
+        """README.md, front matter and all."""
+        sections = [self._title(), self._use(), self._accuracy(), self._licence(), self._provenance(), self._citation()]
+        return f"---\n{self._front_matter()}\n---\n\n" + "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+    def _front_matter(self) -> str:
+        from huggingface_hub import ModelCardData
+
+        task = "image-segmentation" if self.config.spec.mask else "object-detection"
+        return ModelCardData(
+            **self.license.front_matter(),
+            library_name="cascadezoo",
+            pipeline_tag=task,
+            tags=["object-detection", *(["instance-segmentation"] if self.config.spec.mask else []), self._model[1]],
+            datasets=["detection-datasets/coco"] if self.weights.of_the_publisher else None,
+            model_name=self.entry.name,
+            eval_results=eval_results(self.figures) if self.figures else None,
+        ).to_yaml()
+
+    @property
+    def _model(self) -> tuple[str, str]:
+        return _MODELS[self.entry.family]
+
+    def _title(self) -> Iterator[str]:
+        entry, classes = self.entry, self.config.spec.num_classes
+        found = "boxes and masks" if self.config.spec.mask else "boxes"
+        yield f"# {entry.name}"
+        yield ""
+        yield f"{self._model[0]}, {entry.backbone}, {entry.schedule} schedule; {found} of {classes} categories."
+        yield ""
+        if self.weights.of_the_publisher:
+            yield f"The weights are those that {self.attribution} published, for cascadezoo: one native PyTorch"
+            yield "implementation, which computes with them what the publisher's own code computes."
+        else:
+            yield "The weights were trained with cascadezoo: the publisher's figures are not theirs."
+
+    def _use(self) -> Iterator[str]:
+        yield "## Use"
+        yield ""
+        yield "```python"
+        yield "import cascadezoo"
+        yield ""
+        yield f'model = cascadezoo.load("hf-hub:{self.repo}")'
+        yield 'detections = model.predict("photo.jpg")'
+        yield "detections.boxes, detections.scores, detections.labels" + (
+            ", detections.masks" if self.config.spec.mask else ""
+        )
+        yield "```"
+        yield ""
+        yield f'`"hf-hub:{self.repo}@REVISION"` pins a branch, a tag or a commit.'
+
+    def _accuracy(self) -> Iterator[str]:
+        yield "## Accuracy"
+        yield ""
+        if self.figures is None:
+            yield "Not measured."
+            return
+        if self.figures.basis == "published":
+            how = "**as published**; not measured on these files"
+        else:
+            how = "**measured** on these files"
+        yield f"Average precision in percent on {self.figures.dataset}, {how}."
+        yield f"Source: [{self.figures.source_name}]({self.figures.source_url})."
+        yield ""
+        yield from _table(self.figures.rows)
+
+    def _licence(self) -> Iterator[str]:
+        entry, licence = self.entry, self.license
+        yield "## Licence and attribution"
+        yield ""
+        named = f"[{licence.id}]({licence.url})" if licence.url else licence.id
+        yield f"- Weights: {named}, {self._who_says()}."
+        if self.attribution:
+            yield f"- Attribution: {self.attribution}."
+        yield "- Changes: " + (
+            "tensors were renamed, laid out anew and stored in float32, those that inference never uses were left out; "
+            "no value was altered."
+            if self.weights.of_the_publisher
+            else "the weights were trained with cascadezoo."
+        )
+        if licence.share_alike:
+            yield f"- Share-alike: whoever passes these weights on, changed or not, does so under {licence.id},"
+            yield "  with this attribution, and says what was changed."
+        yield f"- The publisher's code, of which nothing is here, is under {entry.code_license}."
+
+    def _who_says(self) -> str:
+        if self.license.stated:
+            return "as their publisher states"
+        if self.attribution is None:
+            return "chosen by whoever published this repository"
+        return "chosen by whoever published this repository: **the weights' publisher states no licence for them**"
+
+    def _provenance(self) -> Iterator[str]:
+        held = self.weights.metadata
+        yield "## Provenance"
+        yield ""
+        yield "| | |"
+        yield "|---|---|"
+        for label, value in (
+            ("entry", self.entry.name),
+            ("may also be, by its tensors", ", ".join(n for n in _entries(held) if n != self.entry.name)),
+            ("publisher's file", held.get("source_url")),
+            ("its sha256", held.get("source_sha256")),
+            ("is that the published hash?", _hash_verdict(held)),
+            ("converted by", held.get("converter")),
+            ("key map", held.get("key_map")),
+            ("training started from", held.get("started_from")),
+            ("trained on", held.get("data")),
+            ("trained by", held.get("trained_by")),
+            ("sha256 of model.safetensors", self.weights.sha256),
+            ("content digest of its tensors", self.config.content_digest),
+        ):
+            if value:
+                yield f"| {label} | {value.replace('|', '&#124;')} |"
+
+    def _citation(self) -> Iterator[str]:
+        yield "## Citation"
+        yield ""
+        for reference in self.entry.citation:
+            yield f"- {reference}"
+
+
+def _entries(metadata: Mapping[str, str]) -> list[str]:
+    return [name for name in metadata.get("entries", "").split(",") if name]
+
+
+def _hash_verdict(metadata: Mapping[str, str]) -> str | None:
+    """What the converter found: a published hash that the file has, or none to compare it with."""
+    verdicts = {"yes": "yes", "no": "no hash was published for it, or it has another"}
+    return verdicts.get(metadata.get("source_is_published", ""))
+
+
+def _table(rows: tuple[Row, ...]) -> Iterator[str]:
+    """Figures as printed at their source; columns that no row fills are left out."""
+    columns = [field for field in METRICS if any(field in row.values for row in rows)]
+    yield f"| test-time augmentation | {' | '.join(METRICS[field].heading for field in columns)} |"
+    yield "|---|" + "---|" * len(columns)
+    for row in rows:
+        yield f"| {'yes' if row.tta else 'no'} | {' | '.join(str(row.values.get(field, '')) for field in columns)} |"

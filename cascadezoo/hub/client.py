@@ -1,0 +1,134 @@
+"""The Hugging Face Hub's own client, with its environment read at call time and its errors in our words."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cascadezoo import __version__
+from cascadezoo.errors import (
+    CascadezooError,
+    DownloadFailed,
+    NotAllowed,
+    Offline,
+    RepoNotFound,
+    UnwritableOutput,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+_LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
+
+
+def endpoint() -> str:
+    """``$HF_ENDPOINT``, else the public Hub."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def cache_folder() -> Path:
+    """Where the client keeps files: ``$HF_HUB_CACHE``, else ``hub`` in ``$HF_HOME`` or the user's XDG cache folder."""
+    if own := os.environ.get("HF_HUB_CACHE"):
+        return _expanded(own)
+    if home := os.environ.get("HF_HOME"):
+        return _expanded(home) / "hub"
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
+
+
+def client() -> "HfApi":
+    """The client for ``endpoint()``, with the token of ``$HF_TOKEN`` or of `hf auth login`, if there is one."""
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=endpoint(), library_name="cascadezoo", library_version=__version__)
+
+
+@contextmanager
+def plain_errors(subject: str) -> Iterator[None]:
+    """What the client raises in here becomes one sentence on ``subject``.
+
+    Raises RepoNotFound, NotAllowed, DownloadFailed, Offline, UnwritableOutput where the client's cache cannot be
+    written, and UsageError for what the Hub calls a bad request.
+    """
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # httpx's error, whichever httpx the client uses
+        HFValidationError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    try:
+        yield
+    except HFValidationError as error:
+        raise UsageError(f"{subject}: the Hub allows no such name: {_line(error)}") from error
+    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise _translated(error, subject) from error
+    except RuntimeError as error:  # so the client wraps a failed upload
+        if isinstance(error.__cause__, HTTPError):
+            raise _translated(error.__cause__, subject) from error
+        raise
+    except OSError as error:
+        raise UnwritableOutput(f"{subject}: {error.filename or cache_folder()}: {error.strerror or error}") from error
+    except JSONDecodeError as error:
+        raise DownloadFailed(f"{subject}: {endpoint()} does not answer as a Hub: check HF_ENDPOINT") from error
+    except ValueError as error:  # a card or an object that the Hub refuses
+        raise UsageError(f"{subject}: the Hub refuses it: {_line(error)}") from error
+
+
+def _translated(error: BaseException, subject: str) -> CascadezooError:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    match error:
+        case LocalEntryNotFoundError(__cause__=None) | OfflineModeIsEnabled():
+            return Offline(
+                f"{subject} is not in the Hugging Face cache ({cache_folder()}), and the network is switched off: "
+                "load it once with the network on"
+            )
+        case LocalEntryNotFoundError(__cause__=BaseException() as cause):
+            return _translated(cause, subject)
+        case GatedRepoError():
+            return NotAllowed(f"{subject} is gated: accept its terms on {endpoint()}, then {_LOGIN}")
+        case RepositoryNotFoundError():
+            return RepoNotFound(
+                f"{subject}: {endpoint()} has no such repository, or not for you: check the name, or {_LOGIN}"
+            )
+        case RevisionNotFoundError():
+            return RepoNotFound(f"{subject}: the repository has no such branch, tag or commit")
+        case RemoteEntryNotFoundError():
+            return RepoNotFound(f"{subject}: the repository has no such file ({_line(error)})")
+        case HfHubHTTPError() if error.response.status_code in (401, 403):
+            return NotAllowed(f"{subject}: the Hub refuses ({_answer(error)}): {_LOGIN} with a token that may do this")
+        case HfHubHTTPError() if error.response.status_code in (400, 409, 422):
+            return UsageError(f"{subject}: the Hub refuses it: {_answer(error)}")
+        case HfHubHTTPError():
+            return DownloadFailed(f"{subject}: {endpoint()} answers {_answer(error)}: try again later")
+        case _:
+            return DownloadFailed(
+                f"{subject}: {endpoint()} cannot be reached ({type(error).__name__}: {_line(error)}): "
+                "check the network, HTTPS_PROXY and HF_ENDPOINT"
+            )
+
+
+def _answer(error: "HfHubHTTPError") -> str:
+    response = error.response
+    return f"{response.status_code} {_line(error.server_message or response.reason_phrase)}"
+
+
+def _line(said: object) -> str:
+    """The first line of what was said."""
+    return next((line.strip() for line in str(said).splitlines() if line.strip()), "without a word")
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()

@@ -1,0 +1,139 @@
+"""The publisher's own file of an entry: found, fetched and verified.  ``cascadezoo.weights`` converts it."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from cascadezoo.errors import WeightsNotFound
+from cascadezoo.hub import integrity, transport
+from cascadezoo.hub.cache import original_path, part_path
+from cascadezoo.hub.integrity import Check
+from cascadezoo.hub.mirror import mirrored
+from cascadezoo.hub.offline import refuse_if_offline
+from cascadezoo.hub.parts import Fetched, copied, hashed, move
+from cascadezoo.hub.transport import Progress
+from cascadezoo.manifest import ZooEntry
+
+_log = logging.getLogger("cascadezoo")
+
+
+@dataclass(frozen=True)
+class Original:
+    """A publisher's file in the cache, and what it was held against."""
+
+    file: Fetched
+    checks: tuple[Check, ...]
+
+
+def whereabouts(entry: ZooEntry) -> str:
+    """Where an entry's own weights lie, in words; the url of a wrong link is never told."""
+    match entry.availability:
+        case "never_published":
+            return "its publisher never published any"
+        case "wrong_link":
+            return f"the published link leads to another model; the right file is {entry.download_url}"
+        case "moved":
+            return f"the publisher's file has moved to {entry.download_url}"
+        case _:
+            return f"the publisher's file is {entry.download_url}"
+
+
+def bring_your_own(entry: ZooEntry) -> str:
+    """How to use a file that one has."""
+    return (
+        f"convert a file of your own with `cascadezoo convert --from {entry.publisher} FILE --entry {entry.name}` and "
+        "give the result as weights=FILE"
+    )
+
+
+def fetch_original(entry: ZooEntry, progress: Progress | None = None) -> Original:
+    """The publisher's file of an entry, verified, in the cache: kept from before, else fetched.
+
+    Call it under the entry's lock.
+
+    Raises:
+        WeightsNotFound: never published, or not in the mirror's folder.
+        HashMismatch: two downloads were not the file that is expected.
+        Offline, DownloadFailed, UnsafeRedirect, UnwritableOutput, CorruptCheckpoint (an unreadable record or md5 file).
+    """
+    url = entry.download_url
+    if url is None:
+        raise WeightsNotFound(f"no weights of {entry.name}: {whereabouts(entry)}; {bring_your_own(entry)}")
+    name = unquote(PurePosixPath(urlsplit(url).path).name)
+    place = mirrored(url)
+    target = original_path(entry.name, name)
+    if isinstance(place, str) and not target.is_file():
+        refuse_if_offline(f"the file of {entry.name} ({whereabouts(entry)})")
+    checks = _checks(entry)
+    kept = _kept(entry, target, url, checks)
+    if kept is not None:
+        return Original(kept, checks)
+
+    if entry.availability in ("moved", "wrong_link"):
+        _log.warning("%s: %s", entry.name, whereabouts(entry))
+    file = _brought(entry, place, part_path(entry.name, name), checks, progress)
+    move(file.path, target)
+    return Original(Fetched(**{**vars(file), "path": target}), checks)
+
+
+def _checks(entry: ZooEntry) -> tuple[Check, ...]:
+    """All that is known of the file; its md5 is fetched where no whole sha256 is known."""
+    checks = integrity.known_checks(entry)
+    url = entry.source.md5_url
+    if url is None or any(check.kind == "sha256" and len(check.value) == 64 for check in checks):
+        return checks
+    place = mirrored(url)
+    if isinstance(place, Path):
+        text = place.read_text("utf-8", "replace") if place.is_file() else None
+    else:
+        text = transport.fetch_text(place)
+    if text is None:
+        _log.warning("%s: there is no %s, so the file is trusted on first use", entry.name, place)
+        return checks
+    return (*checks, integrity.md5_check(text, str(place)))
+
+
+def _kept(entry: ZooEntry, target: Path, url: str, checks: tuple[Check, ...]) -> Fetched | None:
+    """The file of an earlier call, if it is still the right one."""
+    if not target.is_file():
+        return None
+    file = hashed(target, url, _wants_md5(checks))
+    fault = integrity.fault(entry, file, checks)
+    if fault is None:
+        return file
+    _log.warning("%s; set aside as %s", fault, integrity.quarantine(entry, file))
+    return None
+
+
+def _brought(
+    entry: ZooEntry, place: str | Path, part: Path, checks: tuple[Check, ...], progress: Progress | None
+) -> Fetched:
+    """The file as a part that is whole and right; a wrong one is set aside and fetched once more from its beginning."""
+    file = _arrived(entry, place, part, checks, progress)
+    fault = integrity.fault(entry, file, checks)
+    if fault is None:
+        return file
+    _log.warning("%s; set aside as %s; fetching it once more", fault, integrity.quarantine(entry, file))
+    file = _arrived(entry, place, part, checks, progress)
+    fault = integrity.fault(entry, file, checks)
+    if fault is None:
+        return file
+    raise integrity.refuse(fault, integrity.quarantine(entry, file))
+
+
+def _arrived(
+    entry: ZooEntry, place: str | Path, part: Path, checks: tuple[Check, ...], progress: Progress | None
+) -> Fetched:
+    md5 = _wants_md5(checks)
+    if isinstance(place, str):
+        return transport.fetch(place, part, md5=md5, progress=progress)
+    if not place.is_file():
+        raise WeightsNotFound(
+            f"the mirror has no {place} for {entry.name}: put the file there, or unset CASCADEZOO_MIRROR"
+        )
+    return copied(place, part, md5)
+
+
+def _wants_md5(checks: tuple[Check, ...]) -> bool:
+    return any(check.kind == "md5" for check in checks)

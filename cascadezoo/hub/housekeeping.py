@@ -1,0 +1,190 @@
+"""What lies in the cache: a list of it, throwing it away, and a check of everything that can be checked.
+
+Records of what was trusted are not listed: they are kept, so that a file fetched again is held to the same hash.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock, Timeout
+
+from cascadezoo import registry
+from cascadezoo.errors import CorruptCheckpoint, UnknownName
+from cascadezoo.hub.cache import home
+from cascadezoo.manifest import ZooEntry
+
+Kind = Literal["canonical", "original", "part", "quarantine"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_FOLDERS: dict[Kind, str] = {
+    "canonical": "canonical",
+    "original": "originals",
+    "part": "parts",
+    "quarantine": "quarantine",
+}
+State = Literal["ok", "damaged", "unproven"]
+
+
+@dataclass(frozen=True)
+class CacheItem:
+    """A file of the cache: ``size`` in bytes, ``used`` when it was last read or written, as far as disks note it."""
+
+    kind: Kind
+    entry: str
+    path: Path
+    size: int
+    used: datetime
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Files that were removed (in a dry run: would be), and those that another process is working on."""
+
+    removed: tuple[CacheItem, ...]
+    busy: tuple[CacheItem, ...]
+
+
+@dataclass(frozen=True)
+class FileVerdict:
+    """A file of the cache after a check: ``unproven`` where nothing is known that it could be held to."""
+
+    kind: Kind
+    entry: str
+    path: Path
+    state: State
+    detail: str
+
+
+def items(kinds: Sequence[Kind] = KINDS) -> list[CacheItem]:
+    """The files of these kinds, by kind, entry and name; none where there is no cache."""
+    return sorted(_items(kinds), key=lambda item: (KINDS.index(item.kind), item.entry, item.path))
+
+
+def prune(kinds: Sequence[Kind], older_than: timedelta = timedelta(0), *, dry_run: bool = False) -> Pruned:
+    """Remove the files of these kinds that were not used for ``older_than``.
+
+    Each goes under its entry's lock; what another process holds is left alone.  Notes on files that are gone go, too.
+    Raises OSError where a file cannot be removed.
+    """
+    limit = datetime.now(UTC) - older_than
+    old = [item for item in items(kinds) if item.used <= limit]
+    if dry_run:
+        return Pruned(tuple(old), ())
+    removed = tuple(item for item in old if _remove(item))
+    _forget_what_is_gone()
+    return Pruned(removed, tuple(item for item in old if item not in removed))
+
+
+def check_files(tell: Callable[[FileVerdict], None] = lambda verdict: None) -> list[FileVerdict]:
+    """Hash every canonical and original file of the cache, whatever is remembered of it; ``tell`` hears each verdict.
+
+    A canonical file must hold its content digest and be of its entry, made from the file that was trusted; an original
+    must have the hash and size that the manifest gives, and the hash that was recorded when it was trusted.
+    """
+    verdicts = []
+    for item in items(("canonical", "original")):
+        verdicts.append(FileVerdict(item.kind, item.entry, item.path, *_check(item)))
+        tell(verdicts[-1])
+    return verdicts
+
+
+def _items(kinds: Sequence[Kind]) -> Iterator[CacheItem]:
+    for kind in kinds:
+        root = home() / _FOLDERS[kind]
+        for path in root.rglob("*"):
+            unfinished = path.name.startswith(".") and path.suffix == ".part"  # by a process that was killed
+            if path.is_file() and not unfinished:
+                yield _item(kind, path, root)
+    if "part" in kinds:
+        for path in home().rglob(".*.part"):
+            if path.is_file():
+                yield _item("part", path, path.parent)
+
+
+def _item(kind: Kind, path: Path, root: Path) -> CacheItem:
+    found = path.stat()
+    name = path.relative_to(root).parts[0].removeprefix(".")
+    entry, suffix, _ = name.partition(".safetensors")
+    used = datetime.fromtimestamp(max(found.st_atime, found.st_mtime), UTC)
+    return CacheItem(kind, entry if suffix else name, path, found.st_size, used)
+
+
+def _remove(item: CacheItem) -> bool:
+    lock = FileLock(home() / "locks" / f"{item.entry}.lock")
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock.acquire(timeout=0):
+            item.path.unlink(missing_ok=True)
+            folder = item.path.parent
+            if folder.parent.parent == home() and not any(folder.iterdir()):  # the entry's own
+                folder.rmdir()
+    except Timeout:
+        return False
+    return True
+
+
+def _forget_what_is_gone() -> None:
+    """Remove the memo's notes on files that are no longer there, inside the cache or outside."""
+    for note in (home() / "digests").glob("*.json"):
+        try:
+            path = Path(json.loads(note.read_text("utf-8"))["path"])
+        except (ValueError, TypeError, KeyError):  # half a note, which says nothing
+            path = Path()
+        if not path.is_file():
+            note.unlink(missing_ok=True)
+
+
+def _check(item: CacheItem) -> tuple[State, str]:
+    try:
+        return _check_canonical(item) if item.kind == "canonical" else _check_original(item)
+    except CorruptCheckpoint as error:  # of the file, or of the note that says what was trusted
+        return "damaged", str(error).removeprefix(f"{item.path}: ")
+    except OSError as error:
+        return "damaged", f"cannot be read: {error.strerror or error}"
+
+
+def _check_canonical(item: CacheItem) -> tuple[State, str]:
+    from cascadezoo.converters.canonical import read_canonical  # torch is imported only when there is something to hash
+    from cascadezoo.hub.integrity import recorded
+
+    _, metadata = read_canonical(item.path)
+    made_for = metadata.get("entries", item.entry).split(",")
+    if item.entry not in made_for:
+        return "damaged", f"holds the weights of {' or '.join(made_for)}"
+    trusted, made_from = recorded(item.entry), metadata.get("source_sha256")
+    if trusted is not None and made_from not in (None, trusted.sha256):
+        return "damaged", f"made from a file with sha256 {made_from}, but the one trusted has {trusted.sha256}"
+    if "content_digest" not in metadata:
+        return "unproven", "says no content digest"
+    return "ok", "content digest holds"
+
+
+def _check_original(item: CacheItem) -> tuple[State, str]:
+    from cascadezoo.hub import integrity
+    from cascadezoo.hub.parts import hashed
+
+    entry = _entry(item.entry)
+    if entry is None or _file_name(entry) != item.path.name:
+        return "unproven", "no file of an entry's present address"
+    checks = integrity.known_checks(entry)
+    fault = integrity.fault(entry, hashed(item.path, str(item.path), md5=False), checks)
+    if fault is not None:
+        return "damaged", fault.removeprefix(f"{item.path} ")
+    if not checks:
+        return "unproven", "neither the manifest nor a record says anything of it"
+    return "ok", f"agrees with {' and '.join(check.origin for check in checks)}"
+
+
+def _entry(name: str) -> ZooEntry | None:
+    try:
+        return registry.info(name)
+    except UnknownName:
+        return None
+
+
+def _file_name(entry: ZooEntry) -> str:
+    return unquote(urlsplit(entry.download_url or "").path).rpartition("/")[2]

@@ -1,0 +1,152 @@
+"""Models from the Hugging Face Hub, or from a folder laid out as a repository there.
+
+``config.json`` and ``model.safetensors`` are all that is ever read of a repository.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from cascadezoo.errors import CorruptCheckpoint, RepoNotFound, UnusableRepo, UsageError, WeightsNotFound
+from cascadezoo.hub.client import cache_folder, client, plain_errors
+from cascadezoo.hub.offline import is_offline
+from cascadezoo.hub.repo_config import RepoConfig, read_config
+from cascadezoo.manifest import ZooEntry
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+_HUB, _LOCAL = "hf-hub:", "local-dir:"
+_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\S+))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A repository on the Hub at a branch, tag or commit; None: its main branch as it is now."""
+
+    repo: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{_HUB}{self.repo}" + (f"@{self.revision}" if self.revision else "")
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """A folder that holds the files of a repository."""
+
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{_LOCAL}{self.folder}"
+
+
+Source = HubSource | LocalSource
+
+
+@dataclass(frozen=True)
+class Repo:
+    """A repository's files on this machine, config and weights known to belong together.
+
+    ``commit`` is absent for a folder.  The weights' bytes are verified where they are loaded.
+    """
+
+    source: Source
+    config: RepoConfig
+    weights: Path
+    commit: str | None
+
+
+def parse(name: str) -> Source | None:
+    """The source that ``hf-hub:org/repo[@revision]`` or ``local-dir:path`` names; None for any other kind of name.
+
+    Raises UsageError where what follows the prefix names nothing.
+    """
+    if name.startswith(_LOCAL):
+        if folder := name.removeprefix(_LOCAL):
+            return LocalSource(Path(folder).expanduser())
+        raise UsageError(f"{_LOCAL} wants a folder: {_LOCAL}path/of/the/folder")
+    if name.startswith(_HUB):
+        if found := _REPO.fullmatch(name.removeprefix(_HUB)):
+            return HubSource(found["repo"], found["revision"])
+        raise UsageError(
+            f"{name!r} names no repository: write {_HUB}organisation/repository, or with @revision after it"
+        )
+    return None
+
+
+def fetch_repo(source: Source) -> Repo:
+    """The files of a repository: from the Hub into Hugging Face's own cache, or where they lie.
+
+    When the network is switched off, or the Hub does not answer, the cache's copy of that revision serves.
+
+    Raises:
+        RepoNotFound, NotAllowed, DownloadFailed, Offline: the repository cannot be had.
+        WeightsNotFound: no such folder.
+        UnusableRepo: a file is missing, or config.json is malformed, of a newer version, or of other weights.
+        CorruptCheckpoint: the weights are no safetensors file.
+    """
+    if isinstance(source, LocalSource):
+        folder, commit = source.folder, None
+        if not folder.is_dir():
+            raise WeightsNotFound(f"{source}: no such folder")
+    else:
+        folder = _snapshot(source)
+        commit = folder.name
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UnusableRepo(
+                f"{source} has no {name}: `cascadezoo publish` makes repositories with all that is needed"
+            )
+    config = read_config(folder / CONFIG, str(source))
+    _require_same(config, folder / WEIGHTS, source)
+    return Repo(source, config, folder / WEIGHTS, commit)
+
+
+def canonical_from_hub(entry: ZooEntry, organisation: str) -> Path | None:
+    """The canonical weights of an entry from ``organisation/<entry name>``; None where there is no such repository.
+
+    Raises as ``fetch_repo`` does for anything else, and UnusableRepo where the repository holds another entry.
+    """
+    source = parse(f"{_HUB}{organisation}/{entry.name}")
+    assert source is not None
+    try:
+        repo = fetch_repo(source)
+    except RepoNotFound:
+        return None
+    if repo.config.entry != entry.name:
+        raise UnusableRepo(f"{source} holds {repo.config.entry}: publish {entry.name} there, or unset CASCADEZOO_HUB")
+    return repo.weights
+
+
+def _snapshot(source: HubSource) -> Path:
+    from huggingface_hub import snapshot_download
+
+    api = client()
+    with plain_errors(str(source)):
+        folder = snapshot_download(
+            source.repo,
+            revision=source.revision,
+            allow_patterns=[CONFIG, WEIGHTS],
+            cache_dir=cache_folder(),
+            endpoint=api.endpoint,
+            library_name=api.library_name,
+            library_version=api.library_version,
+            local_files_only=is_offline(),
+        )
+    return Path(folder)
+
+
+def _require_same(config: RepoConfig, weights: Path, source: Source) -> None:
+    """Raise UnusableRepo where the weights were made for another network, or have another content, than config says."""
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise CorruptCheckpoint(f"{source}: {WEIGHTS} is no whole safetensors file ({error})") from error
+    for field in ("publisher", "architecture", "content_digest"):
+        if (held := metadata.get(field)) != (said := getattr(config, field)):
+            raise UnusableRepo(
+                f"{source}: {CONFIG} says {field} {said}, {WEIGHTS} says {held}: they were not published together"
+            )

@@ -1,0 +1,72 @@
+"""The licence that published weights carry: their publisher's, or the one that whoever publishes them vouches for."""
+
+import re
+from typing import Any
+
+from cascadezoo.conventions import Record
+from cascadezoo.errors import LicenseUnstated, UsageError
+
+UNSTATED, UNKNOWN = "unstated", "unknown"
+
+_SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
+# of the identifiers that the Hub knows, those that weights of this kind carry; any other is "other" with its name
+_ON_THE_HUB = frozenset(
+    (
+        *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "mpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0"),
+        *("cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", UNKNOWN),
+    )
+)
+
+
+class WeightsLicense(Record):
+    """An SPDX identifier, and whether the weights' publisher states it or whoever publishes them here chose it."""
+
+    id: str
+    stated: bool
+
+    @property
+    def share_alike(self) -> bool:
+        """Whether copies and adaptations must be passed on under this same licence."""
+        return "-SA-" in self.id.upper()
+
+    @property
+    def url(self) -> str | None:
+        """Its text: at Creative Commons, else at SPDX; None for the Hub's "unknown"."""
+        name = self.id.lower()
+        if name == UNKNOWN:
+            return None
+        if name.startswith("cc-by"):  # the address that these licences ask to be named by
+            kind, _, version = name.removeprefix("cc-").rpartition("-")
+            return f"https://creativecommons.org/licenses/{kind}/{version}/"
+        return f"https://spdx.org/licenses/{self.id}.html"
+
+    def front_matter(self) -> dict[str, Any]:
+        """The fields of a model card; the Hub's identifiers are SPDX's in lower case."""
+        if self.id.lower() in _ON_THE_HUB:
+            return {"license": self.id.lower()}
+        return {"license": "other", "license_name": self.id.lower(), "license_link": self.url}
+
+
+def license_of(stated: str | None, given: str | None, entry: str) -> WeightsLicense:
+    """The licence to publish under, from what the publisher states ("unstated": nothing; None: the weights are nobody
+    else's) and what the caller gives.
+
+    Raises LicenseUnstated where neither says any, and UsageError where the caller gives another than the publisher's,
+    or no SPDX identifier.
+    """
+    if given is not None and not _SPDX.fullmatch(given):
+        raise UsageError(f"{given!r} is no licence identifier: give one of SPDX's, such as Apache-2.0")
+    if stated not in (UNSTATED, None):
+        if given is not None and given.lower() != stated.lower():
+            raise UsageError(f"the weights of {entry} are under {stated}, and stay so: leave out --license {given}")
+        return WeightsLicense(id=stated, stated=True)
+    if given is None and stated is None:
+        raise LicenseUnstated(
+            f"these weights of {entry} are your own: say with --license ID under which licence they go"
+        )
+    if given is None:
+        raise LicenseUnstated(
+            f"the publisher of {entry} licenses its code and states no licence for the weights: find out under which "
+            "you may publish them, and say so with --license ID (an SPDX identifier, or unknown)"
+        )
+    return WeightsLicense(id=given, stated=False)

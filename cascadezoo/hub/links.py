@@ -1,0 +1,217 @@
+"""Every address of the manifest, asked whether it still leads to its file.
+
+One request at a time a host, with a pause between: a few hundred small requests, nothing is downloaded.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import requests
+
+from cascadezoo.errors import Offline
+from cascadezoo.hub.offline import is_offline
+from cascadezoo.hub.transport import MAX_REDIRECTS, session
+from cascadezoo.manifest import ZooEntry
+
+State = Literal["ok", "moved", "changed", "dead", "unreachable", "skipped"]
+
+HOSTS_AT_ONCE = 8
+PAUSE = 0.2  # seconds between two requests to one host
+TIMEOUT = (10.0, 20.0)  # seconds to connect, and without a byte
+_PERMANENT = frozenset({301, 308})  # the others are how GitHub, S3 and the Hub lead to where a file lies today
+_KNOWN = {
+    "moved": "known to have moved",
+    "wrong_link": "known to lead to another model",
+    "never_published": "known to lead to another model",
+}
+_NO_ANSWER: dict[type[Exception], str] = {  # the first that fits
+    requests.Timeout: "no answer in time",
+    requests.exceptions.SSLError: "its certificate is not trusted: REQUESTS_CA_BUNDLE names others",
+    requests.exceptions.ProxyError: "the proxy refuses",
+    requests.ConnectionError: "no connection",
+    requests.RequestException: "no answer that can be read",
+}
+_PASSING = frozenset({408, 429})  # as 5xx: says nothing of the file
+
+
+@dataclass(frozen=True)
+class Use:
+    """What an entry has an address for.  ``needed``: the entry cannot be downloaded or verified without it."""
+
+    entry: str
+    what: str
+    needed: bool = False
+    size: int | None = None
+    sha256_prefix: str | None = None
+
+
+@dataclass(frozen=True)
+class LinkVerdict:
+    """What became of an address.
+
+    ``status``: HTTP's, of the last answer.  ``final_url``: where permanent redirects lead, for a moved file.
+    ``redirects``: every address on the way.  ``size`` in bytes and ``etag`` as the server gives them.
+    """
+
+    url: str
+    state: State
+    uses: tuple[Use, ...]
+    detail: str
+    status: int | None = None
+    final_url: str | None = None
+    redirects: tuple[str, ...] = ()
+    size: int | None = None
+    etag: str | None = None
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether an entry has lost a file that it needs."""
+        return self.state in ("dead", "changed") and any(use.needed for use in self.uses)
+
+
+def uses(entries: Iterable[ZooEntry]) -> dict[str, tuple[Use, ...]]:
+    """Address -> what it is used for, in the manifest's order."""
+    found: dict[str, tuple[Use, ...]] = {}
+    for entry in entries:
+        for url, use in _uses(entry):
+            found[url] = (*found.get(url, ()), use)
+    return found
+
+
+def audit(entries: Iterable[ZooEntry], tell: Callable[[LinkVerdict], None] = lambda verdict: None) -> list[LinkVerdict]:
+    """A verdict on every address of these entries, in the manifest's order; ``tell`` hears each as it comes.
+
+    The publishers themselves are asked: ``CASCADEZOO_MIRROR`` plays no part.  Raises Offline.
+    """
+    if is_offline():
+        raise Offline("links are tried over the network, which HF_HUB_OFFLINE or CASCADEZOO_OFFLINE forbids: unset it")
+    wanted = uses(entries)
+    by_host: dict[str, list[str]] = {}
+    for url in wanted:
+        by_host.setdefault(urlsplit(url).netloc, []).append(url)
+    verdicts: dict[str, LinkVerdict] = {}
+    stop = threading.Event()
+
+    def ask(urls: list[str]) -> None:
+        with session() as http:
+            http.max_redirects = MAX_REDIRECTS
+            for number, url in enumerate(urls):
+                if stop.wait(PAUSE if number else 0):
+                    return
+                verdicts[url] = _try(http, url, wanted[url])
+                tell(verdicts[url])
+
+    with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
+        try:
+            for finished in as_completed([pool.submit(ask, urls) for urls in by_host.values()]):
+                finished.result()
+        finally:
+            stop.set()  # after Ctrl-C the hosts' threads end with the request they are in
+    return [verdicts[url] for url in wanted]
+
+
+def _uses(entry: ZooEntry) -> Iterator[tuple[str, Use]]:
+    source, right = entry.source, entry.download_url
+    checkpoints = () if entry.availability == "embedded" else (source.checkpoint_url, entry.corrected_url)
+    for url in dict.fromkeys(checkpoints):
+        if url is not None:
+            what = "corrected checkpoint" if url == entry.corrected_url else "checkpoint"
+            if url == right:
+                prefix = source.sha256 or source.sha256_prefix
+                yield url, Use(entry.name, what, True, source.size, prefix and prefix[:8])
+            else:
+                yield url, Use(entry.name, f"{what} as printed, {_KNOWN[entry.availability]}")
+    if source.md5_url is not None:
+        yield source.md5_url, Use(entry.name, "md5", True)
+    others = {"config": source.config_url, "log": source.log_url, "boxes": source.boxes_url, "masks": source.masks_url}
+    for what, url in others.items():
+        if url is not None:
+            yield url, Use(entry.name, what)
+
+
+def _try(http: requests.Session, url: str, wanted: tuple[Use, ...]) -> LinkVerdict:
+    if not urlsplit(url).netloc:
+        return LinkVerdict(url, "skipped", wanted, "a path beside the publisher's page: no address of its own")
+    try:
+        answer = _ask(http, url)
+    except requests.TooManyRedirects:
+        return LinkVerdict(url, "dead", wanted, f"leads on more than {MAX_REDIRECTS} times")
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+        return LinkVerdict(url, "dead", wanted, f"leads to no web address ({error})")
+    except requests.RequestException as error:
+        reason = next(words for kind, words in _NO_ANSWER.items() if isinstance(error, kind))
+        return LinkVerdict(url, "unreachable", wanted, reason)
+    state, detail = _judge(url, answer, wanted)
+    return LinkVerdict(
+        url,
+        state,
+        wanted,
+        detail,
+        answer.status_code,
+        _moved_to(url, answer) if state == "moved" else None,
+        tuple(_trail(url, answer)[1:]),
+        _size(answer),
+        answer.headers.get("ETag"),
+    )
+
+
+def _ask(http: requests.Session, url: str) -> requests.Response:
+    """The answer to HEAD, or, from a server that refuses it, to GET for one byte; the body is left unread."""
+    answer = http.head(url, allow_redirects=True, timeout=TIMEOUT)
+    if not answer.ok:
+        answer = http.get(url, headers={"Range": "bytes=0-0"}, stream=True, timeout=TIMEOUT)
+        answer.close()
+    return answer
+
+
+def _judge(url: str, answer: requests.Response, wanted: tuple[Use, ...]) -> tuple[State, str]:
+    status = f"{answer.status_code} {answer.reason}"
+    trail = _trail(url, answer)
+    if urlsplit(url).scheme == "https" and any(urlsplit(step).scheme != "https" for step in trail):
+        return "dead", f"leads from https to {next(step for step in trail if urlsplit(step).scheme != 'https')}"
+    if answer.status_code >= 500 or answer.status_code in _PASSING:
+        return "unreachable", status
+    if not answer.ok:
+        return "dead", status
+    for use in wanted:
+        if use.size and (size := _size(answer)) and size != use.size:
+            return "changed", f"{size} bytes, the manifest says {use.size}"
+        if (named := _prefix(trail)) and use.sha256_prefix and named != use.sha256_prefix:
+            return "changed", f"the file there is named for sha256 {named}, the manifest says {use.sha256_prefix}"
+    if _moved_to(url, answer) != url:
+        return "moved", f"now {_moved_to(url, answer)}"
+    return "ok", status
+
+
+def _trail(url: str, answer: requests.Response) -> list[str]:
+    """The addresses from the one asked to the one that answered."""
+    return [url, *(step.url for step in answer.history[1:]), answer.url] if answer.history else [url]
+
+
+def _moved_to(url: str, answer: requests.Response) -> str:
+    """Where the permanent redirects lead, until the first that is not."""
+    for step, target in zip(answer.history, _trail(url, answer)[1:], strict=True):
+        if step.status_code not in _PERMANENT:
+            break
+        url = target
+    return url
+
+
+def _prefix(trail: list[str]) -> str | None:
+    """The hash in the name of the last file on the way that has one."""
+    named = [found[1] for url in trail if (found := re.search(r"-([0-9a-f]{8})\.pth$", urlsplit(url).path))]
+    return named[-1] if named else None
+
+
+def _size(answer: requests.Response) -> int | None:
+    """Bytes of the whole file; None where the server does not say, or packs it for the journey."""
+    if "Content-Encoding" in answer.headers:
+        return None
+    whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+    said = whole[1] if whole else answer.headers.get("Content-Length", "")
+    return int(said) if said.isdecimal() else None

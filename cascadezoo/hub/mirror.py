@@ -1,0 +1,30 @@
+"""``CASCADEZOO_MIRROR``: an http(s) url or a folder that stands in for the publishers' hosts.
+
+A publisher's file lies there under its host and path, as ``wget -x`` lays files out:
+``$CASCADEZOO_MIRROR/download.openmmlab.com/mmdetection/…``.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from cascadezoo.errors import UsageError
+
+
+def mirrored(url: str) -> str | Path:
+    """Where to fetch a publisher's url from: itself, its place on the mirror, or its file in the mirror's folder.
+
+    Names in a folder are written plainly, not percent-encoded.  Raises UsageError where the variable is neither a
+    folder nor an http(s) url.
+    """
+    mirror = os.environ.get("CASCADEZOO_MIRROR")
+    if not mirror:
+        return url
+    parts = urlsplit(url)
+    if mirror.startswith(("http://", "https://")):
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}{query}"
+    folder = Path(mirror).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"CASCADEZOO_MIRROR={mirror} is neither a folder nor an http(s) url: correct or unset it")
+    return folder / parts.netloc / unquote(parts.path).lstrip("/")

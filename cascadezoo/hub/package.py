@@ -1,0 +1,111 @@
+"""What goes into a published repository, checked as far as it can be without the network."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cascadezoo import registry
+from cascadezoo.coco import COCO, Categories
+from cascadezoo.converters.canonical import is_safetensors, read_network
+from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
+from cascadezoo.hub import figures
+from cascadezoo.hub.card import Card, Weights
+from cascadezoo.hub.client import endpoint
+from cascadezoo.hub.huggingface import CONFIG, WEIGHTS
+from cascadezoo.hub.licensing import license_of
+from cascadezoo.hub.repo_config import CategoryNames, RepoConfig
+from cascadezoo.manifest import ZooEntry
+from cascadezoo.spec import ModelSpec
+
+CARD, REPORT = "README.md", "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """The files of a repository: the card and the config, made here, and the weights and the report, as they are."""
+
+    card: Card
+    weights: Path
+    report: Path | None
+
+    def files(self) -> dict[str, Path | bytes]:
+        """Name in the repository -> the file, or what it holds."""
+        texts = {CARD: self.card.text(), CONFIG: self.card.config.to_json()}
+        files: dict[str, Path | bytes] = {name: text.encode() for name, text in texts.items()}
+        files[WEIGHTS] = self.weights
+        return {**files, REPORT: self.report} if self.report else files
+
+    def sizes(self) -> dict[str, int]:
+        """Name in the repository -> bytes."""
+        return {
+            name: len(held) if isinstance(held, bytes) else held.stat().st_size for name, held in self.files().items()
+        }
+
+
+def pack(entry: ZooEntry, repo: str, branch: str, path: Path, *, license: str | None, report: Path | None) -> Package:
+    """The canonical file at ``path`` with its card and its config, for a branch of the repository ``repo``.
+
+    Raises UsageError (LicenseUnstated, a wrong licence, a report of other weights), and FileError where the weights
+    are corrupt, or those of another entry.
+    """
+    weights = _weights(entry, path)
+    held = weights.metadata
+    stated, attribution = _terms(entry, weights)
+    shown = figures.published(entry) if weights.of_the_publisher else None
+    if report is not None:
+        url = f"{endpoint()}/{repo}/blob/{branch}/{REPORT}"
+        shown = figures.measured(report, entry, held["content_digest"], url)
+    card = Card(
+        repo=repo,
+        entry=entry,
+        config=_config(entry, weights),
+        weights=weights,
+        license=license_of(stated, license, entry.name),
+        attribution=attribution,
+        figures=shown,
+    )
+    return Package(card=card, weights=path, report=report)
+
+
+def _weights(entry: ZooEntry, path: Path) -> Weights:
+    if path.is_file() and not is_safetensors(path):
+        raise UsageError(
+            f"{path} is not a canonical file: `cascadezoo convert --from {entry.publisher} {path}` makes one"
+        )
+    _, metadata = read_network(path, entry.publisher, entry.architecture)
+    if missing := [key for key in ("publisher", "architecture", "content_digest") if key not in metadata]:
+        raise CorruptCheckpoint(
+            f"{path} gives no {missing[0]}, so it is no canonical file: convert the publisher's anew"
+        )
+    made_from = metadata.get("entries", entry.name).split(",")
+    if entry.name not in made_from:
+        raise WrongEntry(f"{path} holds the weights of {' or '.join(made_from)}: publish it under that name")
+    with path.open("rb") as file:
+        return Weights(sha256=hashlib.file_digest(file, "sha256").hexdigest(), metadata=metadata)
+
+
+def _terms(entry: ZooEntry, weights: Weights) -> tuple[str | None, str | None]:
+    """Licence and attribution that the weights bring along; None for those that come from nobody else's."""
+    held = weights.metadata
+    if weights.from_scratch and entry.availability != "embedded":
+        return None, None
+    if weights.of_the_publisher:  # of those of the candidates that its metadata lists
+        return entry.weights_license, entry.attribution
+    return held.get("weights_license", entry.weights_license), held.get("attribution", entry.attribution)
+
+
+def _config(entry: ZooEntry, weights: Weights) -> RepoConfig:
+    spec = registry.spec_of(entry)
+    if "categories" in weights.metadata:
+        categories = Categories.from_json(weights.metadata["categories"])
+        spec = ModelSpec.model_validate({**spec.model_dump(), "num_classes": len(categories)})
+    else:
+        categories = COCO if spec.num_classes == len(COCO) else Categories.numbered(spec.num_classes)
+    return RepoConfig(
+        entry=entry.name,
+        publisher=entry.publisher,
+        architecture=entry.architecture,
+        content_digest=weights.metadata["content_digest"],
+        categories=CategoryNames(names=tuple(categories), ids=categories.ids),
+        spec=spec,
+    )

@@ -1,0 +1,150 @@
+"""Canonical weights to a repository on the Hugging Face Hub: card, config and weights in one commit."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cascadezoo import __version__, registry
+from cascadezoo.conventions import Record
+from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
+from cascadezoo.hub.cache import canonical_path
+from cascadezoo.hub.client import client, endpoint, plain_errors
+from cascadezoo.hub.huggingface import HubSource, parse
+from cascadezoo.hub.licensing import WeightsLicense
+from cascadezoo.hub.offline import is_offline
+from cascadezoo.hub.package import Package, pack
+from cascadezoo.manifest import ZooEntry
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+class Publication(Record):
+    """What was published, or would be.  ``files``: name in the repository -> bytes.  ``figures``: where those of the
+    card come from.  ``commit`` is absent after a dry run; ``changed``: the commit is a new one."""
+
+    entry: str
+    repo: str
+    url: str
+    revision: str | None
+    private: bool
+    dry_run: bool
+    license: WeightsLicense
+    figures: Literal["published", "measured"] | None
+    files: dict[str, int]
+    card: str
+    commit: str | None = None
+    changed: bool = False
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2)
+
+
+def publish(
+    name: str,
+    repo: str,
+    *,
+    weights: str | Path | None = None,
+    private: bool = False,
+    dry_run: bool = False,
+    license: str | None = None,
+    report: str | Path | None = None,
+    revision: str | None = None,
+) -> Publication:
+    """Publish an entry's canonical weights as the Hub repository ``repo``, with a card and a config, in one commit.
+
+    Args:
+        name: the entry.
+        repo: ``organisation/repository``; created if it is not there.
+        weights: the canonical file; default: the entry's in the cache.  It is uploaded as it is.
+        private: create a private repository; one that exists must be private already.
+        dry_run: touch no network, and say what would be uploaded.
+        license: the weights' licence (SPDX), where their publisher states none.
+        report: a report of ``cascadezoo verify``, whose figures the card then shows; published beside it.
+        revision: the branch to commit to, created if it is not there; default: main.
+
+    Raises:
+        UsageError: no such entry, a malformed name, LicenseUnstated, or a licence that is not the publisher's.
+        WeightsNotFound: no canonical weights.
+        FileError: the weights are corrupt, or those of another entry.
+        Offline, NotAllowed, RepoNotFound, DownloadFailed: the Hub refuses or cannot be reached.
+    """
+    entry = registry.info(name)
+    if parse(f"hf-hub:{repo}") != HubSource(repo):
+        raise UsageError(f"{repo!r} names no repository: write organisation/repository")
+    package = pack(
+        entry,
+        repo,
+        revision or "main",
+        Path(weights) if weights else _cached(entry),
+        license=license,
+        report=Path(report) if report else None,
+    )
+    planned = Publication(
+        entry=entry.name,
+        repo=repo,
+        url=f"{endpoint()}/{repo}",
+        revision=revision,
+        private=private,
+        dry_run=dry_run,
+        license=package.card.license,
+        figures=package.card.figures.basis if package.card.figures else None,
+        files=package.sizes(),
+        card=package.card.text(),
+    )
+    if dry_run:
+        return planned
+    before, commit = _upload(package, planned)
+    return planned.model_copy(update={"commit": commit, "changed": commit != before})
+
+
+def _cached(entry: ZooEntry) -> Path:
+    if entry.availability == "embedded":
+        return Path(str(files("cascadezoo.zoo_manifest") / entry.source.checkpoint_url))
+    path = canonical_path(entry.name)
+    if not path.is_file():
+        raise WeightsNotFound(
+            f"no weights of {entry.name} in the cache ({path}): fetch them with `cascadezoo download {entry.name}`, "
+            "or give --weights FILE"
+        )
+    return path
+
+
+def _upload(package: Package, planned: Publication) -> tuple[str | None, str]:
+    """The commit that was the branch's last, if it was there, and the one that is now."""
+    from huggingface_hub import CommitOperationAdd, get_token
+
+    if is_offline():
+        raise Offline(f"{planned.repo} cannot be published with the network switched off: unset HF_HUB_OFFLINE")
+    if get_token() is None:
+        raise NotAllowed(
+            f"to publish {planned.repo}, log in with `hf auth login` or set HF_TOKEN: there is no token yet"
+        )
+    api = client()
+    with plain_errors(f"hf-hub:{planned.repo}"):
+        _ready(api, planned)
+        before = api.model_info(planned.repo, revision=planned.revision).sha
+        commit = api.create_commit(
+            planned.repo,
+            operations=[CommitOperationAdd(name, held) for name, held in package.files().items()],
+            commit_message=f"Publish {planned.entry} with cascadezoo {__version__}",
+            revision=planned.revision,
+        )
+    return before, commit.oid
+
+
+def _ready(api: "HfApi", planned: Publication) -> None:
+    """The repository and its branch exist; a private one is never found to be public."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        there = api.model_info(planned.repo)
+    except RepositoryNotFoundError:
+        api.create_repo(planned.repo, private=planned.private or None, exist_ok=True)
+    else:
+        if planned.private and not there.private:
+            raise UsageError(
+                f"{planned.repo} exists and is public: make it private on the Hub first, or leave --private out"
+            )
+    if planned.revision:
+        api.create_branch(planned.repo, branch=planned.revision, exist_ok=True)

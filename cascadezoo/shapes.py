@@ -1,0 +1,285 @@
+"""The "shapes" data set: pictures of coloured shapes with exact masks, in COCO's format, drawn rather than stored.
+
+A picture is a pure function of its split and index, the same pixels on every machine.  Eight categories overlap on
+textured grounds; masks are what remains visible.  Some objects are tiny, now and then a swarm of one category is
+annotated as a crowd, and a few pictures are empty.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from cascadezoo import shape_drawing as draw
+from cascadezoo.coco import Categories, write_json
+from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError
+from cascadezoo.shape_drawing import Dice, Grid, Mask
+
+VERSION = 1  # of the pictures: raised with every change to a pixel
+SIZES = {"train": 4000, "val": 500}  # pictures in the splits
+_SHAPES = {
+    "ellipse": draw.ellipse,
+    "rectangle": draw.rectangle,
+    "triangle": draw.triangle,
+    "star": draw.star,
+    "ring": draw.ring,
+    "cross": draw.cross,
+    "heart": draw.heart,
+    "crescent": draw.crescent,
+}
+CATEGORIES = Categories(_SHAPES)
+
+_LEAST_VISIBLE = 40  # percent of an object that must stay visible, inside the picture and not hidden
+_LEAST_AREA = 16  # pixels
+_ATTEMPTS = 6  # to place an object before it is left out
+
+
+class Scene(NamedTuple):
+    """One picture and its annotations."""
+
+    image: npt.NDArray[np.uint8]  # (H, W, 3) RGB, 192x256 or 256x192
+    annotations: list[dict[str, Any]]  # COCO's, without the ids that number them in a file
+
+
+def scene(split: str, index: int) -> Scene:
+    """Picture ``index`` (0..) of ``split`` ("train" or "val"), the same on every machine.
+
+    Segmentations are compressed RLE, those of crowds uncompressed.  Raises UsageError for another split or index.
+    """
+    _known(split)
+    if index < 0:
+        raise UsageError(f"a picture's index starts at 0, {index} is below")
+    dice = Dice(VERSION << 32 | list(SIZES).index(split), index)
+    canvas = _Canvas(dice, *((256, 192) if dice.one_in(3) else (192, 256)))
+    if not dice.one_in(50):
+        if dice.one_in(14):
+            canvas.add_crowd()
+        for _ in range(dice.between(2, 8)):
+            canvas.add_object()
+    return Scene(draw.soften(canvas.picture), canvas.annotations())
+
+
+def generate(
+    split: str,
+    out: str | os.PathLike[str],
+    images: int | None = None,
+    *,
+    force: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Write the first ``images`` (default: all) pictures of ``split`` and return the path of their annotations.
+
+    ``out/<split>/000001.png`` … and ``out/annotations/instances_<split>.json``, which is written last: where it is
+    there already for the same pictures, nothing is done.  ``progress`` is called with the number of new pictures.
+    Raises UsageError, OutputExists (other annotations are there and no ``force``) and UnwritableOutput.
+    """
+    whole = _known(split)
+    count = whole if images is None else images
+    if count < 1:
+        raise UsageError(f"{count} pictures to draw: give a number of 1 or more")
+    annotations, folder = Path(out) / "annotations" / f"instances_{split}.json", Path(out) / split
+    info = {"description": "cascadezoo shapes", "version": VERSION, "split": split, "images": count}
+    if not force and annotations.exists():
+        if _info_of(annotations) != info:
+            raise OutputExists(
+                f"{annotations} holds other pictures: choose another folder, or --force (force=True) to replace them"
+            )
+        if all((folder / _file_name(index)).exists() for index in range(count)):
+            return annotations
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        annotations.parent.mkdir(exist_ok=True)
+        annotations.unlink(missing_ok=True)
+        write_json(annotations, _document(split, count, info, folder, progress))
+    except OSError as error:
+        raise UnwritableOutput(f"{error.filename or out} cannot be written: {error.strerror or error}") from error
+    return annotations
+
+
+class _Canvas:
+    """A picture in the making, and who owns each of its pixels: 0 the ground, 1.. the objects in their order."""
+
+    def __init__(self, dice: Dice, height: int, width: int) -> None:
+        self.dice = dice
+        self.owner = np.zeros((height, width), dtype=np.int32)
+        self.labels = [0]  # of the objects; the ground's is never read
+        self.crowds = [False]
+        self.areas = np.zeros(1, dtype=np.int64)  # of the whole objects, cut and hidden parts included
+        self.ground = draw.colour(dice, dice.between(20, 90))
+        self.picture = self._ground(height, width)
+
+    def add_object(self) -> None:
+        """One shape, unless no place is found for it."""
+        dice = self.dice
+        label = dice.below(len(CATEGORIES))
+        size = dice.between(10, 16) if dice.one_in(25) else 24 + min(dice.below(87), dice.below(87))
+        for _ in range(_ATTEMPTS):
+            shape = _Shape(dice, label, size, dice.below(self.owner.shape[0]), dice.below(self.owner.shape[1]))
+            if self._place([shape], crowd=False):
+                return
+
+    def add_crowd(self) -> None:
+        """A swarm of one category, on the bare ground."""
+        dice = self.dice
+        label, (height, width) = dice.below(len(CATEGORIES)), self.owner.shape
+        y, x = dice.between(50, height - 50), dice.between(50, width - 50)
+        shapes = [
+            _Shape(dice, label, dice.between(16, 24), y + dice.between(-36, 36), x + dice.between(-36, 36))
+            for _ in range(dice.between(10, 16))
+        ]
+        self._place(shapes, crowd=True)
+
+    def annotations(self) -> list[dict[str, Any]]:
+        """One for every object, of what is visible."""
+        return [
+            _annotation(self.owner == number, CATEGORIES.ids[self.labels[number]], self.crowds[number])
+            for number in range(1, len(self.labels))
+        ]
+
+    def _ground(self, height: int, width: int) -> npt.NDArray[np.uint8]:
+        dice = self.dice
+        other = np.clip(self.ground + [dice.between(-44, 44) for _ in range(3)], 0, 255).astype(np.int32)
+        y, x = np.ogrid[-height:height:2, -width:width:2]
+        u, v = draw.turned(y.astype(np.int32), x.astype(np.int32), dice.below(draw.TURN), max(height, width))
+        mix = draw.clouds(dice, height, width, dice.between(12, 48))
+        texture, period = draw.TEXTURES[dice.below(len(draw.TEXTURES))], dice.between(160, 480)
+        return draw.blend(self.ground, other, (mix + texture(u, v, period)) // 2)
+
+    def _place(self, shapes: list["_Shape"], *, crowd: bool) -> bool:
+        """Draw ``shapes`` as one object if enough stays visible, of it and of every object below."""
+        number = len(self.labels)
+        owner = self.owner.copy()
+        for shape in shapes:
+            rows, columns, inside = shape.window(owner.shape)
+            owner[rows, columns][inside] = number
+        visible = np.bincount(owner.ravel(), minlength=number + 1)
+        whole = sum(shape.area for shape in shapes) if not crowd else int(visible[number])
+        areas = np.append(self.areas, whole)
+        if (visible * 100 < areas * _LEAST_VISIBLE)[1:].any() or visible[number] < _LEAST_AREA:
+            return False
+        self.owner, self.areas = owner, areas
+        self.labels.append(shapes[0].label)
+        self.crowds.append(crowd)
+        for shape in shapes:
+            shape.paint(self.picture, self.ground)
+        return True
+
+
+class _Shape:
+    """One shape at one place: ``size`` pixels across, its centre the corner above and left of pixel (y, x)."""
+
+    def __init__(self, dice: Dice, label: int, size: int, y: int, x: int) -> None:
+        self.dice, self.label, self.size = dice, label, size
+        reach = size // 2 + 1
+        self.top, self.left = y - reach, x - reach
+        steps = np.arange(-2 * reach + 1, 2 * reach, 2, dtype=np.int32)  # pixel centres, in half pixels
+        self.u, self.v = draw.turned(steps[:, None], steps[None], dice.below(draw.TURN), size)
+        self.mask: Mask = _SHAPES[CATEGORIES[label]](self.u, self.v, dice.below(256))
+        self.area = int(self.mask.sum())
+
+    def window(self, canvas: tuple[int, ...]) -> tuple[slice, slice, Mask]:
+        """The rows and columns of the canvas that the shape meets, and its mask there."""
+        rows = slice(max(self.top, 0), min(self.top + len(self.mask), canvas[0]))
+        columns = slice(max(self.left, 0), min(self.left + len(self.mask), canvas[1]))
+        return rows, columns, self._cut(self.mask, rows, columns)
+
+    def paint(self, picture: npt.NDArray[np.uint8], ground: Grid) -> None:
+        """Draw it with colours and a texture of its own, most often with a dark rim."""
+        dice = self.dice
+        one = _contrasting(dice, ground)
+        other = np.clip(one + dice.between(40, 90) * (1 if one.sum() < 384 else -1), 0, 255)
+        texture = draw.TEXTURES[dice.below(len(draw.TEXTURES))]
+        period = max(2 * draw.UNIT * dice.between(5, 10) // self.size, draw.UNIT // 4)  # at least 5 pixels
+        mix = texture(self.u, self.v, period)
+        if dice.one_in(2):
+            mix = (3 * mix + draw.clouds(dice, len(mix), len(mix), dice.between(4, 12))) // 4
+        painted = draw.blend(one, other, mix)
+        if self.size > 20 and not dice.one_in(3):
+            painted[draw.rim(self.mask)] = one // 3
+        rows, columns, inside = self.window(picture.shape[:2])
+        picture[rows, columns][inside] = self._cut(painted, rows, columns)[inside]
+
+    def _cut(self, array: npt.NDArray[Any], rows: slice, columns: slice) -> npt.NDArray[Any]:
+        return array[rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left]
+
+
+def _known(split: str) -> int:
+    """The number of pictures in a split."""
+    if split not in SIZES:
+        raise UsageError(f"the shapes have the splits {' and '.join(SIZES)}, not {split!r}")
+    return SIZES[split]
+
+
+def _contrasting(dice: Dice, ground: Grid) -> Grid:
+    """A vivid colour that stands out from the ground."""
+    while True:
+        chosen = draw.colour(dice, dice.between(130, 255))
+        if int(np.abs(chosen - ground).sum()) > 160:
+            return chosen
+
+
+def _annotation(mask: Mask, category_id: int, crowd: bool) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = int(rows[0]), int(columns[0])
+    if crowd:
+        edges = np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False)).tolist()
+        bounds = [0, *edges, mask.size]
+        counts: Any = np.diff(bounds).tolist()
+    else:
+        counts = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")
+    return {
+        "category_id": category_id,
+        "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+        "area": int(mask.sum()),
+        "iscrowd": int(crowd),
+        "segmentation": {"size": list(mask.shape), "counts": counts},
+    }
+
+
+def _document(
+    split: str, count: int, info: dict[str, Any], folder: Path, progress: Callable[[int], None] | None
+) -> dict[str, Any]:
+    """Draw and write the pictures; returns the annotation file's content."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index in range(count):
+        image, found = scene(split, index)
+        _write_picture(folder / _file_name(index), image)
+        height, width = image.shape[:2]
+        images.append({"id": index + 1, "file_name": _file_name(index), "width": width, "height": height})
+        annotations += [
+            {"id": number, "image_id": index + 1, **annotation}
+            for number, annotation in enumerate(found, start=len(annotations) + 1)
+        ]
+        if progress:
+            progress(1)
+    return {"info": info, "images": images, "categories": CATEGORIES.to_coco(), "annotations": annotations}
+
+
+def _file_name(index: int) -> str:
+    return f"{index + 1:06d}.png"
+
+
+def _write_picture(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    _, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.write_bytes(data.tobytes())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _info_of(annotations: Path) -> Any:
+    """What the file says of itself; None for a file of another kind."""
+    try:
+        return json.loads(annotations.read_text(encoding="utf-8"))["info"]
+    except (ValueError, KeyError, TypeError):
+        return None

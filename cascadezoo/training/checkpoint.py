@@ -1,0 +1,65 @@
+"""A run's state on disk: whole or not at all, read without running anything, the last few kept."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from cascadezoo.converters.whole_file import whole_file
+from cascadezoo.errors import CorruptCheckpoint, UsageError
+
+_PATTERN = "checkpoint-*.pt"
+
+
+class State(NamedTuple):
+    """Everything that the steps after ``step`` depend on, but the data and the options.
+
+    ``identity``: what these were, in words; a run goes on only where they are the same.  The place in the data, the
+    learning rate and all randomness follow from ``step``.
+    """
+
+    step: int  # steps done
+    identity: dict[str, str]
+    model: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    scaler: Mapping[str, Any]
+    ema: Mapping[str, Any] | None
+
+
+def save(folder: Path, state: State, keep: int) -> Path:
+    """Write a checkpoint, then remove all but the last ``keep``; returns its path.  Raises UnwritableOutput."""
+    path = folder / f"checkpoint-{state.step:08d}.pt"
+    with whole_file(path) as file:
+        torch.save(state._asdict(), file)
+    for old in _checkpoints(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def latest(folder: Path, identity: Mapping[str, str]) -> State | None:
+    """The newest state of a run, on the CPU; None where the run was stopped before its first checkpoint.
+
+    Raises CorruptCheckpoint for a damaged file, UsageError where the run was begun with another ``identity``.
+    """
+    paths = _checkpoints(folder)
+    if not paths:
+        return None
+    state = _read(paths[-1])
+    for key in sorted(identity.keys() | state.identity.keys()):
+        then, now = state.identity.get(key), identity.get(key)
+        if then != now:
+            raise UsageError(f"{folder} was begun with {key} {then}, now it is {now}: a run goes on only as it began")
+    return state
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob(_PATTERN))
+
+
+def _read(path: Path) -> State:
+    try:
+        return State(**torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, EOFError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise CorruptCheckpoint(f"{path} is no checkpoint of a run: remove it to resume from the one before") from error

@@ -1,0 +1,55 @@
+"""An exponential moving average of a model's weights, batch norms' statistics included.
+
+Source: mmcv ``ExpMomentumEMAHook`` as InternImage uses it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from cascadezoo.training.recipe import EmaRule
+
+
+class Ema:
+    """``average`` <- (1 - m) ``average`` + m weights after every step, with m falling from almost 1 to the rule's.
+
+    Attributes:
+        average: name -> tensor, as the model's state dict; on the model's device.
+    """
+
+    def __init__(self, model: nn.Module, rule: EmaRule) -> None:
+        self.rule = rule
+        self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def momentum(self, step: int) -> float:
+        """m at ``step``, 0 the first."""
+        floor = self.rule.momentum
+        return (1 - floor) * math.exp(-(1 + step) / self.rule.warmup) + floor
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights that ``step`` has left."""
+        momentum = self.momentum(step)
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, momentum)
+            else:
+                self.average[name].copy_(tensor)
+
+    def load(self, average: Mapping[str, Tensor]) -> None:
+        """Go on from an average saved before."""
+        for name, tensor in self.average.items():
+            tensor.copy_(average[name])
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """The model with the average for its weights, within the block."""
+        own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            model.load_state_dict(own)

@@ -1,0 +1,33 @@
+"""COCO's figures of a model on a data set, its pictures shared out over the processes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from cascadezoo.modeling.detector import Detector
+from cascadezoo.training.coco_data import CocoDataset
+from cascadezoo.training.distributed import World
+
+Figures = dict[str, dict[str, float | None]]
+
+
+def evaluate(model: Detector, data: CocoDataset, world: World, seen: Callable[[int], None] | None = None) -> Figures:
+    """The twelve figures of boxes and, from a model with masks, of masks, in percent; the same on every process.
+
+    The model's categories are the data set's; ``seen`` is called with the number of pictures done.
+    """
+    from cascadezoo.benchmarks.coco_eval import Kind
+    from cascadezoo.benchmarks.coco_eval import evaluate as score
+
+    was_training = model.training
+    model.eval()
+    results: list[dict[str, Any]] = []
+    for done, index in enumerate(range(world.rank, len(data), world.size), start=1):
+        record = data.record(index)
+        results += model.predict(record.path).to_coco(record.image_id)
+        if seen:
+            seen(done)
+    model.train(was_training)
+    found = [result for part in world.gather(results) for result in part]
+    kinds: tuple[Kind, ...] = ("bbox", "segm") if model.spec.mask else ("bbox",)
+    figures = score(data.annotations, found, kinds, data.image_ids) if world.is_first else {}
+    return world.gather(figures)[0]

@@ -1,0 +1,157 @@
+"""What a run says of itself: progress on stderr, a JSON record a line in ``log.jsonl``, the curves as a picture."""
+
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from cascadezoo.errors import CorruptCheckpoint
+from cascadezoo.training.curves import draw
+
+_LOG, _CURVES = "log.jsonl", "curves.png"
+_RECENT = 0.05  # of a new step's time in the mean that the remaining time is told from
+
+
+class Journal:
+    """The first process's record of a run; the others have none.
+
+    Records: ``begin`` (environment, options, recipe), ``steps`` (means of the steps since the last: losses, lr, norm of
+    the gradients, pictures a second, seconds by part), ``evaluation`` (figures), ``note`` and ``end``.
+    """
+
+    def __init__(self, folder: Path, steps: int, pictures: int, every: int) -> None:
+        self.folder, self.steps, self.pictures, self.every = folder, steps, pictures, every
+        self.records: list[dict[str, Any]] = []
+        self._window: list[dict[str, Any]] = []
+        self._pace: float | None = None
+        self._began = time.perf_counter()
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("train"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("train", total=steps, shown="")
+
+    def __enter__(self) -> "Journal":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        self.draw()
+
+    def resume(self, step: int) -> None:
+        """Go on after ``step``: records of later steps, which are about to be done again, are dropped."""
+        path = self.folder / _LOG
+        try:
+            lines = path.read_text("utf-8").splitlines() if path.exists() else []
+            whole = [json.loads(line) for line in lines if line.endswith("}")]  # the last may have been cut short
+        except ValueError as error:
+            raise CorruptCheckpoint(f"{path} is damaged ({error}): remove it, the run goes on without it") from error
+        self.records = [record for record in whole if record["step"] <= step and record["kind"] != "end"]
+        path.write_text("".join(_line(record) for record in self.records), "utf-8")
+        self._bar.update(self._task, completed=step)
+
+    def begin(self, step: int, **fields: Any) -> None:
+        """What the run rests on."""
+        self._write("begin", step, **fields)
+
+    def note(self, step: int, text: str) -> None:
+        """A sentence for whoever watches."""
+        self._write("note", step, text=text)
+        self._say(text)
+
+    def step(
+        self, step: int, epoch: float, lr: float, losses: Mapping[str, float], norm: float, seconds: Mapping[str, float]
+    ) -> None:
+        """One step done, ``step`` of them by now; ``seconds`` by part."""
+        self._window.append({"losses": losses, "grad_norm": norm, "seconds": seconds})
+        took = sum(seconds.values())
+        self._pace = took if self._pace is None else (1 - _RECENT) * self._pace + _RECENT * took
+        total = sum(losses.values())
+        left = str(timedelta(seconds=round((self.steps - step) * self._pace)))
+        self._bar.update(
+            self._task, completed=step, shown=f"epoch {epoch:.2f} loss {total:.3f} lr {lr:.2e} left {left}"
+        )
+        if step % self.every == 0 or step == self.steps:
+            self._close_window(step, epoch, lr, left)
+
+    def evaluation(
+        self, step: int, epoch: float, figures: Mapping[str, Mapping[str, float | None]], seconds: float
+    ) -> None:
+        """Figures of the model as it is after ``step``."""
+        self._write("evaluation", step, epoch=round(epoch, 4), figures=figures, seconds=round(seconds, 2))
+        shown = ", ".join(f"{kind} AP {_shown(figures[kind]['AP'])}" for kind in figures)
+        self._say(f"epoch {epoch:.2f}: {shown} ({seconds:.0f} s)")
+        self.draw()
+
+    def end(self, step: int, weights: Path) -> None:
+        """The run is done."""
+        self._write("end", step, weights=weights.name, seconds=round(time.perf_counter() - self._began, 1))
+        self._say(f"done after {timedelta(seconds=round(time.perf_counter() - self._began))}: {weights}")
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The records of kind ``evaluation`` so far."""
+        return [record for record in self.records if record["kind"] == "evaluation"]
+
+    def draw(self) -> None:
+        """The picture of the curves, anew; nothing before the first record of steps."""
+        if any(record["kind"] == "steps" for record in self.records):
+            draw(self.records).save(self.folder / _CURVES)
+
+    def _close_window(self, step: int, epoch: float, lr: float, left: str) -> None:
+        count = len(self._window)
+        losses, seconds = _means(self._window, "losses"), _means(self._window, "seconds")
+        took = sum(seconds.values())
+        record = {
+            "epoch": round(epoch, 4),
+            "lr": lr,
+            "loss": sum(losses.values()),
+            "losses": losses,
+            "grad_norm": sum(step["grad_norm"] for step in self._window) / count,
+            "images_per_second": round(self.pictures / took, 3),
+            "seconds": {part: round(value, 4) for part, value in seconds.items()},
+        }
+        self._window.clear()
+        self._write("steps", step, **record)
+        if self._bar.disable:
+            shares = ", ".join(f"{part} {value / took:.0%}" for part, value in seconds.items())
+            self._say(
+                f"step {step}/{self.steps} epoch {epoch:.2f} loss {record['loss']:.4f} lr {lr:.2e} "
+                f"{record['images_per_second']:.1f} pictures/s ({shares}) left {left}"
+            )
+
+    def _write(self, kind: str, step: int, **fields: Any) -> None:
+        record = {"kind": kind, "step": step, **fields}
+        self.records.append(record)
+        with (self.folder / _LOG).open("a", encoding="utf-8") as file:
+            file.write(_line(record))
+
+    def _say(self, text: str) -> None:
+        if self._bar.disable:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._bar.console.print(text, highlight=False, markup=False)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _means(window: list[dict[str, Any]], key: str) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    for step in window:
+        for name, value in step[key].items():
+            sums[name] += value / len(window)
+    return dict(sums)
+
+
+def _shown(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.2f}"

@@ -1,0 +1,176 @@
+"""From a data set to batches of samples: an epoch's order, and worker processes that prepare it.
+
+What a sample holds depends on (seed, epoch, image id) alone, and an epoch's order on (seed, epoch): not on the number
+of processes or workers, nor on where training was resumed.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from cascadezoo.errors import BadAnnotations, CascadezooError, UsageError
+from cascadezoo.images import Pixels, read_image
+from cascadezoo.modeling.preprocess import ResizedImage
+from cascadezoo.spec import ModelSpec
+from cascadezoo.training.augment import Augmentation, Objects, augment, objects
+from cascadezoo.training.coco_data import CocoDataset, ImageRecord
+from cascadezoo.training.targets import Targets
+
+_WORD = 2**64
+
+
+class Sample(NamedTuple):
+    """One picture to learn from, at network scale."""
+
+    image_id: int
+    image: ResizedImage
+    targets: Targets
+
+
+class TrainingSet:
+    """The pictures of ``data`` as ``spec`` learns from them.
+
+    ``keep_empty``: pictures without any object, or with crowds only, are kept (they teach what is background); the
+    publishers leave them out.
+
+    Raises UsageError when the network has another number of classes than the data set, or nothing is left to learn
+    from, and BadAnnotations when the network needs masks that the data set lacks.
+
+    Attributes: ``sizes`` (N, 2) height and width of the N pictures, as they are in their files.
+    """
+
+    def __init__(
+        self, data: CocoDataset, spec: ModelSpec, augmentation: Augmentation, seed: int, *, keep_empty: bool = True
+    ) -> None:
+        if spec.num_classes != len(data.categories):
+            raise UsageError(
+                f"{data.annotations} has {len(data.categories)} categories and the network {spec.num_classes} classes: "
+                f"load it with num_classes={len(data.categories)}"
+            )
+        if spec.mask:
+            data.require_masks()
+        self.data, self.spec, self.augmentation, self.seed = data, spec, augmentation, seed
+        self._kept = np.flatnonzero((data.objects > 0) | keep_empty)
+        if not data.objects.any():
+            raise UsageError(f"{data.annotations} has no objects to learn from")
+        self.sizes: npt.NDArray[np.int64] = np.stack([data.heights, data.widths], axis=1)[self._kept]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """Picture ``index`` of 0..N-1 as it comes in ``epoch``.
+
+        Raises UnreadableImage or MissingResource, naming file and image id, for a picture that cannot be read, and
+        BadAnnotations for one of another size than its annotations say.
+        """
+        record = self.data.record(int(self._kept[index]))
+        image = self._read(record)
+        masks = self.spec.mask is not None
+        size = image.shape[0], image.shape[1]
+        found = objects(record.boxes, record.segmentations, size) if masks else Objects(record.boxes, None)
+        generator = np.random.default_rng([number % _WORD for number in (self.seed, epoch, record.image_id)])
+        resized, found, kept = augment(image, found, self.augmentation, self.spec, generator)
+        return Sample(record.image_id, resized, _targets(found, record, kept, resized.size))
+
+    def _read(self, record: ImageRecord) -> Pixels:
+        try:
+            image = read_image(record.path)
+        except CascadezooError as error:
+            raise type(error)(f"image {record.image_id} of {self.data.annotations}: {error}") from error
+        if image.shape[:2] != (record.height, record.width):
+            raise BadAnnotations(
+                f"image {record.image_id} of {self.data.annotations} should be {record.width} x {record.height} pixels,"
+                f" but {record.path} has {image.shape[1]} x {image.shape[0]}: annotate the picture as it is"
+            )
+        return image
+
+
+def batches(
+    sizes: npt.NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
+) -> list[list[int]]:
+    """Which of the N pictures, ``sizes`` (N, 2) height and width, process ``rank`` of ``world`` sees in ``epoch``.
+
+    ceil(N / (world * batch_size)) batches of exactly ``batch_size`` pictures on every process.  Each process has its
+    part of a batch of all processes, which one process alone would see whole.  Wide pictures come together, and so do
+    the others, as far as they fill batches; every picture comes once, and a last batch that is not full is filled up
+    with pictures from the beginning of the epoch's order.
+    """
+    rng = np.random.default_rng([number % _WORD for number in (seed, epoch)])
+    order = rng.permutation(len(sizes))
+    total = batch_size * world
+    wide = sizes[order, 1] > sizes[order, 0]
+    groups = (order[wide], order[~wide])
+    full = [group[: len(group) // total * total] for group in groups]
+    rest = np.concatenate([group[len(part) :] for group, part in zip(groups, full, strict=True)])
+    missing = -len(rest) % total
+    together = np.concatenate([*full, rest, np.resize(order, missing)]).reshape(-1, total)
+    mine = together[rng.permutation(len(together)), rank * batch_size : (rank + 1) * batch_size]
+    return [[int(index) for index in batch] for batch in mine]
+
+
+def training_loader(
+    training_set: TrainingSet,
+    batch_size: int,
+    *,
+    epoch: int,
+    rank: int = 0,
+    world: int = 1,
+    skip: int = 0,
+    workers: int = 0,
+) -> Iterator[list[Sample]]:
+    """The batches of process ``rank`` in ``epoch``, without the first ``skip``, which were done before.
+
+    ``workers``: processes that prepare samples ahead; 0 prepares them here.  With a GPU, tensors are in pinned memory.
+    Raises what ``TrainingSet.sample`` raises.
+    """
+    order = batches(
+        training_set.sizes, batch_size, seed=training_set.seed, epoch=epoch, rank=rank, world=world
+    )[skip:]  # fmt: skip
+    loader = DataLoader(
+        _Epoch(training_set, epoch),
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=_start_worker,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for batch in loader:
+        for item in batch:
+            if isinstance(item, CascadezooError):
+                raise item
+        yield batch
+
+
+class _Epoch(Dataset[Sample | CascadezooError]):
+    """One epoch's samples; an error is a result, for a DataLoader would bury its message in a worker's traceback."""
+
+    def __init__(self, training_set: TrainingSet, epoch: int) -> None:
+        self.training_set, self.epoch = training_set, epoch
+
+    def __getitem__(self, index: int) -> Sample | CascadezooError:
+        try:
+            return self.training_set.sample(self.epoch, index)
+        except CascadezooError as error:
+            return error
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)  # the pool of the parent process is not there after a fork
+
+
+def _targets(found: Objects, record: ImageRecord, kept: npt.NDArray[np.bool_], size: tuple[int, int]) -> Targets:
+    masks = None
+    if found.outlines is not None:
+        masks = torch.from_numpy(np.stack(found.outlines) if found.outlines else np.zeros((0, *size), np.uint8))
+    return Targets(
+        boxes=torch.from_numpy(found.boxes),
+        labels=torch.from_numpy(record.labels[kept]),
+        masks=masks,
+        crowd=torch.from_numpy(record.crowd[kept]),
+    )

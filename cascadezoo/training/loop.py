@@ -1,0 +1,334 @@
+"""The training loop: data, steps, checkpoints, evaluations, and in the end a file that ``load`` reads.
+
+What a run computes depends on its options, its data and the number of processes alone: stopped anywhere and resumed, it
+goes on as if nothing had happened.
+"""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torchvision.ops import StochasticDepth
+
+from cascadezoo import registry
+from cascadezoo.benchmarks.environment import environment
+from cascadezoo.errors import FileError, OutputExists, UsageError
+from cascadezoo.loading import load
+from cascadezoo.manifest import ZooEntry
+from cascadezoo.modeling.detector import Detector
+from cascadezoo.spec import InternImageSpec
+from cascadezoo.training import checkpoint
+from cascadezoo.training.coco_data import CocoDataset
+from cascadezoo.training.config import TrainingConfig, recipe_of
+from cascadezoo.training.distributed import World, join
+from cascadezoo.training.ema import Ema
+from cascadezoo.training.evaluation import evaluate
+from cascadezoo.training.interrupt import Interrupt
+from cascadezoo.training.journal import Journal
+from cascadezoo.training.loader import Sample, TrainingSet, training_loader
+from cascadezoo.training.recipe import Recipe
+from cascadezoo.training.result import network_of, origin, write_weights
+from cascadezoo.training.schedule import Plan
+from cascadezoo.training.step import Stepper
+
+_BEST, _FINAL = "best.safetensors", "final.safetensors"
+
+
+def train(
+    config: TrainingConfig, *, model: Detector | None = None, recipe: Recipe | None = None, resume: bool = False
+) -> Path:
+    """Train, from the first step or with ``resume`` from the last checkpoint in the run's folder.
+
+    Writes there: ``config.json``, ``log.jsonl``, ``curves.png``, the last checkpoints, ``best.safetensors`` (highest
+    box AP of all evaluations) and ``final.safetensors``.  Under ``torchrun``, every process calls this.
+
+    Args:
+        config: the options; ``entry`` names the network and its recipe.
+        model, recipe: instead of an entry's, for a network that no entry names.
+
+    Returns:
+        The final weights, which ``load(entry, weights=...)`` reads.
+
+    Raises:
+        TrainingDiverged: a loss or a gradient was not finite; the last checkpoint is as it was.
+        OutputExists: the folder holds a run already, and ``resume`` was not asked for.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint of the step reached.
+        UsageError, MissingResource, FileError: options, data or weights that do not fit.
+    """
+    with join(config.device) as world:
+        if not world.is_first:
+            logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # one process says it
+        torch.manual_seed(config.seed)
+        data = CocoDataset(config.train_json, config.train_images)
+        entry = None if config.entry is None else registry.info(config.entry)
+        if model is None:
+            model = _model(config, entry, data)
+        if recipe is None:
+            recipe = config.adjust(
+                recipe_of(_required(entry), config.schedule), registry.spec_of(_required(entry)).preprocess
+            )
+        with Interrupt() as interrupt:
+            return _Run(config, entry, model, recipe, data, world, interrupt).go(resume)
+
+
+def _required(entry: ZooEntry | None) -> ZooEntry:
+    if entry is None:
+        raise UsageError("name an entry, or give a model and a recipe of your own")
+    return entry
+
+
+def _model(config: TrainingConfig, entry: ZooEntry | None, data: CocoDataset) -> Detector:
+    found = len(data.categories)
+    if config.num_classes not in (None, found):
+        raise UsageError(f"num_classes {config.num_classes}: {data.annotations} has {found} categories")
+    return load(
+        _required(entry).name,
+        pretrained=config.pretrained,
+        weights=config.weights,
+        num_classes=found,
+        min_size=config.min_size,
+        max_size=config.max_size,
+    )
+
+
+class _Run:
+    """One run of one process."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        entry: ZooEntry | None,
+        model: Detector,
+        recipe: Recipe,
+        data: CocoDataset,
+        world: World,
+        interrupt: Interrupt,
+    ) -> None:
+        self.config, self.recipe, self.data, self.world, self.interrupt = config, recipe, data, world, interrupt
+        self.val = _validation(config, data)
+        model.categories = data.categories
+        if config.weights is None and not config.pretrained and entry is not None:
+            model.requires_grad_(True)
+        if recipe.drop_path is not None:
+            _set_drop_path(model, recipe.drop_path)
+        self.model = model.to(world.device).train()
+        self.origin = {**({} if entry is None else network_of(entry)), **origin(entry, config)}
+        self.batch = config.batch_size * config.accumulate * world.size
+        self.lr = config.lr or recipe.solver.lr * self.batch / recipe.solver.batch
+        self.set = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
+        passes = math.ceil(len(self.set) / (config.batch_size * world.size))
+        if passes < config.accumulate:
+            raise UsageError(
+                f"accumulate {config.accumulate}: an epoch of {len(self.set)} pictures has fewer passes, {passes}"
+            )
+        self.plan = Plan(recipe.schedule, passes // config.accumulate)
+        self.stepper = Stepper(self.model, recipe, self.lr, config.precision, config.seed, world)
+        self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
+        self.step = 0
+        self.journal: Journal | None = None
+
+    def go(self, resume: bool) -> Path:
+        """From where the run is to its end; returns the final weights."""
+        folder = self.config.run_dir
+        if self.world.is_first:
+            _claim(folder, self.config, resume)
+            self.journal = Journal(folder, self.plan.total, self.batch, self.config.log_every)
+        self.world.wait()
+        if resume:
+            self._resume()
+        with self.journal or nullcontext():
+            self._announce()
+            self._evaluate_if_due()
+            while self.step < self.plan.total:
+                self._epoch(self.step // self.plan.steps_per_epoch)
+                self._evaluate_if_due()
+            final = folder / _FINAL
+            self._write_weights(final)
+            if self.journal:
+                self.journal.end(self.step, final)
+        self.world.wait()
+        return final
+
+    def _epoch(self, epoch: int) -> None:
+        """From this step to the epoch's or the run's last."""
+        done = self.step - epoch * self.plan.steps_per_epoch
+        last = min((epoch + 1) * self.plan.steps_per_epoch, self.plan.total)
+        loader = training_loader(
+            self.set,
+            self.config.batch_size,
+            epoch=epoch,
+            rank=self.world.rank,
+            world=self.world.size,
+            skip=done * self.config.accumulate,
+            workers=self.config.workers,
+        )
+        while self.step < last:
+            self._step(epoch, loader)
+            stop = self._stop()
+            if stop or self.step == self.plan.total or self.step % self.config.save_every == 0 or self._is_evaluated():
+                self._save()
+            if stop:
+                raise KeyboardInterrupt
+
+    def _step(self, epoch: int, loader: Iterator[list[Sample]]) -> None:
+        began = time.perf_counter()
+        passes = [next(loader) for _ in range(self.config.accumulate)]
+        waited = time.perf_counter() - began
+        lr = self.lr * self.plan.factor(self.step)
+        report = self.stepper(self.step, epoch, lr, passes)
+        if self.ema:
+            self.ema.update(self.model, self.step)
+        self.step += 1
+        if self.journal:
+            seconds = {"data": waited, **report.seconds}
+            self.journal.step(self.step, self._epochs, lr, report.losses, report.grad_norm, seconds)
+
+    def _stop(self) -> bool:
+        """Whether any process was asked to stop."""
+        asked = torch.tensor(float(self.interrupt.asked), device=self.world.device)
+        return bool(self.world.mean(asked) > 0)
+
+    @property
+    def _epochs(self) -> float:
+        return self.step / self.plan.steps_per_epoch
+
+    def _is_evaluated(self) -> bool:
+        """Whether the weights of this step are to be evaluated."""
+        epoch, rest = divmod(self.step, self.plan.steps_per_epoch)
+        regular = rest == 0 and epoch > 0 and epoch % self.config.eval_every == 0
+        return self.val is not None and (regular or self.step == self.plan.total)
+
+    def _evaluate_if_due(self) -> None:
+        """Evaluate once; what the first process has in its journal was done before the run was stopped."""
+        done = {record["step"] for record in self.journal.evaluations()} if self.journal else set()
+        if self.val is None or not self._is_evaluated() or self.world.gather(self.step in done)[0]:
+            return
+        began = time.perf_counter()
+        with self.ema.applied(self.model) if self.ema else nullcontext():
+            figures = evaluate(self.model, self.val, self.world)
+        if self.journal:
+            best = max((_score(record["figures"]) for record in self.journal.evaluations()), default=-1.0)
+            if _score(figures) > best:
+                self._write_weights(self.config.run_dir / _BEST)
+            self.journal.evaluation(self.step, self._epochs, figures, time.perf_counter() - began)
+
+    def _save(self) -> None:
+        if not self.world.is_first:
+            return
+        state = checkpoint.State(
+            step=self.step,
+            identity=self._identity(),
+            model=self.model.state_dict(),
+            optimizer=self.stepper.optimizer.state_dict(),
+            scaler=self.stepper.scaler.state_dict(),
+            ema=self.ema.average if self.ema else None,
+        )
+        checkpoint.save(self.config.run_dir, state, self.config.keep)
+
+    def _resume(self) -> None:
+        state = checkpoint.latest(self.config.run_dir, self._identity())
+        if state is not None:
+            self.model.load_state_dict(state.model)
+            self.stepper.optimizer.load_state_dict(dict(state.optimizer))
+            self.stepper.scaler.load_state_dict(dict(state.scaler))
+            if self.ema and state.ema is not None:
+                self.ema.load(state.ema)
+            self.step = state.step
+        if self.journal:
+            self.journal.resume(self.step)
+
+    def _identity(self) -> dict[str, str]:
+        config = self.config
+        return {
+            "network": _digest(self.model.spec.model_dump_json()),
+            "recipe": _digest(self.recipe.model_dump_json()),
+            "data": f"{self.data.digest[:12]}, {len(self.set)} pictures",
+            "learning rate": f"{self.lr:g}",
+            "batch size": str(config.batch_size),
+            "passes a step": str(config.accumulate),
+            "processes": str(self.world.size),
+            "precision": str(config.precision),
+            "seed": str(config.seed),
+        }
+
+    def _announce(self) -> None:
+        if self.journal is None:
+            return
+        self.journal.begin(
+            self.step,
+            environment=environment(),
+            options=self.config.model_dump(mode="json"),
+            recipe=self.recipe.model_dump(mode="json"),
+            processes=self.world.size,
+            device=str(self.world.device),
+            steps=self.plan.total,
+        )
+        for line in self._introduction():
+            self.journal.note(self.step, line)
+
+    def _introduction(self) -> Iterator[str]:
+        solver, plan = self.recipe.solver, self.plan
+        yield (
+            f"{self.step} of {plan.total} steps done" if self.step else f"{plan.total} steps of {self.batch} pictures"
+        ) + f", {plan.steps_per_epoch} an epoch, on {self.world.device}, {self.world.size} process(es)"
+        if self.config.lr is None:
+            yield f"learning rate {self.lr:g}: {solver.lr:g} for {solver.batch} pictures a step, here {self.batch}"
+        else:
+            yield f"learning rate {self.lr:g}, as given"
+        if plan.warmup < plan.schedule.warmup_steps:
+            yield f"warm-up of {plan.warmup} steps, not {plan.schedule.warmup_steps}: the run is short"
+        frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
+        if frozen:
+            parts = sorted({".".join(name.split(".")[:2]) for name in frozen})
+            yield f"{len(frozen)} tensors do not learn: in {', '.join(parts)}"
+        else:
+            yield "all tensors learn"
+
+    def _write_weights(self, path: Path) -> None:
+        if self.world.is_first:
+            tensors = self.ema.average if self.ema else self.model.state_dict()
+            write_weights(
+                path, tensors, self.data.categories, self.origin, self.config, self.recipe, self.data, self.step
+            )
+
+
+def _validation(config: TrainingConfig, data: CocoDataset) -> CocoDataset | None:
+    if config.val_json is None:
+        return None
+    val = CocoDataset(config.val_json, config.val_images or config.train_images)
+    if val.categories != data.categories:
+        raise FileError(
+            f"{val.annotations} has other categories than {data.annotations}: give two parts of one data set"
+        )
+    return val
+
+
+def _claim(folder: Path, config: TrainingConfig, resume: bool) -> None:
+    if not resume and folder.exists() and any(folder.iterdir()):
+        raise OutputExists(
+            f"{folder} is not empty: pass --resume to go on with the run in it, or choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    config.write()
+
+
+def _set_drop_path(model: Detector, rate: float) -> None:
+    backbone = model.spec.backbone
+    if isinstance(backbone, InternImageSpec) and backbone.drop_path:
+        for module in model.modules():
+            if isinstance(module, StochasticDepth):
+                module.p *= rate / backbone.drop_path
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _score(figures: dict[str, dict[str, float | None]]) -> float:
+    score = figures["bbox"]["AP"]
+    return -1.0 if score is None or math.isnan(score) else score

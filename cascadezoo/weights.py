@@ -1,0 +1,141 @@
+"""The canonical weights of an entry, wherever they must come from: cache, Hub organisation, publisher."""
+
+import logging
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from cascadezoo import registry
+from cascadezoo.converters.canonical import read_canonical
+from cascadezoo.errors import CorruptCheckpoint, FileError, Offline, UnwritableOutput
+from cascadezoo.hub import integrity, memo
+from cascadezoo.hub.cache import canonical_path, locked, original_path, part_path, quarantine_path, record_path
+from cascadezoo.hub.download import Original, fetch_original
+from cascadezoo.hub.huggingface import canonical_from_hub
+from cascadezoo.hub.parts import copied
+from cascadezoo.hub.progress import Bars, bars
+from cascadezoo.manifest import ZooEntry
+
+_log = logging.getLogger("cascadezoo")
+
+
+def download(name: str, *, keep_original: bool = False) -> Path:
+    """Bring an entry's weights into the cache, converted, and return the canonical ``.safetensors``.
+
+    Args:
+        name: as for ``load``.
+        keep_original: keep the publisher's own file in the cache beside it.
+
+    Raises:
+        UnknownName: no such entry.
+        MissingResource: never published, offline, or not to be had from the server.
+        FileError: not the file it should be, unreadable, or no room for it.
+    """
+    return obtain(registry.info(name), keep_original=keep_original)
+
+
+def obtain(entry: ZooEntry, *, keep_original: bool = False, progress: Bars | None = None) -> Path:
+    """The canonical file of an entry in the cache, fetched and converted where it is not there yet.
+
+    One process at a time fetches an entry; those that wait find it done.  A file that is there needs no lock, so that a
+    cache may be read-only.  ``progress``: the bars of a caller who shows several downloads.  Raises as ``download``.
+    """
+    if entry.availability == "embedded":
+        return Path(str(files("cascadezoo.zoo_manifest") / entry.source.checkpoint_url))
+    target = canonical_path(entry.name)
+    if target.is_file():
+        return target
+    with locked(entry.name):
+        if not target.is_file():
+            _clear(entry)
+            if progress is None:
+                with bars() as own:
+                    _make(entry, target, keep_original, own)
+            else:
+                _make(entry, target, keep_original, progress)
+    return target
+
+
+def set_aside_damaged(entry: ZooEntry, fault: CorruptCheckpoint) -> None:
+    """Take an entry's canonical file out of use, unless another process has replaced it meanwhile.
+
+    Raises ``fault`` itself where the cache cannot be written.
+    """
+    target = canonical_path(entry.name)
+    if not os.access(target.parent, os.W_OK):
+        raise fault
+    with locked(entry.name):
+        try:
+            read_canonical(target)
+        except CorruptCheckpoint:
+            place = quarantine_path(entry.name, target.name, "damaged")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(target, place)
+            _log.warning("%s; set aside as %s", fault, place)
+
+
+def _clear(entry: ZooEntry) -> None:
+    """Remove what processes that were killed had begun to write; the lock says that none is writing now."""
+    for path in (canonical_path(entry.name), record_path(entry.name), part_path(entry.name, "*")):
+        for leftover in path.parent.glob(f".{path.name}.*.part"):
+            leftover.unlink()
+
+
+def _make(entry: ZooEntry, target: Path, keep_original: bool, progress: Bars) -> None:
+    """Fetch and convert.  The file gets its place last, so that no entry is in use whose origin was not recorded."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    converted = part_path(entry.name, target.name)
+    if _wants_its_place_only(entry, converted):
+        os.replace(converted, target)
+        return
+    if _from_hub(entry, target):
+        return
+    with progress.of(entry.name) as report:
+        original = fetch_original(entry, report)
+    digest = _convert(entry, original, converted)
+    integrity.record(entry, original.file, original.checks)
+    if not keep_original:
+        original.file.path.unlink()
+    os.replace(converted, target)
+    memo.remember(target, digest)
+
+
+def _wants_its_place_only(entry: ZooEntry, converted: Path) -> bool:
+    """Whether a process was killed just before its last step: with the original gone, its record was written."""
+    originals = original_path(entry.name, "*").parent
+    gone = not originals.is_dir() or not any(originals.iterdir())
+    return gone and converted.is_file() and integrity.recorded(entry.name) is not None
+
+
+def _from_hub(entry: ZooEntry, target: Path) -> bool:
+    """Take the canonical file that ``CASCADEZOO_HUB`` has, if it has one."""
+    organisation = os.environ.get("CASCADEZOO_HUB")
+    if not organisation:
+        return False
+    try:
+        found = canonical_from_hub(entry, organisation)
+    except Offline:  # the publisher's file may be here already, or in a folder that mirrors it
+        return False
+    if found is None:
+        _log.warning("%s: %s has no repository of that name; asking the publisher", entry.name, organisation)
+        return False
+    try:
+        os.link(found.resolve(), target)  # the bytes lie in Hugging Face's cache already
+    except OSError:  # another disk, or one without links
+        copied(found, target, md5=False)
+    return True
+
+
+def _convert(entry: ZooEntry, original: Original, converted: Path) -> str:
+    """Convert, and return the content digest; a file that turns out to be no checkpoint is set aside."""
+    from cascadezoo.conversion import convert
+
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        report = convert(original.file.path, entry.publisher, entry.name, converted, force=True)
+    except UnwritableOutput:
+        raise
+    except FileError as error:
+        place = integrity.quarantine(entry, original.file)
+        raise type(error)(f"{error}; the downloaded file is kept in {place} for inspection") from error
+    return report.content_digest

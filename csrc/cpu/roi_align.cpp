@@ -1,0 +1,193 @@
+// RoIAlign on the CPU, of one pyramid level.  Sampling points form a grid, so a bin's mean is a sum over rows of a sum over
+// columns: each feature cell is read once a bin, however many points fall around it.  Channels lie side by side.
+#include "../stable.h"
+#include "rows.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace cascadezoo {
+namespace {
+
+struct RoiShape {
+  int64_t n, h, w, channels, bins;  // bins: a side
+  double scale;
+  int64_t sampling;  // points a bin and axis; 0: as many as cells that the bin spans
+  bool aligned;
+};
+
+// Along one axis: the cells of each bin, first[b] .. first[b] + count[b], and their weights
+template <class A>
+struct Axis {
+  std::vector<int64_t> first, count;
+  std::vector<A> weights;
+
+  void place(A begin, A end, int64_t size, const RoiShape& p) {
+    first.assign(p.bins, 0), count.assign(p.bins, 0), weights.clear();
+    const A shift = p.aligned ? A(0.5) : A(0), scale = static_cast<A>(p.scale);
+    const A start = begin * scale - shift;
+    A length = end * scale - shift - start;
+    if (!p.aligned) length = std::max(length, A(1));
+    if (!std::isfinite(start) || !std::isfinite(length)) return;
+    const A bin = length / static_cast<A>(p.bins);
+    const int64_t points = p.sampling > 0 ? p.sampling : static_cast<int64_t>(std::ceil(bin));
+    for (int64_t b = 0; b < p.bins; ++b) {
+      int64_t last = -1;
+      first[b] = size;
+      for (int pass : {0, 1}) {  // which cells, then how much each counts; a box turned over goes backwards
+        if (pass) count[b] = std::max<int64_t>(0, last - first[b] + 1), weights.resize(weights.size() + count[b], A(0));
+        A* weight = weights.data() + weights.size() - count[b];
+        for (int64_t i = 0; i < points; ++i) {
+          A at = start + static_cast<A>(b) * bin + (static_cast<A>(i) + A(0.5)) * bin / static_cast<A>(points);
+          if (!(at >= -1 && at <= static_cast<A>(size))) continue;
+          at = std::min(std::max(at, A(0)), static_cast<A>(size - 1));
+          const int64_t low = static_cast<int64_t>(at), high = std::min(low + 1, size - 1);
+          if (pass) {
+            const A rest = at - static_cast<A>(low);
+            weight[low - first[b]] += (1 - rest) / static_cast<A>(points);
+            weight[high - first[b]] += rest / static_cast<A>(points);
+          } else {
+            first[b] = std::min(first[b], low), last = std::max(last, high);
+          }
+        }
+      }
+    }
+  }
+};
+
+// The cells of one box, bin by bin
+template <class A>
+struct Bins {
+  Axis<A> rows, columns;
+  std::vector<Tap<A>> taps;
+
+  void place(const A* roi, const RoiShape& p) {
+    columns.place(roi[1], roi[3], p.w, p);
+    rows.place(roi[2], roi[4], p.h, p);
+  }
+
+  // f(bin) for each bin, with its taps filled in
+  template <class F>
+  void each(int64_t picture, const RoiShape& p, const F& f) {
+    const A* wy = rows.weights.data();
+    for (int64_t by = 0; by < p.bins; wy += rows.count[by], ++by) {
+      const A* wx = columns.weights.data();
+      for (int64_t bx = 0; bx < p.bins; wx += columns.count[bx], ++bx) {
+        taps.clear();
+        for (int64_t y = 0; y < rows.count[by]; ++y)
+          for (int64_t x = 0; x < columns.count[bx]; ++x) {
+            const int64_t cell = (picture * p.h + rows.first[by] + y) * p.w + columns.first[bx] + x;
+            taps.push_back({cell * p.channels, wy[y] * wx[x]});
+          }
+        f(by * p.bins + bx);
+      }
+    }
+  }
+};
+
+inline bool within(double picture, const RoiShape& p) { return picture >= 0 && picture < static_cast<double>(p.n); }
+
+template <class A>
+Tensor run_forward(const Tensor& feature, const Tensor& rois, const RoiShape& p) {
+  const int64_t area = p.bins * p.bins;
+  Tensor pooled = torch::stable::new_empty(feature, {rois.size(0), p.channels, p.bins, p.bins});
+  const A *from = feature.const_data_ptr<A>(), *boxes = rois.const_data_ptr<A>();
+  A* to = pooled.mutable_data_ptr<A>();
+  torch::stable::parallel_for(0, rois.size(0), 1, [&](int64_t begin, int64_t end) {
+    Bins<A> bins;
+    std::vector<A> row(p.channels);
+    for (int64_t k = begin; k < end; ++k) {
+      const A* roi = boxes + 5 * k;
+      bins.place(roi, p);
+      bins.each(static_cast<int64_t>(roi[0]), p, [&](int64_t bin) {
+        sum_rows(bins.taps.data(), static_cast<int64_t>(bins.taps.size()), p.channels, from, row.data());
+        A* out = to + k * p.channels * area + bin;
+        for (int64_t c = 0; c < p.channels; ++c) out[c * area] = row[c];
+      });
+    }
+  });
+  return pooled;
+}
+
+constexpr int64_t kSlice = 32;  // channels a task: no other task writes them, so the order of sums is fixed
+
+template <class A>
+Tensor run_backward(const Tensor& grad, const Tensor& rois, const RoiShape& p) {
+  const int64_t area = p.bins * p.bins, slices = (p.channels + kSlice - 1) / kSlice;
+  Tensor to_feature = torch::stable::new_zeros(grad, {p.n, p.h, p.w, p.channels});
+  const A *up = grad.const_data_ptr<A>(), *boxes = rois.const_data_ptr<A>();
+  A* to = to_feature.mutable_data_ptr<A>();
+  torch::stable::parallel_for(0, slices, 1, [&](int64_t begin, int64_t end) {
+    Bins<A> bins;
+    for (int64_t k = 0; k < rois.size(0); ++k) {
+      const A* roi = boxes + 5 * k;
+      bins.place(roi, p);
+      bins.each(static_cast<int64_t>(roi[0]), p, [&](int64_t bin) {
+        for (int64_t first = begin * kSlice; first < std::min(end * kSlice, p.channels); first += kSlice) {
+          const int64_t width = std::min(kSlice, p.channels - first);
+          A above[kSlice];
+          for (int64_t c = 0; c < width; ++c) above[c] = up[(k * p.channels + first + c) * area + bin];
+          for (const Tap<A>& tap : bins.taps) {
+            A* out = to + tap.row + first;
+            for (int64_t c = 0; c < width; ++c) out[c] += tap.weight * above[c];
+          }
+        }
+      });
+    }
+  });
+  return to_feature;
+}
+
+RoiShape checked(
+    const Tensor& rois, int64_t n, int64_t h, int64_t w, int64_t channels, double scale, int64_t resolution,
+    int64_t sampling, bool aligned) {
+  STD_TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5, "roi_align: rois must be (K, 5)");
+  STD_TORCH_CHECK(resolution > 0 && sampling >= 0, "roi_align: resolution must be positive, sampling_ratio not negative");
+  return {n, h, w, channels, resolution, scale, sampling, aligned};
+}
+
+template <class A>
+void check_pictures(const Tensor& rois, const RoiShape& p) {
+  const A* boxes = rois.const_data_ptr<A>();
+  for (int64_t k = 0; k < rois.size(0); ++k)
+    STD_TORCH_CHECK(within(static_cast<double>(boxes[5 * k]), p), "roi_align: a box of a picture that is not there");
+}
+
+Tensor roi_align(
+    const Tensor& feature, const Tensor& rois, double scale, int64_t resolution, int64_t sampling_ratio, bool aligned) {
+  STD_TORCH_CHECK(feature.dim() == 4, "roi_align: feature must be (N, H, W, C)");
+  const ScalarType type = feature.scalar_type();
+  STD_TORCH_CHECK(
+      (type == ScalarType::Float || type == ScalarType::Double) && rois.scalar_type() == type,
+      "roi_align: feature and rois must both be float32 or float64");
+  const RoiShape p = checked(
+      rois, feature.size(0), feature.size(1), feature.size(2), feature.size(3), scale, resolution, sampling_ratio, aligned);
+  const Tensor from = torch::stable::contiguous(feature), boxes = torch::stable::contiguous(rois);
+  if (type == ScalarType::Double) return check_pictures<double>(boxes, p), run_forward<double>(from, boxes, p);
+  return check_pictures<float>(boxes, p), run_forward<float>(from, boxes, p);
+}
+
+Tensor roi_align_backward(
+    const Tensor& grad, const Tensor& rois, double scale, int64_t sampling_ratio, bool aligned, int64_t n, int64_t h,
+    int64_t w) {
+  STD_TORCH_CHECK(
+      grad.dim() == 4 && grad.size(0) == rois.size(0) && grad.size(2) == grad.size(3),
+      "roi_align_backward: grad must be (K, C, P, P)");
+  const ScalarType type = grad.scalar_type();
+  STD_TORCH_CHECK(
+      (type == ScalarType::Float || type == ScalarType::Double) && rois.scalar_type() == type,
+      "roi_align_backward: grad and rois must both be float32 or float64");
+  const RoiShape p = checked(rois, n, h, w, grad.size(1), scale, grad.size(2), sampling_ratio, aligned);
+  const Tensor up = torch::stable::contiguous(grad), boxes = torch::stable::contiguous(rois);
+  if (type == ScalarType::Double) return check_pictures<double>(boxes, p), run_backward<double>(up, boxes, p);
+  return check_pictures<float>(boxes, p), run_backward<float>(up, boxes, p);
+}
+
+}  // namespace
+}  // namespace cascadezoo
+
+STABLE_TORCH_LIBRARY_IMPL(cascadezoo, CPU, m) {
+  m.impl("roi_align", TORCH_BOX(&cascadezoo::roi_align));
+  m.impl("roi_align_backward", TORCH_BOX(&cascadezoo::roi_align_backward));
+}

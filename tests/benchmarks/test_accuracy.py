@@ -1,0 +1,155 @@
+"""Detecting on a whole data set: batches, memory, precision, bad pictures."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from small_coco import write_coco
+
+from cascadezoo.benchmarks.accuracy import detect_all, figures_of, is_out_of_memory
+from cascadezoo.benchmarks.batches import plan
+from cascadezoo.benchmarks.coco_layout import Dataset, coco_val2017
+from cascadezoo.benchmarks.results_stream import ResultsStream, merged, read_results
+from cascadezoo.errors import FileError, OutOfMemory, UnreadableImage
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    return coco_val2017(write_coco(tmp_path_factory.mktemp("coco")))
+
+
+@pytest.fixture
+def model(mask_model):
+    return mask_model
+
+
+def run(model, dataset: Dataset, path: Path, **options):
+    options.setdefault("workers", 0)
+    with ResultsStream(path, {}) as stream:
+        told = detect_all(model, dataset.pictures, stream, **options)
+    return told, read_results(path)
+
+
+def test_what_is_written_is_what_the_model_predicts(model, dataset: Dataset, tmp_path: Path) -> None:
+    _, found = run(model, dataset, tmp_path / "x")
+    assert list(found) == list(range(1, 9))
+    for picture in dataset.pictures:
+        assert found[picture.image_id] == model.predict(picture.path).to_coco(picture.image_id)
+
+
+def test_with_augmentation_too(model, dataset: Dataset, tmp_path: Path) -> None:
+    with ResultsStream(tmp_path / "x", {}) as stream:
+        detect_all(model, dataset.pictures[:1], stream, tta=True, batch_size=8, workers=0)
+    picture = dataset.pictures[0]
+    assert read_results(tmp_path / "x")[1] == model.predict(picture.path, tta=True).to_coco(1)
+
+
+def test_workers_change_nothing(model, dataset: Dataset, tmp_path: Path) -> None:
+    _, alone = run(model, dataset, tmp_path / "alone", batch_size=2)
+    _, helped = run(model, dataset, tmp_path / "helped", batch_size=2, workers=2)
+    assert alone == helped
+
+
+def test_batches_hold_pictures_of_one_padded_size(model, dataset: Dataset) -> None:
+    batches = plan(dataset.pictures, model.spec, 3)
+    assert sorted(p.image_id for batch in batches for p in batch) == list(range(1, 9))
+    # 60x80 is enlarged to 64x85, padded to 64x96, and so is 50x90 from 53x96
+    assert [[p.image_id for p in batch] for batch in batches] == [[1, 3, 4], [5, 6, 8], [2, 7]]
+
+
+def test_parts_together_are_the_whole(model, dataset: Dataset, tmp_path: Path) -> None:
+    _, whole = run(model, dataset, tmp_path / "whole", batch_size=2)
+    parts = [run(model, dataset, tmp_path / f"{i}", batch_size=2, part=(i, 3))[1] for i in range(3)]
+    assert merged(parts) == merged([whole])
+    assert len({key for part in parts for key in part}) == sum(map(len, parts))
+
+
+def test_going_on_equals_never_having_stopped(model, dataset: Dataset, tmp_path: Path) -> None:
+    _, whole = run(model, dataset, tmp_path / "whole", batch_size=3)
+    lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
+    (tmp_path / "cut").write_bytes(b"".join(lines[:3]) + lines[3][:20])  # in the middle of the first batch
+    told, found = run(model, dataset, tmp_path / "cut", batch_size=3)
+    assert found == whole
+    assert told.images == 8
+    told, _ = run(model, dataset, tmp_path / "cut", batch_size=3)
+    assert told.images == 0
+
+
+class TooSmall:
+    """A device with room for ``room`` pictures."""
+
+    def __init__(self, extract, room: int, error: RuntimeError) -> None:
+        self.extract, self.room, self.error, self.tried = extract, room, error, []
+
+    def __call__(self, pixels):
+        self.tried.append(len(pixels))
+        if len(pixels) > self.room:
+            raise self.error
+        return self.extract(pixels)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you")],
+)
+def test_out_of_memory_goes_on_with_less_and_says_so(
+    model, dataset: Dataset, tmp_path: Path, monkeypatch, error: RuntimeError
+) -> None:
+    _, whole = run(model, dataset, tmp_path / "whole", batch_size=1)
+    device = TooSmall(model.extract, 1, error)
+    monkeypatch.setattr(model, "extract", device)
+    told, found = run(model, dataset, tmp_path / "x", batch_size=4)
+    assert found == whole
+    assert device.tried == [4, 2] + [1] * 8  # never more again
+    assert told.batch_size == 1
+    assert told.notes == (
+        "out of memory with 4 pictures at a time on cpu: went on with 2",
+        "out of memory with 2 pictures at a time on cpu: went on with 1",
+    )
+
+
+def test_no_room_for_one_picture_is_an_error(model, dataset: Dataset, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(model, "extract", TooSmall(model.extract, 0, torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(OutOfMemory, match="one picture at a time"):
+        run(model, dataset, tmp_path / "x")
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_picture_is_named(model, tmp_path: Path, workers: int) -> None:
+    root = write_coco(tmp_path / "coco")
+    (root / "val2017" / "000000000003.jpg").write_bytes(b"\xff\xd8 not a picture \xff\xd9")
+    with pytest.raises(UnreadableImage, match=r"000000000003\.jpg"):
+        run(model, coco_val2017(root), tmp_path / "x", workers=workers)
+    assert set(read_results(tmp_path / "x")) == {1, 2}  # what was done before is kept
+
+
+def test_a_picture_of_another_size_than_annotated_is_named(model, tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "coco")
+    (root / "val2017" / "000000000001.jpg").write_bytes((root / "val2017" / "000000000002.jpg").read_bytes())
+    with pytest.raises(FileError, match=r"000000000001\.jpg is 80x60 .* annotated as 60x80"):
+        run(model, coco_val2017(root), tmp_path / "x")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_narrower_arithmetic_is_close_and_not_the_same(model, dataset: Dataset, tmp_path: Path, precision: str) -> None:
+    _, full = run(model, dataset, tmp_path / "full")
+    _, narrow = run(model, dataset, tmp_path / "narrow", precision=precision)
+    best = [[max(r["score"] for r in found[i]) for i in found] for found in (full, narrow)]
+    assert best[0] != best[1]
+    assert best[0] == pytest.approx(best[1], abs=0.02)
+
+
+def test_figures_have_masks_only_where_the_model_has(model, dataset: Dataset, tmp_path: Path) -> None:
+    _, found = run(model, dataset, tmp_path / "x")
+    assert list(figures_of(dataset, dataset.pictures, merged([found]), True, "pycocotools")) == ["bbox", "segm"]
+    assert list(figures_of(dataset, dataset.pictures, merged([found]), False, "hotcoco")) == ["bbox"]
+
+
+def test_progress_counts_pictures(model, dataset: Dataset, tmp_path: Path) -> None:
+    seen = []
+    run(model, dataset, tmp_path / "x", batch_size=3, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(3, 8), (6, 8), (8, 8)]

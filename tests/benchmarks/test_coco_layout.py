@@ -1,0 +1,78 @@
+"""A data set is checked before anything runs on it: what is missing or damaged is named, and how to get it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_coco import write_coco
+
+from cascadezoo.benchmarks.coco_layout import coco_val2017, require_limit, shapes_val
+from cascadezoo.errors import FileError, MissingResource, UsageError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_coco(tmp_path / "coco")
+
+
+def test_a_whole_data_set_passes(root: Path) -> None:
+    dataset = coco_val2017(root)
+    dataset.check()
+    assert [picture.image_id for picture in dataset.chosen(3)] == [1, 2, 3]
+    assert dataset.pictures[1].path == root / "val2017" / "000000000002.jpg"
+    assert (dataset.pictures[1].height, dataset.pictures[1].width) == (80, 60)
+
+
+def test_pictures_come_in_the_order_of_their_ids(root: Path) -> None:
+    path = root / "annotations" / "instances_val2017.json"
+    document = json.loads(path.read_text())
+    document["images"].reverse()
+    path.write_text(json.dumps(document))
+    assert [picture.image_id for picture in coco_val2017(root).pictures] == list(range(1, 9))
+
+
+def test_what_is_missing_is_named_with_its_source(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingResource, match=r"nowhere/annotations/instances_val2017\.json.*annotations_trainval2017"):
+        coco_val2017(tmp_path / "nowhere").check()
+    (root / "val2017" / "000000000004.jpg").unlink()
+    with pytest.raises(MissingResource, match=r"1 of 8 pictures are missing \(.*000000000004\.jpg\).*val2017\.zip"):
+        coco_val2017(root).check()
+    coco_val2017(root).check(limit=3)
+    (root / "val2017").rename(root / "elsewhere")
+    with pytest.raises(MissingResource, match=r"no .*val2017"):
+        coco_val2017(root).check()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 200])
+def test_a_picture_cut_short_is_named(root: Path, keep: int) -> None:
+    path = root / "val2017" / "000000000005.jpg"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(FileError, match=r"1 of 8 pictures are damaged.*000000000005\.jpg"):
+        coco_val2017(root).check()
+
+
+def test_damaged_annotations_are_named(root: Path) -> None:
+    path = root / "annotations" / "instances_val2017.json"
+    for text, message in (
+        (path.read_text()[:-40], "no JSON"),
+        ('{"images": [], "annotations": [], "categories": []}', "lists no pictures"),
+        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "an image lacks 'file_name'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(FileError, match=message):
+            coco_val2017(root).check()
+
+
+def test_the_drawn_data_set_is_made_once(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
+    dataset = shapes_val(3)
+    dataset.check()
+    assert len(dataset.pictures) == 3
+    first = dataset.annotations.stat().st_mtime_ns
+    assert shapes_val(3).annotations.stat().st_mtime_ns == first
+
+
+def test_a_limit_leaves_a_picture() -> None:
+    require_limit(None)
+    with pytest.raises(UsageError, match="limit of 0"):
+        require_limit(0)

@@ -1,0 +1,264 @@
+"""Entries times evaluations: what fails stays where it fails, and nothing is measured differently for being cut off,
+shared out or split up."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_coco import NAME, tiny_load, write_coco
+
+import cascadezoo
+from cascadezoo.benchmarks import speed
+from cascadezoo.benchmarks import verify as verify_module
+from cascadezoo.benchmarks.report import read_report, without_timing
+from cascadezoo.benchmarks.report_compare import merge
+from cascadezoo.benchmarks.speed import Bounds
+from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.errors import DownloadFailed, FileError, MissingResource, UsageError, WeightsNotFound
+
+BOXES = "cascade_r50_fpn_1x.mmdet"
+TWICE = "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron"  # evaluated with test-time augmentation and without
+SCRIPT = Path(__file__).parents[1] / "small_coco.py"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write_coco(tmp_path_factory.mktemp("coco"))
+
+
+@pytest.fixture(autouse=True)
+def tiny_networks(monkeypatch) -> None:
+    monkeypatch.setattr(cascadezoo, "load", tiny_load)
+    monkeypatch.setattr(speed, "Bounds", lambda: Bounds(warm_ups=0, window=1, rounds=1))
+
+
+def run(names, root: Path | None, **options):
+    return cascadezoo.verify(
+        names, data_root=root, **{"speed": False, "tolerance": 100, "workers": 0, "device": "cpu", **options}
+    )
+
+
+def text(report) -> str:
+    return json.dumps(without_timing(report.model_dump(mode="json")))
+
+
+def test_a_measured_entry(root: Path) -> None:
+    seen = []
+    report = run(NAME, root, batch_size=2, finished=seen.append)
+    (entry,) = report.entries
+    (accuracy,) = entry.accuracy
+    assert seen == [entry]
+    assert (entry.name, entry.verdict, accuracy.verdict) == (NAME, Verdict.PASS, Verdict.PASS)
+    assert (accuracy.images, accuracy.dataset, len(entry.weights_digest)) == (8, "COCO val2017", 64)
+    assert {check.metric: str(check.published) for check in accuracy.checks} == {"box_ap": "41.2", "mask_ap": "35.9"}
+    assert set(accuracy.figures) == {"bbox", "segm"}
+    assert all(5 < figures["AP"] < 95 for figures in accuracy.figures.values())  # or the tests below would prove little
+    timing = accuracy.timing
+    assert (timing.images, timing.batch_size, timing.processes) == (8, 2, 1)
+    assert timing.seconds >= timing.decode + timing.inference
+    assert 0 <= timing.outside_share < 1
+
+
+def test_the_tolerance_decides(root: Path) -> None:
+    assert run(NAME, root, tolerance=None).entries[0].verdict is Verdict.FAIL
+
+
+def test_part_of_the_pictures_is_partial(root: Path) -> None:
+    (accuracy,) = run(NAME, root, limit=2).entries[0].accuracy
+    assert (accuracy.verdict, accuracy.images) == (Verdict.PARTIAL, 2)
+    assert "2 of 8 pictures" in accuracy.reason
+
+
+def test_two_evaluations_have_a_verdict_each(tmp_path: Path) -> None:
+    root = write_coco(tmp_path, count=2)
+    augmented, plain = run(TWICE, root).entries[0].accuracy
+    assert (augmented.tta, augmented.verdict, augmented.reason) == (
+        True,
+        Verdict.SKIPPED,
+        "test-time augmentation: needs --tta",
+    )
+    assert (plain.tta, plain.verdict) == (False, Verdict.PASS)
+    augmented, plain_again = run(TWICE, root, tta=True).entries[0].accuracy
+    assert augmented.verdict is Verdict.PASS
+    assert augmented.figures != plain.figures == plain_again.figures
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (RuntimeError("kernel panic"), Verdict.ERROR),
+        (FileError("the file is damaged"), Verdict.ERROR),
+        (WeightsNotFound("no weights"), Verdict.SKIPPED),
+        (DownloadFailed("the server is down"), Verdict.SKIPPED),
+    ],
+)
+def test_what_fails_stays_where_it_fails(root: Path, monkeypatch, error: Exception, verdict: Verdict) -> None:
+    def load(name: str, **options):
+        if name == NAME:
+            raise error
+        return tiny_load(name, **options)
+
+    monkeypatch.setattr(cascadezoo, "load", load)
+    broken, sound = run([NAME, BOXES], root, speed=True, accuracy=True, limit=1).entries
+    assert broken.verdict is broken.accuracy[0].verdict is broken.speed.verdict is verdict
+    assert str(error) in broken.accuracy[0].reason
+    assert sound.verdict is Verdict.PARTIAL
+    assert set(sound.accuracy[0].figures) == {"bbox"}
+
+
+def test_a_crash_while_detecting_is_an_error(root: Path, monkeypatch) -> None:
+    def load(name: str, **options):
+        model = tiny_load(name)
+        if name == NAME:
+            model.extract = lambda pixels: 1 / 0
+        return model
+
+    monkeypatch.setattr(cascadezoo, "load", load)
+    broken, sound = run([NAME, BOXES], root).entries
+    assert (broken.verdict, sound.verdict) == (Verdict.ERROR, Verdict.PASS)
+    assert broken.accuracy[0].reason == "ZeroDivisionError: division by zero"
+
+
+def test_out_of_memory_is_told(root: Path, monkeypatch) -> None:
+    def load(name: str, **_: object):
+        model = tiny_load(name)
+        extract = model.extract
+
+        def small(pixels):
+            if len(pixels) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return extract(pixels)
+
+        model.extract = small
+        return model
+
+    monkeypatch.setattr(cascadezoo, "load", load)
+    (accuracy,) = run(NAME, root, batch_size=2).entries[0].accuracy
+    assert accuracy.verdict is Verdict.PASS
+    assert accuracy.timing.notes == ("out of memory with 2 pictures at a time on cpu: went on with 1",)
+
+
+def test_a_corrupt_picture_is_named(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "coco")
+    (root / "val2017" / "000000000003.jpg").write_bytes(b"\xff\xd8 not a picture \xff\xd9")
+    (accuracy,) = run(NAME, root).entries[0].accuracy
+    assert accuracy.verdict is Verdict.ERROR
+    assert "000000000003.jpg" in accuracy.reason
+
+
+def test_nothing_is_loaded_without_data_or_published_weights(root: Path, monkeypatch) -> None:
+    monkeypatch.setattr(cascadezoo, "load", lambda name, **_: pytest.fail(f"{name} was loaded"))
+    (entry,) = run(NAME, None).entries
+    assert (entry.verdict, entry.weights_digest) == (Verdict.SKIPPED, None)
+    assert "--data-root" in entry.accuracy[0].reason
+    (unpublished,) = cascadezoo.list_models(available=False)
+    (entry,) = run(unpublished, root).entries
+    assert entry.verdict is Verdict.SKIPPED
+    assert "no weights" in entry.accuracy[0].reason
+
+
+def test_our_own_entry_needs_no_coco(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
+    shapes_val = verify_module.shapes_val
+    monkeypatch.setattr(verify_module, "shapes_val", lambda: shapes_val(2))
+    (entry,) = run("cascade_mask_r18_fpn_shapes", None).entries
+    assert (entry.verdict, entry.accuracy[0].dataset) == (Verdict.PASS, "shapes")
+
+
+def test_a_run_goes_on_without_doing_anything_twice(root: Path, tmp_path: Path, monkeypatch) -> None:
+    first = run([NAME, BOXES], root, run_dir=tmp_path)
+    monkeypatch.setattr(cascadezoo, "load", lambda name, **_: pytest.fail(f"{name} was loaded"))
+    assert run([NAME, BOXES], root, run_dir=tmp_path).entries == first.entries
+
+
+def test_what_was_skipped_is_tried_again(root: Path, tmp_path: Path, monkeypatch) -> None:
+    def missing(name: str, **_: object):
+        raise WeightsNotFound("no weights")
+
+    monkeypatch.setattr(cascadezoo, "load", missing)
+    assert run(NAME, root, run_dir=tmp_path).entries[0].verdict is Verdict.SKIPPED
+    monkeypatch.setattr(cascadezoo, "load", tiny_load)
+    assert run(NAME, root, run_dir=tmp_path).entries[0].verdict is Verdict.PASS
+
+
+def test_a_folder_of_another_run_is_refused(root: Path, tmp_path: Path) -> None:
+    run(NAME, root, run_dir=tmp_path, limit=1)
+    with pytest.raises(UsageError, match=r"another run \(settings differ"):
+        run(NAME, root, run_dir=tmp_path)
+
+
+def test_shards_merged_equal_one_run(root: Path) -> None:
+    whole = run([NAME, BOXES], root)
+    shards = [run([NAME, BOXES], root, shard=(i, 2)) for i in (1, 2)]
+    assert [len(shard.entries) for shard in shards] == [1, 1]
+    merged = merge(shards)
+    assert sorted(entry.name for entry in merged.entries) == sorted([NAME, BOXES])
+    whole = whole.model_copy(update={"entries": tuple(sorted(whole.entries, key=lambda e: e.name != BOXES))})
+    assert text(merged) == text(whole)
+
+
+def command(root: Path, *options: str) -> list[str]:
+    return ["verify", NAME, "--data-root", str(root), "--ap", "--tolerance", "100", "--batch-size", "2",
+            "--workers", "0", "--device", "cpu", *options]  # fmt: skip
+
+
+def execute(arguments: list[str], **environ: str) -> int:
+    environ = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), "OMP_NUM_THREADS": "1", **environ}
+    return subprocess.run([sys.executable, *arguments], env=environ, capture_output=True).returncode
+
+
+def test_killed_three_times_it_ends_the_same(root: Path, tmp_path: Path) -> None:
+    whole = run(NAME, root, batch_size=2)
+    options = ["--run-dir", str(tmp_path / "run"), "--json", str(tmp_path / "report.json")]
+    sizes = []
+    for pictures in (3, 2, 3):  # written whole, less one that is torn; the first line counts once
+        assert execute([str(SCRIPT), *command(root, *options)], KILL_AFTER=str(pictures)) == -9
+        sizes.append((tmp_path / "run" / NAME / "plain.results").stat().st_size)
+    assert sizes == sorted(set(sizes))
+    assert not (tmp_path / "report.json").exists()
+    assert execute([str(SCRIPT), *command(root, *options)]) == 0
+    report = read_report(tmp_path / "report.json")
+    assert text(report) == text(whole)
+    assert report.entries[0].accuracy[0].timing.images < 8
+
+
+def test_two_processes_equal_one(root: Path, tmp_path: Path) -> None:
+    whole = run(NAME, root, batch_size=2)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
+    assert execute([*torchrun, *command(root, "--json", str(tmp_path / "report.json"))]) == 0
+    report = read_report(tmp_path / "report.json")
+    assert text(report) == text(whole)
+    assert report.entries[0].accuracy[0].timing.processes == 2
+
+
+def test_two_processes_agree_on_a_failure(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "coco")
+    (root / "val2017" / "000000000007.jpg").write_bytes(b"\xff\xd8 not a picture \xff\xd9")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
+    assert execute([*torchrun, *command(root, "--json", str(tmp_path / "report.json"))]) == 1
+    (accuracy,) = read_report(tmp_path / "report.json").entries[0].accuracy
+    assert accuracy.verdict is Verdict.ERROR
+    assert "000000000007.jpg" in accuracy.reason
+
+
+def test_a_call_that_cannot_work_is_refused_first(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingResource, match="annotations"):
+        run(NAME, tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="2 were chosen"):
+        run([NAME, BOXES], root, weights=__file__)
+    with pytest.raises(WeightsNotFound, match="none"):
+        run(NAME, root, weights=tmp_path / "none.pth")
+    with pytest.raises(UsageError, match="shard 3/2"):
+        run(NAME, root, shard=(3, 2))
+    with pytest.raises(UsageError, match="neither"):
+        run(NAME, root, accuracy=False)
+    with pytest.raises(UsageError, match="precision"):
+        run(NAME, root, precision="fp8")
+    with pytest.raises(UsageError, match="evaluator"):
+        run(NAME, root, evaluator="ours")
+    with pytest.raises(UsageError, match="limit"):
+        run(NAME, root, limit=0)

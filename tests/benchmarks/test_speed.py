@@ -1,0 +1,73 @@
+"""The stop-watch: every stage, batches, when it stops."""
+
+
+import pytest
+import torch
+from small_coco import write_coco
+
+from cascadezoo.benchmarks.coco_layout import coco_val2017
+from cascadezoo.benchmarks.speed import STAGES, Bounds, is_settled, measure, run_stages, spread
+from cascadezoo.images import read_image
+
+QUICK = Bounds(warm_ups=1, window=2, rounds=3, settled=10.0)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return coco_val2017(write_coco(tmp_path_factory.mktemp("coco"))).pictures
+
+
+def test_each_stage_of_each_batch_size_is_timed(mask_model, pictures) -> None:
+    found = measure(mask_model, pictures[:2], 3, bounds=QUICK)
+    assert found.pictures == 2
+    assert [batch.batch_size for batch in found.batches] == [1, 3]
+    for batch in found.batches:
+        assert list(batch.stages_ms) == list(STAGES)
+        assert batch.runs == 4  # two rounds of two pictures settle any median within a factor of ten
+        assert batch.stable
+        assert batch.fps == pytest.approx(1000 * batch.batch_size / batch.total_ms.median, rel=1e-3)
+        assert batch.total_ms.min >= sum(stage.min for stage in batch.stages_ms.values()) - 0.01
+        assert batch.detections > 0
+        assert batch.peak_bytes > 2**20
+
+
+def test_what_is_timed_is_what_predict_does(mask_model, pictures) -> None:
+    image = read_image(pictures[0].path)
+    with torch.inference_mode():
+        clock, detections = run_stages(mask_model, [image, image])
+    assert list(clock) == [*STAGES[:4], "postprocess", "masks"]
+    assert detections == 2 * len(mask_model.predict(image))
+
+
+def test_it_stops_when_the_median_has_settled() -> None:
+    bounds = Bounds(window=3, settled=0.02)
+    assert not is_settled([1.0, 1.0], bounds)
+    assert is_settled([5.0, 1.0, 1.01, 1.02], bounds)
+    assert not is_settled([1.0, 1.01, 1.03], bounds)
+
+
+def test_it_stops_at_its_bounds_and_says_so(mask_model, pictures) -> None:
+    never = Bounds(warm_ups=0, window=2, settled=-1.0, rounds=2)
+    (batch,) = measure(mask_model, pictures[:1], 1, bounds=never).batches
+    assert (batch.runs, batch.stable) == (2, False)
+    (batch,) = measure(mask_model, pictures[:1], 1, bounds=never._replace(rounds=99, seconds=0)).batches
+    assert batch.runs == 1
+
+
+def test_a_batch_that_does_not_fit_is_left_out(mask_model, pictures, monkeypatch) -> None:
+    extract = mask_model.extract
+
+    def small(pixels):
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return extract(pixels)
+
+    monkeypatch.setattr(mask_model, "extract", small)
+    found = measure(mask_model, pictures[:1], 4, bounds=QUICK)
+    assert [batch.batch_size for batch in found.batches] == [1]
+    assert found.notes == ("out of memory with 4 pictures at a time: not timed",)
+
+
+def test_spread_worked_by_hand() -> None:
+    found = spread([0.001, 0.002, 0.003, 0.004, 0.010])
+    assert (found.min, found.q1, found.median, found.q3, found.max) == (1, 2, 3, 4, 10)

@@ -1,0 +1,274 @@
+"""The generated model card: its front matter read by a YAML library, its text by eye and here by phrase."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hub.publishing import SOURCE_SHA256, canonical_file, shrink
+
+from cascadezoo import registry
+from cascadezoo.benchmarks import report
+from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.converters.canonical import read_canonical
+from cascadezoo.errors import FileError, LicenseUnstated, MissingResource, UsageError
+from cascadezoo.hub.figures import page_of
+from cascadezoo.hub.licensing import license_of
+from cascadezoo.hub.publish import publish
+
+REPO = "org/model"
+BOX, MASK = "cascade_r50_fpn_1x.detectron", "mask_r50_fpn_1x.detectron"
+AUGMENTED, LATER = "mask_x152_32x8d_in5k_fpn_s1x.detectron", "cascade_mask_r101_fpn_1x.detectron"
+TRAINED = {"categories": '{"ids":[1,2],"names":["a","b"]}', "source_sha256": None, "trained_by": "me"}
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch, BOX, MASK, AUGMENTED, LATER)
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
+
+
+def card(folder: Path, name: str, license: str | None = None, changes: dict[str, Any] | None = None, **options) -> str:
+    weights = canonical_file(folder, name, **(changes or {}))
+    return publish(name, REPO, weights=weights, license=license, dry_run=True, **options).card
+
+
+def front(text: str) -> dict[str, Any]:
+    start, matter, _ = text.split("---\n", 2)
+    assert start == ""
+    found: dict[str, Any] = yaml.safe_load(matter)
+    return found
+
+
+def figures(matter: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """(task, metric) -> value, of the one model of the index."""
+    [model] = matter["model-index"]
+    return {
+        (result["task"]["type"], metric["name"]): metric["value"]
+        for result in model["results"]
+        for metric in result["metrics"]
+    }
+
+
+def sources(matter: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(r["source"]["name"], r["source"]["url"]) for r in matter["model-index"][0]["results"]}
+
+
+def test_front_matter_of_a_box_model_whose_licence_was_chosen(tmp_path: Path) -> None:
+    matter = front(card(tmp_path, BOX, "Apache-2.0"))
+    index = matter.pop("model-index")
+    assert matter == {
+        "license": "apache-2.0",
+        "library_name": "cascadezoo",
+        "pipeline_tag": "object-detection",
+        "tags": ["object-detection", "cascade-rcnn"],
+        "datasets": ["detection-datasets/coco"],
+    }
+    assert index == [
+        {
+            "name": BOX,
+            "results": [
+                {
+                    "task": {"type": "object-detection"},
+                    "dataset": {"name": "COCO val2017", "type": "detection-datasets/coco", "split": "validation"},
+                    "metrics": [
+                        {"type": "precision", "name": "box AP@[.50:.95]", "value": 0.409},
+                        {"type": "precision", "name": "box AP@.50", "value": 0.59},
+                        {"type": "precision", "name": "box AP@.75", "value": 0.446},
+                    ],
+                    "source": {
+                        "name": 'published: the publisher\'s table "End-to-End Faster & Mask R-CNN Baselines"',
+                        "url": "https://github.com/zhaoweicai/Detectron-Cascade-RCNN",
+                    },
+                }
+            ],
+        }
+    ]
+
+
+def test_front_matter_of_a_mask_model_with_a_stated_licence(tmp_path: Path) -> None:
+    matter = front(card(tmp_path, MASK))
+    assert matter["license"] == "cc-by-sa-3.0"
+    assert matter["pipeline_tag"] == "image-segmentation"
+    assert matter["tags"] == ["object-detection", "instance-segmentation", "mask-rcnn"]
+    found = figures(matter)
+    assert found["object-detection", "box AP@[.50:.95]"] == 0.377
+    assert found["image-segmentation", "mask AP@[.50:.95]"] == 0.339
+
+
+def test_evaluations_with_test_time_augmentation_are_told_apart(tmp_path: Path) -> None:
+    text = card(tmp_path, AUGMENTED)
+    assert figures(front(text)) == {
+        ("object-detection", "box AP@[.50:.95], test-time augmentation"): 0.481,
+        ("object-detection", "box AP@[.50:.95]"): 0.452,
+        ("image-segmentation", "mask AP@[.50:.95], test-time augmentation"): 0.415,
+        ("image-segmentation", "mask AP@[.50:.95]"): 0.397,
+    }
+    assert "| yes | 48.1 | 41.5 |\n| no | 45.2 | 39.7 |" in text
+
+
+def test_figures_of_a_later_edition_are_said_to_be(tmp_path: Path) -> None:
+    matter = front(card(tmp_path, LATER, "unknown"))
+    assert {name for name, _ in sources(matter)} == {"published: a later commit of the same README"}
+    assert figures(matter)["object-detection", "box AP@[.50:.95]"] == 0.433
+
+
+def test_text_carries_attribution_share_alike_and_provenance(tmp_path: Path) -> None:
+    text = card(tmp_path, MASK)
+    for phrase in (
+        f'cascadezoo.load("hf-hub:{REPO}")',
+        "**as published**; not measured on these files",
+        "Weights: [CC-BY-SA-3.0](https://creativecommons.org/licenses/by-sa/3.0/), as their publisher states.",
+        "Attribution: Facebook AI Research, Detectron Model Zoo.",
+        "Changes: tensors were renamed",
+        "Share-alike: whoever passes these weights on, changed or not, does so under CC-BY-SA-3.0",
+        "The publisher's code, of which nothing is here, is under Apache-2.0.",
+        f"| its sha256 | {SOURCE_SHA256} |",
+        "| is that the published hash? | no hash was published for it, or it has another |",
+        "Girshick, Radosavovic, Gkioxari, Dollár and He, Detectron",
+    ):
+        assert phrase in text
+    assert "cascadezoo 0.1.0" in text
+
+
+def test_an_unstated_licence_is_said_to_be_chosen(tmp_path: Path) -> None:
+    text = card(tmp_path, BOX, "Apache-2.0")
+    assert "chosen by whoever published this repository: **the weights' publisher states no licence" in text
+    assert "Share-alike" not in text
+
+
+def test_files_that_may_be_several_entries_say_so(tmp_path: Path) -> None:
+    text = card(tmp_path, MASK, changes={"entries": f"{MASK},mask_r50_fpn_2x.detectron"})
+    assert "| may also be, by its tensors | mask_r50_fpn_2x.detectron |" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("Apache-2.0", {"license": "apache-2.0"}),
+        ("unknown", {"license": "unknown"}),
+        (
+            "EUPL-1.2",
+            {"license": "other", "license_name": "eupl-1.2", "license_link": "https://spdx.org/licenses/EUPL-1.2.html"},
+        ),
+    ],
+)
+def test_licences_as_the_hub_names_them(given: str, expected: dict[str, str]) -> None:
+    assert license_of("unstated", given, BOX).front_matter() == expected
+
+
+@pytest.mark.parametrize("given", ["", "my own", "MIT\nlicense: apache-2.0", "http://x"])
+def test_what_is_no_licence_identifier(given: str) -> None:
+    with pytest.raises(UsageError, match="no licence identifier"):
+        license_of("unstated", given, BOX)
+
+
+def test_every_entry_has_a_page_to_point_to() -> None:
+    for entry in registry.entries():
+        if entry.availability != "embedded":
+            assert page_of(entry).startswith("https://github.com/")
+
+
+# reports
+
+
+def measured(folder: Path, name: str, digest: str | None, *, verdict: Verdict = Verdict.FAIL, **changes: Any) -> Path:
+    """A report of `cascadezoo verify`, by its own writer."""
+    evaluation = {
+        "tta": False,
+        "basis": "table",
+        "verdict": verdict,
+        "reason": "",
+        "tolerance": "0.1",
+        "figures": {"bbox": {"AP": 37.4321, "AP50": 59.0, "APs": 12.0}, "segm": {"AP": 33.9, "AP50": None}},
+        "dataset": "COCO val2017",
+        **changes,
+    }
+    machine = {
+        **dict.fromkeys(("gpu", "driver", "threads", "cuda")),
+        **dict.fromkeys(("device", "cpu", "system", "python", "decoder", "evaluator"), "x"),
+        "cores": 2,
+        "packages": {},
+    }
+    made = report.Report.model_validate(
+        {
+            "settings": {},
+            **dict.fromkeys(("version", "manifest_sha256", "code_sha256"), "x"),
+            **dict.fromkeys(("commit", "modified")),
+            "machines": [machine],
+            "entries": [{"name": name, "verdict": verdict, "weights_digest": digest, "accuracy": [evaluation]}],
+            "timing": {"date": "2026-01-01", "seconds": 1.0},
+        }
+    )
+    path = folder / "verified.json"
+    path.write_text(report.text_of(made))
+    return path
+
+
+def digest_of(folder: Path, name: str, **changes: Any) -> str:
+    return read_canonical(canonical_file(folder, name, **changes))[1]["content_digest"]
+
+
+def test_a_report_replaces_the_published_figures_and_is_uploaded(tmp_path: Path) -> None:
+    path = measured(tmp_path, MASK, digest_of(tmp_path, MASK))
+    done = publish(MASK, REPO, weights=tmp_path / f"{MASK}.safetensors", report=path, dry_run=True)
+    matter = front(done.card)
+    assert figures(matter) == {
+        ("object-detection", "box AP@[.50:.95]"): 0.3743,
+        ("object-detection", "box AP@.50"): 0.59,
+        ("image-segmentation", "mask AP@[.50:.95]"): 0.339,
+    }
+    url = f"https://hub.example/{REPO}/blob/main/report.json"
+    assert sources(matter) == {("measured: report of cascadezoo verify", url)}
+    assert "**measured** on these files" in done.card
+    assert done.figures == "measured"
+    assert done.files["report.json"] == path.stat().st_size
+
+
+def test_a_trained_model_on_its_own_data(tmp_path: Path) -> None:
+    path = measured(tmp_path, MASK, digest_of(tmp_path, MASK, **TRAINED), dataset="shapes")
+    text = card(tmp_path, MASK, changes=TRAINED, report=path)
+    matter = front(text)
+    assert matter["model-index"][0]["results"][0]["dataset"]["type"] == "shapes"
+    assert "datasets" not in matter
+    assert "| trained by | me |" in text
+    assert "the publisher's figures are not theirs" in text
+    assert "the weights were trained with cascadezoo" in text
+    # what they were trained from is not said: the publisher's terms hold
+    assert matter["license"] == "cc-by-sa-3.0"
+    assert "Attribution: Facebook AI Research" in text
+
+
+def test_terms_of_trained_weights_follow_what_they_started_from(tmp_path: Path) -> None:
+    scratch = {**TRAINED, "started_from": "random"}
+    with pytest.raises(LicenseUnstated, match="are your own"):
+        card(tmp_path, MASK, changes=scratch)
+    text = card(tmp_path, MASK, "MIT", changes=scratch)
+    assert front(text)["license"] == "mit"
+    assert "Attribution" not in text
+    assert "publisher states no licence" not in text
+
+    tuned = {**TRAINED, "started_from": "x as published", "weights_license": "CC-BY-4.0", "attribution": "Somebody"}
+    text = card(tmp_path, MASK, changes=tuned)
+    assert front(text)["license"] == "cc-by-4.0"
+    assert "- Attribution: Somebody." in text
+
+
+def test_reports_that_do_not_speak_of_these_weights(tmp_path: Path) -> None:
+    digest = digest_of(tmp_path, MASK)
+    with pytest.raises(UsageError, match=r"measured weights of .* with content digest 00"):
+        card(tmp_path, MASK, report=measured(tmp_path, MASK, "00" * 32))
+    with pytest.raises(UsageError, match="no complete evaluation"):
+        card(tmp_path, MASK, report=measured(tmp_path, BOX, digest))
+    with pytest.raises(UsageError, match="no complete evaluation"):
+        card(tmp_path, MASK, report=measured(tmp_path, MASK, digest, verdict=Verdict.PARTIAL))
+
+
+def test_what_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(MissingResource, match="no such report"):
+        card(tmp_path, MASK, report=tmp_path / "none.json")
+    for text in ("{", json.dumps({"format": "another", "entries": []})):
+        (path := tmp_path / "report.json").write_text(text)
+        with pytest.raises(FileError, match="not a report of `cascadezoo verify`"):
+            card(tmp_path, MASK, report=path)

@@ -1,0 +1,197 @@
+"""Flips, crops and scales worked by hand on pictures of a few pixels."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from cascadezoo.conventions import ResizeStep
+from cascadezoo.modeling.preprocess import resize
+from cascadezoo.providers import SPECS
+from cascadezoo.spec import ModelSpec
+from cascadezoo.training.augment import Augmentation, Crop, Objects, Scales, augment, objects
+
+MMDET, DETECTRON = SPECS["mmdet"]["cascade_mask_r50_fpn"], SPECS["detectron"]["faster_r50_fpn"]
+PADDLE = SPECS["paddle"]["cascade_mask_r50_fpn"]
+POLYGON = [np.array([[1, 1], [3, 1], [3, 4], [1, 4]], float)]  # columns 1 and 2, rows 1 to 3
+RUNS = {"size": [4, 6], "counts": [5, 2, 17]}  # column 1, rows 1 and 2
+BOXES = np.array([[1, 1, 3, 4], [1, 1, 2, 3]], np.float32)
+
+
+def at(spec: ModelSpec, min_size: int, max_size: int = 1000) -> ModelSpec:
+    preprocess = spec.preprocess.model_copy(update={"min_size": min_size, "max_size": max_size})
+    return spec.model_copy(update={"preprocess": preprocess})
+
+
+def picture(height: int = 4, width: int = 6) -> np.ndarray:
+    return np.arange(height * width * 3, dtype=np.uint8).reshape(height, width, 3)
+
+
+def found() -> Objects:
+    return objects(BOXES, (POLYGON, RUNS), (4, 6))
+
+
+def dice() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def points(mask: np.ndarray) -> list[list[int]]:
+    return np.argwhere(mask).tolist()
+
+
+def test_as_it_is() -> None:
+    resized, kept_objects, kept = augment(picture(), found(), Augmentation(flip=0), at(MMDET, 4), dice())
+    assert (resized.pixels == picture()).all()
+    assert kept_objects.boxes.tolist() == BOXES.tolist()
+    square, runs = kept_objects.outlines
+    assert points(square) == [[y, x] for y in (1, 2, 3) for x in (1, 2)]
+    assert points(runs) == [[1, 1], [2, 1]]
+    assert kept.tolist() == [True, True]
+
+
+def test_mirrored() -> None:
+    """Of 6 columns, edge x goes to 6 - x and column c to 5 - c."""
+    resized, mirrored, _ = augment(picture(), found(), Augmentation(flip=1), at(MMDET, 4), dice())
+    assert (resized.pixels == picture()[:, ::-1]).all()
+    assert mirrored.boxes.tolist() == [[3, 1, 5, 4], [4, 1, 5, 3]]
+    square, runs = mirrored.outlines
+    assert points(square) == [[y, x] for y in (1, 2, 3) for x in (3, 4)]
+    assert points(runs) == [[1, 4], [2, 4]]
+    assert all(mask.dtype == np.uint8 for mask in mirrored.outlines)
+
+
+def test_twice_as_large_masks_and_boxes_grow() -> None:
+    resized, grown, _ = augment(picture(), found(), Augmentation(flip=0), at(MMDET, 8), dice())
+    assert resized.size == (8, 12)
+    assert grown.boxes.tolist() == (BOXES * 2).tolist()
+    square, runs = grown.outlines
+    assert points(square) == [[y, x] for y in range(2, 8) for x in range(2, 6)]
+    assert points(runs) == [[y, x] for y in range(2, 6) for x in (2, 3)]
+
+
+def test_polygons_are_drawn_at_network_scale() -> None:
+    """A triangle of half the square: seven times as large its edge has steps of one pixel, not of seven."""
+    triangle = objects(np.array([[0, 0, 4, 4]], np.float32), ([np.array([[0, 0], [4, 0], [0, 4]], float)],), (4, 4))
+    _, grown, _ = augment(picture(4, 4), triangle, Augmentation(flip=0), at(MMDET, 28), dice())
+    widths = grown.outlines[0].sum(axis=1)
+    assert np.abs(np.diff(widths.astype(int))).max() <= 2
+    assert grown.outlines[0].sum() == pytest.approx(28 * 28 / 2, rel=0.05)
+
+
+def test_pictures_are_resized_as_for_inference() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    for spec in (at(MMDET, 64, 80), at(PADDLE, 64, 80), at(DETECTRON, 64, 80)):
+        expected = resize(image, spec.preprocess, spec.conventions.resize)
+        result, _, _ = augment(image, Objects(np.zeros((0, 4), np.float32), None), Augmentation(flip=0), spec, dice())
+        assert (result.pixels == expected.pixels).all()
+        assert (result.scale, result.original_size) == (expected.scale, expected.original_size)
+
+
+def test_boxes_scale_by_the_publishers_step() -> None:
+    """427 x 640 at 320: 479.6 columns are rounded to 480, which only the achieved scale follows."""
+    box = Objects(np.array([[0, 0, 320, 427]], np.float32), None)
+    for spec, x in ((MMDET, 320 * 480 / 640), (PADDLE, 320 * 320 / 427)):
+        assert (spec.conventions.resize.step is ResizeStep.ACHIEVED) == (spec is MMDET)
+        _, scaled, _ = augment(picture(427, 640), box, Augmentation(flip=0), at(spec, 320, 533), dice())
+        assert scaled.boxes[0].tolist() == pytest.approx([0, 0, x, 320])
+        assert scaled.outlines is None
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+def test_last_pixels_where_the_extent_is_one(flip: int) -> None:
+    """Edges 1..3 hold the columns 1 and 2, mirrored 3 and 4; at twice the size the publisher doubles these numbers."""
+    _, scaled, _ = augment(
+        picture(), Objects(BOXES[:1], None), Augmentation(flip=flip), at(DETECTRON, 8), dice()
+    )  # fmt: skip
+    x1, x2 = (3, 4) if flip else (1, 2)
+    assert scaled.boxes.tolist() == [[2 * x1, 2, 2 * x2, 6]]
+
+
+def test_boxes_at_the_border_stay_inside() -> None:
+    whole = Objects(np.array([[0, 0, 53, 37]], np.float32), None)
+    for spec in (at(MMDET, 50), at(PADDLE, 50), at(DETECTRON, 50)):
+        resized, scaled, _ = augment(picture(37, 53), whole, Augmentation(flip=1), spec, dice())
+        height, width = resized.size
+        assert (scaled.boxes[0, 2:] <= [width, height]).all()
+        assert (scaled.boxes[0, :2] == 0).all()
+
+
+def shorter_sides(augmentation: Augmentation, draws: int = 200) -> set[int]:
+    rng = dice()
+    nothing = Objects(np.zeros((0, 4), np.float32), None)
+    return {min(augment(picture(), nothing, augmentation, MMDET, rng)[0].size) for _ in range(draws)}
+
+
+def test_scales_to_choose_from_and_ranges() -> None:
+    assert shorter_sides(Augmentation(min_sizes=(6, 9), max_size=100)) == {6, 9}
+    assert shorter_sides(Augmentation(min_sizes=(6, 9), max_size=100, scales=Scales.RANGE)) == {6, 7, 8, 9}
+    assert shorter_sides(Augmentation(min_sizes=(8,), max_size=9)) == {6}  # 9 for the longer side
+
+
+def test_flips_come_half_of_the_time() -> None:
+    rng, flips = dice(), 0
+    for _ in range(400):
+        resized, _, _ = augment(picture(), found(), Augmentation(), at(MMDET, 4), rng)
+        flips += int(resized.pixels[0, 0, 0] != 0)
+    assert 160 < flips < 240  # four standard deviations
+
+
+def test_crops_by_hand() -> None:
+    """Every crop of 2 x 3 pixels: what it holds is where the picture's own numbers say it was."""
+    crop = Crop(min_sizes=(4,), max_size=100, smallest=2, largest=3, probability=1)
+    augmentation, rng, kept_counts, sizes = Augmentation(flip=0, crop=crop), dice(), set(), set()
+    for _ in range(300):
+        resized, cut, kept = augment(picture(), found(), augmentation, at(MMDET, 2), rng)
+        height, width = resized.original_size
+        sizes.add((height, width))
+        if resized.size != (height, width):
+            continue  # scaled up after the crop
+        top, left = divmod(int(resized.pixels[0, 0, 0]) // 3, 6)
+        assert (resized.pixels == picture()[top : top + height, left : left + width]).all()
+        kept_counts.add(int(kept.sum()))
+        boxes = [
+            [max(x1 - left, 0), max(y1 - top, 0), min(x2 - left, width), min(y2 - top, height)]
+            for x1, y1, x2, y2 in BOXES.tolist()
+        ]
+        inside = [x2 > x1 and y2 > y1 for x1, y1, x2, y2 in boxes]
+        assert kept.tolist() == inside
+        assert cut.boxes.tolist() == [box for box, ok in zip(boxes, inside, strict=True) if ok]
+        masks = [np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8)]
+        masks[0][1:4, 1:3], masks[1][1:3, 1] = 1, 1
+        expected = [m[top : top + height, left : left + width] for m, ok in zip(masks, inside, strict=True) if ok]
+        assert [mask.tolist() for mask in cut.outlines] == [mask.tolist() for mask in expected]
+    assert sizes == {(h, w) for h in (2, 3) for w in (2, 3)}
+    assert kept_counts == {0, 1, 2}
+
+
+def test_crops_are_half_of_the_time_and_never_larger_than_the_picture() -> None:
+    crop = Crop(min_sizes=(4,), max_size=100, smallest=3, largest=50)
+    rng, cropped = dice(), 0
+    for _ in range(300):
+        resized, _, _ = augment(picture(), found(), Augmentation(flip=0, crop=crop), at(MMDET, 4), rng)
+        height, width = resized.original_size
+        assert 3 <= height <= 4
+        assert 3 <= width <= 6
+        cropped += (height, width) != (4, 6)
+    assert 90 < cropped < 160  # half, but for 1 in 8 crops, which is the whole picture
+
+
+def test_an_object_without_a_mask_has_an_empty_one() -> None:
+    (mask,) = objects(BOXES[:1], (None,), (4, 6)).outlines
+    assert mask.shape == (4, 6)
+    assert not mask.any()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"flip": 1.5},
+        {"min_sizes": (10,)},
+        {"max_size": 10},
+        {"min_sizes": (20,), "max_size": 10},
+        {"min_sizes": (0,), "max_size": 10},
+        {"crop": {"min_sizes": (10,), "max_size": 10, "smallest": 5, "largest": 4}},
+    ],
+)
+def test_impossible_records(fields: dict) -> None:
+    with pytest.raises(ValidationError):
+        Augmentation(**fields)

@@ -1,0 +1,257 @@
+"""The loop as a whole: it learns, it says what it did, and what it writes loads."""
+
+import json
+import logging
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import cascadezoo
+from cascadezoo.cli import cli
+from cascadezoo.coco import Categories
+from cascadezoo.converters.canonical import read_canonical
+from cascadezoo.errors import FileError, MissingResource, OutputExists, TrainingDiverged, UsageError
+from cascadezoo.modeling.build import build
+from cascadezoo.providers import SPECS
+from cascadezoo.training.augment import Augmentation
+from cascadezoo.training.config import TrainingConfig
+from cascadezoo.training.recipe import Curve, Exempt, Method, Recipe, Schedule, Solver
+
+from drawn import Drawn, draw_set
+from tiny_zoo import ENTRY, narrow
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small_zoo(monkeypatch):
+    """An entry of which the network is small, with five classes."""
+    monkeypatch.setitem(SPECS["mmdet"], "cascade_mask_r50_fpn", narrow())
+
+
+@pytest.fixture
+def drawn(tmp_path) -> Drawn:
+    return draw_set(tmp_path / "pictures", 4)
+
+
+def adamw(lr: float, epochs: float, **changes) -> Recipe:
+    return Recipe(
+        solver=Solver(method=Method.ADAMW, lr=lr, batch=1, weight_decay=0, exempt=Exempt.VECTORS),
+        schedule=Schedule(epochs=epochs, curve=Curve.COSINE, warmup_steps=10),
+        augmentation=Augmentation(flip=0),
+        **{"clip": 5.0, **changes},
+    )
+
+
+def learner(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return build(narrow(num_classes=3)).requires_grad_(True)
+
+
+def options(drawn: Drawn, folder, **changes) -> dict:
+    return {
+        "train_json": drawn.annotations,
+        "train_images": drawn.images,
+        "run_dir": folder,
+        "workers": 0,
+        "device": "cpu",
+        **changes,
+    }
+
+
+def log(folder, kind: str) -> list[dict]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def test_overfits_one_picture_and_finds_its_boxes_and_masks(tmp_path):
+    drawn, run = draw_set(tmp_path / "one", 1), tmp_path / "run"
+    config = TrainingConfig(
+        **options(drawn, run, val_json=drawn.annotations, batch_size=1, eval_every=1000, log_every=10)
+    )
+    cascadezoo.train(config, model=learner(), recipe=adamw(2e-3, epochs=80))
+    steps, (evaluation,) = log(run, "steps"), log(run, "evaluation")
+    assert steps[-1]["loss"] < steps[0]["loss"] / 4
+    assert evaluation["figures"]["bbox"]["AP50"] > 90
+    assert evaluation["figures"]["segm"]["AP50"] > 90
+    assert {path.name for path in run.iterdir()} == {
+        "config.json", "log.jsonl", "curves.png", "checkpoint-00000080.pt", "best.safetensors", "final.safetensors"
+    }  # fmt: skip
+
+
+def fine_tune(drawn, run, *arguments: str):
+    fixed = ["--train-json", drawn.annotations, "--train-images", drawn.images, "--run-dir", run, "--workers", 0]
+    command = ["train", "--entry", ENTRY, *fixed, "--device", "cpu", "--schedule", "1", "--min-size", 64, *arguments]
+    return CliRunner().invoke(cli, [str(part) for part in command], catch_exceptions=False)
+
+
+def test_fine_tuning_twice_on_ids_with_gaps(tmp_path, small_zoo, drawn, caplog):
+    first = tmp_path / "five.safetensors"
+    _write_five_classes(first)
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        result = fine_tune(drawn, tmp_path / "first", "--weights", first, "--val-json", drawn.annotations)
+    assert result.exit_code == 0
+    final = tmp_path / "first" / "final.safetensors"
+    assert result.stdout == f"{final}\n"
+    (said,) = [record.getMessage() for record in caplog.records if "newly initialised" in record.getMessage()]
+    assert "num_classes=3 instead of 5" in said
+    assert "box_heads.0.cls_score.weight" in said
+    assert "mask_heads.2.mask_logits.bias" in said
+    assert "learning rate 0.0025: 0.02 for 16 pictures a step, here 2" in result.stderr
+
+    model = cascadezoo.load(ENTRY, weights=final)
+    assert model.categories == Categories(["box", "disc", "bar"], [3, 7, 40])
+    found = model.predict(str(drawn.images / "011.png")).to_coco(11)
+    assert {result["category_id"] for result in found} <= {3, 7, 40}
+
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        assert fine_tune(drawn, tmp_path / "second", "--weights", final, "--lr", "1e-9").exit_code == 0
+    assert "newly initialised" not in caplog.text
+    before, metadata = read_canonical(final)
+    after, _ = read_canonical(tmp_path / "second" / "final.safetensors")
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
+    assert metadata["publisher"] == "mmdet"
+    assert metadata["entries"] == ENTRY
+    assert metadata["started_from"].startswith("file five.safetensors, sha256 ")
+    assert json.loads(metadata["data"])["pictures"] == 4
+    assert json.loads(metadata["recipe"])["solver"]["lr"] == 0.02
+
+
+def _write_five_classes(path) -> None:
+    from cascadezoo.converters.canonical import write_canonical
+
+    torch.manual_seed(1)
+    write_canonical(path, build(narrow()).state_dict(), {"publisher": "mmdet", "architecture": "cascade_mask_r50_fpn"})
+
+
+def test_frozen_layers_stay_when_fine_tuning_and_learn_from_scratch(tmp_path, small_zoo, drawn):
+    first = tmp_path / "five.safetensors"
+    _write_five_classes(first)
+    tuned, scratch = tmp_path / "tuned", tmp_path / "scratch"
+    result = fine_tune(drawn, tuned, "--weights", first)
+    assert "15 tensors do not learn: in backbone.layer1, backbone.stem" in result.stderr
+    before, _ = read_canonical(first)
+    after, _ = read_canonical(tuned / "final.safetensors")
+    assert torch.equal(before["backbone.stem.0.weight"], after["backbone.stem.0.weight"])
+    assert not torch.equal(before["neck.lateral.0.weight"], after["neck.lateral.0.weight"])
+    assert "all tensors learn" in fine_tune(drawn, scratch).stderr
+
+
+def test_loss_that_is_not_finite_stops_the_run(tmp_path, drawn):
+    run = tmp_path / "run"
+    model, step_two = learner(), {"count": 0}
+    head = model.box_heads[1].cls_score
+
+    def poison(module, inputs, output):
+        step_two["count"] += 1
+        return output * float("nan") if step_two["count"] > 3 else output
+
+    head.register_forward_hook(poison)
+    config = TrainingConfig(**options(drawn, run, save_every=2))
+    with pytest.raises(TrainingDiverged) as caught:
+        cascadezoo.train(config, model=model, recipe=adamw(1e-3, epochs=4))
+    message = str(caught.value)
+    assert message.startswith("step 4: loss_classifier_2 is nan")
+    assert "on the pictures with id 1" in message
+    assert caught.value.exit_code == 1
+    assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-00000002.pt"]
+    saved = torch.load(run / "checkpoint-00000002.pt", weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in saved["model"].values())
+
+
+def test_gradient_that_is_not_finite_leaves_the_weights(tmp_path, drawn):
+    model = learner()
+    model.rpn.conv.weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(TrainingDiverged, match="step 1: the gradients' norm is"):
+        cascadezoo.train(TrainingConfig(**options(drawn, tmp_path / "run")), model=model, recipe=adamw(1e-3, epochs=1))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_average_of_the_weights_is_what_is_written(tmp_path, drawn):
+    model = learner()
+    first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    recipe = adamw(1e-3, epochs=1).model_dump() | {"ema": {"momentum": 1e-9, "warmup": 1e-9}}
+    final = cascadezoo.train(
+        TrainingConfig(**options(drawn, tmp_path / "run")), model=model, recipe=Recipe.model_validate(recipe)
+    )
+    written, _ = read_canonical(final)
+    name = "neck.lateral.0.weight"
+    torch.testing.assert_close(written[name], first[name], rtol=0, atol=1e-8)  # a momentum of almost nothing
+    assert not torch.allclose(model.state_dict()[name], first[name], atol=1e-6)
+
+
+def weights_after(tmp_path, drawn, name: str, **changes) -> dict[str, torch.Tensor]:
+    config = TrainingConfig(**options(drawn, tmp_path / name, **changes))
+    return read_canonical(cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=1)))[0]
+
+
+def test_accumulated_passes_are_close_to_one_large_pass(tmp_path, drawn):
+    # two passes of two pictures each; the losses' own averages are taken a pass, hence the tolerance
+    whole = weights_after(tmp_path, drawn, "whole", batch_size=4, lr=1e-3)
+    parts = weights_after(tmp_path, drawn, "parts", batch_size=2, accumulate=2, lr=1e-3)
+    name = "box_heads.0.cls_score.weight"
+    start = learner().state_dict()[name]
+    moved, also = whole[name] - start, parts[name] - start
+    assert torch.cosine_similarity(moved.flatten(), also.flatten(), dim=0) > 0.8
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_too(tmp_path, drawn, precision):
+    run = tmp_path / "run"
+    config = TrainingConfig(**options(drawn, run, precision=precision, log_every=1))
+    final = cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=3))
+    steps = log(run, "steps")
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert all(tensor.dtype == torch.float32 for tensor in read_canonical(final)[0].values())
+
+
+def test_workers_change_nothing(tmp_path, drawn):
+    alone, helped = (weights_after(tmp_path, drawn, f"workers{n}", workers=n) for n in (0, 2))
+    assert all(torch.equal(alone[name], helped[name]) for name in alone)
+
+
+def test_an_earlier_run_is_not_overwritten(tmp_path, drawn, small_zoo):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExists, match="pass --resume"):
+        cascadezoo.train(TrainingConfig(**options(drawn, run)), model=learner(), recipe=adamw(1e-3, epochs=1))
+    assert [path.name for path in run.iterdir()] == ["notes.txt"]
+
+
+def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, drawn, small_zoo):
+    run = tmp_path / "run"
+
+    def attempt(error, match, **changes):
+        with pytest.raises(error, match=match):
+            cascadezoo.train(TrainingConfig(**options(drawn, run, entry=ENTRY) | changes))
+
+    attempt(UsageError, "name an entry", entry=None)
+    attempt(UsageError, r"num_classes 7: .* has 3 categories", num_classes=7)
+    attempt(UsageError, "accumulate 3: an epoch of 4 pictures has fewer passes, 2", accumulate=3)
+    attempt(MissingResource, "no folder of pictures", train_images=tmp_path / "nowhere")
+    attempt(MissingResource, "nothing.json", train_json=tmp_path / "nothing.json")
+    attempt(MissingResource, "missing.pth is not a file", weights=tmp_path / "missing.pth")
+    other = draw_set(tmp_path / "other", 1)
+    document = json.loads(other.annotations.read_text())
+    document["categories"][0]["name"] = "crate"
+    other.annotations.write_text(json.dumps(document))
+    attempt(FileError, "other categories than", val_json=other.annotations, val_images=other.images)
+    assert not run.exists()
+
+
+def test_the_command_says_what_is_missing(tmp_path):
+    result = CliRunner().invoke(cli, ["train", "--run-dir", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "Missing option '--entry'" in result.stderr
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,107 @@
+"""What learns how fast and decays how much, for each publisher."""
+
+import pytest
+import torch
+
+from cascadezoo import registry
+from cascadezoo.modeling.build import build
+from cascadezoo.training.config import recipe_of
+from cascadezoo.training.optim import build_optimizer, parameter_groups, set_lr
+
+from tiny import tiny
+
+
+def rules(architecture: str, entry: str) -> tuple[dict[str, tuple[float, float]], torch.nn.Module]:
+    """Name -> (part of the learning rate, decay) of a small network of the architecture."""
+    found = registry.info(entry)
+    model = build(tiny(architecture, found.publisher))
+    groups = parameter_groups(model, recipe_of(found).solver)
+    named = [(n, (g["scale"], g["weight_decay"])) for g in groups for n in g["names"]]
+    assert len(named) == len(dict(named))
+    assert {n for n, _ in named} == {n for n, p in model.named_parameters() if p.requires_grad}
+    return dict(named), model
+
+
+def test_mmdet_treats_all_alike_and_leaves_the_stem_alone():
+    held, _ = rules("cascade_mask_r50_fpn", "cascade_mask_r50_fpn_1x.mmdet")
+    assert set(held.values()) == {(1.0, 1e-4)}
+    assert not [name for name in held if name.startswith(("backbone.stem", "backbone.layer1."))]
+
+
+def test_detectron_biases_learn_twice_as_fast_and_do_not_decay():
+    held, _ = rules("cascade_mask_r50_fpn", "cascade_mask_r50_fpn_1x.detectron")
+    assert held["rpn.conv.weight"] == (1.0, 1e-4)
+    assert held["rpn.conv.bias"] == (2.0, 0.0)
+    assert held["box_heads.2.cls_score.bias"] == (2.0, 0.0)
+    assert not [name for name in held if ".norm." in name]  # its scales and biases of the norms are fixed
+
+
+def test_paddle_ssld_stages():
+    held, _ = rules("cascade_r50_vd_fpn", "cascade_r50_vd_ssld_fpn_1x")
+    scales = {name.split(".")[1]: scale for name, (scale, _) in held.items() if name.startswith("backbone.")}
+    assert scales == {"layer2": 0.05, "layer3": 0.1, "layer4": 0.15}  # the stem and layer1 do not learn
+    assert held["neck.lateral.0.weight"] == (1.0, 1e-4)
+
+
+def test_internimage_layers():
+    # four stages of one block each: the last block is one layer from the neck, the stem five
+    held, _ = rules("cascade_mask_internimage_l_fpn", "cascade_mask_internimage_l_fpn_1x")
+    expected = {
+        "backbone.stem.conv1.weight": (0.94**5, 0.05),
+        "backbone.stages.0.blocks.0.dcn.input_proj.weight": (0.94**4, 0.05),
+        "backbone.stages.0.downsample.conv.weight": (0.94**3, 0.05),  # with the block after it
+        "backbone.stages.1.blocks.0.mlp.fc1.weight": (0.94**3, 0.05),
+        "backbone.stages.2.downsample.norm.weight": (0.94, 0.0),
+        "backbone.stages.3.blocks.0.mlp.fc2.weight": (0.94, 0.05),
+        "backbone.stages.3.blocks.0.mlp.fc2.bias": (0.94, 0.0),
+        "backbone.stages.3.blocks.0.gamma1": (0.94, 0.0),
+        "neck.lateral.0.weight": (1.0, 0.05),
+        "rpn.conv.bias": (1.0, 0.0),
+        "box_heads.0.cls_score.weight": (1.0, 0.05),
+    }
+    assert {name: held[name] for name in expected} == {
+        name: (pytest.approx(scale), decay) for name, (scale, decay) in expected.items()
+    }
+
+
+def test_internimage_layers_of_the_published_depth():
+    # L has 37 blocks: the stem lies 38 layers from the neck, the first block of the third stage 37 - 10 = 27
+    found = registry.info("cascade_mask_internimage_l_fpn_3x")
+    with torch.device("meta"):
+        model = build(registry.spec_of(found), device="meta")
+    groups = parameter_groups(model, recipe_of(found).solver)
+    held = {n: g["scale"] for g in groups for n in g["names"]}
+    assert held["backbone.stem.conv2.weight"] == pytest.approx(0.9**38)
+    assert held["backbone.stages.2.blocks.0.mlp.fc1.weight"] == pytest.approx(0.9**27)
+    assert held["backbone.stages.3.blocks.4.mlp.fc1.weight"] == pytest.approx(0.9)
+
+
+def test_one_step_of_sgd_by_hand():
+    # lr 0.1: a bias moves by 2 * 0.1 * its gradient; a weight of 1 by 0.1 * (gradient + 1e-4 * 1)
+    found = registry.info("cascade_mask_r50_fpn_1x.detectron")
+    model = build(tiny("cascade_mask_r50_fpn", "detectron"))
+    optimizer = build_optimizer(model, recipe_of(found).solver, lr=123.0)
+    set_lr(optimizer, 0.1)
+    weight, bias = model.rpn.conv.weight, model.rpn.conv.bias
+    with torch.no_grad():
+        weight.fill_(1.0)
+        bias.fill_(1.0)
+    weight.grad, bias.grad = torch.full_like(weight, 0.5), torch.full_like(bias, 0.5)
+    optimizer.step()
+    assert weight.flatten()[0].item() == pytest.approx(1 - 0.1 * 0.5001)
+    assert bias[0].item() == pytest.approx(1 - 0.2 * 0.5)
+
+
+def test_one_step_of_adamw_by_hand():
+    # the first step of Adam moves by lr against the gradient's sign, after a decay of lr * 0.05 of a matrix
+    found = registry.info("cascade_mask_internimage_l_fpn_1x")
+    model = build(tiny("cascade_mask_internimage_l_fpn", "internimage"))
+    optimizer = build_optimizer(model, recipe_of(found).solver, lr=0.01)
+    head = model.box_heads[0].cls_score
+    with torch.no_grad():
+        head.weight.fill_(1.0)
+        head.bias.fill_(1.0)
+    head.weight.grad, head.bias.grad = torch.full_like(head.weight, 3.0), torch.full_like(head.bias, 3.0)
+    optimizer.step()
+    assert head.weight.flatten()[0].item() == pytest.approx(1 * (1 - 0.01 * 0.05) - 0.01)
+    assert head.bias[0].item() == pytest.approx(1 - 0.01)

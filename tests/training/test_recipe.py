@@ -1,0 +1,125 @@
+"""Recipes: every entry has one, with the numbers its publisher's configuration prints."""
+
+import pytest
+from pydantic import ValidationError
+
+from cascadezoo import registry
+from cascadezoo.errors import CorruptCheckpoint, MissingResource, UsageError
+from cascadezoo.spec import PreprocessSpec
+from cascadezoo.training.augment import Augmentation, Crop, Scales
+from cascadezoo.training.config import TrainingConfig, recipe_of
+from cascadezoo.training.recipe import EmaRule, Exempt, Method, Recipe, Schedule, Solver
+
+PUBLISHED = PreprocessSpec(min_size=800, max_size=1333, mean=(0, 0, 0), std=(1, 1, 1), size_divisor=32)
+
+
+def of(name: str, schedule: str | None = None) -> Recipe:
+    return recipe_of(registry.info(name), schedule)
+
+
+@pytest.mark.parametrize("entry", registry.entries(), ids=lambda entry: entry.name)
+def test_every_entry_has_a_recipe(entry):
+    recipe = recipe_of(entry)
+    if entry.epochs is not None:
+        assert recipe.schedule.epochs == entry.epochs
+
+
+def test_mmdet_three_times_is_multi_scale():
+    recipe = of("cascade_mask_r50_fpn_3x.mmdet")
+    assert recipe.schedule.milestones == (27, 33)
+    assert recipe.augmentation == Augmentation(
+        flip=0.5, min_sizes=(640, 800), max_size=1333, scales=Scales.RANGE
+    )  # between 1333x640 and 1333x800
+    assert (recipe.solver.lr, recipe.solver.batch) == (0.02, 16)
+    assert of("cascade_r50_fpn_20e.mmdet").schedule.milestones == (16, 19)
+
+
+def test_internimage_learns_deep_layers_more_slowly_the_longer_it_trains():
+    short, long = of("cascade_mask_internimage_l_fpn_1x"), of("cascade_mask_internimage_l_fpn_3x")
+    assert (short.solver.lr, short.solver.batch, short.solver.layer_decay, short.ema) == (1e-4, 16, 0.94, None)
+    assert (long.solver.lr, long.solver.batch, long.solver.layer_decay) == (2e-4, 64, 0.90)
+    assert long.ema == EmaRule(momentum=1e-4, warmup=2000)
+    assert long.augmentation.crop is not None
+    assert long.drop_path is None  # 0.4, as the network has it
+    assert of("cascade_mask_internimage_xl_fpn_3x").drop_path == 0.6
+    assert all(r.solver.method is Method.ADAMW and r.solver.exempt is Exempt.VECTORS for r in (short, long))
+
+
+def test_paddle_ssld_entries_hold_their_backbone_back():
+    plain, ssld = of("cascade_mask_r50_fpn_1x.paddle"), of("cascade_mask_r50_vd_ssld_fpn_2x")
+    assert (plain.solver.stage_lr, plain.schedule.warmup_steps, plain.schedule.warmup_factor) == ((), 1000, 0.001)
+    assert ssld.solver.stage_lr == (0.05, 0.05, 0.1, 0.15)
+    assert (ssld.schedule.milestones, ssld.schedule.warmup_factor) == ((12, 22), 0.1)
+    assert of("mask_x101_vd_64x4d_fpn_2x").schedule.milestones == (16, 22)
+    assert of("mask_x101_vd_64x4d_fpn_2x").schedule.warmup_factor == 0.1
+
+
+def test_detectron_counts_steps():
+    recipe = of("cascade_r50_fpn_1x.detectron")
+    # 90 000 steps of 16 pictures, of 117 266 that hold objects
+    assert recipe.schedule.epochs == pytest.approx(90_000 * 16 / 117_266)
+    assert recipe.schedule.milestones[0] / recipe.schedule.epochs == pytest.approx(60 / 90)
+    long = of("cascade_mask_x152_32x8d_in5k_fpn_s1x")
+    assert (long.solver.lr, long.solver.batch) == (0.01, 8)
+    assert long.schedule.epochs == pytest.approx(260_000 * 8 / 117_266)
+    assert long.augmentation.min_sizes == (640, 672, 704, 736, 768, 800)
+
+
+def test_another_schedule_of_the_publisher_or_a_number_of_epochs():
+    assert of("cascade_r50_fpn_1x.mmdet", "20e").schedule.epochs == 20
+    assert of("cascade_mask_r50_vd_ssld_fpn_1x", "2x").schedule.milestones == (12, 22)
+    stretched = of("cascade_r50_fpn_1x.mmdet", "6").schedule
+    assert (stretched.epochs, stretched.milestones) == (6, (4, 5.5))
+    with pytest.raises(UsageError, match="paddle has no schedule '20e': choose one of 1x, 2x, or give a number"):
+        of("cascade_r50_fpn_1x.paddle", "20e")
+    with pytest.raises(UsageError, match="positive number of epochs"):
+        of("cascade_r50_fpn_1x.mmdet", "-3")
+
+
+def test_schedules_that_make_no_sense_are_refused():
+    with pytest.raises(ValidationError, match="in order"):
+        Schedule(epochs=12, milestones=(11, 8))
+    with pytest.raises(ValidationError, match="within 12 epochs"):
+        Schedule(epochs=12, milestones=(8, 12))
+
+
+RECIPE = Recipe(
+    solver=Solver(lr=0.02, batch=16, weight_decay=0),
+    schedule=Schedule(epochs=12),
+    augmentation=Augmentation(
+        min_sizes=(480, 800), max_size=1333, crop=Crop(min_sizes=(400,), max_size=4000, smallest=384, largest=600)
+    ),
+    clip=5.0,
+)
+
+
+def test_options_change_the_recipe(tmp_path):
+    def adjusted(**options):
+        config = TrainingConfig(train_json=tmp_path, train_images=tmp_path, run_dir=tmp_path, **options)
+        return config.adjust(RECIPE, PUBLISHED)
+
+    assert adjusted() == RECIPE
+    assert adjusted(clip_grad=0).clip is None
+    assert adjusted(clip_grad=35).clip == 35
+    assert adjusted(ema=True).ema == EmaRule()
+    small = adjusted(min_size=400, max_size=600).augmentation
+    assert (small.min_sizes, small.max_size) == ((240, 400), 600)  # 1333 * 600 / 1333
+    assert small.crop == Crop(min_sizes=(200,), max_size=round(4000 * 600 / 1333), smallest=192, largest=300)
+
+
+def test_options_are_checked_and_kept(tmp_path):
+    options = {"train_json": tmp_path, "train_images": tmp_path, "run_dir": tmp_path}
+    with pytest.raises(UsageError, match="batch_size: Input should be greater than 0"):
+        TrainingConfig.of(**options, batch_size=0)
+    with pytest.raises(UsageError, match="either pretrained or weights"):
+        TrainingConfig.of(**options, pretrained=True, weights=tmp_path)
+    with pytest.raises(UsageError, match="val_images without val_json"):
+        TrainingConfig.of(**options, val_images=tmp_path)
+    with pytest.raises(MissingResource, match="holds no run to resume"):
+        TrainingConfig.read(tmp_path)
+    config = TrainingConfig.of(**options, seed=7, lr=None)
+    config.write()
+    assert TrainingConfig.read(tmp_path) == config
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CorruptCheckpoint, match="no record of a run"):
+        TrainingConfig.read(tmp_path)
