@@ -137,11 +137,9 @@ def _load(report: dict[str, Any]) -> list[str]:
     return [
         "## Loading published weights",
         "",
-        f"`load(pretrained=True)` of `{report['entry']}`, {size:.0f} MiB from a file server on the same machine: first "
-        "with an empty",
-        "cache, beside the same done by hand (fetch, sha256, convert); then from the cache, beside safetensors' "
-        "`load_file` and",
-        "the network built on `meta`.  Medians; ratios within each turn.",
+        f"`load(pretrained=True)` of `{report['entry']}`, {size:.0f} MiB from a file server on the same machine:",
+        "first with an empty cache, beside the same done by hand (fetch, sha256, convert); then from the cache, beside",
+        "safetensors' `load_file` and the network built on `meta`.  Medians; ratios within each turn.",
         f"({_machine(report)}; `load.json`)",
         "",
         "| | cascadezoo, s | the other, s | ratio |",

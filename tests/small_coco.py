@@ -17,8 +17,8 @@ SIZES = [(60, 80), (80, 60), (60, 80), (60, 80), (50, 90), (60, 80), (80, 60), (
 
 
 def write_coco(root: Path, count: int = len(SIZES)) -> Path:
-    """``count`` pictures whose objects are detections of the tiny detector, some of them moved: polygons, compressed RLE
-    and, as RLE of the other kind, crowds; the last picture has no annotation."""
+    """``count`` pictures whose objects are detections of the tiny detector, some of them moved: polygons, compressed
+    RLE and, as uncompressed RLE, crowds; the last picture has no annotation."""
     (root / "annotations").mkdir(parents=True)
     (root / "val2017").mkdir()
     rng, model = np.random.default_rng(0), tiny_load(NAME)

@@ -17,7 +17,7 @@ ROOMS = {
     "benchmarks": "cascadezoo/benchmarks",
     "csrc": "cascadezoo/csrc",
 }
-DATA = {"zoo_manifest": (".json", ".md"), "csrc": (".cpp", ".cu", ".cuh", ".h")}
+DATA = {"zoo_manifest": (".json", ".md", ".safetensors"), "csrc": (".cpp", ".cu", ".cuh", ".h")}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ What a sample holds depends on (seed, epoch, image id) alone, and an epoch's ord
 of processes or workers, nor on where training was resumed.
 """
 
+import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -162,6 +163,8 @@ class _Epoch(Dataset[Sample | CascadezooError]):
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the pool of the parent process is not there after a fork
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes: the parent stops its workers after its step
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _targets(found: Objects, record: ImageRecord, kept: npt.NDArray[np.bool_], size: tuple[int, int]) -> Targets:

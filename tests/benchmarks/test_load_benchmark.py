@@ -60,12 +60,6 @@ def test_two_programs_beside_one_another() -> None:
     assert found["ratio"] == {"median": 1.0, "min": 0.5, "max": 3.0}
 
 
-def test_downloads_take_the_same_memory_whatever_their_size(tmp_path: Path) -> None:
-    small, large = load.download_memory(tmp_path, (2 * load.MIB, 96 * load.MIB))
-    assert (small["file_bytes"], large["file_bytes"]) == (2 * load.MIB, 96 * load.MIB)
-    assert abs(large["peak_bytes"] - small["peak_bytes"]) < 12 * load.MIB
-
-
 @pytest.mark.slow
 def test_a_stand_in_of_real_size(tmp_path: Path) -> None:
     """First load at most 1.3 times its steps by hand, warm load 1.5 times load_file and meta, memory 2.2 times."""

@@ -1,6 +1,5 @@
 """The stop-watch: every stage, batches, when it stops."""
 
-
 import pytest
 import torch
 from small_coco import write_coco

@@ -119,11 +119,12 @@ def test_killed_in_the_middle_of_the_conversion(server, home) -> None:
         "canonical._blocks = slow\n"
     )
     process = start(hang + LOAD, environment(home, server.url()))
-    begun = home / "canonical"
+    begun = home / "parts" / NAME
     wait_for(lambda: any(path.stat().st_size > 50_000 for path in begun.glob(".*.part")), process)
     process.kill()
     finish(process)
     assert [path.suffix for path in begun.iterdir()] == [".part"]
+    assert not list((home / "canonical").iterdir())
 
     assert same(cascadezoo.load(NAME, pretrained=True), standin.model())
     assert len(server.requests) == 1  # the original was there

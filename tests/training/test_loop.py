@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.recipe import Curve, Exempt, Method, Recipe, Schedule, Solver
 
 from drawn import Drawn, draw_set
+from tiny import tiny
 from tiny_zoo import ENTRY, narrow
 
 
@@ -255,3 +258,51 @@ def test_the_command_says_what_is_missing(tmp_path):
     assert result.exit_code == 2
     assert "Missing option '--entry'" in result.stderr
     assert not any(tmp_path.iterdir())
+
+
+def test_ctrl_c_between_two_steps_loses_nothing(tmp_path, drawn):
+    whole = weights_after(tmp_path, drawn, "whole", save_every=100)
+    model, passes = learner(), {"count": 0}
+
+    def press(*_):
+        passes["count"] += 1
+        if passes["count"] == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    model.rpn.register_forward_pre_hook(press)
+    model.neck.register_forward_pre_hook(press)
+    config = TrainingConfig(**options(drawn, tmp_path / "run", save_every=100))
+    with pytest.raises(KeyboardInterrupt):
+        cascadezoo.train(config, model=model, recipe=adamw(1e-3, epochs=1))
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-00000001.pt"]
+    final = cascadezoo.train(config, model=learner(seed=9), recipe=adamw(1e-3, epochs=1), resume=True)
+    resumed, _ = read_canonical(final)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path, drawn):
+    before = weights_after(tmp_path, drawn, "run")
+    config = TrainingConfig(**options(drawn, tmp_path / "run"))
+    again, _ = read_canonical(
+        cascadezoo.train(config, model=learner(seed=9), recipe=adamw(1e-3, epochs=1), resume=True)
+    )
+    assert all(torch.equal(before[name], again[name]) for name in before)
+
+
+def test_with_another_seed_it_is_another_run(tmp_path, drawn):
+    weights_after(tmp_path, drawn, "run")
+    config = TrainingConfig(**options(drawn, tmp_path / "run", seed=4))
+    with pytest.raises(UsageError, match="was begun with seed 0, now it is 4"):
+        cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=1), resume=True)
+
+
+def test_a_recipe_may_drop_more_paths_than_the_network(tmp_path, drawn):
+    model = build(tiny("cascade_mask_internimage_l_fpn", "internimage", num_classes=3))
+    rates = [block.drop_path.p for stage in model.backbone.stages for block in stage.blocks]
+    assert rates == pytest.approx([0, 0.4 / 3, 0.8 / 3, 0.4])  # of four blocks
+    config = TrainingConfig(**options(drawn, tmp_path / "run", batch_size=1))
+    cascadezoo.train(config, model=model, recipe=adamw(1e-3, epochs=0.25, drop_path=0.6))
+    assert [block.drop_path.p for stage in model.backbone.stages for block in stage.blocks] == pytest.approx(
+        [0, 0.2, 0.4, 0.6]
+    )

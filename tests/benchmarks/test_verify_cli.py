@@ -1,0 +1,190 @@
+"""The command line of verification: what it prints, writes and exits with."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sample_report import sample
+from small_coco import NAME, tiny_load, write_coco
+
+import cascadezoo
+from cascadezoo.benchmarks import speed
+from cascadezoo.benchmarks import verify as verify_module
+from cascadezoo.benchmarks.coco_layout import shapes_val
+from cascadezoo.benchmarks.report import text_of
+from cascadezoo.benchmarks.speed import Bounds
+from cascadezoo.cli import main
+
+OWN = "cascade_mask_r18_fpn_shapes.cascadezoo"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> str:
+    return str(write_coco(tmp_path_factory.mktemp("coco")))
+
+
+@pytest.fixture(autouse=True)
+def tiny_networks(monkeypatch) -> None:
+    monkeypatch.setattr(cascadezoo, "load", tiny_load)
+    monkeypatch.setattr(speed, "Bounds", lambda: Bounds(warm_ups=0, window=1, rounds=1))
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments])
+    return stopped.value.code
+
+
+def verify(*arguments: str) -> int:
+    return call("verify", *arguments, "--workers", "0", "--device", "cpu")
+
+
+def test_everything_without_coco_is_one_pass_and_65_skipped(tmp_path: Path, monkeypatch, capsys) -> None:
+    def load(name: str, **_: object):
+        assert name == OWN  # no weights are looked for where there is no data
+        return tiny_load(name)
+
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
+    monkeypatch.setattr(cascadezoo, "load", load)
+    monkeypatch.setattr(verify_module, "shapes_val", lambda: shapes_val(2))
+    page = tmp_path / "page.html"
+    assert verify("--all", "--ap", "--tolerance", "100", "--html", str(page)) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert sum(line.startswith("PASS") for line in lines) == 1
+    assert "1 PASS, 65 SKIPPED" in err
+    assert sum("no data: give --data-root" in line for line in lines if line.startswith("SKIPPED")) >= 65
+    assert all(name in page.read_text() for name in cascadezoo.list_models())
+    assert verify("--all", "--ap", "--tolerance", "100", "--strict") == 1
+
+
+def test_a_figure_that_is_not_the_published_one_fails(root: str, tmp_path: Path, capsys) -> None:
+    assert verify(NAME, "--data-root", root, "--ap", "--json", str(tmp_path / "r.json")) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"FAIL         {NAME}, plain: box AP ")
+    assert "for 41.2" in out
+    assert "outside decoding and inference" in err
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["entries"]
+    assert set(entry["accuracy"][0]["figures"]["bbox"]) == {
+        "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+    }  # fmt: skip
+    assert entry["speed"] is None
+
+
+def test_json_on_stdout_is_alone_there(root: str, capsys) -> None:
+    assert verify(NAME, "--data-root", root, "--ap", "--limit", "1", "--json", "-") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["entries"][0]["verdict"] == "PARTIAL"
+    assert err.startswith("PARTIAL ")
+
+
+def test_both_are_measured_unless_one_is_asked_for(root: str, tmp_path: Path) -> None:
+    for options, parts in (
+        ([], (1, True)),
+        (["--ap"], (1, False)),
+        (["--fps"], (0, True)),
+        (["--ap", "--fps"], (1, True)),
+    ):
+        assert verify(NAME, "--data-root", root, "--limit", "1", *options, "--json", str(tmp_path / "r.json")) == 0
+        (entry,) = json.loads((tmp_path / "r.json").read_text())["entries"]
+        assert (len(entry["accuracy"]), entry["speed"] is not None) == parts
+
+
+def test_a_baseline_of_the_same_device_decides_on_speed(root: str, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "baseline.json"
+    assert verify(NAME, "--data-root", root, "--fps", "--json", str(path)) == 0
+    out = capsys.readouterr().out
+    assert "NO-REFERENCE" in out
+    assert "no baseline" in out
+    report = json.loads(path.read_text())
+    (batch,) = report["entries"][0]["speed"]["timing"]["batches"]
+
+    def against(factor: float, device: str | None = None) -> int:
+        doctored = {
+            **report,
+            "machines": [{**report["machines"][0], "device": device or report["machines"][0]["device"]}],
+        }
+        batch["fps"] = factor * fps
+        (tmp_path / "doctored.json").write_text(json.dumps(doctored))
+        return verify(NAME, "--data-root", root, "--fps", "--baseline", str(tmp_path / "doctored.json"))
+
+    fps = batch["fps"]
+    assert against(100.0) == 1  # far beyond what a busy machine explains
+    assert "slower than the baseline" in capsys.readouterr().out
+    assert against(0.01) == 0
+    assert "PASS" in capsys.readouterr().out
+    assert against(100.0, device="another") == 0
+    assert "NO-REFERENCE" in capsys.readouterr().out
+
+
+def test_wrong_calls_exit_with_2_and_missing_data_with_3(root: str, tmp_path: Path, capsys) -> None:
+    assert verify() == 2
+    assert verify(NAME, "--all") == 2
+    assert verify(NAME, "--shard", "3/2") == 2
+    assert verify(NAME, "--tolerance", "much") == 2
+    assert verify("no_such_model") == 2
+    assert verify(NAME, "--data-root", str(tmp_path)) == 3
+    assert verify(NAME, "--data-root", root, "--weights", str(tmp_path / "none.pth")) == 3
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_files_of_the_cache_are_checked(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
+    assert call("verify", "--files") == 0
+    (tmp_path / "canonical").mkdir()
+    (tmp_path / "canonical" / f"{NAME}.safetensors").write_bytes(b"damaged")
+    assert call("verify", "--files") == 1
+    assert f"{NAME}.safetensors" in capsys.readouterr().out
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> str:
+    path = tmp_path / "report.json"
+    path.write_text(text_of(sample()))
+    return str(path)
+
+
+def test_report_show(report: str, tmp_path: Path, capsys) -> None:
+    assert call("report", "show", report) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("# Verification\n")
+    assert "stale: the manifest has changed" in err
+    assert call("report", "show", report, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["commit"] == "d" * 40
+    assert call("report", "show", report, "--html", str(tmp_path / "page.html")) == 0
+    assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_report_check_says_stale_with_its_exit_code(report: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    assert call("report", "check", report) == 1
+    assert "the code has changed" in capsys.readouterr().out
+    monkeypatch.setattr("cascadezoo.benchmarks.report.Report.stale", lambda self: [])
+    assert call("report", "check", report) == 0
+    assert call("report", "check", str(tmp_path / "none.json")) == 3
+    (tmp_path / "bad.json").write_text("{}")
+    assert call("report", "check", str(tmp_path / "bad.json")) == 4
+
+
+def test_report_compare_and_schema(report: str, tmp_path: Path, capsys) -> None:
+    moved = json.loads(Path(report).read_text())
+    moved["entries"][1]["accuracy"][0]["figures"]["bbox"]["AP"] = 40.0
+    (tmp_path / "moved.json").write_text(json.dumps(moved))
+    assert call("report", "compare", report, str(tmp_path / "moved.json")) == 0
+    assert capsys.readouterr().out == "cascade_mask_r50_fpn_3x.mmdet, plain, bbox AP: 41.250 -> 40.000\n"
+    assert call("report", "compare", report, report, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert call("report", "schema") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Report"
+
+
+def test_report_merge(tmp_path: Path, root: str, capsys) -> None:
+    other = "cascade_r50_fpn_1x.mmdet"
+    options = [NAME, other, "--data-root", root, "--ap", "--limit", "1"]
+    for index in ("1", "2"):
+        assert verify(*options, "--shard", f"{index}/2", "--json", str(tmp_path / f"{index}.json")) == 0
+    parts = [str(tmp_path / "1.json"), str(tmp_path / "2.json")]
+    assert call("report", "merge", *parts, "-o", str(tmp_path / "all.json"), "--html", str(tmp_path / "all.html")) == 0
+    assert "2 PARTIAL" in capsys.readouterr().err
+    merged = json.loads((tmp_path / "all.json").read_text())
+    assert {entry["name"] for entry in merged["entries"]} == {NAME, other}
+    assert call("report", "merge", parts[0], "-o", str(tmp_path / "all.json")) == 2
