@@ -139,7 +139,8 @@ def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str
             settled = "settled" if batch.stable else "not settled"
             stages = [(stage, f"{times.median:.1f} ms") for stage, times in batch.stages_ms.items()]
             yield (
-                f"stages at batch {batch.batch_size}, {batch.detections:.0f} detections a picture, {batch.runs} runs, {settled}",
+                f"stages at batch {batch.batch_size}, {batch.detections:.0f} detections a picture, {batch.runs} runs,"
+                f" {settled}",
                 stages,
             )
         if notes := entry.speed.timing.notes:

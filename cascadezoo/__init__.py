@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from cascadezoo.modeling.tta import TTASettings
     from cascadezoo.registry import info, list_models
     from cascadezoo.spec import ModelSpec
-    from cascadezoo.weights import download
     from cascadezoo.training.config import TrainingConfig
     from cascadezoo.training.loop import train
+    from cascadezoo.weights import download
 
 __version__ = "0.1.0"
 

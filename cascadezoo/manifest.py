@@ -21,7 +21,13 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cascadezoo.conventions import Record
 
-PUBLISHERS = ("mmdet", "internimage", "paddle", "detectron", "cascadezoo")  # a name without publisher means the first that has it
+PUBLISHERS = (
+    "mmdet",
+    "internimage",
+    "paddle",
+    "detectron",
+    "cascadezoo",
+)  # a name without publisher means the first that has it
 
 Family = Literal["faster", "mask", "cascade_mask", "cascade"]  # the first that a name begins with
 Availability = Literal["published", "moved", "wrong_link", "never_published", "embedded"]
@@ -222,7 +228,7 @@ class ZooEntry(Scores, Identity):
 class ManifestFile(Record):
     """One TOML file: ``defaults`` are fields that all its entries share unless an entry says otherwise."""
 
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, Any] = Field(default_factory=dict)
     entry: tuple[dict[str, Any], ...]
 
     def entries(self) -> tuple[ZooEntry, ...]:

@@ -33,8 +33,8 @@ def list_models(
 
     ``pattern`` is a shell pattern (``*x101*``) for the whole name, with or without its publisher.  ``family`` is one of
     faster, mask, cascade, cascade_mask.  ``masks``: with masks, or boxes only.  ``available``: whether weights
-    exist, at a link known to be right or since corrected, or in this package.  Raises UsageError for a publisher or family
-    that does not exist.
+    exist, at a link known to be right or since corrected, or in this package.  Raises UsageError for a publisher or
+    family that does not exist.
     """
     if publisher is not None and publisher not in PUBLISHERS:
         raise UsageError(f"no publisher is called {publisher!r}; choose one of {', '.join(PUBLISHERS)}")

@@ -12,6 +12,8 @@ from cascadezoo.conversion import to_publisher
 from cascadezoo.converters.canonical import write_canonical
 from cascadezoo.errors import (
     CorruptCheckpoint,
+    MissingResource,
+    Offline,
     TensorMismatch,
     UnknownName,
     UnsupportedEntry,
@@ -48,7 +50,9 @@ def test_without_weights_the_model_is_random_and_ready_to_train(small) -> None:
     torch.manual_seed(3)
     model = cascadezoo.load(NAME)
     assert not model.training
-    assert all(p.requires_grad and torch.isfinite(p).all() for p in model.parameters())
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    frozen = {name.split(".")[0] for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {"backbone"}  # its first stages, as published
     assert model.box_heads[0].cls_score.weight.std().item() == pytest.approx(0.01, rel=0.3)
     assert not model.box_heads[0].cls_score.bias.any()
 
@@ -92,11 +96,18 @@ def test_publishers_file_is_converted_on_the_fly_and_outlived(small, tmp_path) -
     assert same(model, small)
 
 
-def test_pretrained_uses_the_cache_only(small, tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
     monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
-    with pytest.raises(WeightsNotFound, match=r"cascadezoo convert --from mmdet FILE"):
+    monkeypatch.setenv("CASCADEZOO_OFFLINE", "1")
+    for name in ("CASCADEZOO_HUB", "CASCADEZOO_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_pretrained_takes_what_is_in_the_cache(small, offline) -> None:
+    with pytest.raises(Offline, match="CASCADEZOO_OFFLINE forbids the network"):
         cascadezoo.load(NAME, pretrained=True)
-    canonical_path(NAME).parent.mkdir(parents=True)
+    canonical_path(NAME).parent.mkdir(parents=True, exist_ok=True)
     canonical(canonical_path(NAME), small)
     assert same(cascadezoo.load(NAME, pretrained=True), small)
 
@@ -111,15 +122,18 @@ def test_pretrained_uses_the_cache_only(small, tmp_path, monkeypatch) -> None:
             "leads to another model; the right file is http://www.svcl.ucsd.edu/.*cascade-rcnn.pkl",
         ),
         ("cascade_mask_internimage_xl_fpn_3x", "leads to another model; .*cascade_internimage_xl_fpn_3x_coco.pth"),
-        ("cascade_x101_64x4d_fpn_1x.detectron", "never published any"),
+        (
+            "cascade_x101_64x4d_fpn_1x.detectron",
+            "never published any; convert a file of your own with `cascadezoo convert --from detectron FILE --entry ca",
+        ),
     ],
 )
-def test_without_weights_the_way_to_them_is_told(name: str, advice: str, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
-    with pytest.raises(WeightsNotFound, match=advice) as caught:
+def test_without_weights_the_way_to_them_is_told(name: str, advice: str, offline) -> None:
+    with pytest.raises(MissingResource, match=advice) as caught:
         cascadezoo.load(name, pretrained=True)
     baseline = "e2e_faster_rcnn_R-50-FPN_2x"  # what the table links by mistake is never offered
     assert baseline not in str(caught.value)
+    assert caught.value.exit_code == 3
 
 
 def test_cache_follows_the_environment(tmp_path, monkeypatch) -> None:

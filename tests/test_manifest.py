@@ -31,7 +31,8 @@ def read_tsv(name: str) -> list[dict[str, str]]:
 
 ROWS = read_tsv("zoo_rows.tsv")
 SOURCES = read_tsv("sources.tsv")
-ENTRIES = {entry.name: entry for entries in manifest.load_manifest().values() for entry in entries}
+PUBLISHED = {publisher: found for publisher, found in manifest.load_manifest().items() if publisher != "cascadezoo"}
+ENTRIES = {entry.name: entry for entries in PUBLISHED.values() for entry in entries}
 
 
 # ---- the pages, parsed -------------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def test_every_row_digit_for_digit():
 
 
 def test_entries_keep_the_order_of_their_tables():
-    for publisher, entries in manifest.load_manifest().items():
+    for publisher, entries in PUBLISHED.items():
         listed = dict.fromkeys(row["name"] for row in ROWS if row["publisher"] == publisher)
         assert [entry.name for entry in entries] == list(listed)
 

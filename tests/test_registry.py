@@ -104,7 +104,9 @@ def test_an_unknown_name_is_answered_with_close_ones():
 
 
 def test_listing():
-    assert len(cascadezoo.list_models()) == 65
+    assert len(cascadezoo.list_models()) == 65 + 1  # the published ones and our own, last
+    assert cascadezoo.list_models()[-1] == "cascade_mask_r18_fpn_shapes.cascadezoo"
+    assert cascadezoo.info("cascade_mask_r18_fpn_shapes").availability == "embedded"
     assert cascadezoo.list_models("*x101_32x8d*", publisher="mmdet") == ["cascade_mask_x101_32x8d_fpn_3x.mmdet"]
     assert cascadezoo.list_models("cascade_r50_fpn_1x") == [
         "cascade_r50_fpn_1x.mmdet",

@@ -31,7 +31,7 @@ def list_command(as_json: bool) -> None:
         click.echo(json.dumps({"home": str(home()), "files": _records(found)}, indent=2))
         return
     _print_table(found)
-    click.echo(f"{len(found)} files, {_size(sum(item.size for item in found))}, in {home()}", err=True)
+    click.echo(f"{_total(found)}, in {home()}", err=True)
 
 
 @cache_command.command("prune")
@@ -69,8 +69,7 @@ def prune_command(
         _print_table(pruned.removed)
     for item in pruned.busy:
         click.echo(f"left alone, another process is working on {item.entry}: {item.path}", err=True)
-    size = _size(sum(item.size for item in pruned.removed))
-    click.echo(f"{len(pruned.removed)} files, {size}, {'would be removed' if dry_run else 'removed'}", err=True)
+    click.echo(f"{_total(pruned.removed)}, {'would be removed' if dry_run else 'removed'}", err=True)
 
 
 @cache_command.command("path")
@@ -90,6 +89,10 @@ def _print_table(found: Sequence[CacheItem]) -> None:
 
 def _records(found: Sequence[CacheItem]) -> list[dict[str, Any]]:
     return [{**vars(item), "path": str(item.path), "used": item.used.isoformat(timespec="seconds")} for item in found]
+
+
+def _total(found: Sequence[CacheItem]) -> str:
+    return f"{len(found)} file{'' if len(found) == 1 else 's'}, {_size(sum(item.size for item in found))}"
 
 
 def _size(size: int) -> str:

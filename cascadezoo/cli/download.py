@@ -42,7 +42,7 @@ def download_command(names: tuple[str, ...], everything: bool, keep_original: bo
     if bool(names) == everything:
         raise click.UsageError("give the names of entries, or --all")
     entries = registry.entries() if everything else tuple(dict.fromkeys(registry.info(name) for name in names))
-    unpublished = [entry for entry in entries if everything and entry.download_url is None]
+    unpublished = [entry for entry in entries if everything and not entry.has_weights]
     outcomes = [Outcome(entry.name, "skipped", reason="never published") for entry in unpublished]
     outcomes += _downloaded([entry for entry in entries if entry not in unpublished], keep_original, jobs)
 

@@ -8,6 +8,7 @@ respected as requests does it.  https never leads to http; a url that is http fr
 import logging
 import random
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -183,11 +184,14 @@ def _answer(http: requests.Session, url: str, headers: Mapping[str, str] | None 
     try:
         response, _ = request(http, "GET", url, headers)
     except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
-        if isinstance(_cause(error), ssl.SSLCertVerificationError):
+        cause = _cause(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
             raise DownloadFailed(
                 f"{url}: the server's certificate is not trusted ({_reason(error)}): where a proxy or mirror has a "
                 "certificate of its own, set REQUESTS_CA_BUNDLE to it"
             ) from error
+        if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+            raise DownloadFailed(f"{url}: there is no such host: check the network and CASCADEZOO_MIRROR") from error
         raise _Broken(_reason(error)) from error
     except requests.RequestException as error:
         raise DownloadFailed(f"{url}: {_reason(error)}") from error

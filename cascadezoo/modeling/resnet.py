@@ -54,7 +54,8 @@ class BatchNorm(FrozenStatNorm):
         """(N, C, H, W) by the batch's mean and variance of each channel; the running statistics follow."""
         if processes() == 1:
             statistics = self.running_mean, self.running_var
-            return F.batch_norm(x, *statistics, self.weight, self.bias, True, self.momentum, self.eps)
+            normed: Tensor = F.batch_norm(x, *statistics, self.weight, self.bias, True, self.momentum, self.eps)
+            return normed
         x32 = x.float()
         sums = torch.cat((x32.sum((0, 2, 3)), x32.square().sum((0, 2, 3)), x32.new_tensor([x.numel() / x.shape[1]])))
         mean, square, count = sum_of_processes(sums).split((x.shape[1], x.shape[1], 1))
@@ -65,7 +66,8 @@ class BatchNorm(FrozenStatNorm):
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         out = x32 * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
-        return out.to(x.dtype)
+        whole: Tensor = out.to(x.dtype)
+        return whole
 
 
 def _norm(norm: Norm, learning: NormLearning, channels: int) -> AffineNorm:
@@ -158,9 +160,9 @@ class ResNet(nn.Module):
         super().__init__()
         if spec.deep_stem:
             half = spec.width // 2
-            sizes = ((3, half, 3, 2), (half, half, 3, 1), (half, spec.width, 3, 1))
+            sizes = [(3, half, 3, 2), (half, half, 3, 1), (half, spec.width, 3, 1)]
         else:
-            sizes = ((3, spec.width, 7, 2),)
+            sizes = [(3, spec.width, 7, 2)]
         self.stem = nn.ModuleList(_conv(*size, spec) for size in sizes)
         inputs = (spec.width, *spec.channels)
         self.stages = [f"layer{i + 1}" for i in range(len(spec.blocks))]

@@ -96,7 +96,7 @@ C4_CONVENTIONS = _conventions(_C4_ANCHORS, pre_nms_top_n=6000)
 
 
 def _objective(cascade: bool, mask: bool, pre_nms_top_n: int = 2000) -> Objective:
-    """``configs/*/_base_/*.yml`` (RPNTargetAssign, train_proposal, BBoxAssigner), ``cascade_head.py``, ``target.py``."""
+    """``configs/*/_base_/*.yml`` (RPNTargetAssign, train_proposal, BBoxAssigner), ``cascade_head.py``, ``target.py``"""
     return Objective(
         rpn=RpnObjective(
             matching=Matching(positive=0.7, negative=0.3, best=BestBoxes(least=0, taken=False)),

@@ -39,7 +39,7 @@ _INTERNIMAGE_3X = Recipe(
         flip=0.5,
         min_sizes=_DETR_SIZES,
         max_size=1333,
-        crop=Crop(min_sizes=(400, 500, 600), max_size=4200, smallest=384, largest=600),
+        crop=Crop(min_sizes=(400, 500, 600), max_size=1333, smallest=384, largest=600),
     ),
     ema=EmaRule(momentum=1e-4, warmup=2000),
 )

@@ -137,7 +137,8 @@ def _mask_loss(
     side = logits.shape[-1]
     truth = torch.cat([_crop(t, rois, side) for rois, t in zip(drawn, targets, strict=True)])
     loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
-    return rule.weight * loss / (mean_count(len(labels), logits) * side**2)
+    weighed: Tensor = rule.weight * loss / (mean_count(len(labels), logits) * side**2)
+    return weighed
 
 
 def _crop(target: Targets, rois: RoIs, side: int) -> Tensor:
@@ -147,7 +148,8 @@ def _crop(target: Targets, rois: RoIs, side: int) -> Tensor:
     needed, rows = rois.objects.unique(return_inverse=True)
     boxes = torch.cat((rows[:, None].to(rois.boxes.dtype), rois.boxes[: rois.positive]), 1)
     masks = target.masks[needed, None].float()
-    return (roi_align(masks, boxes, side, 1.0, 0, True)[:, 0] >= 0.5).float()
+    cropped: Tensor = roi_align(masks, boxes, side, 1.0, 0, True)[:, 0]
+    return (cropped >= 0.5).float()
 
 
 @torch.no_grad()

@@ -72,7 +72,8 @@ def test_a_stand_in_of_real_size(tmp_path: Path) -> None:
     command += ["--runs", "3"]
     subprocess.run(command, check=True)
     report = json.loads(output.read_text())
-    assert report["first load"]["ratio"]["median"] <= 1.3
+    load_seconds, by_hand_seconds = report["first load"]["seconds"].values()
+    assert load_seconds["min"] <= 1.3 * by_hand_seconds["min"]  # few runs: what other programs do counts least so
     assert report["warm load"]["ratio"]["median"] <= 1.5
     assert report["peak_over_checkpoint"] <= 2.2
     small, large = report["download_memory"]

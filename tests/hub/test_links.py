@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -220,13 +221,20 @@ def test_every_address_of_the_manifest_is_asked_once_by_one_request_at_a_time(
     assert needed == {entry.name for entry in registry.entries() if entry.download_url}
 
 
-def test_requests_to_one_host_are_spaced(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[float | None] = []
-    monkeypatch.setattr(links, "PAUSE", 0.2)
-    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: waited.append(timeout))
-    monkeypatch.setattr(links, "_try", lambda http, url, wanted: LinkVerdict(url, "ok", wanted, ""))
-    audit([entry("http://a/m.pth", config_url="http://a/c", log_url="http://a/l", boxes_url="http://b/x")])
-    assert sorted(wait for wait in waited if wait is not None) == [0, 0, 0.2, 0.2]
+def test_requests_to_one_host_are_spaced(server: FaultServer) -> None:
+    asked: dict[str, list[float]] = {"a": [], "b": []}
+
+    def ask(http: object, url: str, wanted: object) -> LinkVerdict:
+        asked[url.split("/")[2]].append(time.monotonic())
+        return LinkVerdict(url, "ok", (), "")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(links, "PAUSE", 0.1)
+        patched.setattr(links, "_try", ask)
+        audit([entry("http://a/m.pth", config_url="http://a/c", log_url="http://a/l", boxes_url="http://b/x")])
+    first, second, third = asked["a"]
+    assert min(second - first, third - second) >= 0.1
+    assert asked["b"][0] < third
 
 
 def test_an_error_of_our_own_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:

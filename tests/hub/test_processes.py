@@ -68,7 +68,7 @@ for count in (2, 8):
     users = [user() for _ in range(count)]
     print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in users])
 """
-    server.resources[PATH].pause = 0.05  # so that the others come while it lasts
+    server.resources[PATH].pause = 0.003  # so that the others come while it lasts
     status, out, err = finish(start(code, environment(home, server.url())))
     assert status == 0, err
     assert out == f"{[0] * 2}\n{[0] * 8}\n", err

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import random
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -210,8 +211,18 @@ def test_a_refusal_is_final(server, part, code) -> None:
 def test_no_server_at_all(part) -> None:
     with FaultServer() as gone:
         url = gone.url(URL)
-    with pytest.raises(DownloadFailed, match="connection refused"):
+    with pytest.raises(DownloadFailed, match="connection refused, 6 times in a row"):
         fetch(url, part)
+
+
+def test_no_such_host_is_final(part, monkeypatch, caplog) -> None:
+    def getaddrinfo(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(DownloadFailed, match="there is no such host"):
+        fetch("https://publisher.test/a.bin", part)
+    assert not caplog.text
 
 
 def test_a_length_that_is_too_short_looks_whole(server, part) -> None:

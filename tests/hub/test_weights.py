@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 from hub import standin
+from hub.fake_hub import FakeHub
 from hub.fault_server import Cut, FaultServer, Short, Status
+from hub.publishing import canonical_file, use_hub
 from hub.standin import FILE, NAME, PATH, same
 
 import cascadezoo
 from cascadezoo import registry, weights
 from cascadezoo.cli import main
-from cascadezoo.converters.canonical import write_canonical
-from cascadezoo.errors import CorruptCheckpoint, DownloadFailed, HashMismatch, UnwritableOutput
+from cascadezoo.errors import CorruptCheckpoint, DownloadFailed, HashMismatch, UnwritableOutput, UsageError
 from cascadezoo.hub import memo, transport
 from cascadezoo.hub.cache import canonical_path, record_path
+from cascadezoo.hub.huggingface import HubSource, fetch_repo
+from cascadezoo.hub.publish import publish
 from cascadezoo.providers import SPECS
 
 MMDET = "cascade_mask_r50_fpn_1x.mmdet"
@@ -115,25 +118,44 @@ def test_a_cached_file_that_was_damaged_is_made_again(server, home, caplog) -> N
     assert len(server.requests) == 2
 
 
-def test_the_organisation_on_the_hub_comes_before_the_publisher(server, home, tmp_path, monkeypatch, caplog) -> None:
-    published = tmp_path / "model.safetensors"
-    write_canonical(published, standin.model().state_dict(), {})
-    asked = []
+@pytest.fixture
+def organisation(tmp_path, monkeypatch):
+    """``org`` on a hub, which has the entry; the real client talks to it."""
+    with FakeHub() as hub:
+        use_hub(monkeypatch, hub, tmp_path / "hf")
+        publish(NAME, f"org/{NAME}", weights=canonical_file(tmp_path, NAME), license="apache-2.0")
+        hub.requests.clear()
+        monkeypatch.setenv("CASCADEZOO_HUB", "org")
+        yield hub
 
-    def canonical_from_hub(entry, organisation):
-        asked.append((entry.name, organisation))
-        return published if len(asked) == 1 else None
 
-    monkeypatch.setattr(weights, "canonical_from_hub", canonical_from_hub)
-    monkeypatch.setenv("CASCADEZOO_HUB", "our-zoo")
+def test_the_organisation_on_the_hub_comes_before_the_publisher(server, organisation, home, caplog) -> None:
     assert same(cascadezoo.load(NAME, pretrained=True), standin.model())
+    assert organisation.requests
+    organisation.requests.clear()
     assert same(cascadezoo.load(NAME, pretrained=True), standin.model())
-    assert asked == [(NAME, "our-zoo")]
+    assert not organisation.requests  # from our own cache
     assert not server.requests
+
     canonical_path(NAME).unlink()
-    cascadezoo.load(NAME, pretrained=True)
-    assert "our-zoo has no repository of that name; asking the publisher" in caplog.text
+    organisation.repos.clear()
+    shutil.rmtree(os.environ["HF_HOME"])
+    assert same(cascadezoo.load(NAME, pretrained=True), standin.model())
+    assert "org has no repository of that name; asking the publisher" in caplog.text
     assert len(server.requests) == 1
+
+
+def test_a_repository_as_the_name(server, organisation, home) -> None:
+    model = cascadezoo.load(f"hf-hub:org/{NAME}", min_size=40, max_size=70)
+    assert same(model, standin.model())
+    assert model.spec.preprocess.min_size == 40
+    folder = fetch_repo(HubSource(f"org/{NAME}")).weights.parent
+    model = cascadezoo.load(f"local-dir:{folder}", pretrained=True, num_classes=3)
+    assert model.spec.num_classes == 3
+    with pytest.raises(UsageError, match="brings its own weights"):
+        cascadezoo.load(f"local-dir:{folder}", weights="a.safetensors")
+    assert left(home) <= {"digests"}
+    assert not server.requests
 
 
 def restricted(code: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -271,3 +293,12 @@ def test_moved_files_say_so(server, caplog) -> None:
     with caplog.at_level(logging.WARNING), pytest.raises(DownloadFailed):
         cascadezoo.load("mask_r50_fpn_1x.detectron", pretrained=True)
     assert "the publisher's file has moved to https://dl.fbaipublicfiles.com/detectron/" in caplog.text
+
+
+def test_our_own_entry_is_in_the_package(server, home, capsys) -> None:
+    name = "cascade_mask_r18_fpn_shapes.cascadezoo"
+    assert run("download", name) == 0
+    path = Path(capsys.readouterr().out.split()[1])
+    assert path.is_file()
+    assert not path.is_relative_to(home)
+    assert not server.requests

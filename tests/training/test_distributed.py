@@ -64,8 +64,7 @@ def test_two_processes_equal_one(tmp_path, options):
     held, also = (read_canonical(folder / "final.safetensors")[0] for folder in (one, two))
     for name, tensor in held.items():
         torch.testing.assert_close(also[name], tensor, rtol=1e-3, atol=1e-5)
-    figures = [record["figures"] for record in records(one, "evaluation")]
-    assert len(records(two, "evaluation")) == len(figures) == 2
+    assert len(records(two, "evaluation")) == len(records(one, "evaluation")) == 2
 
 
 class Scripted(World):
@@ -94,6 +93,7 @@ def test_evaluation_is_shared_out_without_loss(tmp_path):
     assert alone["bbox"]["AR100"] > 0
 
 
+@pytest.mark.slow
 def test_all_processes_stop_at_a_loss_that_is_not_finite(tmp_path, options):
     done = run(TORCHRUN, *options, "--lr", 1e18, "--run-dir", tmp_path / "run")
     assert done.returncode != 0

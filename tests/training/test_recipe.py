@@ -39,7 +39,7 @@ def test_internimage_learns_deep_layers_more_slowly_the_longer_it_trains():
     assert (short.solver.lr, short.solver.batch, short.solver.layer_decay, short.ema) == (1e-4, 16, 0.94, None)
     assert (long.solver.lr, long.solver.batch, long.solver.layer_decay) == (2e-4, 64, 0.90)
     assert long.ema == EmaRule(momentum=1e-4, warmup=2000)
-    assert long.augmentation.crop is not None
+    assert long.augmentation.crop == Crop(min_sizes=(400, 500, 600), max_size=1333, smallest=384, largest=600)
     assert long.drop_path is None  # 0.4, as the network has it
     assert of("cascade_mask_internimage_xl_fpn_3x").drop_path == 0.6
     assert all(r.solver.method is Method.ADAMW and r.solver.exempt is Exempt.VECTORS for r in (short, long))

@@ -1,0 +1,68 @@
+"""Targets as callers give them: scaled to the network's pixels, or refused with picture and object."""
+
+import numpy as np
+import pytest
+import torch
+
+from cascadezoo.errors import BadTarget, UsageError
+from cascadezoo.modeling.preprocess import ResizedImage
+from cascadezoo.training.targets import checked_targets
+
+TWICE = ResizedImage(np.zeros((40, 60, 3), np.uint8), (20, 30), 2.0)
+
+
+def good() -> dict[str, torch.Tensor]:
+    mask = torch.zeros(1, 20, 30, dtype=torch.bool)
+    mask[0, 5:10, 3:9] = True
+    return {"boxes": torch.tensor([[3.0, 5, 9, 10]]), "labels": torch.tensor([2]), "masks": mask}
+
+
+def test_boxes_and_masks_follow_the_picture() -> None:
+    found = checked_targets(good(), TWICE, 0, 3, True)
+    assert found.boxes.tolist() == [[6, 10, 18, 20]]
+    assert found.masks is not None
+    assert found.masks.shape == (1, 40, 60)
+    assert found.masks[0, 10:20, 6:18].all()
+    assert found.masks.sum() == 120
+    assert found.crowd.tolist() == [False]
+
+
+def test_no_objects_are_legal() -> None:
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 20, 30)}
+    assert checked_targets(none, TWICE, 0, 3, True).masks.shape == (0, 40, 60)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"boxes": torch.tensor([[3.0, 5, 31, 10]])}, r"image 4, object 0: box \(3, 5, 31, 10\) lies outside"),
+        ({"boxes": torch.tensor([[-1.0, 5, 9, 10]])}, "object 0: .* lies outside its picture of 30 x 20"),
+        ({"boxes": torch.tensor([[9.0, 5, 9, 10]])}, "object 0: .* has no area"),
+        ({"boxes": torch.tensor([[3.0, float("nan"), 9, 10]])}, "object 0: .* is not finite"),
+        ({"boxes": None}, "image 4: boxes must be a tensor of shape"),
+        ({"labels": torch.tensor([3])}, r"image 4, object 0: label 3 is not in 0\.\.2"),
+        ({"labels": torch.tensor([-1])}, "label -1"),
+        ({"labels": torch.tensor([1.0])}, "labels must be integers"),
+        ({"labels": torch.tensor([1, 2])}, r"labels must be a tensor of shape \(1,\)"),
+        ({"masks": torch.zeros(1, 19, 30)}, r"masks must be a tensor of shape \(1, 20, 30\), not shape \(1, 19, 30\)"),
+        ({"masks": None}, r"masks must be a tensor of shape \(1, 20, 30\), not nothing"),
+        ({"iscrowd": torch.zeros(2)}, "iscrowd must be a tensor of shape"),
+    ],
+)
+def test_what_cannot_be_learned_is_named(change: dict, words: str) -> None:
+    with pytest.raises(BadTarget, match=words):
+        checked_targets({**good(), **change}, TWICE, 4, 3, True)
+
+
+def test_training_mode_wants_targets_and_predicts_nothing(mask_model) -> None:
+    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    mask_model.train()
+    try:
+        with pytest.raises(UsageError, match="needs targets"):
+            mask_model([image])
+        with pytest.raises(BadTarget, match="1 images with 0 targets"):
+            mask_model([image], [])
+        with pytest.raises(UsageError, match="training mode"):
+            mask_model.predict(image)
+    finally:
+        mask_model.eval()
