@@ -119,13 +119,13 @@ def test_listing():
         "cascade_mask_internimage_xl_fpn_3x.internimage",
     ]
     assert cascadezoo.list_models("x101") == []
-    families = {"faster": 4, "mask": 15, "cascade": 17, "cascade_mask": 29}
+    families = {"faster": 4, "mask": 15, "cascade": 17, "cascade_mask": 30}
     assert {family: len(cascadezoo.list_models(family=family)) for family in families} == families
-    publishers = {"mmdet": 27, "internimage": 4, "paddle": 16, "detectron": 18}
+    publishers = {"mmdet": 27, "internimage": 4, "paddle": 16, "detectron": 18, "cascadezoo": 1}
     assert {publisher: len(cascadezoo.list_models(publisher=publisher)) for publisher in publishers} == publishers
-    assert len(cascadezoo.list_models(masks=True)) == 44
+    assert len(cascadezoo.list_models(masks=True)) == 45
     assert len(cascadezoo.list_models(masks=False)) == 21
-    assert len(cascadezoo.list_models(available=True)) == 61
+    assert len(cascadezoo.list_models(available=True)) == 62
 
 
 def test_what_cannot_be_had():

@@ -131,18 +131,18 @@ def test_network_exports_as_one_graph(box_model) -> None:
             torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-4)
 
 
-def test_gradients_reach_every_parameter_but_those_of_pooling() -> None:
+def test_gradients_reach_every_parameter_but_the_frozen_ones() -> None:
     model = lively(tiny("cascade_r50_fpn"))
     pixels = torch.randn(1, 3, 64, 96)
     sum(f.sum() for f in model.extract(pixels)).backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None and n.split(".")[0] in ("backbone", "neck")]
-    assert missing == []
+    assert missing == [n for n, _ in model.named_parameters() if n.startswith(("backbone.stem", "backbone.layer1"))]
 
 
 def test_frozen_statistics_fold_exactly() -> None:
     """A folded convolution equals convolution, then batch norm by running statistics."""
     torch.manual_seed(1)
-    layer = ConvNorm(6, 8, 3, stride=2, groups=2).double()
+    layer = ConvNorm(6, 8, 3, stride=2, groups=2).double().eval()
     for tensor in (layer.norm.weight, layer.norm.bias, layer.norm.running_mean):
         torch.nn.init.normal_(tensor)
     torch.nn.init.uniform_(layer.norm.running_var, 0.5, 2)

@@ -22,7 +22,7 @@ def test_parameters_are_as_many_as_the_publisher_counts(spec, backbone: int, tot
 @pytest.mark.parametrize("post_norm", [True, False])
 def test_a_block_whose_gammas_are_zero_is_the_identity(post_norm: bool) -> None:
     spec = InternImageSpec(width=8, blocks=(1, 1, 1, 1), groups=(1, 2, 4, 8), post_norm=post_norm)
-    block, x = Block(8, 1, spec), torch.randn(1, 5, 6, 8)
+    block, x = Block(8, 1, 0.0, spec), torch.randn(1, 5, 6, 8)
     assert not torch.equal(block(x), x)
     torch.nn.init.zeros_(block.gamma1)
     torch.nn.init.zeros_(block.gamma2)

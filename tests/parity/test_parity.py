@@ -44,6 +44,6 @@ def test_checkpoint_converted_loaded_and_run_equals_the_publisher(case: Case, de
 
 def test_every_recorded_case_is_run() -> None:
     folders = {path.parent.parent.name for path in Case.root().glob("*/*/case.json")}
-    assert folders == QUICK.keys()
+    assert folders - {"training"} == QUICK.keys()  # those of one step: test_training_parity.py
     for publisher, quick in QUICK.items():
         assert set(quick) <= {case.folder.name for case in cases(publisher)}
