@@ -64,7 +64,8 @@ def generate(folder: Path, images: int, detections: int) -> None:
     """Annotations and a results file: ellipses of all sizes; about every tenth detection is near an object."""
     rng = np.random.default_rng(0)
     shapes = [_ellipse(rng) for _ in range(SHAPES)]
-    pictures, annotations = [], []
+    pictures: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     with ResultsStream(results_file(folder), {"generated": images}) as stream:
         for image_id in range(1, images + 1):
             pictures.append({"id": image_id, "file_name": f"{image_id}.jpg", "height": HEIGHT, "width": WIDTH})

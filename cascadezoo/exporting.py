@@ -100,10 +100,8 @@ def _cross_export(entry: ZooEntry, spec: ModelSpec, format: str) -> str:
     theirs = [dict(_parts(other)) for other in SPECS[format].values()]
     foreign = [part for part, value in _parts(spec) if all(value != other[part] for other in theirs)]
     reason = f"no network there has its {', '.join(foreign)}" if foreign else "no network there is like it as a whole"
-    return (
-        f"{entry.name} cannot be written as a file of {format}, whose code would run it by its own rules: {reason}; "
-        f"choose its own format, {entry.publisher}"
-    )
+    own = f"choose its own format, {entry.publisher}" if entry.publisher in CONVERTERS else "it has no format but ours"
+    return f"{entry.name} cannot be a file of {format}, whose code would run it by its own rules: {reason}; {own}"
 
 
 def _parts(spec: ModelSpec) -> Iterator[tuple[str, object]]:

@@ -13,14 +13,14 @@ from cascadezoo.cli import main
 from cascadezoo.conversion import to_publisher
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.modeling.build import canonical_shapes
-from cascadezoo.providers import SPECS
+from cascadezoo.providers import FORMATS, SPECS
 
 from tiny import tiny
 
 # stem 5, four blocks of 4 convolutions and norms 80, neck 16, rpn 6, three heads of 6; a counter for each of 17 norms
 MAPPED, COUNTERS = 125, 17
 
-FORMATS = Path(__file__).parent / "parity" / "mmdet" / "formats"
+SAMPLES = Path(__file__).parent / "parity" / "mmdet" / "formats"
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_every_publisher_with_networks_has_a_converter() -> None:
-    assert CONVERTERS.keys() == SPECS.keys()  # what --from offers, and what takes it
+    assert tuple(CONVERTERS) == FORMATS  # what --from offers, and what takes it
     assert all(converter.publisher == name for name, converter in CONVERTERS.items())
 
 
@@ -89,7 +89,7 @@ def test_convert_says_in_a_sentence_what_is_wrong(run: Any, checkpoint: Path, tm
     fails(2, "no entry is called", "--from", "mmdet", checkpoint, "--entry", "nonsense")
     fails(3, "does not exist", "--from", "mmdet", tmp_path / "absent.pth")
     fails(4, "cannot be written", "--from", "mmdet", checkpoint, "-o", tmp_path / "no" / "x.safetensors")
-    toy = shutil.copy(FORMATS / "published_checkpoint_mmdet2.pth", tmp_path)
+    toy = shutil.copy(SAMPLES / "published_checkpoint_mmdet2.pth", tmp_path)
     fails(4, "its tensors are not those of cascade_mask_r50_fpn", "--from", "mmdet", toy)
 
     unnamed = tmp_path / "epoch_12.pth"
@@ -147,7 +147,7 @@ def test_inspect_as_json(run: Any, checkpoint: Path) -> None:
 
 
 def test_inspect_shows_what_is_refused(run: Any) -> None:
-    code, out, _ = run("inspect", FORMATS / "train_checkpoint_mmdet3.pth")
+    code, out, _ = run("inspect", SAMPLES / "train_checkpoint_mmdet3.pth")
     assert code == 0
     refused = next(line for line in out.splitlines() if line.startswith("of them refused"))
     assert "__builtin__.getattr" in refused

@@ -70,7 +70,7 @@ def test_force(run: Any, weights: Path) -> None:
 
 def test_errors_are_one_sentence(run: Any, weights: Path) -> None:
     for args, exit_code, said in (
-        ((NAME, "--format", "paddle", "--weights", weights), 2, "cannot be written as a file of paddle"),
+        ((NAME, "--format", "paddle", "--weights", weights), 2, "cannot be a file of paddle"),
         ((NAME, "--format", "mmdet", "--weights", weights.with_name("none")), 3, "no such file"),
         (("cascade_r51_fpn_1x", "--format", "mmdet"), 2, "no entry is called"),
     ):

@@ -225,7 +225,7 @@ def test_own_classes(tmp_path: Path) -> None:
 )
 def test_another_publishers_format(tmp_path: Path, name: str, format: str, parts: list[str]) -> None:
     weights = canonical(tmp_path / "weights.safetensors", name)
-    with pytest.raises(UsageError, match=f"cannot be written as a file of {format}") as caught:
+    with pytest.raises(UsageError, match=f"cannot be a file of {format}") as caught:
         export(name, format, weights)
     message = str(caught.value)
     listed = message.split("no network there has its ")[1].split(";")[0].split(", ")
@@ -233,6 +233,11 @@ def test_another_publishers_format(tmp_path: Path, name: str, format: str, parts
     assert message.endswith(f"choose its own format, {registry.info(name).publisher}")
     assert "neck" not in listed or format == "detectron"  # what both have alike is no reason
     assert os.listdir(tmp_path) == ["weights.safetensors"]
+
+
+def test_our_own_entry_has_no_publishers_format() -> None:
+    with pytest.raises(UsageError, match="cannot be a file of mmdet.*; it has no format but ours$"):
+        export("cascade_mask_r18_fpn_shapes", "mmdet")
 
 
 def test_networks_alike_in_every_part_but_not_as_a_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

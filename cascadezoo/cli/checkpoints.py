@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadezoo.errors import CorruptCheckpoint
-from cascadezoo.providers import SPECS
+from cascadezoo.providers import FORMATS
 
 if TYPE_CHECKING:
     from cascadezoo.converters.report import ConversionReport, Inspection
@@ -17,7 +17,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command("convert")
 @click.argument("checkpoint", metavar="CKPT", type=_FILE)
-@click.option("--from", "source", required=True, type=click.Choice(list(SPECS)), help="The publisher whose file it is.")
+@click.option("--from", "source", required=True, type=click.Choice(FORMATS), help="The publisher whose file it is.")
 @click.option("--entry", help="The entry it is; needed only where neither its metadata nor its name nor tensors tell.")
 @click.option(
     "-o", "--output", type=_FILE, help="The .safetensors to write; default: beside CKPT as <entry>.safetensors."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cascadezoo.providers import SPECS
+from cascadezoo.providers import FORMATS
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _SHOWN = 5  # keys of a reason before they are only counted
@@ -12,7 +12,7 @@ _SHOWN = 5  # keys of a reason before they are only counted
 
 @click.command("export")
 @click.argument("name")
-@click.option("--format", required=True, type=click.Choice(list(SPECS)), help="The publisher whose format to write.")
+@click.option("--format", required=True, type=click.Choice(FORMATS), help="The publisher whose format to write.")
 @click.option("--weights", type=_FILE, help="Canonical .safetensors; default: the entry's in the cache.")
 @click.option("-o", "--output", type=_FILE, help="The file to write; default: <entry>, beside its weights.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")

@@ -12,3 +12,6 @@ SPECS: dict[str, dict[str, ModelSpec]] = {
     "detectron": detectron.SPECS,
     "cascadezoo": own.SPECS,
 }
+
+# publishers with checkpoints of their own format, read and written by ``cascadezoo.converters``
+FORMATS = tuple(publisher for publisher in SPECS if publisher != "cascadezoo")
