@@ -236,7 +236,7 @@ def test_another_publishers_format(tmp_path: Path, name: str, format: str, parts
 
 
 def test_our_own_entry_has_no_publishers_format() -> None:
-    with pytest.raises(UsageError, match="cannot be a file of mmdet.*; it has no format but ours$"):
+    with pytest.raises(UsageError, match=r"cannot be a file of mmdet.*; it has no format but ours$"):
         export("cascade_mask_r18_fpn_shapes", "mmdet")
 
 
