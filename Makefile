@@ -66,9 +66,14 @@ format: setup
 bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.startup
 	$(BIN)/python -m cascadezoo.benchmarks.convert
-	$(BIN)/python -m cascadezoo.benchmarks.latency
+	$(BIN)/python -m cascadezoo.benchmarks.load
+	$(BIN)/python -m cascadezoo.benchmarks.evaluation
+	CASCADEZOO_OPS=torch $(BIN)/python -m cascadezoo.benchmarks.latency
 	$(BIN)/cascadezoo build-ops
+	$(BIN)/python -m cascadezoo.benchmarks.latency --output benchmarks/results/latency_compiled.json
 	$(BIN)/python -m cascadezoo.benchmarks.ops
+	$(BIN)/python -m cascadezoo.benchmarks.roi_align
+	$(BIN)/python -m cascadezoo.benchmarks.training
 	$(BIN)/python -m cascadezoo.benchmarks.footprint
 	$(BIN)/python -m cascadezoo.benchmarks.pages
 

@@ -26,6 +26,7 @@ Progress: TypeAlias = Callable[[int, int], None]  # pictures done, of so many
 
 _log = logging.getLogger("cascadezoo")
 _DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+_NO_ROOM = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of CUDA, of the CPU, of cuBLAS and cuDNN
 _BEHIND = 4  # batches whose masks may still be encoded while the device goes on
 
 
@@ -109,7 +110,7 @@ def arithmetic(device: torch.device, precision: Precision) -> AbstractContextMan
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the device, or the host, had no room for a tensor."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)
 
 
 class _Runner:

@@ -7,7 +7,6 @@ cache from the second run on.
 """
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -18,7 +17,8 @@ from typing import Any
 import click
 import torch
 
-from cascadezoo.benchmarks.environment import environment, process_memory
+from cascadezoo.benchmarks.environment import process_memory, write_report
+from cascadezoo.benchmarks.timing import spread
 from cascadezoo.conversion import convert, to_publisher
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
@@ -53,16 +53,14 @@ def main(runs: int, checkpoint: Path | None, output: Path) -> None:
         "architecture": measured[0]["architecture"],
         "checkpoint_bytes": size,
         "runs": runs,
-        "seconds": {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds), "all": seconds},
+        "seconds": {**spread(seconds), "all": seconds},
         "peak_bytes": peak,
         "peak_over_checkpoint": round(peak / size, 3),
-        "environment": environment(),
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_report(output, report)
 
     click.echo("    MiB   peak MiB   peak / size   seconds")
-    click.echo(f"{size / MIB:7.1f} {peak / MIB:10.1f} {peak / size:13.2f} {statistics.median(seconds):9.2f}")
+    click.echo(f"{size / MIB:7.1f} {peak / MIB:10.1f} {peak / size:13.2f} {report['seconds']['median']:9.2f}")
     click.echo(f"report: {output}", err=True)
 
 

@@ -1,5 +1,6 @@
 """What a measurement depends on, recorded beside every result."""
 
+import json
 import os
 import platform
 import re
@@ -24,6 +25,12 @@ _PACKAGES = (
     "pydantic",
     "click",
 )
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write a benchmark's report with the environment it was measured in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**report, "environment": environment()}, indent=2) + "\n", "utf-8")
 
 
 def environment() -> dict[str, Any]:

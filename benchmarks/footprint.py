@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cascadezoo.benchmarks.environment import environment, process_memory
+from cascadezoo.benchmarks.environment import process_memory, write_report
 
 # the heaviest of each kind: entry, with test-time augmentation or without
 ENTRIES = (
@@ -29,7 +29,7 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
 
     import cascadezoo
     from cascadezoo.benchmarks.latency import scene
-    from cascadezoo.ops.library import STATUS
+    from cascadezoo.ops.library import COMPILED
 
     torch.manual_seed(0)
     model = cascadezoo.load(name)
@@ -44,7 +44,7 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
         "tta": tta,
         "picture": [600, 1000],
         "network_input": [model.spec.preprocess.min_size, model.spec.preprocess.max_size],
-        "compiled_ops": [kind for kind, library in STATUS.items() if isinstance(library, Path)],
+        "compiled_ops": list(COMPILED),
         "detections": len(detections),
         "seconds": round(time.perf_counter() - start, 2),
         "peak_bytes": process_memory("VmHWM"),
@@ -73,10 +73,7 @@ def main() -> None:
         row = run_fresh(name, tta)
         rows.append(row)
         print(f"{name:52}{'yes' if tta else 'no':>5}{row['seconds']:9.1f}{row['peak_bytes'] / 2**30:10.2f}", flush=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(
-        json.dumps({"benchmark": "footprint", "rows": rows, "environment": environment()}, indent=2) + "\n"
-    )
+    write_report(output, {"benchmark": "footprint", "rows": rows})
     print(f"written to {output}")
 
 

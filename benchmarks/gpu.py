@@ -3,11 +3,10 @@
     python -m cascadezoo.benchmarks.gpu [--results FOLDER]
 
 Builds the operators for the card, runs the operators' tests and every recorded parity case on it in float32 with TF32
-off, and measures latency and DCNv3.  Run from the root of a checkout: it needs tests/.
+off, and measures latency, DCNv3 and training.  Run from the root of a checkout: it needs tests/.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,9 +17,10 @@ from typing import Any
 import torch
 
 from cascadezoo import _opsbuild
-from cascadezoo.benchmarks.environment import environment
+from cascadezoo.benchmarks.environment import write_report
 
 SUITES = {"operators": ["tests/ops"], "parity": ["-m", "parity", "tests/parity", "-k", "cuda"]}
+BENCHMARKS = {"latency": [], "ops": [], "training": ["--batch-size", "4", "--steps", "10", "--workers", "8"]}
 
 
 def run_suite(arguments: list[str], report: Path) -> dict[str, Any]:
@@ -57,13 +57,12 @@ def main() -> int:
     results.mkdir(parents=True, exist_ok=True)
     libraries = [str(_opsbuild.build(kind)) for kind in _opsbuild.KINDS]
     suites = {name: run_suite(arguments, results / f"{name}.xml") for name, arguments in SUITES.items()}
-    report = {"libraries": libraries, "tf32": False, "suites": suites, "environment": environment()}
-    (results / "gpu_tests.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_report(results / "gpu_tests.json", {"libraries": libraries, "tf32": False, "suites": suites})
     for name, suite in suites.items():
         print(f"{name}: {suite['passed']} passed, {len(suite['failures'])} failed, {suite['on_gpu']} on the GPU")
-    for benchmark in ("latency", "ops"):
+    for benchmark, options in BENCHMARKS.items():
         module, output = f"cascadezoo.benchmarks.{benchmark}", str(results / f"gpu_{benchmark}.json")
-        subprocess.run([sys.executable, "-m", module, "--device", "cuda", "--output", output], check=True)
+        subprocess.run([sys.executable, "-m", module, "--device", "cuda", "--output", output, *options], check=True)
     return int(any(suite["exit_code"] for suite in suites.values()))
 
 

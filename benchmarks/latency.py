@@ -7,8 +7,6 @@ that lets ``CANDIDATES`` of its scored boxes pass, so that both end with a full 
 """
 
 import argparse
-import json
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,12 @@ from numpy.typing import NDArray
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 import cascadezoo
-from cascadezoo.benchmarks.environment import environment
-from cascadezoo.benchmarks.speed import STAGES, Clock, run_stages, timed
+from cascadezoo.benchmarks.environment import write_report
+from cascadezoo.benchmarks.speed import STAGES, run_stages
+from cascadezoo.benchmarks.timing import Clock, spread, timed
 from cascadezoo.images import read_image
 from cascadezoo.modeling.detector import Detector
+from cascadezoo.ops.library import COMPILED
 
 CANDIDATES = 1000
 
@@ -121,17 +121,12 @@ def measure(
         "network_input": [ours.spec.preprocess.min_size, ours.spec.preprocess.max_size],
         "runs": runs,
         "threads": torch.get_num_threads(),
+        "compiled_ops": list(COMPILED),
         "detections": {name: int(each[0]["detections"]) for name, each in clocks.items()},
-        "stages_ms": {n: {s: _spread([1000 * c[s] for c in each]) for s in STAGES} for n, each in clocks.items()},
-        "total_ms": {name: _spread([1000 * t for t in each]) for name, each in totals.items()},
-        "ratio_cascadezoo_to_torchvision": _spread(ratios),
-        "environment": environment(),
+        "stages_ms": {n: {s: spread([1000 * c[s] for c in each]) for s in STAGES} for n, each in clocks.items()},
+        "total_ms": {name: spread([1000 * t for t in each]) for name, each in totals.items()},
+        "ratio_cascadezoo_to_torchvision": spread(ratios),
     }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    numbers = {"min": min(values), "median": statistics.median(values), "max": max(values)}
-    return {key: round(value, 3) for key, value in numbers.items()}
 
 
 def _table(report: dict[str, Any]) -> str:
@@ -159,8 +154,7 @@ def main() -> None:
     image = read_image(options.image) if options.image else scene()
     report = measure(options.entry, options.weights, image, torch.device(options.device), options.runs)
     print(_table(report))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(options.output, report)
     print(f"written to {options.output}")
 
 

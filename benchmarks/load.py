@@ -10,7 +10,6 @@ set less the one after the imports.
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -27,7 +26,8 @@ import torch
 from safetensors.torch import load_file
 
 from cascadezoo import registry
-from cascadezoo.benchmarks.environment import environment, process_memory
+from cascadezoo.benchmarks.environment import process_memory, write_report
+from cascadezoo.benchmarks.timing import spread
 from cascadezoo.conversion import convert, file_sha256
 from cascadezoo.converters.canonical import write_canonical
 from cascadezoo.exporting import export
@@ -66,10 +66,8 @@ def main(runs: int, warm_runs: int, checkpoint: Path | None, output: Path) -> No
             "checkpoint_bytes": source.stat().st_size,
             **compare(source, folder, runs, warm_runs),
             "download_memory": download_memory(folder, (64 * MIB, 512 * MIB)),
-            "environment": environment(),
         }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_report(output, report)
 
     for name, ratio in (("first load", "by hand"), ("warm load", "load_file and meta")):
         found = report[name]
@@ -101,7 +99,7 @@ def compare(source: Path, folder: Path, runs: int, warm_runs: int) -> dict[str, 
     peak = max(run["peak_bytes"] for run in loads)
     return {
         "first load": _beside([run["seconds"] for run in loads], "by hand", [sum(run.values()) for run in hands]),
-        "by_hand_seconds": {step: _spread([run[step] for run in hands]) for step in hands[0]},
+        "by_hand_seconds": {step: spread([run[step] for run in hands], 5) for step in hands[0]},
         "warm load": _beside(warm["load"], "load_file and meta", warm["plain"]),
         "peak_bytes": peak,
         "peak_over_checkpoint": round(peak / source.stat().st_size, 3),
@@ -212,13 +210,9 @@ def random_checkpoint(folder: Path) -> Path:
 def _beside(load: list[float], name: str, other: list[float]) -> dict[str, Any]:
     """``load`` and another program, timed in turns: seconds of each, and the ratio within each turn."""
     return {
-        "seconds": {"load": _spread(load), name: _spread(other)},
-        "ratio": _spread([a / b for a, b in zip(load, other, strict=True)]),
+        "seconds": {"load": spread(load, 5), name: spread(other, 5)},
+        "ratio": spread([a / b for a, b in zip(load, other, strict=True)], 5),
     }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {name: round(f(values), 5) for name, f in (("median", statistics.median), ("min", min), ("max", max))}
 
 
 if __name__ == "__main__":

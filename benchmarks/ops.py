@@ -7,13 +7,10 @@ process, on the same threads; the peak of memory is measured in a process of its
 """
 
 import argparse
-import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cascadezoo.benchmarks.environment import environment
+from cascadezoo.benchmarks.environment import write_report
+from cascadezoo.benchmarks.timing import now, spread
 from cascadezoo.errors import OpsNotBuilt
 from cascadezoo.ops import dcnv3 as ops
-from cascadezoo.ops.library import STATUS
+from cascadezoo.ops.library import COMPILED, STATUS
 
 # a picture of 800x1216: height, width, groups of 16 channels
 STAGES = ((200, 304, 10), (100, 152, 20), (50, 76, 40), (25, 38, 80))
@@ -83,10 +81,10 @@ def measure_stage(h: int, w: int, groups: int, device: str, runs: int) -> dict[s
     clocks: dict[str, list[float]] = {name: [] for name in contenders(groups)}
     for run in range(runs + 1):
         for name, contender in contenders(groups).items():
-            start = _now(device)
+            start = now(torch.device(device))
             found[name] = contender(*tensors)
             if run:
-                clocks[name].append(1000 * (_now(device) - start))
+                clocks[name].append(1000 * (now(torch.device(device)) - start))
     largest = found[GRID].abs().max()
     ratios = {
         name: [theirs / ours for theirs, ours in zip(clocks[name], clocks[OURS], strict=True)]
@@ -95,21 +93,10 @@ def measure_stage(h: int, w: int, groups: int, device: str, runs: int) -> dict[s
     return {
         "shape": [1, h, w, groups * WIDTH],
         "groups": groups,
-        "milliseconds": {name: _spread(each) for name, each in clocks.items()},
-        "times_faster_than": {name: _spread(each) for name, each in ratios.items()},
+        "milliseconds": {name: spread(each) for name, each in clocks.items()},
+        "times_faster_than": {name: spread(each) for name, each in ratios.items()},
         "largest_difference": {n: float((found[n] - found[GRID]).abs().max() / largest) for n in (OURS, REFERENCE)},
     }
-
-
-def _now(device: str) -> float:
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    numbers = {"min": min(values), "median": statistics.median(values), "max": max(values)}
-    return {key: round(value, 3) for key, value in numbers.items()}
 
 
 @torch.inference_mode()
@@ -154,7 +141,7 @@ def measure(device: str, runs: int) -> dict[str, Any]:
     Raises:
         OpsNotBuilt: no compiled operators for this device.
     """
-    if not isinstance(STATUS[device], Path):
+    if device not in COMPILED:
         raise OpsNotBuilt(f"no compiled operators for {device} ({STATUS[device]}): run `cascadezoo build-ops`")
     stages = []
     for stage, (h, w, groups) in enumerate(STAGES):
@@ -166,7 +153,6 @@ def measure(device: str, runs: int) -> dict[str, Any]:
         "load_average": os.getloadavg()[0],
         "runs": runs,
         "stages": stages,
-        "environment": environment(),
     }
 
 
@@ -177,9 +163,9 @@ def table(report: dict[str, Any]) -> str:
         shape = "x".join(map(str, stage["shape"][1:]))
         ours, grid, reference = (stage["milliseconds"][name]["median"] for name in (OURS, GRID, REFERENCE))
         ratio = stage["times_faster_than"][GRID]
-        spread = f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
+        faster = f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
         peaks = ", ".join(f"{value:.0f}" for value in stage["peak_mib"].values())
-        lines.append(f"{shape:18}{ours:10.1f}{grid:13.1f}{reference:11.1f}   {spread:31}{peaks}")
+        lines.append(f"{shape:18}{ours:10.1f}{grid:13.1f}{reference:11.1f}   {faster:31}{peaks}")
     lines.append(f"{report['threads']} threads, {report['device']}; peaks beyond the inputs, in the columns' order")
     return "\n".join(lines)
 
@@ -198,8 +184,7 @@ def main() -> None:
         return
     report = measure(options.device, options.runs)
     print(table(report))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(options.output, report)
     print(f"written to {options.output}")
 
 

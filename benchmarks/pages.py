@@ -12,7 +12,7 @@ SPEED = Path("docs/speed.md")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports of latency, footprint, operators, conversion, loading and start-up."""
+    """docs/speed.md, from the reports that ``_SECTIONS`` names."""
     parts = [_HEAD]
     for name, section in _SECTIONS.items():
         parts += section(json.loads((results / f"{name}.json").read_text()))
@@ -44,7 +44,7 @@ def _latency(report: dict[str, Any]) -> list[str]:
     ratio = report["ratio_cascadezoo_to_torchvision"]
     height, width = report["picture"]
     return [
-        "## Latency of one picture",
+        f"## Latency of one picture{', compiled operators' if report['compiled_ops'] else ''}",
         "",
         f"`{report['entry']}` beside torchvision's `maskrcnn_resnet50_fpn` (one box stage and one mask head, where the",
         f"cascade has three of each), a {height}x{width} picture at {'/'.join(map(str, report['network_input']))}, "
@@ -103,6 +103,76 @@ def _ops(report: dict[str, Any]) -> list[str]:
         "",
         "| stage | compiled, ms | grid_sample, ms | times faster | compiled, MiB | grid_sample, MiB |",
         "|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _roi_align(report: dict[str, Any]) -> list[str]:
+    rows = []
+    for name, case in report["cases"].items():
+        ours, theirs = (case["milliseconds"][way]["median"] for way in ("compiled", "torchvision"))
+        ratio = case["times_faster"]
+        rows.append(
+            f"| {name} | {case['boxes']} | {case['resolution']} | {ours:.0f} | {theirs:.0f} | "
+            f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f}) |"
+        )
+    return [
+        "## Compiled RoIAlign",
+        "",
+        f"On a level of {'x'.join(map(str, report['feature'][1:]))}, compiled for the CPU against torchvision's,",
+        f"{report['threads']} threads, float32, {report['runs']} alternating runs, medians; training: with gradients.",
+        f"({_machine(report)}; `roi_align.json`)",
+        "",
+        "| use | boxes | bins a side | compiled, ms | torchvision, ms | times faster |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _training(report: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {part} | {report['seconds'][part]['median']:.2f} | {100 * share:.1f} % |"
+        for part, share in report["share"].items()
+    ]
+    height, width = report["pictures"]
+    return [
+        "## Training",
+        "",
+        f"`{report['entry']}` with its publisher's recipe: {report['images_per_second']:.2f} pictures a second.",
+        f"Pictures of {height}x{width} with {report['objects']} objects,",
+        f"{report['batch_size']} a step, {report['threads']} threads, {report['workers']} processes that prepare them, "
+        f"{report['precision']}; medians of {report['steps']} steps; compiled operators: "
+        f"{', '.join(report['compiled_ops']) or 'none'}.",
+        "Data is the time that a step waits for it; targets (matching, sampling, masks in boxes) are not in forward.",
+        f"At its peak the process has {report['peak_bytes'] / 2**30:.1f} GiB.",
+        f"({_machine(report)}; `training.json`)",
+        "",
+        "| part | seconds a step | share |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def _evaluation(report: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {name} | {row['seconds']['read']:.0f} | {row['seconds']['evaluate']:.0f} "
+        f"| {row['peak_bytes'] / 2**30:.1f} |"
+        for name, row in report["evaluators"].items()
+    ]
+    equal = "equal" if report["figures_are_equal"] else "NOT equal"
+    return [
+        "## Evaluation",
+        "",
+        f"{report['images']} pictures with {report['detections']} detections and masks each, a results file of "
+        f"{report['results_bytes'] / 2**20:.0f} MiB, in a process",
+        f"of its own for each evaluator; the figures of both are {equal}.",
+        f"({_machine(report)}; `evaluation.json`)",
+        "",
+        "| evaluator | read, s | evaluate, s | peak GiB |",
+        "|---|---|---|---|",
         *rows,
         "",
     ]
@@ -168,8 +238,12 @@ def _startup(report: dict[str, Any]) -> list[str]:
 
 _SECTIONS = {
     "latency": _latency,
+    "latency_compiled": _latency,
     "footprint": _footprint,
     "ops": _ops,
+    "roi_align": _roi_align,
+    "training": _training,
+    "evaluation": _evaluation,
     "convert": _convert,
     "load": _load,
     "startup": _startup,

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -28,7 +28,8 @@ from cascadezoo.errors import FileError, MissingResource
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
-_ROOMS = ("cascadezoo", "cascadezoo.converters", "cascadezoo.benchmarks")
+_ROOMS = ("cascadezoo", "cascadezoo.converters", "cascadezoo.benchmarks", "cascadezoo.csrc")
+_SOURCES = (".py", ".cpp", ".cu", ".h")
 _OUTER = ("converters", "benchmarks", "zoo_manifest", "csrc")  # inside the package in a wheel, beside it in a checkout
 
 
@@ -41,7 +42,7 @@ class Settings(Record):
     precision: Precision = "fp32"
     evaluator: str = "pycocotools"
     limit: int | None = None
-    tolerance: Decimal | None = None
+    tolerance: Annotated[Decimal, Field(ge=0, le=100)] | None = None
     shard: tuple[int, int] | None = None
     seed: int = 0
 
@@ -49,7 +50,7 @@ class Settings(Record):
 class Machine(Record):
     """Where and with what it was measured."""
 
-    device: str  # the GPU's name, or the CPU's
+    device: str  # the GPU's name, or the CPU's and how many threads of it: what speed depends on
     gpu: str | None
     driver: str | None
     cpu: str
@@ -232,14 +233,14 @@ def describe_machine(device: str, evaluator: str) -> Machine:
     """The machine that this process runs on, measuring on ``device``, a torch device's name."""
     found = environment()
     torch = found["torch"] or {}
-    gpu = torch.get("gpu") if device.startswith("cuda") else None
+    gpu = _gpu(device)
     packages: dict[str, str] = dict(found["packages"])
     if evaluator not in packages:
         from importlib.metadata import version
 
         packages[evaluator] = version(evaluator)
     return Machine(
-        device=gpu or found["cpu"],
+        device=gpu or f"{found['cpu']}, {torch.get('threads')} threads",
         gpu=gpu,
         driver=_driver() if gpu else None,
         cpu=found["cpu"],
@@ -256,7 +257,7 @@ def describe_machine(device: str, evaluator: str) -> Machine:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 of the Python sources that are installed, by name: the same for a checkout and a wheel of it."""
+    """SHA-256 of the sources that are installed, by name: the same for a checkout and a wheel of it."""
     digest = hashlib.sha256()
     for room in _ROOMS:
         for name, file in sorted(_sources(files(room), room)):
@@ -269,8 +270,16 @@ def _sources(folder: Traversable, name: str) -> Iterator[tuple[str, Traversable]
         path = f"{name}.{item.name}"
         if item.is_dir() and not (name == "cascadezoo" and item.name in _OUTER):
             yield from _sources(item, path)
-        elif item.name.endswith(".py"):
+        elif item.name.endswith(_SOURCES):
             yield path, item
+
+
+def _gpu(device: str) -> str | None:
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.get_device_name(device)  # not the first one's: they may differ
 
 
 def _driver() -> str | None:

@@ -60,12 +60,12 @@ def merge(reports: Sequence[Report]) -> Report:
             if machine not in machines:
                 machines.append(machine)
             entries[entry.name] = entry.model_copy(update={"machine": machines.index(machine)})
-    order = [entry.name for entry in registry.entries()]
+    order = {entry.name: number for number, entry in enumerate(registry.entries())}
     return first.model_copy(
         update={
             "settings": first.settings.model_copy(update={"shard": None}),
             "machines": tuple(machines),
-            "entries": tuple(entries[name] for name in sorted(entries, key=order.index)),
+            "entries": tuple(entries[name] for name in sorted(entries, key=lambda name: order.get(name, len(order)))),
             "timing": ReportTiming(
                 date=min(report.timing.date for report in reports), seconds=sum(r.timing.seconds for r in reports)
             ),

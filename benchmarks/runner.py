@@ -5,6 +5,7 @@ the first one merges, evaluates and judges.
 """
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ Progress: TypeAlias = Callable[[str, int, int], None]  # what, pictures done, of
 
 _ABSENT = (MissingResource, WrongEntry)
 
+_log = logging.getLogger("cascadezoo")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -54,9 +57,17 @@ def verify_entry(entry: ZooEntry, job: Job) -> EntryReport:
         return kept
     report = job.ranks.broadcast(_measure_entry(entry, job))
     if job.ranks.is_first and not {Verdict.ERROR, Verdict.SKIPPED} & {report.verdict}:
-        finished.parent.mkdir(parents=True, exist_ok=True)
-        write_json(finished, report.model_dump(mode="json"))
+        _keep(finished, report)
     return report
+
+
+def _keep(path: Path, report: EntryReport) -> None:
+    """Without it the run still ends as it should; going on with it would evaluate this entry again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, report.model_dump(mode="json"))
+    except OSError as error:
+        _log.warning("%s cannot be written: %s", path, error.strerror or error)
 
 
 def _finished(path: Path) -> list[EntryReport]:

@@ -16,14 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from cascadezoo.benchmarks.accuracy import arithmetic, is_out_of_memory
-from cascadezoo.benchmarks.coco_layout import Picture
+from cascadezoo.benchmarks.coco_layout import TIMED, Picture
 from cascadezoo.benchmarks.report import BatchSpeed, Precision, SpeedTiming, Spread
 from cascadezoo.images import read_image
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.modeling.postprocess import select
 
 STAGES = ("preprocess", "backbone+neck", "rpn", "box stages", "masks", "postprocess")
-PICTURES = 8
 Clock = dict[str, float]
 
 
@@ -45,12 +44,12 @@ def measure(
     precision: Precision = "fp32",
     bounds: Bounds | None = None,
 ) -> SpeedTiming:
-    """The speed at batch 1 and at ``batch_size``, on the first ``PICTURES`` of ``pictures`` and no more.
+    """The speed at batch 1 and at ``batch_size``, on the first ``TIMED`` of ``pictures`` and no more.
 
     A batch is filled with copies of one picture: what is timed is never the padding.  Where a batch does not fit the
     device's memory it is left out, and a note says so.
     """
-    images = [read_image(picture.path) for picture in pictures[:PICTURES]]
+    images = [read_image(picture.path) for picture in pictures[:TIMED]]
     batches, notes = [], []
     for size in sorted({1, batch_size}):
         try:
@@ -89,7 +88,7 @@ def _measure(model: Detector, images: Sequence[NDArray[np.uint8]], size: int, bo
         detections=round(detections, 1),
         runs=len(clocks),
         stable=is_settled(rounds, bounds),
-        peak_bytes=_peak(device),
+        peak_bytes=peak_memory(device),
     )
 
 
@@ -143,7 +142,7 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _peak(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
     """The device's highest use in this measurement; on the CPU, of the whole process so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

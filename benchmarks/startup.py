@@ -4,7 +4,6 @@ Each case is a fresh process, timed from outside after warm-up runs (files cache
 so that a busy moment hits all of them; the bare interpreter is one of them, since every other includes it.
 """
 
-import json
 import statistics
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from cascadezoo.benchmarks.environment import environment
+from cascadezoo.benchmarks.environment import write_report
 
 CASES = {
     "python -c pass": ("-c", "pass"),
@@ -45,10 +44,8 @@ def main(runs: int, output: Path) -> None:
         "warm_ups": WARM_UPS,
         "runs": runs,
         "cases": {case: _summary(values) for case, values in seconds.items()},
-        "environment": environment(),
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_report(output, report)
 
     click.echo(f"{'seconds':34} median    min    max")
     for case, values in seconds.items():

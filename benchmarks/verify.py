@@ -1,5 +1,7 @@
 """``cascadezoo.verify``: the published figures of entries, measured again and judged."""
 
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +15,12 @@ from pydantic import ValidationError
 
 from cascadezoo import __version__, manifest, registry
 from cascadezoo.benchmarks.coco_eval import require_evaluator
-from cascadezoo.benchmarks.coco_layout import Dataset, coco_val2017, require_limit, shapes_val
+from cascadezoo.benchmarks.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
 from cascadezoo.benchmarks.environment import environment
 from cascadezoo.benchmarks.ranks import Ranks, joined
 from cascadezoo.benchmarks.report import (
     EntryReport,
+    Machine,
     Precision,
     Report,
     ReportTiming,
@@ -87,16 +90,19 @@ def verify(
     start, date = time.perf_counter(), now()
     settings = _settings(
         accuracy=accuracy, speed=speed, tta=tta, precision=precision, evaluator=evaluator, limit=limit,
-        tolerance=None if tolerance is None else Decimal(str(tolerance)), shard=shard,
+        tolerance=None if tolerance is None else str(tolerance), shard=shard,
     )  # fmt: skip
     entries = _chosen(names, shard)
     path = _weights(weights, entries)
-    reference = None if baseline is None else read_report(Path(baseline))
-    coco = None if data_root is None else _checked(coco_val2017(Path(data_root)), entries, limit)
-    with joined() as ranks, _folder(run_dir, ranks) as folder:
+    held = None if baseline is None else Path(baseline)
+    reference = None if held is None else read_report(held)
+    coco = _coco(data_root, entries, limit, speed)
+    with joined() as ranks, _folder(run_dir) as folder:
+        device = _device(device, ranks)
+        machine = describe_machine(device, evaluator)
         if run_dir is not None and ranks.is_first:
-            _claim(folder, settings, path, coco)
-        device = device or _best_device(ranks)
+            annotations = coco.annotations if coco else None
+            _claim(folder, _identity(settings, machine, weights=path, annotations=annotations, baseline=held))
         job = Job(
             settings=settings,
             run_dir=folder,
@@ -117,10 +123,12 @@ def verify(
             if run_dir is None:
                 shutil.rmtree(folder / entry.name, ignore_errors=True)  # detections of one entry may fill 200 MB
             reports.append(report)
-        return ranks.broadcast(_report(settings, device, tuple(reports), date, time.perf_counter() - start))
+        return ranks.broadcast(_report(settings, machine, tuple(reports), date, time.perf_counter() - start))
 
 
-def _report(settings: Settings, device: str, entries: tuple[EntryReport, ...], date: str, seconds: float) -> Report:
+def _report(
+    settings: Settings, machine: Machine, entries: tuple[EntryReport, ...], date: str, seconds: float
+) -> Report:
     found = environment()
     return Report(
         settings=settings,
@@ -129,7 +137,7 @@ def _report(settings: Settings, device: str, entries: tuple[EntryReport, ...], d
         modified=found["modified"],
         manifest_sha256=manifest.digest(),
         code_sha256=code_digest(),
-        machines=(describe_machine(device, settings.evaluator),),
+        machines=(machine,),
         entries=entries,
         timing=ReportTiming(date=date, seconds=round(seconds, 3)),
     )
@@ -172,14 +180,17 @@ def _weights(weights: str | Path | None, entries: Sequence[ZooEntry]) -> Path | 
     return Path(weights)
 
 
-def _checked(dataset: Dataset, entries: Sequence[ZooEntry], limit: int | None) -> Dataset:
-    if any(entry.data == "coco" for entry in entries):
-        dataset.check(limit)
+def _coco(root: str | Path | None, entries: Sequence[ZooEntry], limit: int | None, speed: bool) -> Dataset | None:
+    """COCO, checked, where it was given and an entry needs it."""
+    if root is None or not any(entry.data == "coco" for entry in entries):
+        return None
+    dataset = coco_val2017(Path(root))
+    dataset.check(limit and max(limit, TIMED * speed))
     return dataset
 
 
 @contextmanager
-def _folder(run_dir: str | Path | None, ranks: Ranks) -> Iterator[Path]:
+def _folder(run_dir: str | Path | None) -> Iterator[Path]:
     if run_dir is not None:
         yield Path(run_dir)
         return
@@ -187,18 +198,19 @@ def _folder(run_dir: str | Path | None, ranks: Ranks) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _claim(folder: Path, settings: Settings, weights: Path | None, coco: Dataset | None) -> None:
-    """Write down whose results these are, or raise UsageError where they are of another run."""
-    import hashlib
-    import json
-
-    identity = {
+def _identity(settings: Settings, machine: Machine, **files: Path | None) -> dict[str, Any]:
+    """All that the figures of a run depend on, as JSON data."""
+    return {
         "settings": settings.model_dump(mode="json"),
-        "weights_sha256": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "annotations_sha256": coco and coco.digest,
-        "manifest_sha256": manifest.digest(),
-        "code_sha256": code_digest(),
+        "machine": machine.model_dump(mode="json", exclude={"cores", "threads", "system"}),
+        "manifest": manifest.digest(),
+        "code": code_digest(),
+        **{name: file and _sha256(file) for name, file in files.items()},
     }
+
+
+def _claim(folder: Path, identity: dict[str, Any]) -> None:
+    """Write down whose results these are, or raise UsageError where they are of another run."""
     path = folder / "run.json"
     if path.is_file():
         held = json.loads(path.read_bytes())
@@ -209,7 +221,20 @@ def _claim(folder: Path, settings: Settings, weights: Path | None, coco: Dataset
     write_json(path, identity)
 
 
-def _best_device(ranks: Ranks) -> str:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _device(given: str | None, ranks: Ranks) -> str:
+    """The device to use: of several GPUs each process takes its own, unless a number is given."""
     import torch
 
-    return f"cuda:{ranks.local}" if torch.cuda.is_available() else "cpu"
+    name = given or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = f"cuda:{ranks.local}" if name == "cuda" else name
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+        why = str(error).partition("\n")[0].rstrip(".")
+        raise UsageError(f"{name!r} is no device that torch can use here ({why}): give cpu, or cuda:N") from error
+    return name

@@ -18,6 +18,7 @@ from cascadezoo.converters.canonical import read_network
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound
 from cascadezoo.hub import huggingface, memo
 from cascadezoo.hub.huggingface import Source
+from cascadezoo.hub.progress import bars
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling import build as _build
 from cascadezoo.modeling.detector import Detector
@@ -123,7 +124,8 @@ def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | Path | None) -> 
 
 def _from_repo(source: Source) -> _Found:
     """Network, weights and categories as a repository has them."""
-    repo = huggingface.fetch_repo(source)
+    with bars() as shown, shown.of(str(source)) as report:
+        repo = huggingface.fetch_repo(source, report)
     config = repo.config
     tensors, _ = read_network(repo.weights, config.publisher, config.architecture, verify=memo.require_digest)
     return config.spec, tensors, config.names

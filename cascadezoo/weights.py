@@ -2,18 +2,28 @@
 
 import logging
 import os
-from importlib.resources import files
+from contextlib import nullcontext
 from pathlib import Path
 
 from cascadezoo import registry
 from cascadezoo.converters.canonical import read_canonical
-from cascadezoo.errors import CorruptCheckpoint, FileError, Offline, UnwritableOutput
+from cascadezoo.errors import CorruptCheckpoint, FileError, Offline, UnwritableOutput, WeightsNotFound
 from cascadezoo.hub import integrity, memo
-from cascadezoo.hub.cache import canonical_path, locked, original_path, part_path, quarantine_path, record_path
+from cascadezoo.hub.cache import (
+    canonical_path,
+    home,
+    locked,
+    original_path,
+    part_path,
+    quarantine_path,
+    record_path,
+    weights_path,
+)
 from cascadezoo.hub.download import Original, fetch_original
 from cascadezoo.hub.huggingface import canonical_from_hub
 from cascadezoo.hub.parts import copied
 from cascadezoo.hub.progress import Bars, bars
+from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
 
 _log = logging.getLogger("cascadezoo")
@@ -40,33 +50,35 @@ def obtain(entry: ZooEntry, *, keep_original: bool = False, progress: Bars | Non
     One process at a time fetches an entry; those that wait find it done.  A file that is there needs no lock, so that a
     cache may be read-only.  ``progress``: the bars of a caller who shows several downloads.  Raises as ``download``.
     """
-    if entry.availability == "embedded":
-        return Path(str(files("cascadezoo.zoo_manifest") / entry.source.checkpoint_url))
-    target = canonical_path(entry.name)
+    target = weights_path(entry)
     if target.is_file():
         return target
-    with locked(entry.name):
+    with locked(entry.name), nullcontext(progress) if progress else bars() as shown:
         if not target.is_file():
-            _clear(entry)
-            if progress is None:
-                with bars() as own:
-                    _make(entry, target, keep_original, own)
-            else:
-                _make(entry, target, keep_original, progress)
+            try:
+                _clear(entry)
+                _make(entry, target, keep_original, shown)
+            except OSError as error:
+                raise UnwritableOutput(
+                    f"{entry.name}: {error.filename or home()}: {error.strerror or error}: mend that, or set "
+                    "CASCADEZOO_HOME to a folder of your own"
+                ) from error
     return target
 
 
 def set_aside_damaged(entry: ZooEntry, fault: CorruptCheckpoint) -> None:
     """Take an entry's canonical file out of use, unless another process has replaced it meanwhile.
 
-    Raises ``fault`` itself where the cache cannot be written.
+    Raises ``fault`` itself where the cache cannot be written, or the file is this package's own.
     """
     target = canonical_path(entry.name)
-    if not os.access(target.parent, os.W_OK):
+    if entry.availability == "embedded" or not os.access(target.parent, os.W_OK):
         raise fault
     with locked(entry.name):
         try:
             read_canonical(target)
+        except WeightsNotFound:  # another process has just set it aside
+            return
         except CorruptCheckpoint:
             place = quarantine_path(entry.name, target.name, "damaged")
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -88,9 +100,9 @@ def _make(entry: ZooEntry, target: Path, keep_original: bool, progress: Bars) ->
     if _wants_its_place_only(entry, converted):
         os.replace(converted, target)
         return
-    if _from_hub(entry, target):
-        return
     with progress.of(entry.name) as report:
+        if _from_hub(entry, target, report):
+            return
         original = fetch_original(entry, report)
     digest = _convert(entry, original, converted)
     integrity.record(entry, original.file, original.checks)
@@ -107,22 +119,23 @@ def _wants_its_place_only(entry: ZooEntry, converted: Path) -> bool:
     return gone and converted.is_file() and integrity.recorded(entry.name) is not None
 
 
-def _from_hub(entry: ZooEntry, target: Path) -> bool:
+def _from_hub(entry: ZooEntry, target: Path, report: Progress) -> bool:
     """Take the canonical file that ``CASCADEZOO_HUB`` has, if it has one."""
     organisation = os.environ.get("CASCADEZOO_HUB")
     if not organisation:
         return False
     try:
-        found = canonical_from_hub(entry, organisation)
+        repo = canonical_from_hub(entry, organisation, report)
     except Offline:  # the publisher's file may be here already, or in a folder that mirrors it
         return False
-    if found is None:
+    if repo is None:
         _log.warning("%s: %s has no repository of that name; asking the publisher", entry.name, organisation)
         return False
     try:
-        os.link(found.resolve(), target)  # the bytes lie in Hugging Face's cache already
+        os.link(repo.weights.resolve(), target)  # the bytes lie in Hugging Face's cache already
     except OSError:  # another disk, or one without links
-        copied(found, target, md5=False)
+        copied(repo.weights, target, md5=False)
+    memo.remember(target, repo.config.content_digest)
     return True
 
 

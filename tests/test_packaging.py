@@ -63,3 +63,22 @@ def test_the_unpacked_wheel_lists_the_zoo(wheel: Path, tmp_path: Path) -> None:
     file, count = json.loads(done.stdout)
     assert Path(file).is_relative_to(tmp_path)
     assert count == 66
+
+
+def test_the_unpacked_wheel_runs_its_own_entry(wheel: Path, tmp_path: Path) -> None:
+    """Without network, and without anything of the checkout."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import cascadezoo, json; from cascadezoo import shapes; "
+        "shapes.generate('val', sys.argv[2], 1); "
+        "model = cascadezoo.load('cascade_mask_r18_fpn_shapes', pretrained=True); "
+        "print(json.dumps([cascadezoo.__file__, len(model.predict(sys.argv[2] + '/val/000001.png'))]))"
+    )
+    environ = {"PATH": "", "HOME": str(tmp_path), "CASCADEZOO_HOME": str(tmp_path / "home"), "CASCADEZOO_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "site"), str(tmp_path / "shapes")],
+        cwd=tmp_path, env=environ, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    file, found = json.loads(done.stdout)
+    assert Path(file).is_relative_to(tmp_path)
+    assert found > 0

@@ -9,7 +9,7 @@ import click
 
 from cascadezoo import registry
 from cascadezoo.hub import housekeeping
-from cascadezoo.hub.cache import canonical_path, home
+from cascadezoo.hub.cache import home, weights_path
 from cascadezoo.hub.housekeeping import KINDS, CacheItem
 
 
@@ -77,7 +77,7 @@ def prune_command(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON, with whether it is there.")
 def path_command(name: str | None, as_json: bool) -> None:
     """Print where the canonical weights of the entry NAME lie, or will lie; without NAME, the cache's folder."""
-    path = canonical_path(registry.info(name).name) if name else home()
+    path = weights_path(registry.info(name)) if name else home()
     click.echo(json.dumps({"path": str(path), "exists": path.exists()}) if as_json else str(path))
 
 

@@ -1,12 +1,13 @@
 """``cascadezoo download``: published weights into the cache, several at a time."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
@@ -31,7 +32,7 @@ class Outcome:
 @click.command("download")
 @click.argument("names", metavar="NAME...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every entry whose weights were published.")
-@click.option("--keep-original", is_flag=True, help="Keep the publisher's own files in the cache, too.")
+@click.option("--keep-original", is_flag=True, help="Of what is fetched now, keep the publisher's files, too.")
 @click.option("--jobs", default=4, show_default=True, type=click.IntRange(1, 16), help="Downloads at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def download_command(names: tuple[str, ...], everything: bool, keep_original: bool, jobs: int, as_json: bool) -> None:
@@ -56,6 +57,9 @@ def download_command(names: tuple[str, ...], everything: bool, keep_original: bo
     for outcome in outcomes:
         if outcome.reason:
             click.echo(f"cascadezoo: {outcome.name}: {outcome.state}: {outcome.reason}", err=True)
+    if len(outcomes) > 1:
+        counts = Counter(outcome.state for outcome in outcomes)
+        click.echo(", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state]), err=True)
     if code := max(outcome.code for outcome in outcomes):
         raise SystemExit(code)
 

@@ -1,18 +1,19 @@
 """``cascadezoo verify``: published figures measured again, with a verdict that a CI system can act on."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TaskID
+from rich.progress import MofNCompleteColumn, Progress
 
 from cascadezoo.converters.whole_file import whole_file
+from cascadezoo.errors import UnwritableOutput
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.report import EntryReport, Report
@@ -28,19 +29,6 @@ class _Shard(click.ParamType[tuple[int, int]]):
         if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
             self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
         return int(index), int(count)
-
-
-class _Tolerance(click.ParamType[Decimal]):
-    name = "ap"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        try:
-            number = Decimal(str(value))
-        except ArithmeticError:
-            self.fail(f"{value!r} is no number", param, ctx)
-        if not 0 <= number <= 100:
-            self.fail(f"{value} is not within 0 and 100", param, ctx)
-        return number
 
 
 _PATH = click.Path(path_type=Path)
@@ -61,7 +49,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Pictures at a time; default: 1 on the CPU, 8 on a GPU.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that decode pictures.")
 @click.option("--evaluator", type=click.Choice(["pycocotools", "hotcoco"]), default="pycocotools", show_default=True)
-@click.option("--tolerance", type=_Tolerance(), help="In AP; default: the manifest's, which is 0.1.")
+@click.option("--tolerance", metavar="AP", help="Default: the manifest's, which is 0.1.")
 @click.option("--baseline", metavar="FILE", type=_PATH, help="A report of the same device to hold the speed against.")
 @click.option("--run-dir", metavar="DIR", type=_PATH, help="Keep detections here; the same command again goes on.")
 @click.option("--shard", type=_Shard(), help="Every n-th of the entries, from the i-th: one part of many machines.")
@@ -102,14 +90,21 @@ def verify_command(
     from cascadezoo.benchmarks.verdict import exit_code
     from cascadezoo.benchmarks.verify import verify
 
-    to_stdout = json_file == Path("-")
+    for file in filter(None, (json_file, html_file)):
+        _require_writable(file)
+    to_stdout = Path("-") in (json_file, html_file)
     with _progress() as progress:
+
+        def finished(entry: "EntryReport") -> None:
+            progress.clear()
+            _tell(entry, err=to_stdout)
+
         report = verify(
             None if everything else names,
             accuracy=not fps,
             speed=not ap,
             progress=progress,
-            finished=lambda entry: _tell(entry, err=to_stdout),
+            finished=finished,
             **options,
         )
     if _is_first():
@@ -133,6 +128,8 @@ def _tell(entry: "EntryReport", err: bool) -> None:
         measured = "".join(f"{batch.fps:.2f} fps at batch {batch.batch_size}, " for batch in batches)
         published = f" (published: {speed.published_fps} on {speed.published_device})" if speed.published_fps else ""
         click.echo(f"{speed.verdict:12} {entry.name}, speed: {measured}{speed.reason}{published}", err=err)
+        for note in speed.timing.notes if speed.timing else ():
+            click.echo(f"{'':12} {note}", err=err)
 
 
 def _close(report: "Report") -> None:
@@ -151,6 +148,12 @@ def _write(report: "Report", json_file: Path | None, html_file: Path | None) -> 
         write_text(json_file, text_of(report))
     if html_file:
         write_text(html_file, html(report))
+
+
+def _require_writable(path: Path) -> None:
+    """Raise UnwritableOutput now rather than after hours of measuring."""
+    if path != Path("-") and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        raise UnwritableOutput(f"{path} cannot be written: give a file in a folder that is there and can be written to")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -178,30 +181,40 @@ def _check_files(json_file: Path | None) -> int:
 
 
 def _is_first() -> bool:
-    import os
-
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
-def _progress() -> Iterator[Any]:
+def _progress() -> Iterator["_Bar | _Lines"]:
     """A bar with the time that is left, on a terminal; a line now and then elsewhere."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Lines()
-        return
-    tasks: dict[str, TaskID] = {}
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True) as bars:
+    progress = _Bar(console) if console.is_terminal else _Lines()
+    try:
+        yield progress
+    finally:
+        progress.clear()
 
-        def show(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                for old in tasks.values():
-                    bars.remove_task(old)
-                tasks.clear()
-                tasks[label] = bars.add_task(label, total=total, completed=done)
-            bars.update(tasks[label], completed=done)
 
-        yield show
+class _Bar:
+    """Progress as a bar, which must be cleared before anything else is printed."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.label = console, ""
+        self.bars: Progress | None = None
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if self.bars is None or label != self.label:
+            self.clear()
+            columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+            self.bars, self.label = Progress(*columns, console=self.console, transient=True), label
+            self.bars.add_task(label, total=total, completed=done)
+            self.bars.start()
+        self.bars.update(self.bars.task_ids[0], completed=done)
+
+    def clear(self) -> None:
+        if self.bars:
+            self.bars.stop()
+        self.bars = None
 
 
 class _Lines:
@@ -209,6 +222,9 @@ class _Lines:
 
     def __init__(self) -> None:
         self.label, self.start, self.begun, self.last = "", 0.0, 0, 0.0
+
+    def clear(self) -> None:
+        """Lines stay."""
 
     def __call__(self, label: str, done: int, total: int) -> None:
         now = time.monotonic()

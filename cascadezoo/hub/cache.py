@@ -4,11 +4,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cascadezoo.errors import UnwritableOutput
+from cascadezoo.manifest import ZooEntry
 
 _log = logging.getLogger("cascadezoo")
 
@@ -23,6 +25,13 @@ def home() -> Path:
 def canonical_path(name: str) -> Path:
     """Where the canonical file of the entry with this full name lies, if it is there."""
     return home() / "canonical" / f"{name}.safetensors"
+
+
+def weights_path(entry: ZooEntry) -> Path:
+    """Where an entry's canonical file lies, or will lie: in the cache, or of an embedded one in this package."""
+    if entry.availability == "embedded":
+        return Path(str(files("cascadezoo.zoo_manifest") / entry.source.checkpoint_url))
+    return canonical_path(entry.name)
 
 
 def original_path(name: str, file: str) -> Path:

@@ -81,6 +81,8 @@ class Card:
         if self.weights.of_the_publisher:
             yield f"The weights are those that {self.attribution} published, for cascadezoo: one native PyTorch"
             yield "implementation, which computes with them what the publisher's own code computes."
+        elif entry.availability == "embedded":
+            yield "The weights were trained with cascadezoo."
         else:
             yield "The weights were trained with cascadezoo: the publisher's figures are not theirs."
 
@@ -103,7 +105,7 @@ class Card:
         yield "## Accuracy"
         yield ""
         if self.figures is None:
-            yield "Not measured."
+            yield "No report of these weights was given."
             return
         if self.figures.basis == "published":
             how = "**as published**; not measured on these files"
@@ -131,7 +133,8 @@ class Card:
         if licence.share_alike:
             yield f"- Share-alike: whoever passes these weights on, changed or not, does so under {licence.id},"
             yield "  with this attribution, and says what was changed."
-        yield f"- The publisher's code, of which nothing is here, is under {entry.code_license}."
+        if entry.availability != "embedded":
+            yield f"- The publisher's code, of which nothing is here, is under {entry.code_license}."
 
     def _who_says(self) -> str:
         if self.license.stated:

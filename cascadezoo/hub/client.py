@@ -1,11 +1,12 @@
 """The Hugging Face Hub's own client, with its environment read at call time and its errors in our words."""
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cascadezoo import __version__
 from cascadezoo.errors import (
@@ -17,10 +18,12 @@ from cascadezoo.errors import (
     UnwritableOutput,
     UsageError,
 )
+from cascadezoo.hub.transport import Progress
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils.tqdm import tqdm
 
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
@@ -46,6 +49,26 @@ def client() -> "HfApi":
     return HfApi(endpoint=endpoint(), library_name="cascadezoo", library_version=__version__)
 
 
+def unseen_bar(progress: Progress | None) -> "type[tqdm]":
+    """What the client takes for its bars: they show nothing, and ``progress`` hears of the bytes of a snapshot."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._of_bytes = kwargs.get("name") == "huggingface_hub.snapshot_download"
+            super().__init__(*args, **{**kwargs, "disable": False, "file": io.StringIO()})  # type: ignore[no-untyped-call]
+
+        def display(self, *args: Any, **kwargs: Any) -> None:
+            if self._of_bytes and self.total and progress is not None:
+                progress(int(self.n), int(self.total))
+
+        def close(self) -> None:
+            self._of_bytes = False  # it comes with the garbage, when nobody listens any more
+            super().close()
+
+    return Bar
+
+
 @contextmanager
 def plain_errors(subject: str) -> Iterator[None]:
     """What the client raises in here becomes one sentence on ``subject``.
@@ -54,6 +77,7 @@ def plain_errors(subject: str) -> Iterator[None]:
     written, and UsageError for what the Hub calls a bad request.
     """
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # httpx's error, whichever httpx the client uses
+        HfHubHTTPError,
         HFValidationError,
         HTTPError,
         LocalEntryNotFoundError,
@@ -67,8 +91,9 @@ def plain_errors(subject: str) -> Iterator[None]:
     except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise _translated(error, subject) from error
     except RuntimeError as error:  # so the client wraps a failed upload
-        if isinstance(error.__cause__, HTTPError):
-            raise _translated(error.__cause__, subject) from error
+        if isinstance(cause := error.__cause__, HTTPError):
+            said = _answer(cause) if isinstance(cause, HfHubHTTPError) else _line(cause)
+            raise DownloadFailed(f"{subject}: the upload broke off ({said}): run it again") from error
         raise
     except OSError as error:
         raise UnwritableOutput(f"{subject}: {error.filename or cache_folder()}: {error.strerror or error}") from error

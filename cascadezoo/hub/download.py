@@ -1,7 +1,8 @@
 """The publisher's own file of an entry: found, fetched and verified.  ``cascadezoo.weights`` converts it."""
 
 import logging
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -74,7 +75,7 @@ def fetch_original(entry: ZooEntry, progress: Progress | None = None) -> Origina
         _log.warning("%s: %s", entry.name, whereabouts(entry))
     file = _brought(entry, place, part_path(entry.name, name), checks, progress)
     move(file.path, target)
-    return Original(Fetched(**{**vars(file), "path": target}), checks)
+    return Original(replace(file, path=target), checks)
 
 
 def _checks(entry: ZooEntry) -> tuple[Check, ...]:
@@ -128,9 +129,10 @@ def _arrived(
     md5 = _wants_md5(checks)
     if isinstance(place, str):
         return transport.fetch(place, part, md5=md5, progress=progress)
-    if not place.is_file():
+    if not (place.is_file() and os.access(place, os.R_OK)):
         raise WeightsNotFound(
-            f"the mirror has no {place} for {entry.name}: put the file there, or unset CASCADEZOO_MIRROR"
+            f"the mirror has no {place} for {entry.name} that can be read: put the file there, or unset "
+            "CASCADEZOO_MIRROR"
         )
     return copied(place, part, md5)
 

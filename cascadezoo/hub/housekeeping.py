@@ -4,6 +4,7 @@ Records of what was trusted are not listed: they are kept, so that a file fetche
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -100,17 +101,17 @@ def _items(kinds: Sequence[Kind]) -> Iterator[CacheItem]:
             if path.is_file() and not unfinished:
                 yield _item(kind, path, root)
     if "part" in kinds:
-        for path in home().rglob(".*.part"):
-            if path.is_file():
-                yield _item("part", path, path.parent)
+        for folder in ("canonical", "originals", "parts", "records"):
+            for path in (home() / folder).rglob(".*.part"):
+                yield _item("part", path, home() / folder)
 
 
 def _item(kind: Kind, path: Path, root: Path) -> CacheItem:
     found = path.stat()
-    name = path.relative_to(root).parts[0].removeprefix(".")
-    entry, suffix, _ = name.partition(".safetensors")
+    first = path.relative_to(root).parts[0]  # <entry>, <entry>.safetensors or .<entry>.json.0a1b2c3d.part
+    entry = re.sub(r"\.(safetensors|json)(\..*)?$", "", first.removeprefix("."))
     used = datetime.fromtimestamp(max(found.st_atime, found.st_mtime), UTC)
-    return CacheItem(kind, entry if suffix else name, path, found.st_size, used)
+    return CacheItem(kind, entry, path, found.st_size, used)
 
 
 def _remove(item: CacheItem) -> bool:
@@ -128,7 +129,9 @@ def _remove(item: CacheItem) -> bool:
 
 
 def _forget_what_is_gone() -> None:
-    """Remove the memo's notes on files that are no longer there, inside the cache or outside."""
+    """Remove the memo's notes on files that are no longer there, inside the cache or outside, and half-written ones."""
+    for unfinished in (home() / "digests").glob(".*.part"):  # a memo that is being written can be spared
+        unfinished.unlink(missing_ok=True)
     for note in (home() / "digests").glob("*.json"):
         try:
             path = Path(json.loads(note.read_text("utf-8"))["path"])

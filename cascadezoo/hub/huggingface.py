@@ -3,22 +3,27 @@
 ``config.json`` and ``model.safetensors`` are all that is ever read of a repository.
 """
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
+from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import CorruptCheckpoint, RepoNotFound, UnusableRepo, UsageError, WeightsNotFound
-from cascadezoo.hub.client import cache_folder, client, plain_errors
+from cascadezoo.hub import memo
+from cascadezoo.hub.client import cache_folder, client, plain_errors, unseen_bar
 from cascadezoo.hub.offline import is_offline
 from cascadezoo.hub.repo_config import RepoConfig, read_config
+from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 _HUB, _LOCAL = "hf-hub:", "local-dir:"
 _REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\S+))?", re.ASCII)
+_ORGANISATION = re.compile(r"[\w.-]+", re.ASCII)
+
+_log = logging.getLogger("cascadezoo")
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,9 @@ Source = HubSource | LocalSource
 
 @dataclass(frozen=True)
 class Repo:
-    """A repository's files on this machine, config and weights known to belong together.
+    """A repository's files on this machine: the weights hold the content digest that they and the config state.
 
-    ``commit`` is absent for a folder.  The weights' bytes are verified where they are loaded.
+    ``commit`` is absent for a folder.
     """
 
     source: Source
@@ -76,23 +81,52 @@ def parse(name: str) -> Source | None:
     return None
 
 
-def fetch_repo(source: Source) -> Repo:
+def fetch_repo(source: Source, progress: Progress | None = None) -> Repo:
     """The files of a repository: from the Hub into Hugging Face's own cache, or where they lie.
 
-    When the network is switched off, or the Hub does not answer, the cache's copy of that revision serves.
+    When the network is switched off, or the Hub does not answer, the cache's copy of that revision serves.  A copy that
+    is damaged is fetched once more.
 
     Raises:
         RepoNotFound, NotAllowed, DownloadFailed, Offline: the repository cannot be had.
         WeightsNotFound: no such folder.
         UnusableRepo: a file is missing, or config.json is malformed, of a newer version, or of other weights.
-        CorruptCheckpoint: the weights are no safetensors file.
+        CorruptCheckpoint: the weights are no safetensors file, or do not hold their content digest.
     """
+    try:
+        return _opened(source, progress)
+    except CorruptCheckpoint as error:
+        if isinstance(source, LocalSource) or is_offline():
+            raise
+        _log.warning("%s; fetching it once more", error)
+        return _opened(source, progress, afresh=True)
+
+
+def canonical_from_hub(entry: ZooEntry, organisation: str, progress: Progress | None = None) -> Repo | None:
+    """The repository ``organisation/<entry name>``; None where there is none.
+
+    Raises as ``fetch_repo`` does for anything else, UsageError where ``organisation`` is no name of one, and
+    UnusableRepo where the repository holds another entry.
+    """
+    if not _ORGANISATION.fullmatch(organisation):
+        raise UsageError(f"CASCADEZOO_HUB={organisation} names no organisation of the Hub: write its bare name")
+    source = HubSource(f"{organisation}/{entry.name}")
+    try:
+        repo = fetch_repo(source, progress)
+    except RepoNotFound:
+        return None
+    if repo.config.entry != entry.name:
+        raise UnusableRepo(f"{source} holds {repo.config.entry}: publish {entry.name} there, or unset CASCADEZOO_HUB")
+    return repo
+
+
+def _opened(source: Source, progress: Progress | None, *, afresh: bool = False) -> Repo:
     if isinstance(source, LocalSource):
         folder, commit = source.folder, None
         if not folder.is_dir():
             raise WeightsNotFound(f"{source}: no such folder")
     else:
-        folder = _snapshot(source)
+        folder = _snapshot(source, progress, afresh)
         commit = folder.name
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
@@ -104,23 +138,7 @@ def fetch_repo(source: Source) -> Repo:
     return Repo(source, config, folder / WEIGHTS, commit)
 
 
-def canonical_from_hub(entry: ZooEntry, organisation: str) -> Path | None:
-    """The canonical weights of an entry from ``organisation/<entry name>``; None where there is no such repository.
-
-    Raises as ``fetch_repo`` does for anything else, and UnusableRepo where the repository holds another entry.
-    """
-    source = parse(f"{_HUB}{organisation}/{entry.name}")
-    assert source is not None
-    try:
-        repo = fetch_repo(source)
-    except RepoNotFound:
-        return None
-    if repo.config.entry != entry.name:
-        raise UnusableRepo(f"{source} holds {repo.config.entry}: publish {entry.name} there, or unset CASCADEZOO_HUB")
-    return repo.weights
-
-
-def _snapshot(source: HubSource) -> Path:
+def _snapshot(source: HubSource, progress: Progress | None, afresh: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     api = client()
@@ -134,17 +152,16 @@ def _snapshot(source: HubSource) -> Path:
             library_name=api.library_name,
             library_version=api.library_version,
             local_files_only=is_offline(),
+            force_download=afresh,
+            tqdm_class=unseen_bar(progress),
         )
     return Path(folder)
 
 
 def _require_same(config: RepoConfig, weights: Path, source: Source) -> None:
-    """Raise UnusableRepo where the weights were made for another network, or have another content, than config says."""
-    try:
-        with safe_open(weights, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise CorruptCheckpoint(f"{source}: {WEIGHTS} is no whole safetensors file ({error})") from error
+    """Raise UnusableRepo where the weights were made for another network, or have another content, than config says,
+    and CorruptCheckpoint where they have another than they say."""
+    _, metadata = read_canonical(weights, verify=memo.require_digest)
     for field in ("publisher", "architecture", "content_digest"):
         if (held := metadata.get(field)) != (said := getattr(config, field)):
             raise UnusableRepo(

@@ -88,7 +88,7 @@ def known_checks(entry: ZooEntry) -> tuple[Check, ...]:
         checks.append(Check(kind="size", value=str(source.size), origin="the published size"))
     before = recorded(entry.name)
     if before is not None and before.url == entry.download_url:
-        origin = f"the file trusted on {before.when:%Y-%m-%d}, noted in {record_path(entry.name)}"
+        origin = f"the file trusted on {before.when:%Y-%m-%d}, until you delete the note {record_path(entry.name)}"
         checks.append(Check(kind="sha256", value=before.sha256, origin=origin))
     return tuple(checks)
 

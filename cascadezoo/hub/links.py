@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import requests
 
 from cascadezoo.errors import Offline
-from cascadezoo.hub.offline import is_offline
+from cascadezoo.hub import offline
 from cascadezoo.hub.transport import MAX_REDIRECTS, session
 from cascadezoo.manifest import ZooEntry
 
@@ -88,8 +88,8 @@ def audit(entries: Iterable[ZooEntry], tell: Callable[[LinkVerdict], None] = lam
 
     The publishers themselves are asked: ``CASCADEZOO_MIRROR`` plays no part.  Raises Offline.
     """
-    if is_offline():
-        raise Offline("links are tried over the network, which HF_HUB_OFFLINE or CASCADEZOO_OFFLINE forbids: unset it")
+    if forbidding := offline.switch():
+        raise Offline(f"links are tried over the network, which {forbidding} forbids: unset it")
     wanted = uses(entries)
     by_host: dict[str, list[str]] = {}
     for url in wanted:

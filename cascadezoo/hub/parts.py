@@ -99,6 +99,9 @@ class Part:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
+        if not (self.size or self._finished):  # nothing came
+            self.path.unlink(missing_ok=True)
+            self._note.unlink(missing_ok=True)
 
     @property
     def size(self) -> int:

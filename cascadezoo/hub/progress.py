@@ -1,6 +1,5 @@
 """Progress bars on stderr, for people: none where stderr is no terminal or ``HF_HUB_DISABLE_PROGRESS_BARS`` is set."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cascadezoo.hub.offline import is_on
 from cascadezoo.hub.transport import Progress as Report
-
-_ON = frozenset({"1", "true", "yes", "on"})
 
 
 class Bars:
@@ -38,10 +36,10 @@ def bars() -> Iterator[Bars]:
         DownloadColumn(binary_units=True),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not _wanted()) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not are_wanted()) as progress:
         yield Bars(progress)
 
 
-def _wanted() -> bool:
-    switched_off = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").strip().lower() in _ON
-    return sys.stderr.isatty() and not switched_off
+def are_wanted() -> bool:
+    """Whether somebody watches, and has not switched the bars off."""
+    return sys.stderr.isatty() and not is_on("HF_HUB_DISABLE_PROGRESS_BARS")

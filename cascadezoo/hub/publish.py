@@ -1,18 +1,19 @@
 """Canonical weights to a repository on the Hugging Face Hub: card, config and weights in one commit."""
 
-from importlib.resources import files
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cascadezoo import __version__, registry
 from cascadezoo.conventions import Record
 from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
-from cascadezoo.hub.cache import canonical_path
+from cascadezoo.hub import offline
+from cascadezoo.hub.cache import weights_path
 from cascadezoo.hub.client import client, endpoint, plain_errors
 from cascadezoo.hub.huggingface import HubSource, parse
 from cascadezoo.hub.licensing import WeightsLicense
-from cascadezoo.hub.offline import is_offline
 from cascadezoo.hub.package import Package, pack
+from cascadezoo.hub.progress import are_wanted
 from cascadezoo.manifest import ZooEntry
 
 if TYPE_CHECKING:
@@ -99,9 +100,7 @@ def publish(
 
 
 def _cached(entry: ZooEntry) -> Path:
-    if entry.availability == "embedded":
-        return Path(str(files("cascadezoo.zoo_manifest") / entry.source.checkpoint_url))
-    path = canonical_path(entry.name)
+    path = weights_path(entry)
     if not path.is_file():
         raise WeightsNotFound(
             f"no weights of {entry.name} in the cache ({path}): fetch them with `cascadezoo download {entry.name}`, "
@@ -113,15 +112,16 @@ def _cached(entry: ZooEntry) -> Path:
 def _upload(package: Package, planned: Publication) -> tuple[str | None, str]:
     """The commit that was the branch's last, if it was there, and the one that is now."""
     from huggingface_hub import CommitOperationAdd, get_token
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    if is_offline():
-        raise Offline(f"{planned.repo} cannot be published with the network switched off: unset HF_HUB_OFFLINE")
+    if forbidding := offline.switch():
+        raise Offline(f"{planned.repo} cannot be published while {forbidding} forbids the network: unset it")
     if get_token() is None:
         raise NotAllowed(
             f"to publish {planned.repo}, log in with `hf auth login` or set HF_TOKEN: there is no token yet"
         )
     api = client()
-    with plain_errors(f"hf-hub:{planned.repo}"):
+    with plain_errors(f"hf-hub:{planned.repo}"), nullcontext() if are_wanted() else disable_progress_bars():
         _ready(api, planned)
         before = api.model_info(planned.repo, revision=planned.revision).sha
         commit = api.create_commit(

@@ -36,7 +36,8 @@ LONGEST_WAIT = 60.0
 MAX_REDIRECTS = 10
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_TRY_AGAIN = frozenset({408, 429, *range(500, 600)})
+_NOT_THERE = frozenset({403, 404, 410})  # 403: Amazon S3 about a missing file, unless one may list the folder
 
 Progress = Callable[[int, int | None], None]  # bytes that are there, bytes in all where that is known
 
@@ -113,14 +114,14 @@ def fetch(url: str, path: Path, *, md5: bool = False, progress: Progress | None 
 
 
 def fetch_text(url: str, limit: int = 64 * 1024) -> str | None:
-    """A small text file of at most ``limit`` bytes; None where the server has none (404 or 410).
+    """A small text file of at most ``limit`` bytes; None where the server has none (403, 404 or 410).
 
     Raises Offline, UnsafeRedirect and DownloadFailed as ``fetch`` does.
     """
 
     def attempt() -> str | None:
         with closing(_answer(http, url)) as response:
-            if response.status_code in (404, 410):
+            if response.status_code in _NOT_THERE:
                 return None
             _refuse_status(url, response)
             text = b""

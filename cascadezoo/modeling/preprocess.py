@@ -94,7 +94,7 @@ def collate(
     return Batch(
         pixels,
         sizes=per_image([_bounds(image, padded, rule) for image in images]),
-        scales=per_image([_scales(image, rule) for image in images]),
+        scales=per_image([scales_of(image, rule) for image in images]),
         original_sizes=per_image([image.original_size for image in images]),
     )
 
@@ -108,7 +108,8 @@ def _bounds(image: ResizedImage, padded: tuple[int, int], rule: Resize) -> tuple
     }[rule.bounds]
 
 
-def _scales(image: ResizedImage, rule: Resize) -> tuple[float, float]:
+def scales_of(image: ResizedImage, rule: Resize) -> tuple[float, float]:
+    """Network pixels per original pixel, in x and y."""
     if rule.step is ResizeStep.NOMINAL:
         return image.scale, image.scale
     (height, width), (original_height, original_width) = image.size, image.original_size

@@ -83,3 +83,6 @@ def _load(kind: str) -> Path | str:
 
 STATUS: dict[str, Path | str] = {kind: _load(kind) for kind in _opsbuild.KINDS}
 """For each kind of device the library that is loaded, or why none is."""
+
+COMPILED = tuple(kind for kind, library in STATUS.items() if isinstance(library, Path))
+"""The kinds of device whose library is loaded."""

@@ -1,6 +1,5 @@
 """RoIAlign (He et al. 2017) over a feature pyramid: every box is pooled from the level of its size."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import roi_align as _torchvision
 
 from cascadezoo.conventions import LevelRule, RoIAlign
-from cascadezoo.ops.library import STATUS, define
+from cascadezoo.ops.library import COMPILED, define
 
 # N pictures, R boxes a picture, C channels, P bins a side
 
@@ -37,7 +36,7 @@ def pyramid_roi_align(
 
 def as_pooled(feature: Tensor) -> Tensor:
     """A level in the memory layout that pooling reads, so that it is rearranged once for several poolings."""
-    last = feature.device.type == "cpu" and isinstance(STATUS["cpu"], Path)
+    last = feature.device.type == "cpu" and "cpu" in COMPILED
     return feature.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 

@@ -66,8 +66,11 @@ _PADDLE_X101, _PADDLE_X101_2X = (
     for recipe in (_PADDLE, _PADDLE_2X)
 )
 
-# Detectron counts steps, of 16 pictures (x152: of 8), on COCO's training pictures that hold objects
+# Detectron counts steps, of 16 pictures (ResNeXt: of 8), on COCO's training pictures that hold objects
 _PICTURES = 117_266
+_RESNEXT = tuple(
+    f"{kind}_x101_{width}_fpn" for kind in ("faster", "cascade", "mask", "cascade_mask") for width in ("64x4d", "32x8d")
+)
 
 
 def _detectron(batch: int, steps: int, milestones: tuple[int, int], augmentation: Augmentation) -> Recipe:
@@ -110,6 +113,8 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "detectron": {
         "1x": _detectron(16, 90_000, (60_000, 80_000), _MIRRORED),
         "2x": _detectron(16, 180_000, (120_000, 160_000), _MIRRORED),
+        **{f"{stem}_1x": _detectron(8, 180_000, (120_000, 160_000), _MIRRORED) for stem in _RESNEXT},
+        **{f"{stem}_2x": _detectron(8, 360_000, (240_000, 320_000), _MIRRORED) for stem in _RESNEXT},
         "s1x": _detectron(8, 260_000, (200_000, 240_000), _EVERY_32),
     },
     "cascadezoo": {"shapes": _SHAPES},

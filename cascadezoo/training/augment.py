@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from cascadezoo.conventions import Record, Resize, ResizeStep
+from cascadezoo.conventions import Record, Resize
 from cascadezoo.images import Pixels
-from cascadezoo.modeling.preprocess import ResizedImage, resize
+from cascadezoo.modeling.preprocess import ResizedImage, resize, scales_of
 from cascadezoo.spec import ModelSpec, PreprocessSpec
 from cascadezoo.training.coco_data import Bitmap, Polygons, Segmentation, bitmap
 
@@ -157,10 +157,8 @@ def _resized(
 ) -> tuple[ResizedImage, Objects]:
     """Picture and objects at the scale of ``preprocess``; boxes go over to coordinates of ``extent`` before."""
     resized = resize(image, preprocess, rule)
-    (height, width), (old_height, old_width) = resized.size, resized.original_size
-    x, y = width / old_width, height / old_height
-    if rule.step is ResizeStep.NOMINAL:
-        x = y = resized.scale
+    height, width = resized.size
+    x, y = scales_of(resized, rule)
     boxes = (found.boxes - _float32(0, 0, extent, extent)) * _float32(x, y, x, y)
     boxes = boxes.clip(0, _float32(width, height, width, height))
 

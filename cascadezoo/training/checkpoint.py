@@ -32,7 +32,12 @@ def save(folder: Path, state: State, keep: int) -> Path:
     """Write a checkpoint, then remove all but the last ``keep``; returns its path.  Raises UnwritableOutput."""
     path = folder / f"checkpoint-{state.step:08d}.pt"
     with whole_file(path) as file:
-        torch.save(state._asdict(), file)
+        try:
+            torch.save(state._asdict(), file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk: torch's writer fails again on its way out
+                raise error.__context__ from None
+            raise
     for old in _checkpoints(folder)[:-keep]:
         old.unlink()
     return path

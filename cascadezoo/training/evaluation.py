@@ -10,10 +10,10 @@ from cascadezoo.training.distributed import World
 Figures = dict[str, dict[str, float | None]]
 
 
-def evaluate(model: Detector, data: CocoDataset, world: World, seen: Callable[[int], None] | None = None) -> Figures:
+def evaluate(model: Detector, data: CocoDataset, world: World, seen: Callable[[int], None]) -> Figures:
     """The twelve figures of boxes and, from a model with masks, of masks, in percent; the same on every process.
 
-    The model's categories are the data set's; ``seen`` is called with the number of pictures done.
+    The model's categories are the data set's; ``seen`` is called with the number of pictures this process has done.
     """
     from cascadezoo.benchmarks.coco_eval import Kind
     from cascadezoo.benchmarks.coco_eval import evaluate as score
@@ -24,8 +24,7 @@ def evaluate(model: Detector, data: CocoDataset, world: World, seen: Callable[[i
     for done, index in enumerate(range(world.rank, len(data), world.size), start=1):
         record = data.record(index)
         results += model.predict(record.path).to_coco(record.image_id)
-        if seen:
-            seen(done)
+        seen(done)
     model.train(was_training)
     found = [result for part in world.gather(results) for result in part]
     kinds: tuple[Kind, ...] = ("bbox", "segm") if model.spec.mask else ("bbox",)

@@ -1,10 +1,14 @@
 """Ctrl-C, and the SIGTERM of a cluster, answered between two steps."""
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from cascadezoo.training.distributed import is_first
+
+_ANSWER = b"stopping after this step; Ctrl-C once more stops at once, back to the last checkpoint\n"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -31,3 +35,5 @@ class Interrupt:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
+        if is_first():
+            os.write(2, _ANSWER)  # print is not safe in a signal handler

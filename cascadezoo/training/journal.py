@@ -1,6 +1,7 @@
 """What a run says of itself: progress on stderr, a JSON record a line in ``log.jsonl``, the curves as a picture."""
 
 import json
+import math
 import sys
 import time
 from collections import defaultdict
@@ -12,7 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from cascadezoo.errors import CorruptCheckpoint
+from cascadezoo.converters.whole_file import whole_file
+from cascadezoo.errors import CorruptCheckpoint, UnwritableOutput
 from cascadezoo.training.curves import draw
 
 _LOG, _CURVES = "log.jsonl", "curves.png"
@@ -23,7 +25,7 @@ class Journal:
     """The first process's record of a run; the others have none.
 
     Records: ``begin`` (environment, options, recipe), ``steps`` (means of the steps since the last: losses, lr, norm of
-    the gradients, pictures a second, seconds by part), ``evaluation`` (figures), ``note`` and ``end``.
+    the gradients where it was finite, pictures a second, seconds by part), ``evaluation`` (figures), ``note``, ``end``.
     """
 
     def __init__(self, folder: Path, steps: int, pictures: int, every: int) -> None:
@@ -51,12 +53,13 @@ class Journal:
         """Go on after ``step``: records of later steps, which are about to be done again, are dropped."""
         path = self.folder / _LOG
         try:
-            lines = path.read_text("utf-8").splitlines() if path.exists() else []
-            whole = [json.loads(line) for line in lines if line.endswith("}")]  # the last may have been cut short
+            lines = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []  # without one cut short
+            whole = [json.loads(line) for line in lines]
         except ValueError as error:
             raise CorruptCheckpoint(f"{path} is damaged ({error}): remove it, the run goes on without it") from error
         self.records = [record for record in whole if record["step"] <= step and record["kind"] != "end"]
-        path.write_text("".join(_line(record) for record in self.records), "utf-8")
+        with whole_file(path) as file:
+            file.write("".join(_line(record) for record in self.records).encode())
         self._bar.update(self._task, completed=step)
 
     def begin(self, step: int, **fields: Any) -> None:
@@ -83,6 +86,10 @@ class Journal:
         if step % self.every == 0 or step == self.steps:
             self._close_window(step, epoch, lr, left)
 
+    def evaluating(self, done: int, pictures: int) -> None:
+        """So many pictures of an evaluation are done."""
+        self._bar.update(self._task, shown=f"evaluating: picture {done} of {pictures}")
+
     def evaluation(
         self, step: int, epoch: float, figures: Mapping[str, Mapping[str, float | None]], seconds: float
     ) -> None:
@@ -104,10 +111,11 @@ class Journal:
     def draw(self) -> None:
         """The picture of the curves, anew; nothing before the first record of steps."""
         if any(record["kind"] == "steps" for record in self.records):
-            draw(self.records).save(self.folder / _CURVES)
+            with whole_file(self.folder / _CURVES) as file:
+                draw(self.records).save(file, "PNG")
 
     def _close_window(self, step: int, epoch: float, lr: float, left: str) -> None:
-        count = len(self._window)
+        norms = [step["grad_norm"] for step in self._window if math.isfinite(step["grad_norm"])]
         losses, seconds = _means(self._window, "losses"), _means(self._window, "seconds")
         took = sum(seconds.values())
         record = {
@@ -115,7 +123,7 @@ class Journal:
             "lr": lr,
             "loss": sum(losses.values()),
             "losses": losses,
-            "grad_norm": sum(step["grad_norm"] for step in self._window) / count,
+            "grad_norm": sum(norms) / len(norms) if norms else None,
             "images_per_second": round(self.pictures / took, 3),
             "seconds": {part: round(value, 4) for part, value in seconds.items()},
         }
@@ -131,8 +139,12 @@ class Journal:
     def _write(self, kind: str, step: int, **fields: Any) -> None:
         record = {"kind": kind, "step": step, **fields}
         self.records.append(record)
-        with (self.folder / _LOG).open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+        path = self.folder / _LOG
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}") from error
 
     def _say(self, text: str) -> None:
         if self._bar.disable:

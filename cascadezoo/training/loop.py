@@ -20,8 +20,9 @@ from cascadezoo.benchmarks.environment import environment
 from cascadezoo.errors import FileError, OutputExists, UsageError
 from cascadezoo.loading import load
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.modeling.build import build
 from cascadezoo.modeling.detector import Detector
-from cascadezoo.spec import InternImageSpec
+from cascadezoo.spec import InternImageSpec, ModelSpec, NormLearning, ResNetSpec
 from cascadezoo.training import checkpoint
 from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.config import TrainingConfig, recipe_of
@@ -86,7 +87,7 @@ def _model(config: TrainingConfig, entry: ZooEntry | None, data: CocoDataset) ->
     found = len(data.categories)
     if config.num_classes not in (None, found):
         raise UsageError(f"num_classes {config.num_classes}: {data.annotations} has {found} categories")
-    return load(
+    model = load(
         _required(entry).name,
         pretrained=config.pretrained,
         weights=config.weights,
@@ -94,6 +95,18 @@ def _model(config: TrainingConfig, entry: ZooEntry | None, data: CocoDataset) ->
         min_size=config.min_size,
         max_size=config.max_size,
     )
+    if config.pretrained or config.weights is not None:
+        return model
+    spec = _all_learning(model.spec)
+    return model if spec == model.spec else build(spec)
+
+
+def _all_learning(spec: ModelSpec) -> ModelSpec:
+    """Without a trained backbone nothing is frozen, and batch norms need statistics of their own."""
+    if not isinstance(spec.backbone, ResNetSpec):
+        return spec
+    free = {"frozen_stages": -1, "norm_learning": NormLearning.STATISTICS}
+    return spec.model_copy(update={"backbone": spec.backbone.model_copy(update=free)})
 
 
 class _Run:
@@ -112,8 +125,6 @@ class _Run:
         self.config, self.recipe, self.data, self.world, self.interrupt = config, recipe, data, world, interrupt
         self.val = _validation(config, data)
         model.categories = data.categories
-        if config.weights is None and not config.pretrained and entry is not None:
-            model.requires_grad_(True)
         if recipe.drop_path is not None:
             _set_drop_path(model, recipe.drop_path)
         self.model = model.to(world.device).train()
@@ -136,11 +147,13 @@ class _Run:
         """From where the run is to its end; returns the final weights."""
         folder = self.config.run_dir
         if self.world.is_first:
-            _claim(folder, self.config, resume)
+            _claim(folder, resume)
             self.journal = Journal(folder, self.plan.total, self.batch, self.config.log_every)
         self.world.wait()
         if resume:
             self._resume()
+        if self.world.is_first:
+            self.config.write()
         with self.journal or nullcontext():
             self._announce()
             self._evaluate_if_due()
@@ -210,12 +223,19 @@ class _Run:
             return
         began = time.perf_counter()
         with self.ema.applied(self.model) if self.ema else nullcontext():
-            figures = evaluate(self.model, self.val, self.world)
+            figures = evaluate(self.model, self.val, self.world, self._seen)
         if self.journal:
             best = max((_score(record["figures"]) for record in self.journal.evaluations()), default=-1.0)
             if _score(figures) > best:
                 self._write_weights(self.config.run_dir / _BEST)
             self.journal.evaluation(self.step, self._epochs, figures, time.perf_counter() - began)
+
+    def _seen(self, done: int) -> None:
+        """So many pictures of an evaluation are done: the state was saved before it, so that the run may stop here."""
+        if self.interrupt.asked:
+            raise KeyboardInterrupt
+        if self.journal and self.val:
+            self.journal.evaluating(min(done * self.world.size, len(self.val)), len(self.val))
 
     def _save(self) -> None:
         if not self.world.is_first:
@@ -308,13 +328,14 @@ def _validation(config: TrainingConfig, data: CocoDataset) -> CocoDataset | None
     return val
 
 
-def _claim(folder: Path, config: TrainingConfig, resume: bool) -> None:
+def _claim(folder: Path, resume: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputExists(f"{folder} is a file: choose another folder for the run")
     if not resume and folder.exists() and any(folder.iterdir()):
         raise OutputExists(
             f"{folder} is not empty: pass --resume to go on with the run in it, or choose another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    config.write()
 
 
 def _set_drop_path(model: Detector, rate: float) -> None:

@@ -57,9 +57,8 @@ def losses_of_pictures(
     if len(images) != len(targets):
         raise BadTarget(f"{len(images)} images with {len(targets)} targets: give each picture its own")
     resized = [model.resize(image) for image in images]
-    masks = model.spec.mask is not None
     checked = [
-        checked_targets(given, image, i, model.spec.num_classes, masks)
+        checked_targets(given, image, i, model.spec)
         for i, (given, image) in enumerate(zip(targets, resized, strict=True))
     ]
     return losses(model, model.prepare(resized), checked)

@@ -35,12 +35,13 @@ def rpn_losses(
     boxes = torch.cat(list(anchors))
     scores, moves, counts = [], [], []
     for n, (target, generator) in enumerate(zip(targets, generators, strict=True)):
-        matched = match(boxes, target.boxes, rule.matching, coder.extent)
         if rule.inside:
             matched = _match_inside(boxes, sizes[n], target, rule, coder.extent)
+        else:
+            matched = match(boxes, target.boxes, rule.matching, coder.extent)
         positive, negative = sample(matched, rule.sampling, generator)
         drawn = torch.cat((positive, negative))
-        truth = (torch.arange(len(drawn), device=drawn.device) < len(positive)).float()
+        truth = (torch.arange(len(drawn), device=drawn.device) < len(positive)).to(logits.dtype)
         goals = encode(target.boxes[matched[positive]], boxes[positive], coder)
         scores.append(F.binary_cross_entropy_with_logits(logits[n, drawn], truth, reduction="sum"))
         moves.append(F.smooth_l1_loss(deltas[n, positive], goals, reduction="sum", beta=rule.box_loss.beta))
@@ -53,12 +54,12 @@ def rpn_losses(
 
 
 def mean_count(count: Tensor | float, like: Tensor) -> Tensor:
-    """How many there are in a process, on average, and at least 1.
+    """How many there are in a process, on average; at least 1 in all processes together.
 
     Divided by it in every process, a loss has the gradient, averaged over processes, of one process with all pictures.
     """
     total = sum_of_processes(torch.as_tensor(count, dtype=torch.float32, device=like.device).detach())
-    return (total / processes()).clamp(min=1)
+    return total.clamp(min=1) / processes()
 
 
 def _match_inside(boxes: Tensor, size: Tensor, target: Targets, rule: RpnObjective, extent: int) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from cascadezoo.errors import BadTarget
-from cascadezoo.modeling.preprocess import ResizedImage
+from cascadezoo.modeling.preprocess import ResizedImage, scales_of
+from cascadezoo.spec import ModelSpec
 
 # T objects of a picture; (H, W) its size after resizing, without padding
 
@@ -38,16 +39,14 @@ class Targets(NamedTuple):
         return Targets(self.boxes[keep], self.labels[keep], masks, self.crowd[keep])
 
 
-def checked_targets(
-    given: Mapping[str, Tensor], image: ResizedImage, index: int, num_classes: int, masks: bool
-) -> Targets:
-    """One picture's targets as torchvision takes them, scaled to the resized picture.
+def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int, spec: ModelSpec) -> Targets:
+    """One picture's targets as torchvision takes them, in the coordinates of a network at the resized picture's scale.
 
     Args:
         given: ``boxes`` (T, 4) xyxy and, where the network has mask heads, ``masks`` (T, H, W) of zeros and ones, in
-            pixels of the picture as given; ``labels`` (T,) integers in 0..C-1; ``iscrowd`` (T,), if there are any.
+            pixels of the picture as given, x2 and y2 the edges behind the last ones; ``labels`` (T,) integers in
+            0..C-1; ``iscrowd`` (T,), if there are any.
         image: the resized picture; ``index``: its place in the batch, for messages.
-        masks: whether the network has mask heads.
 
     Raises:
         BadTarget: something is missing, of another shape, outside the picture or without area.
@@ -68,15 +67,20 @@ def checked_targets(
     _check_boxes(boxes, index, height, width)
     if labels.is_floating_point():
         raise BadTarget(f"image {index}: labels must be integers, not {labels.dtype}")
-    for row in ((labels < 0) | (labels >= num_classes)).nonzero()[:1, 0].tolist():
+    for row in ((labels < 0) | (labels >= spec.num_classes)).nonzero()[:1, 0].tolist():
         raise BadTarget(
-            f"image {index}, object {row}: label {int(labels[row])} is not in 0..{num_classes - 1} "
+            f"image {index}, object {row}: label {int(labels[row])} is not in 0..{spec.num_classes - 1} "
             "(labels count from 0, without background)"
         )
-    size = image.size
-    scale = boxes.new_tensor([size[1] / width, size[0] / height]).repeat(2)
-    resized = _resize(need("masks", (count, height, width)), size) if masks else None
-    return Targets(boxes * scale, labels.long(), resized, crowd.to(boxes.device))
+    resized = _resize(need("masks", (count, height, width)), image.size) if spec.mask else None
+    return Targets(_scaled(boxes, image, spec), labels.long(), resized, crowd.to(boxes.device))
+
+
+def _scaled(boxes: Tensor, image: ResizedImage, spec: ModelSpec) -> Tensor:
+    """Boxes (T, 4) at network scale; from edges to the last pixels inside where these are the spec's coordinates."""
+    x, y = scales_of(image, spec.conventions.resize)
+    extent = spec.stages[0].extent
+    return (boxes - boxes.new_tensor((0, 0, extent, extent))) * boxes.new_tensor((x, y, x, y))
 
 
 def _check_boxes(boxes: Tensor, index: int, height: int, width: int) -> None:

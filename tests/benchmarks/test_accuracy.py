@@ -114,7 +114,9 @@ def test_no_room_for_one_picture_is_an_error(model, dataset: Dataset, tmp_path: 
         run(model, dataset, tmp_path / "x")
 
 
-def test_other_errors_are_not_taken_for_it() -> None:
+def test_every_way_to_say_so_is_known() -> None:
+    for text in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"):
+        assert is_out_of_memory(RuntimeError(text))
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
 
 

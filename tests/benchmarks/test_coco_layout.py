@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 from small_coco import write_coco
 
+from cascadezoo import shapes
 from cascadezoo.benchmarks.coco_layout import coco_val2017, require_limit, shapes_val
 from cascadezoo.errors import FileError, MissingResource, UsageError
 
@@ -70,6 +72,31 @@ def test_the_drawn_data_set_is_made_once(tmp_path: Path, monkeypatch) -> None:
     assert len(dataset.pictures) == 3
     first = dataset.annotations.stat().st_mtime_ns
     assert shapes_val(3).annotations.stat().st_mtime_ns == first
+
+
+def test_one_process_draws_while_the_others_wait(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
+    generate = shapes.generate
+
+    def drawing(*arguments):
+        (lock,) = (tmp_path / "locks").iterdir()
+        with pytest.raises(Timeout):
+            FileLock(lock).acquire(blocking=False)
+        return generate(*arguments)
+
+    monkeypatch.setattr(shapes, "generate", drawing)
+    shapes_val(2)
+    monkeypatch.setattr(shapes, "generate", lambda *_: pytest.fail("drawn twice"))
+    shapes_val(2)
+
+
+def test_a_damaged_drawing_is_named_with_its_cure(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
+    dataset = shapes_val(3)
+    path = dataset.pictures[1].path
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(FileError, match=rf"{path.name}\).*delete {path.parents[1]}, and they are drawn again"):
+        shapes_val(3)
 
 
 def test_a_limit_leaves_a_picture() -> None:

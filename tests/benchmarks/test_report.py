@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from sample_report import sample
 
 from cascadezoo import manifest
@@ -78,17 +79,24 @@ def test_the_code_digest_follows_every_source(tmp_path: Path, monkeypatch) -> No
     before = code_digest.__wrapped__()
     (tmp_path / "notes.txt").write_text("4")
     assert code_digest.__wrapped__() == before
-    (tmp_path / "inner" / "b.py").write_text("5")
-    assert code_digest.__wrapped__() != before
+    for file in ("inner/b.py", "inner/kernel.cu"):
+        (tmp_path / file).write_text("5")
+        assert before != (before := code_digest.__wrapped__())
 
 
 def test_the_machine_is_described() -> None:
     machine = describe_machine("cpu", "hotcoco")
-    assert machine.device == machine.cpu
+    assert machine.device == f"{machine.cpu}, {machine.threads} threads"  # fewer of them are another device
     assert machine.driver is machine.gpu is None
     assert re.match(r"hotcoco \d+\.\d+", machine.evaluator)
     assert re.match(r"OpenCV \d+.*jpeg", machine.decoder)
     assert machine.packages["torch"]
+
+
+def test_of_several_gpus_the_one_that_is_measured_is_described(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"the GPU at {device}")
+    machine = describe_machine("cuda:1", "pycocotools")
+    assert machine.device == machine.gpu == "the GPU at cuda:1"
 
 
 class Page(HTMLParser):

@@ -71,6 +71,14 @@ def test_parts_join_in_the_order_of_the_manifest() -> None:
     assert merged.timing.seconds == 24
 
 
+def test_entries_that_are_gone_by_now_come_last() -> None:
+    old = sample().entries[0].model_copy(update={"name": "an_old_one.mmdet"})
+    assert [entry.name for entry in merge([part(1, 2, old), part(2, 2, sample().entries[1])]).entries] == [
+        TWO,
+        old.name,
+    ]
+
+
 def test_machines_are_kept_apart() -> None:
     one, two = sample().entries
     other = MACHINE.model_copy(update={"device": "H100"})

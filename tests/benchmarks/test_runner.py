@@ -1,6 +1,7 @@
 """Entries times evaluations: what fails stays where it fails, and nothing is measured differently for being cut off,
 shared out or split up."""
 
+import errno
 import json
 import os
 import subprocess
@@ -12,12 +13,14 @@ import torch
 from small_coco import NAME, tiny_load, write_coco
 
 import cascadezoo
-from cascadezoo.benchmarks import speed
+from cascadezoo.benchmarks import runner, speed
 from cascadezoo.benchmarks import verify as verify_module
+from cascadezoo.benchmarks.ranks import Ranks
 from cascadezoo.benchmarks.report import read_report, without_timing
 from cascadezoo.benchmarks.report_compare import merge
 from cascadezoo.benchmarks.speed import Bounds
 from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.coco import write_json
 from cascadezoo.errors import DownloadFailed, FileError, MissingResource, UsageError, WeightsNotFound
 
 BOXES = "cascade_r50_fpn_1x.mmdet"
@@ -191,6 +194,43 @@ def test_a_folder_of_another_run_is_refused(root: Path, tmp_path: Path) -> None:
         run(NAME, root, run_dir=tmp_path)
 
 
+def test_a_baseline_or_a_device_that_changed_is_another_run(root: Path, tmp_path: Path, monkeypatch) -> None:
+    report = run(NAME, root, run_dir=tmp_path / "run", limit=1)
+    write_json(tmp_path / "baseline.json", report.model_dump(mode="json"))
+    with pytest.raises(UsageError, match=r"another run \(baseline differ"):
+        run(NAME, root, run_dir=tmp_path / "run", limit=1, baseline=tmp_path / "baseline.json")
+    here = report.machines[0]
+    monkeypatch.setattr(verify_module, "describe_machine", lambda *_: here.model_copy(update={"device": "H100"}))
+    with pytest.raises(UsageError, match=r"another run \(machine differ"):
+        run(NAME, root, run_dir=tmp_path / "run", limit=1)
+
+
+def test_an_entry_that_cannot_be_kept_does_not_stop_the_others(root: Path, tmp_path: Path, monkeypatch, caplog) -> None:
+    def full(path: Path, _: object):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runner, "write_json", full)
+    report = run([NAME, BOXES], root, run_dir=tmp_path)
+    assert [entry.verdict for entry in report.entries] == [Verdict.PASS, Verdict.PASS]
+    assert f"{NAME}/report.json cannot be written: No space left on device" in caplog.text
+
+
+def test_pictures_that_speed_needs_are_looked_for_first(tmp_path: Path) -> None:
+    root = write_coco(tmp_path)
+    (root / "val2017" / "000000000008.jpg").unlink()
+    assert run(NAME, root, limit=2).entries[0].verdict is Verdict.PARTIAL
+    with pytest.raises(MissingResource, match=r"000000000008\.jpg"):
+        run(NAME, root, limit=2, speed=True)
+
+
+def test_each_process_takes_its_own_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "empty", lambda size, device: None)
+    assert verify_module._device("cuda", Ranks(3, 4, local=1)) == "cuda:1"
+    assert verify_module._device("cuda:0", Ranks(3, 4, local=1)) == "cuda:0"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert verify_module._device(None, Ranks(3, 4, local=1)) == "cuda:1"
+
+
 def test_shards_merged_equal_one_run(root: Path) -> None:
     whole = run([NAME, BOXES], root)
     shards = [run([NAME, BOXES], root, shard=(i, 2)) for i in (1, 2)]
@@ -260,5 +300,9 @@ def test_a_call_that_cannot_work_is_refused_first(root: Path, tmp_path: Path) ->
         run(NAME, root, precision="fp8")
     with pytest.raises(UsageError, match="evaluator"):
         run(NAME, root, evaluator="ours")
+    with pytest.raises(UsageError, match=r"'gpu7' is no device .* cuda:N"):
+        run(NAME, root, device="gpu7")
+    with pytest.raises(UsageError, match="tolerance"):
+        run(NAME, root, tolerance=-1)
     with pytest.raises(UsageError, match="limit"):
         run(NAME, root, limit=0)

@@ -1,9 +1,16 @@
 """The command line of verification: what it prints, writes and exits with."""
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import small_coco
+import torch
 from sample_report import sample
 from small_coco import NAME, tiny_load, write_coco
 
@@ -78,6 +85,53 @@ def test_json_on_stdout_is_alone_there(root: str, capsys) -> None:
     assert err.startswith("PARTIAL ")
 
 
+def test_a_page_on_stdout_is_alone_there(root: str, capsys) -> None:
+    assert verify(NAME, "--data-root", root, "--ap", "--limit", "1", "--html", "-") == 0
+    assert capsys.readouterr().out.startswith("<!DOCTYPE html>")
+
+
+def test_on_a_terminal_the_bar_is_gone_before_a_verdict_is_printed(root: str) -> None:
+    ours, theirs = pty.openpty()
+    arguments = [sys.executable, small_coco.__file__, "verify", NAME, "--data-root", root, "--ap", "--limit", "2"]
+    environ = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*arguments, "--device", "cpu"], stdout=theirs, stderr=theirs, env=environ):
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's way to say that the terminal has no writer any more
+            while more := os.read(ours, 4096):
+                shown += more
+    os.close(ours)
+    before, after = shown.split(b"PARTIAL      ")
+    assert b"2/2" in before
+    assert before.endswith(b"\x1b[2K")  # the line is empty
+    assert b"2/2" not in after
+
+
+def test_a_place_for_the_report_is_looked_for_first(root: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(cascadezoo, "load", lambda name, **_: pytest.fail(f"{name} was loaded"))
+    for option, file in (("--json", tmp_path / "none" / "r.json"), ("--html", tmp_path)):
+        assert verify(NAME, "--data-root", root, "--ap", option, str(file)) == 4
+        assert f"{file} cannot be written" in capsys.readouterr().err
+
+
+def test_a_batch_that_was_not_timed_is_told(root: str, monkeypatch, capsys) -> None:
+    def load(name: str, **_: object):
+        model = tiny_load(name)
+        extract = model.extract
+
+        def small(pixels):
+            if len(pixels) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return extract(pixels)
+
+        model.extract = small
+        return model
+
+    monkeypatch.setattr(cascadezoo, "load", load)
+    assert verify(NAME, "--data-root", root, "--fps", "--batch-size", "2") == 0
+    assert "out of memory with 2 pictures at a time: not timed" in capsys.readouterr().out
+
+
 def test_both_are_measured_unless_one_is_asked_for(root: str, tmp_path: Path) -> None:
     for options, parts in (
         ([], (1, True)),
@@ -121,7 +175,8 @@ def test_wrong_calls_exit_with_2_and_missing_data_with_3(root: str, tmp_path: Pa
     assert verify() == 2
     assert verify(NAME, "--all") == 2
     assert verify(NAME, "--shard", "3/2") == 2
-    assert verify(NAME, "--tolerance", "much") == 2
+    for tolerance in ("much", "nan", "-1"):
+        assert verify(NAME, "--tolerance", tolerance) == 2
     assert verify("no_such_model") == 2
     assert verify(NAME, "--data-root", str(tmp_path)) == 3
     assert verify(NAME, "--data-root", root, "--weights", str(tmp_path / "none.pth")) == 3

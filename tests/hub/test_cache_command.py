@@ -81,6 +81,8 @@ def test_path(cache: Path) -> None:
     assert run("path", "cascade_mask_rcnn_r50_fpn_1x_coco.paddle").stdout == f"{cache}/canonical/{PADDLE}.safetensors\n"
     found = json.loads(run("path", "cascade_r50_fpn_1x", "--json").stdout)
     assert found == {"path": f"{cache}/canonical/cascade_r50_fpn_1x.mmdet.safetensors", "exists": False}
+    embedded = json.loads(run("path", "cascade_mask_r18_fpn_shapes.cascadezoo", "--json").stdout)
+    assert embedded["exists"]  # in the package
     assert run("path", "no_such_entry").exception.__class__.__name__ == "UnknownName"
 
 

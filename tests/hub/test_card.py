@@ -138,6 +138,14 @@ def test_an_unstated_licence_is_said_to_be_chosen(tmp_path: Path) -> None:
     assert "Share-alike" not in text
 
 
+def test_our_own_entry_has_no_other_publisher() -> None:
+    text = publish("cascade_mask_r18_fpn_shapes.cascadezoo", REPO, dry_run=True).card
+    assert front(text)["license"] == "apache-2.0"
+    assert "The weights were trained with cascadezoo." in text
+    assert "publisher's figures" not in text
+    assert "publisher's code" not in text
+
+
 def test_files_that_may_be_several_entries_say_so(tmp_path: Path) -> None:
     text = card(tmp_path, MASK, changes={"entries": f"{MASK},mask_r50_fpn_2x.detectron"})
     assert "| may also be, by its tensors | mask_r50_fpn_2x.detectron |" in text

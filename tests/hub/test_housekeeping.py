@@ -118,6 +118,21 @@ def test_what_another_process_is_working_on_stays(cache: Path, full: dict[str, P
     assert full["part"].exists()
 
 
+def test_unfinished_files_are_known_by_their_entry(cache: Path) -> None:
+    """So that they are left alone while their entry's lock is held; a library that is being built is none of ours."""
+    unfinished = [
+        put(cache / "canonical" / f".{PADDLE}.safetensors.0a1b2c3d.part"),
+        put(cache / "parts" / PADDLE / f".{PADDLE_FILE}.json.0a1b2c3d.part"),
+        put(cache / "records" / f".{PADDLE}.json.0a1b2c3d.part"),
+    ]
+    built = put(cache / "ops" / ".library.so.0a1b2c3d.part")
+    memo = put(cache / "digests" / ".0123.json.0a1b2c3d.part")
+    assert [(item.entry, item.path) for item in items(("part",))] == [(PADDLE, path) for path in unfinished]
+    prune(["part"])
+    assert not any(path.exists() for path in (*unfinished, memo))
+    assert built.exists()
+
+
 def test_notes_go_with_what_they_speak_of(cache: Path, full: dict[str, Path], tmp_path: Path) -> None:
     from cascadezoo.hub import memo
 

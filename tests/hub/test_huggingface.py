@@ -92,6 +92,15 @@ def test_names_of_nothing(name: str) -> None:
 # the Hub
 
 
+def test_bytes_are_told_and_the_clients_bars_never_shown(hub: FakeHub, monkeypatch, capfd) -> None:
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS")
+    told: list[tuple[int, int | None]] = []
+    fetch_repo(source(), lambda done, total: told.append((done, total)))
+    size = sum(len(head(hub)[name]) for name in ("config.json", "model.safetensors"))
+    assert told[-1] == (size, size)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_files_come_from_the_hub_once(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     repo = fetch_repo(source())
     assert repo.weights.read_bytes() == head(hub)["model.safetensors"]
@@ -203,8 +212,15 @@ def test_an_organisation_that_has_the_entry_or_not(hub: FakeHub) -> None:
     entry = registry.info(NAME)
     found = canonical_from_hub(entry, "org")
     assert found is not None
-    assert found.read_bytes() == head(hub)["model.safetensors"]
+    assert found.weights.read_bytes() == head(hub)["model.safetensors"]
     assert canonical_from_hub(registry.info("faster_r101_fpn_1x.detectron"), "org") is None
+
+
+@pytest.mark.parametrize("organisation", ["org/", "hf-hub:org", "my org"])
+def test_what_is_no_organisation(hub: FakeHub, organisation: str) -> None:
+    with pytest.raises(UsageError, match=f"CASCADEZOO_HUB={organisation} names no organisation"):
+        canonical_from_hub(registry.info(NAME), organisation)
+    assert not hub.requests
 
 
 def test_an_organisation_with_another_entry_under_that_name(hub: FakeHub) -> None:

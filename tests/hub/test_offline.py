@@ -6,6 +6,7 @@ import pytest
 from hub import standin
 
 import cascadezoo
+from cascadezoo.cli import main
 from cascadezoo.errors import Offline, WeightsNotFound
 from cascadezoo.hub.offline import is_offline, refuse_if_offline
 from cascadezoo.providers import SPECS
@@ -77,3 +78,12 @@ def test_a_mirror_on_the_network_is_the_network(offline, monkeypatch) -> None:
     monkeypatch.setenv("CASCADEZOO_MIRROR", "http://127.0.0.1:9")
     with pytest.raises(Offline):
         cascadezoo.load(standin.NAME, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    "command", [["download", "--all"], ["links", "--json"], ["cache", "list"], ["verify", "--files"]]
+)
+def test_commands_touch_nothing(offline, command) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(command)
+    assert done.value.code == (3 if command[0] in ("download", "links") else 0)

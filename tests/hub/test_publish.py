@@ -117,12 +117,22 @@ def test_it_loads_by_its_name_on_the_hub_and_from_an_organisation(hub, weights, 
     assert same_weights(cascadezoo.load(f"hf-hub:org/{STATED}"), own)
 
 
-def test_content_that_is_not_what_was_published_is_refused_at_load(hub, weights) -> None:
+def test_a_damaged_copy_is_fetched_once_more_and_wrong_content_refused(hub, weights, caplog, monkeypatch) -> None:
     publish(STATED, REPO, weights=weights)
     cached = fetch_repo(parse(f"hf-hub:{REPO}")).weights.resolve()
-    content = bytearray(cached.read_bytes())
-    content[-1] ^= 1
-    cached.write_bytes(content)
+    damaged = bytearray(cached.read_bytes())
+    damaged[-1] ^= 1
+    cached.write_bytes(damaged)
+    with monkeypatch.context() as offline:
+        offline.setenv("CASCADEZOO_OFFLINE", "1")
+        with pytest.raises(CorruptCheckpoint, match="content digest"):
+            cascadezoo.load(f"hf-hub:{REPO}")
+    cascadezoo.load(f"hf-hub:{REPO}")
+    assert "content digest" in caplog.text
+    assert cached.read_bytes() == weights.read_bytes()
+
+    cached.write_bytes(damaged)
+    hub.stored = {name: bytes(damaged) for name in hub.stored}
     with pytest.raises(CorruptCheckpoint, match="content digest"):
         cascadezoo.load(f"hf-hub:{REPO}")
 
@@ -254,7 +264,7 @@ def test_no_token_no_right_no_network(hub: FakeHub, weights: Path, monkeypatch) 
 
     monkeypatch.setenv("HF_TOKEN", "hf_any")
     monkeypatch.setenv("CASCADEZOO_OFFLINE", "1")
-    with pytest.raises(Offline, match="switched off"):
+    with pytest.raises(Offline, match="while CASCADEZOO_OFFLINE forbids the network"):
         publish(STATED, REPO, weights=weights)
     monkeypatch.delenv("CASCADEZOO_OFFLINE")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
@@ -270,7 +280,7 @@ def test_a_hub_that_is_down_or_none_at_all(hub: FakeHub, weights: Path) -> None:
 
 def test_a_failed_upload_leaves_the_last_commit(hub: FakeHub, weights: Path) -> None:
     hub.upload_fails = True
-    with pytest.raises(UsageError, match="the storage is closed"):
+    with pytest.raises(DownloadFailed, match=r"the upload broke off \(400 the storage is closed\): run it again"):
         publish(STATED, REPO, weights=weights)
     assert hub.repos[REPO].messages == ["initial commit"]
     hub.upload_fails = False
@@ -297,7 +307,7 @@ def test_a_trained_model_keeps_its_categories_and_claims_no_figures(hub: FakeHub
     done = publish(STATED, REPO, weights=canonical_file(tmp_path, STATED, **changes))
     assert done.figures is None
     assert "model-index" not in done.card
-    assert "Not measured." in done.card
+    assert "No report of these weights was given." in done.card
     repo = fetch_repo(parse(f"hf-hub:{REPO}"))
     assert repo.config.names == shapes
     assert repo.config.spec.num_classes == 3

@@ -118,6 +118,14 @@ def test_a_cached_file_that_was_damaged_is_made_again(server, home, caplog) -> N
     assert len(server.requests) == 2
 
 
+def test_a_damaged_file_that_another_process_has_set_aside_is_no_fault(server) -> None:
+    cascadezoo.download(NAME).unlink()
+    weights.set_aside_damaged(registry.info(NAME), CorruptCheckpoint("damaged"))
+    ours = registry.info("cascade_mask_r18_fpn_shapes.cascadezoo")
+    with pytest.raises(CorruptCheckpoint, match="damaged"):  # what is in the package stays there
+        weights.set_aside_damaged(ours, CorruptCheckpoint("damaged"))
+
+
 @pytest.fixture
 def organisation(tmp_path, monkeypatch):
     """``org`` on a hub, which has the entry; the real client talks to it."""
@@ -143,6 +151,17 @@ def test_the_organisation_on_the_hub_comes_before_the_publisher(server, organisa
     assert same(cascadezoo.load(NAME, pretrained=True), standin.model())
     assert "org has no repository of that name; asking the publisher" in caplog.text
     assert len(server.requests) == 1
+
+
+def test_a_damaged_file_of_the_organisation_is_fetched_once_more(server, organisation, home, caplog) -> None:
+    path = cascadezoo.download(NAME)
+    with path.open("r+b") as file:  # the copy in Hugging Face's cache is this very file
+        file.seek(-5, os.SEEK_END)
+        file.write(b"\xff")
+    assert same(cascadezoo.load(NAME, pretrained=True), standin.model())
+    assert "fetching it once more" in caplog.text
+    assert left(home) == {"canonical", "quarantine", "digests", "locks"}
+    assert not server.requests
 
 
 def test_a_repository_as_the_name(server, organisation, home) -> None:
@@ -186,6 +205,15 @@ def test_a_read_only_cache_serves_what_it_has(server, home) -> None:
     sentence = done.stderr.strip().splitlines()[-1]
     assert "cascade_r50_fpn_1x.paddle is not in the cache" in sentence
     assert "which cannot be written (Permission denied): set CASCADEZOO_HOME to a folder of your own" in sentence
+
+
+def test_a_file_of_the_mirrors_folder_that_may_not_be_read(home, tmp_path) -> None:
+    file = tmp_path / "mirror" / PATH.lstrip("/")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(standin.checkpoint())
+    file.chmod(0)
+    done = restricted("import cascadezoo; cascadezoo.download(NAME)", standin.environment(home, tmp_path / "mirror"))
+    assert f"WeightsNotFound: the mirror has no {file} for {NAME} that can be read" in done.stderr
 
 
 @pytest.fixture
@@ -261,6 +289,16 @@ def test_command_for_all(server, monkeypatch, capsys) -> None:
     assert out.split()[0] == NAME
     assert f"{names[1]}: skipped: never published" in err
     assert f"{names[2]}: failed: " in err
+    assert err.endswith("1 ready, 1 skipped, 1 failed\n")
+
+
+def test_a_folder_that_is_in_the_way_stops_only_its_entry(server, home, capsys) -> None:
+    (home / "originals").mkdir(parents=True)
+    (home / "originals" / NAME).write_text("")
+    assert run("download", NAME, "cascade_mask_r18_fpn_shapes.cascadezoo") == 4
+    out, err = capsys.readouterr()
+    assert out.startswith("cascade_mask_r18_fpn_shapes.cascadezoo  ")
+    assert f"{NAME}: failed: {NAME}: {home}/originals/{NAME}" in err
 
 
 @pytest.mark.parametrize("wrong", [[], ["--all", NAME], ["nonsense"], [NAME, "--jobs", "0"]])

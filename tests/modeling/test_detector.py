@@ -24,7 +24,10 @@ def assert_same(ours: Detections, theirs: Detections) -> None:
     torch.testing.assert_close(ours.boxes, theirs.boxes, atol=1e-3, rtol=0)
     torch.testing.assert_close(ours.scores, theirs.scores, atol=1e-5, rtol=0)
     assert torch.equal(ours.labels, theirs.labels)
-    assert ours.rles() == theirs.rles()
+    if ours.masks is None or theirs.masks is None:
+        assert ours.masks is theirs.masks
+    else:  # float noise of another batch may move a pixel at a mask's edge
+        assert ((ours.masks != theirs.masks).flatten(1).sum(1) <= 2).all()
 
 
 def test_detections_lie_in_the_picture_best_first(mask_model) -> None:

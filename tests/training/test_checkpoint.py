@@ -1,6 +1,7 @@
 """A run's state on disk."""
 
 import pickle
+import resource
 
 import pytest
 import torch
@@ -69,6 +70,17 @@ def test_nothing_is_run(tmp_path, capsys):
     with pytest.raises(CorruptCheckpoint):
         latest(tmp_path, IDENTITY)
     assert capsys.readouterr().out == ""
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))  # what torch's writer meets, it says in its own way
+    try:
+        with pytest.raises(UnwritableOutput, match=r"checkpoint-00000005\.pt cannot be written: File too large"):
+            save(tmp_path, state(5)._replace(model={"weight": torch.zeros(1 << 20)}), keep=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_interrupted_write_leaves_the_one_before(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cascadezoo.converters.canonical import read_canonical
+from cascadezoo.training import rpn_loss
 from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.distributed import World, join
 from cascadezoo.training.evaluation import evaluate
@@ -54,7 +55,7 @@ def test_two_processes_equal_one(tmp_path, options):
     assert shared.stdout == f"{two / 'final.safetensors'}\n"  # one process speaks
     assert shared.stderr.count("learning rate 0.005: 0.02 for 16 pictures a step, here 4") == 1
 
-    # the same sums in another order: float noise, which four steps of learning amplify a little
+    # batch norms learn from all processes; the same sums in another order: float noise, amplified by four steps
     first, second = records(one, "steps"), records(two, "steps")
     assert len(first) == len(second) == 4
     for a, b in zip(first, second, strict=True):
@@ -63,8 +64,49 @@ def test_two_processes_equal_one(tmp_path, options):
     assert second[0]["grad_norm"] == pytest.approx(first[0]["grad_norm"], rel=1e-4)
     held, also = (read_canonical(folder / "final.safetensors")[0] for folder in (one, two))
     for name, tensor in held.items():
-        torch.testing.assert_close(also[name], tensor, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(also[name], tensor, rtol=1e-3, atol=5e-5)
     assert len(records(two, "evaluation")) == len(records(one, "evaluation")) == 2
+
+
+# argument: a folder; process r of 2 has the first or the last two of four pictures of noise
+NORM = """
+import sys
+import torch
+from cascadezoo.modeling.resnet import BatchNorm
+from cascadezoo.training.distributed import join
+
+with join("cpu") as world:
+    torch.manual_seed(0)
+    x, weight = torch.randn(4, 3, 5, 7) * 3 + 2, torch.randn(4, 3, 5, 7)
+    share = slice(world.rank, None) if world.size == 1 else (slice(0, 1), slice(1, 4))[world.rank]
+    norm, mine = BatchNorm(3), x[share].requires_grad_(True)
+    y = norm.normalise(mine)
+    (y * weight[share]).sum().backward()
+    held = [y, mine.grad, norm.running_mean, norm.running_var, norm.weight.grad]
+    torch.save([t.detach() for t in held], f"{sys.argv[1]}/{world.size}{world.rank}.pt")
+"""
+
+
+def test_norms_learn_the_statistics_of_all_processes(tmp_path):
+    script = tmp_path / "norm.py"
+    script.write_text(NORM)
+    for launcher in ([sys.executable], TORCHRUN):
+        done = subprocess.run([*launcher, str(script), str(tmp_path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    alone, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("10", "20", "21"))
+    for whole, a, b in zip(alone[:2], first[:2], second[:2], strict=True):  # outputs and their inputs' gradients
+        torch.testing.assert_close(torch.cat((a, b)), whole, rtol=1e-4, atol=1e-5)
+    for whole, a, b in zip(alone[2:4], first[2:4], second[2:4], strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a, whole)
+    torch.testing.assert_close(first[4] + second[4], alone[4], rtol=1e-4, atol=1e-4)
+
+
+def test_normalisers_are_those_of_one_process(monkeypatch):
+    # one positive box in all, in the other of two processes: sums are divided by 1 / 2, and gradients then averaged
+    monkeypatch.setattr(rpn_loss, "sum_of_processes", lambda count: count + 1)
+    monkeypatch.setattr(rpn_loss, "processes", lambda: 2)
+    assert rpn_loss.mean_count(0, torch.zeros(1)).item() == 0.5
 
 
 class Scripted(World):
@@ -84,11 +126,13 @@ def test_evaluation_is_shared_out_without_loss(tmp_path):
     model = lively(narrow(num_classes=3))
     model.categories = data.categories
     cpu = torch.device("cpu")
-    evaluate(model, data, Scripted(1, 2, cpu))
+    seen: list[int] = []
+    evaluate(model, data, Scripted(1, 2, cpu), seen.append)
+    assert seen == [1, 2]
     theirs, own = Scripted.mine[0], World(0, 1, cpu)
     assert {result["image_id"] for result in theirs} <= {12, 14}  # every second picture
     Scripted.theirs = [theirs, {}]
-    shared, alone = evaluate(model, data, Scripted(0, 2, cpu)), evaluate(model, data, own)
+    shared, alone = (evaluate(model, data, world, seen.append) for world in (Scripted(0, 2, cpu), own))
     assert shared == alone
     assert alone["bbox"]["AR100"] > 0
 

@@ -1,12 +1,13 @@
 """What a run says: records, lines, the picture of the curves."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cascadezoo.errors import CorruptCheckpoint
+from cascadezoo.errors import CorruptCheckpoint, UnwritableOutput
 from cascadezoo.training.curves import draw
 from cascadezoo.training.journal import Journal
 
@@ -45,7 +46,7 @@ def test_resuming_drops_what_is_done_again(tmp_path):
         journal.evaluation(4, 2.0, {"bbox": {"AP": 12.5, "AP50": 20.0}}, 3.0)
         journal.evaluation(6, 3.0, {"bbox": {"AP": None, "AP50": None}}, 3.0)
     with (tmp_path / "log.jsonl").open("a") as file:
-        file.write('{"kind": "steps", "st')  # the process was killed while it wrote
+        file.write('{"kind": "steps", "losses": {"loss_mask": 1.0}')  # the process was killed while it wrote
     again = Journal(tmp_path, steps=9, pictures=1, every=1)
     again.resume(5)
     assert [record["step"] for record in again.evaluations()] == [4]
@@ -87,3 +88,18 @@ def test_curves_fall_where_the_losses_fall():
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1e-9, 1e9], [3.0] * 2000, [float("nan"), 1.0]])
 def test_curves_of_odd_runs(values):
     assert isinstance(draw(curve(values)), Image.Image)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    journal = Journal(tmp_path, steps=9, pictures=1, every=1)
+    with pytest.raises(UnwritableOutput, match=r"log\.jsonl cannot be written: No space left"):
+        journal.note(0, "a sentence")
+
+
+def test_norms_that_overflowed_are_left_out(tmp_path):
+    journal = Journal(tmp_path, steps=3, pictures=1, every=2)
+    for step, norm in ((1, math.inf), (2, 3.0), (3, math.nan)):
+        journal.step(step, 0.0, 0.1, {"loss_objectness": 1.0}, norm, SECONDS)
+    first, second = (json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "log.jsonl").open())
+    assert (first["grad_norm"], second["grad_norm"]) == (3.0, None)

@@ -146,7 +146,10 @@ def test_frozen_layers_stay_when_fine_tuning_and_learn_from_scratch(tmp_path, sm
     after, _ = read_canonical(tuned / "final.safetensors")
     assert torch.equal(before["backbone.stem.0.weight"], after["backbone.stem.0.weight"])
     assert not torch.equal(before["neck.lateral.0.weight"], after["neck.lateral.0.weight"])
+    mean = "backbone.layer2.0.conv1.norm.running_mean"
+    assert torch.equal(before[mean], after[mean])
     assert "all tensors learn" in fine_tune(drawn, scratch).stderr
+    assert read_canonical(scratch / "final.safetensors")[0][mean].abs().min() > 0  # from the pictures
 
 
 def test_loss_that_is_not_finite_stops_the_run(tmp_path, drawn):
@@ -230,6 +233,9 @@ def test_an_earlier_run_is_not_overwritten(tmp_path, drawn, small_zoo):
     with pytest.raises(OutputExists, match="pass --resume"):
         cascadezoo.train(TrainingConfig(**options(drawn, run)), model=learner(), recipe=adamw(1e-3, epochs=1))
     assert [path.name for path in run.iterdir()] == ["notes.txt"]
+    config = TrainingConfig(**options(drawn, run / "notes.txt"))
+    with pytest.raises(OutputExists, match="is a file"):
+        cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=1))
 
 
 def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, drawn, small_zoo):
@@ -260,7 +266,7 @@ def test_the_command_says_what_is_missing(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_ctrl_c_between_two_steps_loses_nothing(tmp_path, drawn):
+def test_ctrl_c_between_two_steps_loses_nothing(tmp_path, drawn, capfd):
     whole = weights_after(tmp_path, drawn, "whole", save_every=100)
     model, passes = learner(), {"count": 0}
 
@@ -274,11 +280,29 @@ def test_ctrl_c_between_two_steps_loses_nothing(tmp_path, drawn):
     config = TrainingConfig(**options(drawn, tmp_path / "run", save_every=100))
     with pytest.raises(KeyboardInterrupt):
         cascadezoo.train(config, model=model, recipe=adamw(1e-3, epochs=1))
+    assert capfd.readouterr().err.count("stopping after this step; Ctrl-C once more stops at once") == 1
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-00000001.pt"]
     final = cascadezoo.train(config, model=learner(seed=9), recipe=adamw(1e-3, epochs=1), resume=True)
     resumed, _ = read_canonical(final)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_stops_an_evaluation_too(tmp_path, drawn):
+    config = TrainingConfig(**options(drawn, tmp_path / "run", val_json=drawn.annotations))
+    model, predicted = learner(), []
+
+    def press(_, inputs):
+        predicted.append(inputs)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    model.neck.register_forward_pre_hook(lambda module, x: None if module.training else press(module, x))
+    with pytest.raises(KeyboardInterrupt):
+        cascadezoo.train(config, model=model, recipe=adamw(1e-3, epochs=1))
+    assert len(predicted) == 1
+    assert (tmp_path / "run" / "checkpoint-00000002.pt").exists()  # all steps are done
+    cascadezoo.train(config, model=learner(seed=9), recipe=adamw(1e-3, epochs=1), resume=True)
+    assert len(log(tmp_path / "run", "evaluation")) == 1
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path, drawn):
@@ -295,6 +319,7 @@ def test_with_another_seed_it_is_another_run(tmp_path, drawn):
     config = TrainingConfig(**options(drawn, tmp_path / "run", seed=4))
     with pytest.raises(UsageError, match="was begun with seed 0, now it is 4"):
         cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=1), resume=True)
+    assert TrainingConfig.read(tmp_path / "run").seed == 0  # and that one can still go on
 
 
 def test_a_recipe_may_drop_more_paths_than_the_network(tmp_path, drawn):

@@ -1,12 +1,15 @@
 """Paddle's and Detectron's losses, worked by hand from their fact sheets: no recorded step of theirs exists."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from cascadezoo.objectives import Normaliser
 from cascadezoo.providers import SPECS
-from cascadezoo.training.cascade_loss import RoIs, _box_losses, _slow_gradient, _weigh
-from cascadezoo.training.rpn_loss import _normalise
+from cascadezoo.training.cascade_loss import RoIs, _box_losses, _draw, _move, _slow_gradient, _weigh
+from cascadezoo.training.rpn_loss import _normalise, rpn_losses
 from cascadezoo.training.targets import Targets
 
 PADDLE = SPECS["paddle"]["cascade_mask_r50_fpn"]
@@ -61,3 +64,59 @@ def test_paddles_stages_weigh_a_third_and_masks_learn_at_the_first() -> None:
     assert [(mask.stage, mask.weight) for mask in rule.masks] == [(0, 1)]
     assert _weigh(torch.tensor(6.0), rule.box.stages[0], rule.box).item() == pytest.approx(2.0)
     assert [(mask.stage, mask.weight) for mask in DETECTRON.objective.masks] == [(2, 1)]
+
+
+def one_object(box: list[float], label: int = 3) -> Targets:
+    return Targets(torch.tensor([box]), torch.tensor([label]), None, torch.tensor([False]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "objectness", "box"),
+    # a head that says 0 everywhere: ln 2 an anchor; where dx is 0.1, |0.1| for Paddle, 0.1^2 / 2 * 9 for Detectron
+    [
+        (PADDLE, 3 * math.log(2) / 256, 0.1 / 256),  # of 3 anchors, by the nominal number
+        (DETECTRON, 2 * math.log(2) / 256, 0.045 / 2),  # the one that leaves the picture takes no part
+    ],
+    ids=["paddle", "detectron"],
+)
+def test_proposal_losses_of_three_anchors(spec, objectness: float, box: float) -> None:
+    coder = spec.conventions.proposals.coder
+    last = torch.tensor([0.0, 0, coder.extent, coder.extent])
+    # 10 x 10 pixels each; the object lies one pixel to the right of the first: an IoU of 90 / 110, above 0.7
+    anchors = torch.tensor([[20.0, 20, 30, 30], [40, 40, 50, 50], [-5, 40, 5, 50]]) - last
+    target = one_object((torch.tensor([21.0, 20, 31, 30]) - last).tolist())
+    outputs = [(torch.zeros(1, 3), torch.zeros(1, 3, 4))]
+    found = rpn_losses(outputs, [anchors], torch.tensor([[64.0, 64]]), [target], coder, spec.objective.rpn, [None])
+    assert found["loss_objectness"].item() == pytest.approx(objectness, rel=1e-5)
+    assert found["loss_rpn_box_reg"].item() == pytest.approx(box, rel=1e-5)
+
+
+@pytest.mark.parametrize(("spec", "added"), [(PADDLE, (1, 0)), (DETECTRON, (1, 1))], ids=["paddle", "detectron"])
+def test_the_first_stage_samples_and_the_later_ones_take_every_box(spec, added: tuple[int, int]) -> None:
+    rule, extent = spec.objective.box, spec.stages[0].extent
+    target = one_object([0, 0, 20 - extent, 20 - extent])
+    near = torch.tensor([[0.0, 0, 20 - extent, 11 - extent]]).repeat(200, 1)  # an IoU of 0.55: positive at 0.5 only
+    far = torch.tensor([[50.0, 50, 60, 60]]).repeat(700, 1)
+    drawn = [_draw(torch.cat((near, far)), target, i, rule, extent, 80, None) for i in (0, 1)]
+    assert (drawn[0].positive, len(drawn[0].boxes)) == (128, 512)
+    assert (drawn[1].positive, len(drawn[1].boxes)) == (added[1], 900 + added[1])
+    assert drawn[1].truth.sum() == added[1]
+    assert (drawn[1].labels == 80).sum() == 900
+    first = _draw(near[:2], target, 0, rule, extent, 80, None)
+    assert first.truth.tolist() == [True, False, False]  # the object itself is among the boxes
+    assert first.labels.tolist() == [3, 3, 3]
+
+
+def test_which_boxes_move_on() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [90, 20, 99, 30]])
+    rois = RoIs(boxes, torch.tensor([3, 3, 80]), torch.tensor([0, 0]), torch.tensor([True, False, False]))
+    deltas = torch.zeros(3, 1, 4)
+    deltas[2, 0, 0] = 100.0  # of stage 1's deviation 0.1: ten widths to the right, out of a picture of 100 x 100
+    sizes = torch.tensor([[100.0, 100]])
+
+    def moved(spec) -> list[list[float]]:
+        found = _move(torch.zeros(3, 81), deltas, [rois], spec.stages[0], SimpleNamespace(spec=spec), sizes)
+        return found[0].round().tolist()
+
+    assert moved(PADDLE) == [[0, 0, 10, 10], [20, 20, 30, 30]]  # clipped to nothing, the third is dropped
+    assert moved(DETECTRON) == [[20, 20, 30, 30], [190, 20, 199, 30]]  # not clipped; the true box stays behind

@@ -59,6 +59,9 @@ def test_detectron_counts_steps():
     # 90 000 steps of 16 pictures, of 117 266 that hold objects
     assert recipe.schedule.epochs == pytest.approx(90_000 * 16 / 117_266)
     assert recipe.schedule.milestones[0] / recipe.schedule.epochs == pytest.approx(60 / 90)
+    wide = of("mask_x101_64x4d_fpn_1x.detectron")  # as long, at 8 pictures a step
+    assert (wide.solver.lr, wide.solver.batch) == (0.01, 8)
+    assert wide.schedule == recipe.schedule
     long = of("cascade_mask_x152_32x8d_in5k_fpn_s1x")
     assert (long.solver.lr, long.solver.batch) == (0.01, 8)
     assert long.schedule.epochs == pytest.approx(260_000 * 8 / 117_266)

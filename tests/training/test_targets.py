@@ -8,6 +8,9 @@ from cascadezoo.errors import BadTarget, UsageError
 from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.training.targets import checked_targets
 
+from tiny import tiny
+
+THREE = tiny(num_classes=3)
 TWICE = ResizedImage(np.zeros((40, 60, 3), np.uint8), (20, 30), 2.0)
 
 
@@ -18,7 +21,7 @@ def good() -> dict[str, torch.Tensor]:
 
 
 def test_boxes_and_masks_follow_the_picture() -> None:
-    found = checked_targets(good(), TWICE, 0, 3, True)
+    found = checked_targets(good(), TWICE, 0, THREE)
     assert found.boxes.tolist() == [[6, 10, 18, 20]]
     assert found.masks is not None
     assert found.masks.shape == (1, 40, 60)
@@ -27,9 +30,19 @@ def test_boxes_and_masks_follow_the_picture() -> None:
     assert found.crowd.tolist() == [False]
 
 
+def test_boxes_are_those_of_the_publishers_pixels() -> None:
+    # a picture of 20 x 30 at a scale of 1.99 has 39.8 x 59.7 pixels, that is 40 x 60
+    image = TWICE._replace(scale=1.99)
+    paddle = checked_targets(good(), image, 0, tiny("cascade_mask_r50_fpn", "paddle"))
+    torch.testing.assert_close(paddle.boxes, torch.tensor([[3, 5, 9, 10]]) * 1.99)
+    # columns 3 to 8 and rows 5 to 9: the last pixels inside count
+    detectron = checked_targets(good(), image, 0, tiny("cascade_mask_r50_fpn", "detectron"))
+    torch.testing.assert_close(detectron.boxes, torch.tensor([[3, 5, 8, 9]]) * 1.99)
+
+
 def test_no_objects_are_legal() -> None:
     none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 20, 30)}
-    assert checked_targets(none, TWICE, 0, 3, True).masks.shape == (0, 40, 60)
+    assert checked_targets(none, TWICE, 0, THREE).masks.shape == (0, 40, 60)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +64,7 @@ def test_no_objects_are_legal() -> None:
 )
 def test_what_cannot_be_learned_is_named(change: dict, words: str) -> None:
     with pytest.raises(BadTarget, match=words):
-        checked_targets({**good(), **change}, TWICE, 4, 3, True)
+        checked_targets({**good(), **change}, TWICE, 4, THREE)
 
 
 def test_training_mode_wants_targets_and_predicts_nothing(mask_model) -> None:

@@ -1,0 +1,164 @@
+"""Training throughput of an entry and where a step's time goes: ``python -m cascadezoo.benchmarks.training``.
+
+Steps of the real loop (worker processes, losses, backward, optimizer) with the publisher's recipe on generated pictures
+of 480 x 640 with seven objects each, as COCO has them on average.  The network is random and is not saved.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+import cv2
+import numpy as np
+import torch
+
+import cascadezoo
+from cascadezoo.benchmarks.environment import write_report
+from cascadezoo.benchmarks.latency import scene
+from cascadezoo.benchmarks.speed import peak_memory
+from cascadezoo.benchmarks.timing import Clock, spread, timed
+from cascadezoo.coco import COCO
+from cascadezoo.modeling.detector import Detector
+from cascadezoo.ops.library import COMPILED
+from cascadezoo.training import cascade_loss, rpn_loss
+from cascadezoo.training.coco_data import CocoDataset
+from cascadezoo.training.config import Precision, TrainingConfig, recipe_of
+from cascadezoo.training.distributed import World, join
+from cascadezoo.training.loader import TrainingSet, training_loader
+from cascadezoo.training.step import Stepper
+
+HEIGHT, WIDTH, OBJECTS = 480, 640, 7
+PARTS = ("data", "targets", "forward", "backward", "optimizer")
+# which boxes learn, which object each is matched to, and the mask inside it
+_TARGETS = {rpn_loss: ("match", "sample"), cascade_loss: ("_draw", "_crop")}
+
+
+def generate(folder: Path, pictures: int) -> tuple[Path, Path]:
+    """A data set in COCO's layout, ellipses on a scene: its annotation file and its folder of JPEGs."""
+    rng, images = np.random.default_rng(0), folder / "images"
+    images.mkdir()
+    records, annotations = [], []
+    for number in range(1, pictures + 1):
+        name = f"{number:06d}.jpg"
+        cv2.imwrite(str(images / name), scene(HEIGHT, WIDTH)[..., ::-1])
+        records.append({"id": number, "file_name": name, "height": HEIGHT, "width": WIDTH})
+        for _ in range(OBJECTS):
+            w, h = rng.uniform(20, 300, 2)
+            x, y = rng.uniform(0, WIDTH - w), rng.uniform(0, HEIGHT - h)
+            angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+            outline = np.stack((x + w / 2 * (1 + np.cos(angles)), y + h / 2 * (1 + np.sin(angles))), 1)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": COCO.ids[int(rng.integers(len(COCO)))],
+                    "bbox": [x, y, w, h],
+                    "area": float(np.pi / 4 * w * h),
+                    "iscrowd": 0,
+                    "segmentation": [outline.ravel().round(2).tolist()],
+                }
+            )
+    file = folder / "instances.json"
+    named = [{"id": number, "name": name} for number, name in zip(COCO.ids, COCO, strict=True)]
+    file.write_text(json.dumps({"images": records, "annotations": annotations, "categories": named}))
+    return file, images
+
+
+@contextmanager
+def targets_timed(clock: Clock, device: torch.device) -> Iterator[None]:
+    """Add to ``clock["targets"]`` what finding the targets takes, which is part of the forward pass."""
+
+    def watched(work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            with timed(clock, "targets", device):
+                return work(*args)
+
+        return call
+
+    with ExitStack() as stack:
+        for module, names in _TARGETS.items():
+            for name in names:
+                stack.enter_context(mock.patch.object(module, name, watched(getattr(module, name))))
+        yield
+
+
+def measure(
+    entry: str, data: CocoDataset, *, batch_size: int, steps: int, workers: int, precision: Precision, world: World
+) -> dict[str, Any]:
+    """Seconds by part of ``steps`` steps, after one that warms up."""
+    torch.manual_seed(0)
+    recipe = recipe_of(cascadezoo.info(entry), None)
+    model: Detector = cascadezoo.load(entry).to(world.device).train()
+    training_set = TrainingSet(data, model.spec, recipe.augmentation, seed=0)
+    stepper = Stepper(model, recipe, recipe.solver.lr * 1e-3, precision, 0, world)  # as in a warm-up: nothing diverges
+    rows: list[Clock] = []
+    loader = training_loader(training_set, batch_size, epoch=0, workers=workers)
+    for step in range(steps + 1):
+        clock: Clock = {}
+        began = time.perf_counter()
+        samples = next(loader)
+        clock["data"] = time.perf_counter() - began
+        with targets_timed(clock, world.device):
+            report = stepper(step, 0, stepper.optimizer.defaults["lr"], [samples])
+        clock |= report.seconds
+        clock["forward"] -= clock["targets"]
+        if step:
+            rows.append(clock)
+    totals = [sum(row.values()) for row in rows]
+    return {
+        "seconds": {part: spread([row[part] for row in rows], 4) for part in PARTS},
+        "share": {part: round(sum(row[part] for row in rows) / sum(totals), 4) for part in PARTS},
+        "step_seconds": spread(totals, 4),
+        "images_per_second": round(batch_size * steps / sum(totals), 4),
+        "peak_bytes": peak_memory(world.device),
+    }
+
+
+def main() -> None:
+    """Measure, print the table, write the report."""
+    parser = argparse.ArgumentParser(description="Training throughput of an entry, and where a step's time goes.")
+    parser.add_argument("--entry", default="cascade_mask_r50_fpn_1x.mmdet")
+    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=TrainingConfig.model_fields["workers"].default)
+    parser.add_argument("--precision", type=Precision, default=Precision.FP32, choices=list(Precision))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/training.json"))
+    options = parser.parse_args()
+    entry = cascadezoo.info(options.entry).name
+    with TemporaryDirectory(prefix="cascadezoo-") as folder, join(options.device) as world:
+        data = CocoDataset(*generate(Path(folder), (options.steps + 1) * options.batch_size))
+        found = measure(
+            entry, data, batch_size=options.batch_size, steps=options.steps, workers=options.workers,
+            precision=options.precision, world=world,
+        )  # fmt: skip
+    report = {
+        "benchmark": "training",
+        "entry": entry,
+        "pictures": [HEIGHT, WIDTH],
+        "objects": OBJECTS,
+        "batch_size": options.batch_size,
+        "steps": options.steps,
+        "workers": options.workers,
+        "precision": str(options.precision),
+        "device": options.device,
+        "threads": torch.get_num_threads(),
+        "compiled_ops": list(COMPILED),
+        **found,
+    }
+    print(f"{'part':12}{'median s':>10}{'share':>8}")
+    for part in PARTS:
+        print(f"{part:12}{report['seconds'][part]['median']:10.2f}{report['share'][part]:8.1%}")
+    print(f"{report['images_per_second']:.2f} pictures a second")
+    write_report(options.output, report)
+    print(f"written to {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""A step's losses as a whole: their names, pictures without objects, and that gradients are those of the values."""
+
+import pytest
+import torch
+
+from cascadezoo.modeling.build import build
+from cascadezoo.providers import SPECS
+from cascadezoo.training.cascade_loss import RoIs, _box_losses, _slow_gradient, _weigh
+from cascadezoo.training.rpn_loss import rpn_losses
+from cascadezoo.training.targets import Targets
+
+from tiny import tiny
+
+RPN = ("loss_objectness", "loss_rpn_box_reg")
+STAGES = [name for i in (1, 2, 3) for name in (f"loss_classifier_{i}", f"loss_box_reg_{i}")]
+NAMES = {
+    ("mmdet", "cascade_r50_fpn"): STAGES,
+    ("mmdet", "cascade_mask_r50_fpn"): [*STAGES, "loss_mask_1", "loss_mask_2", "loss_mask_3"],
+    ("internimage", "cascade_mask_internimage_l_fpn"): [*STAGES, "loss_mask_1", "loss_mask_2", "loss_mask_3"],
+    ("paddle", "cascade_mask_r50_fpn"): [*STAGES, "loss_mask_1"],
+    ("paddle", "mask_r50_c4"): ["loss_classifier", "loss_box_reg", "loss_mask"],
+    ("detectron", "faster_r50_fpn"): ["loss_classifier", "loss_box_reg"],
+    ("detectron", "mask_r50_fpn"): ["loss_classifier", "loss_box_reg", "loss_mask"],
+    ("detectron", "cascade_mask_r50_fpn"): [*STAGES, "loss_mask_3"],
+}
+
+
+def target(objects: int) -> dict[str, torch.Tensor]:
+    masks = torch.zeros(objects, 64, 80, dtype=torch.uint8)
+    masks[:, 10:40, 20:60] = 1
+    boxes = torch.tensor([[20.0, 10, 60, 40]]).repeat(objects, 1)
+    return {"boxes": boxes, "labels": torch.ones(objects, dtype=torch.int64), "masks": masks}
+
+
+@pytest.mark.parametrize("objects", [(1, 0), (0, 0)], ids=["one-empty", "all-empty"])
+@pytest.mark.parametrize(("publisher", "architecture"), NAMES, ids=lambda name: name)
+def test_losses_have_torchvisions_names_and_need_no_objects(publisher, architecture, objects) -> None:
+    torch.manual_seed(0)
+    model = build(tiny(architecture, publisher)).train()
+    images = [torch.randint(0, 255, (3, 64, 80), dtype=torch.uint8) for _ in objects]
+    losses = model(images, [target(count) for count in objects])
+    assert set(losses) == {*RPN, *NAMES[publisher, architecture]}
+    assert all(loss.shape == () and loss.isfinite() for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    learning = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    # processes that train together wait for each other's gradients: every one must come
+    assert [name for name, gradient in learning.items() if gradient is None] == []
+    assert all(gradient.isfinite().all() for gradient in learning.values())
+    without = [name for name in losses if "box_reg" in name or "mask" in name]
+    assert any(objects) or all(losses[name] == 0 for name in without)
+
+
+@pytest.mark.parametrize("publisher", ["mmdet", "paddle", "detectron"])
+def test_gradients_of_the_proposal_network(publisher) -> None:
+    spec = SPECS[publisher]["cascade_mask_r50_fpn"]
+    coder = spec.conventions.proposals.coder
+    grid = torch.tensor([[4.0, 4, 20, 20], [20, 4, 36, 20], [4, 20, 20, 36], [20, 20, 36, 36], [40, 40, 56, 56]])
+    objects = [
+        Targets(torch.tensor([[5.0, 4, 22, 21]]), torch.tensor([1]), None, torch.tensor([False])),
+        Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), None, torch.zeros(0, dtype=torch.bool)),
+    ]
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
+    deltas = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
+
+    def total(logits, deltas):
+        sizes = torch.tensor([[64.0, 64], [64, 64]])
+        rule = spec.objective.rpn
+        return tuple(rpn_losses([(logits, deltas)], [grid], sizes, objects, coder, rule, [None, None]).values())
+
+    assert torch.autograd.gradcheck(total, (logits, deltas))
+    assert torch.autograd.grad(total(logits, deltas)[1], deltas)[0].abs().sum(-1).bool().tolist() == [
+        [True, False, False, False, False],  # the positive anchor alone
+        [False] * 5,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("publisher", "architecture", "columns"),
+    [
+        ("mmdet", "cascade_mask_r50_fpn", 1),
+        ("internimage", "cascade_mask_internimage_l_fpn", 5),
+        ("paddle", "cascade_mask_r50_fpn", 1),
+        ("detectron", "mask_r50_fpn", 5),
+    ],
+)
+def test_gradients_of_a_stage(publisher, architecture, columns) -> None:
+    spec = SPECS[publisher][architecture]
+    boxes = torch.tensor([[4.0, 4, 20, 20], [8, 6, 26, 24], [40, 40, 56, 56]], dtype=torch.float64)
+    drawn = [RoIs(boxes, torch.tensor([2, 0, 5]), torch.tensor([1, 0]), torch.zeros(3, dtype=torch.bool))]
+    goals = torch.tensor([[9.0, 7, 28, 22], [5, 4, 19, 21]], dtype=torch.float64)
+    targets = [Targets(goals, torch.tensor([0, 2]), None, torch.tensor([False, False]))]
+    torch.manual_seed(0)
+    scores = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    deltas = torch.randn(3, columns, 4, dtype=torch.float64, requires_grad=True)
+
+    def both(scores, deltas):
+        return _box_losses(scores, deltas, drawn, targets, spec.stages[0], spec.objective.box)
+
+    assert torch.autograd.gradcheck(both, (scores, deltas))
+    rows = torch.autograd.grad(both(scores, deltas)[1], deltas)[0].abs().sum(-1).bool()
+    own = [[2], [0], []] if columns > 1 else [[0], [0], []]  # of a positive box, the deltas of its own class
+    assert [row.nonzero()[:, 0].tolist() for row in rows] == own
+
+
+@pytest.mark.parametrize("publisher", ["mmdet", "paddle"])
+def test_gradients_of_a_weighted_stage(publisher) -> None:
+    rule = SPECS[publisher]["cascade_mask_r50_fpn"].objective.box
+    x = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: _weigh(x.square().sum(), rule.stages[1], rule), (x,))
+
+
+def test_a_slowed_gradient_is_not_the_values_own() -> None:
+    x = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(_slow_gradient(x, 0.25), x)
+    assert torch.autograd.grad(_slow_gradient(x, 0.25).sum(), x)[0].tolist() == [0.25, 0.25]
