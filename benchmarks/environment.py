@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadezoo import manifest
+from cascadezoo.whole_file import whole_file
 
 _PACKAGES = (
     "cascadezoo",
@@ -30,7 +31,8 @@ _PACKAGES = (
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a benchmark's report with the environment it was measured in."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**report, "environment": environment()}, indent=2) + "\n", "utf-8")
+    with whole_file(path) as file:
+        file.write(json.dumps({**report, "environment": environment()}, indent=2).encode() + b"\n")
 
 
 def environment() -> dict[str, Any]:

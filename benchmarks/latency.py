@@ -57,9 +57,9 @@ def _theirs(model: Any, image: NDArray[np.uint8], device: torch.device) -> Clock
     return clock
 
 
-def _load_ours(entry: str, weights: str | None, image: NDArray[np.uint8], device: torch.device) -> Detector:
-    if weights is not None:
-        return cascadezoo.load(entry, weights=weights, device=device)
+@torch.inference_mode()
+def random_model(entry: str, image: NDArray[np.uint8], device: str | torch.device) -> Detector:
+    """An entry's network with random weights that find a full number of detections in this picture."""
     torch.manual_seed(0)
     model = cascadezoo.load(entry, device=device)
     batch = model.prepare([model.resize(image)])
@@ -101,7 +101,8 @@ def measure(
     entry: str, weights: str | None, image: NDArray[np.uint8], device: torch.device, runs: int
 ) -> dict[str, Any]:
     """Milliseconds by stage of both networks, ``runs`` counted runs each in turn after one warm-up."""
-    ours, theirs = _load_ours(entry, weights, image, device), _load_theirs(image, device)
+    ours = cascadezoo.load(entry, weights=weights, device=device) if weights else random_model(entry, image, device)
+    theirs = _load_theirs(image, device)
     contenders: dict[str, Callable[[], Clock]] = {
         "cascadezoo": lambda: _ours(ours, image),
         "torchvision": lambda: _theirs(theirs, image, device),

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cascadezoo.benchmarks.attempts import Failure, Stopped, alone, everyones, shared
-from cascadezoo.benchmarks.coco_layout import Dataset
+from cascadezoo.benchmarks.coco_layout import TIMED, Dataset
 from cascadezoo.benchmarks.ranks import Ranks
 from cascadezoo.benchmarks.report import Accuracy, AccuracyTiming, EntryReport, Report, Settings, Speed
 from cascadezoo.benchmarks.results_stream import ResultsStream, merged, read_results
 from cascadezoo.benchmarks.verdict import METRICS, SpeedReference, Verdict, judge_accuracy, judge_speed, overall
 from cascadezoo.coco import write_json
 from cascadezoo.errors import MissingResource, WrongEntry
+from cascadezoo.images import read_image
 from cascadezoo.manifest import Evaluation, ZooEntry
 
 if TYPE_CHECKING:
@@ -222,7 +223,8 @@ def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Spe
 
     settings = job.settings
     try:
-        timing = alone(lambda: measure(model, dataset.pictures, job.batch_size, settings.precision))
+        images = alone(lambda: [read_image(picture.path) for picture in dataset.pictures[:TIMED]])
+        timing = alone(lambda: measure(model, images, job.batch_size, settings.precision))
     except Stopped as stopped:
         return _speed(entry, *stopped.failure)
     device = describe_machine(job.device, settings.evaluator).device

@@ -7,8 +7,7 @@ the median has settled, or a bound is met.
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,14 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from cascadezoo.benchmarks.accuracy import arithmetic, is_out_of_memory
-from cascadezoo.benchmarks.coco_layout import TIMED, Picture
 from cascadezoo.benchmarks.report import BatchSpeed, Precision, SpeedTiming, Spread
-from cascadezoo.images import read_image
+from cascadezoo.benchmarks.timing import Clock, timed
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.modeling.postprocess import select
 
 STAGES = ("preprocess", "backbone+neck", "rpn", "box stages", "masks", "postprocess")
-Clock = dict[str, float]
 
 
 class Bounds(NamedTuple):
@@ -39,17 +36,16 @@ class Bounds(NamedTuple):
 @torch.inference_mode()
 def measure(
     model: Detector,
-    pictures: Sequence[Picture],
+    images: Sequence[NDArray[np.uint8]],
     batch_size: int,
     precision: Precision = "fp32",
     bounds: Bounds | None = None,
 ) -> SpeedTiming:
-    """The speed at batch 1 and at ``batch_size``, on the first ``TIMED`` of ``pictures`` and no more.
+    """The speed at batch 1 and at ``batch_size``, on uint8 (H, W, 3) RGB pictures of any sizes.
 
     A batch is filled with copies of one picture: what is timed is never the padding.  Where a batch does not fit the
     device's memory it is left out, and a note says so.
     """
-    images = [read_image(picture.path) for picture in pictures[:TIMED]]
     batches, notes = [], []
     for size in sorted({1, batch_size}):
         try:
@@ -121,25 +117,11 @@ def run_stages(model: Detector, images: Sequence[NDArray[np.uint8]]) -> tuple[Cl
     return clock, int(found.counts.sum())
 
 
-@contextmanager
-def timed(clock: Clock, stage: str, device: torch.device) -> Iterator[None]:
-    """Add the seconds that the body takes, the device's work included."""
-    start = _now(device)
-    yield
-    clock[stage] = clock.get(stage, 0.0) + _now(device) - start
-
-
 def spread(seconds: Sequence[float]) -> Spread:
     """Median, extremes and quartiles, in milliseconds."""
     q1, median, q3 = np.quantile(seconds, (0.25, 0.5, 0.75)) * 1000
     numbers = {"median": median, "min": 1000 * min(seconds), "max": 1000 * max(seconds), "q1": q1, "q3": q3}
     return Spread(**{key: round(float(value), 3) for key, value in numbers.items()})
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def peak_memory(device: torch.device) -> int:

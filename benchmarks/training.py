@@ -43,7 +43,8 @@ def generate(folder: Path, pictures: int) -> tuple[Path, Path]:
     """A data set in COCO's layout, ellipses on a scene: its annotation file and its folder of JPEGs."""
     rng, images = np.random.default_rng(0), folder / "images"
     images.mkdir()
-    records, annotations = [], []
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(1, pictures + 1):
         name = f"{number:06d}.jpg"
         cv2.imwrite(str(images / name), scene(HEIGHT, WIDTH)[..., ::-1])

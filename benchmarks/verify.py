@@ -17,7 +17,7 @@ from cascadezoo import __version__, manifest, registry
 from cascadezoo.benchmarks.coco_eval import require_evaluator
 from cascadezoo.benchmarks.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
 from cascadezoo.benchmarks.environment import environment
-from cascadezoo.benchmarks.ranks import Ranks, joined
+from cascadezoo.benchmarks.ranks import joined
 from cascadezoo.benchmarks.report import (
     EntryReport,
     Machine,
@@ -32,6 +32,7 @@ from cascadezoo.benchmarks.report import (
 )
 from cascadezoo.benchmarks.runner import Job, Progress, verify_entry
 from cascadezoo.coco import write_json
+from cascadezoo.devices import usable
 from cascadezoo.errors import UsageError, WeightsNotFound
 from cascadezoo.manifest import ZooEntry
 
@@ -98,7 +99,7 @@ def verify(
     reference = None if held is None else read_report(held)
     coco = _coco(data_root, entries, limit, speed)
     with joined() as ranks, _folder(run_dir) as folder:
-        device = _device(device, ranks)
+        device = str(usable(device, ranks.local))
         machine = describe_machine(device, evaluator)
         if run_dir is not None and ranks.is_first:
             annotations = coco.annotations if coco else None
@@ -224,17 +225,3 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _device(given: str | None, ranks: Ranks) -> str:
-    """The device to use: of several GPUs each process takes its own, unless a number is given."""
-    import torch
-
-    name = given or ("cuda" if torch.cuda.is_available() else "cpu")
-    name = f"cuda:{ranks.local}" if name == "cuda" else name
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
-        why = str(error).partition("\n")[0].rstrip(".")
-        raise UsageError(f"{name!r} is no device that torch can use here ({why}): give cpu, or cuda:N") from error
-    return name

@@ -20,11 +20,11 @@ from cascadezoo.converters.converter import Converter
 from cascadezoo.converters.identify import Clue, Identity, clues, identify, is_published, refuse_wrong_link
 from cascadezoo.converters.keymap import KeyMap, Shape, Shapes, abbreviate
 from cascadezoo.converters.report import ConversionReport
-from cascadezoo.converters.whole_file import protect
 from cascadezoo.errors import NonFiniteWeights, UnsafeCheckpoint, UsageError, WrongPublisher
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
+from cascadezoo.whole_file import protect
 
 _WRAPPER = "module."  # torch's DataParallel and DistributedDataParallel put it before every key
 

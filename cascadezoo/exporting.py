@@ -16,13 +16,13 @@ from cascadezoo.converters.canonical import read_network
 from cascadezoo.converters.converter import Model
 from cascadezoo.converters.keymap import abbreviate
 from cascadezoo.converters.report import ExportReport
-from cascadezoo.converters.whole_file import protect, whole_file
 from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound
 from cascadezoo.hub.cache import canonical_path
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
 from cascadezoo.spec import ModelSpec
+from cascadezoo.whole_file import protect, whole_file
 
 
 def export(

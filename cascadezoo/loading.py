@@ -15,6 +15,7 @@ from cascadezoo import registry
 from cascadezoo.coco import Categories
 from cascadezoo.conversion import convert_in_memory
 from cascadezoo.converters.canonical import read_network
+from cascadezoo.devices import usable
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound
 from cascadezoo.hub import huggingface, memo
 from cascadezoo.hub.huggingface import Source
@@ -67,11 +68,12 @@ def load(
             anchors and boxes a picture learns from, and at most which share of positive ones; torchvision's names.
 
     Raises:
-        UnknownName: no such entry.
+        UsageError: no such entry (UnknownName) or no such device.
         MissingResource: the weights were never published, are not to be had (the network is off, a server fails), or
             ``weights`` is no file (WeightsNotFound).
         FileError: the file cannot be read, cannot be trusted, or does not fit the entry.
     """
+    target = usable(device)
     source = huggingface.parse(name)
     if source is not None:
         if weights is not None:
@@ -104,7 +106,7 @@ def load(
         model = _replace_classes(spec, _override(spec, num_classes=held), tensors)
     if categories is not None and len(categories) == spec.num_classes:
         model.categories = categories
-    return model if torch.device(device).type == "cpu" else model.to(device)
+    return model if target.type == "cpu" else model.to(target)
 
 
 _Found = tuple[ModelSpec, dict[str, Tensor] | None, Categories | None]  # as published, before the caller's changes

@@ -17,8 +17,19 @@ DOWNWARD = {
     "ops": {"conventions", "coco", "errors", "_opsbuild", "ops"},
     # training: detector.forward alone, with targets in training mode
     "modeling": {"conventions", "spec", "coco", "detections", "images", "errors", "ops", "modeling", "training"},
-    "converters": {"conventions", "spec", "errors", "manifest", "registry", "converters", "__version__"},
-    "hub": {"conventions", "spec", "coco", "errors", "manifest", "registry", "converters", "hub", "__version__"},
+    "converters": {"whole_file", "conventions", "spec", "errors", "manifest", "registry", "converters", "__version__"},
+    "hub": {
+        "whole_file",
+        "conventions",
+        "spec",
+        "coco",
+        "errors",
+        "manifest",
+        "registry",
+        "converters",
+        "hub",
+        "__version__",
+    },
     "providers": {"conventions", "objectives", "spec", "training", "providers"},
     "zoo_manifest": set(),
 }

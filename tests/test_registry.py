@@ -166,9 +166,10 @@ def test_an_entry_without_a_network_says_so(monkeypatch):
         "import cascadezoo; cascadezoo.list_models(); cascadezoo.info('cascade_r50_fpn_1x')",
         "run('list')",
         "run('info', 'cascade_r50_fpn_1x')",
+        "run('--help')",
     ],
 )
-def test_listing_never_imports_torch(program):
+def test_listing_and_help_never_import_torch(program):
     prelude = """
 import runpy, sys
 def run(*arguments):

@@ -26,6 +26,7 @@ _COMMANDS = {
     "publish": "cascadezoo.cli.publish:publish_command",
     "train": "cascadezoo.cli.train:train_command",
     "verify": "cascadezoo.cli.verify:verify_command",
+    "bench": "cascadezoo.cli.bench:bench_command",
     "report": "cascadezoo.cli.report:report_command",
     "build-ops": "cascadezoo.cli.ops:build_ops_command",
     "doctor": "cascadezoo.cli.ops:doctor_command",

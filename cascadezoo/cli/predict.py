@@ -71,12 +71,14 @@ def predict_command(
     paths = list(dict.fromkeys(_pictures(images, failures)))
     if not paths:
         ctx.exit(failures.exit_code)
+    from cascadezoo.devices import usable  # torch is imported only when there is a picture
+
     _silence_opencv()
     model = cascadezoo.load(
         name,
         weights=weights,
         pretrained=weights is None,
-        device=device or _best_device(),
+        device=usable(device),
         min_size=min_size,
         max_size=max_size,
     )
@@ -161,12 +163,6 @@ def _progress(paths: list[Path]) -> Iterator[Path]:
         disable=len(paths) < 2 or not console.is_terminal,
     ) as progress:
         yield from progress.track(paths, description="predict")
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _silence_opencv() -> None:

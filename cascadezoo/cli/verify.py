@@ -12,8 +12,8 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from cascadezoo.converters.whole_file import whole_file
 from cascadezoo.errors import UnwritableOutput
+from cascadezoo.whole_file import whole_file
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.report import EntryReport, Report
@@ -176,7 +176,7 @@ def _check_files(json_file: Path | None) -> int:
         ]
         write_text(json_file, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     damaged = sum(one.state == "damaged" for one in found)
-    click.echo(f"{len(found)} files in the cache, {damaged} damaged", err=True)
+    click.echo(f"files in the cache: {len(found)}, damaged: {damaged}", err=True)
     return int(damaged > 0)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from torch import Tensor
 
 from cascadezoo.converters import canonical
-from cascadezoo.converters.whole_file import whole_file
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.hub.cache import home
+from cascadezoo.whole_file import whole_file
 
 Fingerprint = list[int]  # size, inode, mtime_ns, ctime_ns
 

@@ -15,7 +15,6 @@ from small_coco import NAME, tiny_load, write_coco
 import cascadezoo
 from cascadezoo.benchmarks import runner, speed
 from cascadezoo.benchmarks import verify as verify_module
-from cascadezoo.benchmarks.ranks import Ranks
 from cascadezoo.benchmarks.report import read_report, without_timing
 from cascadezoo.benchmarks.report_compare import merge
 from cascadezoo.benchmarks.speed import Bounds
@@ -221,14 +220,6 @@ def test_pictures_that_speed_needs_are_looked_for_first(tmp_path: Path) -> None:
     assert run(NAME, root, limit=2).entries[0].verdict is Verdict.PARTIAL
     with pytest.raises(MissingResource, match=r"000000000008\.jpg"):
         run(NAME, root, limit=2, speed=True)
-
-
-def test_each_process_takes_its_own_gpu(monkeypatch) -> None:
-    monkeypatch.setattr(torch, "empty", lambda size, device: None)
-    assert verify_module._device("cuda", Ranks(3, 4, local=1)) == "cuda:1"
-    assert verify_module._device("cuda:0", Ranks(3, 4, local=1)) == "cuda:0"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert verify_module._device(None, Ranks(3, 4, local=1)) == "cuda:1"
 
 
 def test_shards_merged_equal_one_run(root: Path) -> None:

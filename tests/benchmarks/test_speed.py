@@ -12,12 +12,13 @@ QUICK = Bounds(warm_ups=1, window=2, rounds=3, settled=10.0)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return coco_val2017(write_coco(tmp_path_factory.mktemp("coco"))).pictures
+def images(tmp_path_factory):
+    found = coco_val2017(write_coco(tmp_path_factory.mktemp("coco"))).pictures
+    return [read_image(picture.path) for picture in found]
 
 
-def test_each_stage_of_each_batch_size_is_timed(mask_model, pictures) -> None:
-    found = measure(mask_model, pictures[:2], 3, bounds=QUICK)
+def test_each_stage_of_each_batch_size_is_timed(mask_model, images) -> None:
+    found = measure(mask_model, images[:2], 3, bounds=QUICK)
     assert found.pictures == 2
     assert [batch.batch_size for batch in found.batches] == [1, 3]
     for batch in found.batches:
@@ -30,8 +31,8 @@ def test_each_stage_of_each_batch_size_is_timed(mask_model, pictures) -> None:
         assert batch.peak_bytes > 2**20
 
 
-def test_what_is_timed_is_what_predict_does(mask_model, pictures) -> None:
-    image = read_image(pictures[0].path)
+def test_what_is_timed_is_what_predict_does(mask_model, images) -> None:
+    image = images[0]
     with torch.inference_mode():
         clock, detections = run_stages(mask_model, [image, image])
     assert list(clock) == [*STAGES[:4], "postprocess", "masks"]
@@ -45,15 +46,15 @@ def test_it_stops_when_the_median_has_settled() -> None:
     assert not is_settled([1.0, 1.01, 1.03], bounds)
 
 
-def test_it_stops_at_its_bounds_and_says_so(mask_model, pictures) -> None:
+def test_it_stops_at_its_bounds_and_says_so(mask_model, images) -> None:
     never = Bounds(warm_ups=0, window=2, settled=-1.0, rounds=2)
-    (batch,) = measure(mask_model, pictures[:1], 1, bounds=never).batches
+    (batch,) = measure(mask_model, images[:1], 1, bounds=never).batches
     assert (batch.runs, batch.stable) == (2, False)
-    (batch,) = measure(mask_model, pictures[:1], 1, bounds=never._replace(rounds=99, seconds=0)).batches
+    (batch,) = measure(mask_model, images[:1], 1, bounds=never._replace(rounds=99, seconds=0)).batches
     assert batch.runs == 1
 
 
-def test_a_batch_that_does_not_fit_is_left_out(mask_model, pictures, monkeypatch) -> None:
+def test_a_batch_that_does_not_fit_is_left_out(mask_model, images, monkeypatch) -> None:
     extract = mask_model.extract
 
     def small(pixels):
@@ -62,7 +63,7 @@ def test_a_batch_that_does_not_fit_is_left_out(mask_model, pictures, monkeypatch
         return extract(pixels)
 
     monkeypatch.setattr(mask_model, "extract", small)
-    found = measure(mask_model, pictures[:1], 4, bounds=QUICK)
+    found = measure(mask_model, images[:1], 4, bounds=QUICK)
     assert [batch.batch_size for batch in found.batches] == [1]
     assert found.notes == ("out of memory with 4 pictures at a time: not timed",)
 

@@ -1,0 +1,87 @@
+"""``cascadezoo bench``: how fast an entry is on this machine, stage by stage."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from cascadezoo.benchmarks.report import Precision, SpeedTiming
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("bench")
+@click.argument("name")
+@click.argument("images", nargs=-1, metavar="[IMAGE]…", type=_FILE)
+@click.option("--pretrained", is_flag=True, help="The published weights.")
+@click.option("--weights", metavar="FILE", type=_FILE, help="Canonical or publisher's own file.")
+@click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Timed too, beside one at a time."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def bench_command(
+    name: str,
+    images: tuple[Path, ...],
+    pretrained: bool,
+    weights: Path | None,
+    device: str | None,
+    precision: "Precision",
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Time the entry NAME on each IMAGE, or on a generated picture of 480 x 640.
+
+    Everything counts from resizing to the encoded masks, but not decoding.  With neither --pretrained nor --weights the
+    network is random, with scores that let a full number of detections through.  To hold an entry against an earlier
+    report, use `cascadezoo verify --fps --baseline`.
+    """
+    import cascadezoo
+    from cascadezoo.benchmarks.latency import random_model, scene
+    from cascadezoo.benchmarks.report import describe_machine
+    from cascadezoo.benchmarks.speed import measure
+    from cascadezoo.devices import usable
+    from cascadezoo.errors import UsageError
+    from cascadezoo.images import read_image
+    from cascadezoo.ops.library import COMPILED
+
+    if pretrained and weights:
+        raise UsageError("give either --pretrained or --weights, not both")
+    chosen = usable(device)
+    pictures = [read_image(path) for path in images] or [scene()]
+    if pretrained or weights:
+        model = cascadezoo.load(name, pretrained=pretrained, weights=weights, device=chosen)
+    else:
+        model = random_model(name, pictures[0], chosen)
+    timing = measure(model, pictures, batch_size, precision)
+    machine = describe_machine(str(chosen), "pycocotools")
+    if as_json:
+        report = {
+            "entry": cascadezoo.info(name).name,
+            "precision": precision,
+            "compiled_ops": COMPILED,
+            "machine": machine.model_dump(mode="json"),
+            **timing.model_dump(mode="json"),
+        }
+        click.echo(json.dumps(report, indent=2))
+        return
+    click.echo(_table(timing))
+    compiled = ", ".join(COMPILED) or "none"
+    click.echo(f"{machine.device}, {precision}; compiled operators: {compiled}", err=True)
+
+
+def _table(timing: "SpeedTiming") -> str:
+    batches = timing.batches
+    rows = {
+        "median ms of a batch": [f"batch {batch.batch_size}" for batch in batches],
+        **{name: [f"{batch.stages_ms[name].median:.1f}" for batch in batches] for name in batches[0].stages_ms},
+        "total": [f"{batch.total_ms.median:.1f}" for batch in batches],
+        "pictures a second": [f"{batch.fps:.2f}" for batch in batches],
+        "detections a picture": [f"{batch.detections:.1f}" for batch in batches],
+        "peak MiB": [f"{batch.peak_bytes / 2**20:.0f}" for batch in batches],
+    }
+    lines = (f"{name:22}" + "".join(f"{cell:>12}" for cell in cells) for name, cells in rows.items())
+    return "\n".join((*lines, *timing.notes))
