@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cascadezoo.devices import usable
+
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=2)  # the other processes wait while the first one evaluates
@@ -61,11 +63,11 @@ def join(device: str | None = None) -> Iterator[World]:
     """The world that ``torchrun`` started this process in, or a world of one.
 
     ``device``: such as cpu or cuda:1; default: the GPU of this process's own number where there are any.
+    Raises UsageError for no device.
     """
     size, rank, local = (int(os.environ.get(key, default)) for key, default in _ENVIRONMENT)
-    chosen = torch.device(device or (f"cuda:{local}" if torch.cuda.is_available() else "cpu"))
+    chosen = usable(device, local)
     if chosen.type == "cuda":
-        chosen = torch.device("cuda", local if chosen.index is None else chosen.index)
         torch.cuda.set_device(chosen)
     if size == 1:
         yield World(0, 1, chosen)

@@ -5,7 +5,7 @@ of processes or workers, nor on where training was resumed.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import cv2
@@ -124,7 +124,7 @@ def training_loader(
     world: int = 1,
     skip: int = 0,
     workers: int = 0,
-) -> Iterator[list[Sample]]:
+) -> Generator[list[Sample], None, None]:
     """The batches of process ``rank`` in ``epoch``, without the first ``skip``, which were done before.
 
     ``workers``: processes that prepare samples ahead; 0 prepares them here.  With a GPU, tensors are in pinned memory.

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -180,13 +180,19 @@ class _Run:
             skip=done * self.config.accumulate,
             workers=self.config.workers,
         )
-        while self.step < last:
-            self._step(epoch, loader)
-            stop = self._stop()
-            if stop or self.step == self.plan.total or self.step % self.config.save_every == 0 or self._is_evaluated():
-                self._save()
-            if stop:
-                raise KeyboardInterrupt
+        with closing(loader):  # its worker processes end, whatever happens here
+            while self.step < last:
+                self._step(epoch, loader)
+                stop = self._stop()
+                if (
+                    stop
+                    or self.step == self.plan.total
+                    or self.step % self.config.save_every == 0
+                    or self._is_evaluated()
+                ):
+                    self._save()
+                if stop:
+                    raise KeyboardInterrupt
 
     def _step(self, epoch: int, loader: Iterator[list[Sample]]) -> None:
         began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 
@@ -172,6 +173,16 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path, drawn):
     assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-00000002.pt"]
     saved = torch.load(run / "checkpoint-00000002.pt", weights_only=True)
     assert all(tensor.isfinite().all() for tensor in saved["model"].values())
+
+
+def test_no_worker_outlives_an_error(tmp_path, drawn):
+    model = learner()
+    model.neck.register_forward_hook(lambda module, inputs, output: [level * float("nan") for level in output])
+    config = TrainingConfig(**options(drawn, tmp_path / "run", workers=1))
+    with pytest.raises(TrainingDiverged) as caught:  # which holds the frames of the loop
+        cascadezoo.train(config, model=model, recipe=adamw(1e-3, epochs=4))
+    assert caught.traceback
+    assert multiprocessing.active_children() == []
 
 
 def test_gradient_that_is_not_finite_leaves_the_weights(tmp_path, drawn):
