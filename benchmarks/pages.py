@@ -51,7 +51,7 @@ def _latency(report: dict[str, Any]) -> list[str]:
         f"{report['threads']} threads, float32, {report['weights']} weights,",
         f"{' and '.join(str(n) for n in report['detections'].values())} detections; medians of {report['runs']} runs, "
         "in milliseconds.",
-        f"({_machine(report)}; `latency.json`)",
+        f"({_machine(report)}; `latency{'_compiled' if report['compiled_ops'] else ''}.json`)",
         "",
         "| stage | cascadezoo | torchvision |",
         "|---|---|---|",

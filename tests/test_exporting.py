@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 import cascadezoo
-from cascadezoo import registry
+from cascadezoo import registry, whole_file
 from cascadezoo.coco import Categories
 from cascadezoo.conversion import convert
-from cascadezoo.converters import CONVERTERS, whole_file
+from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import write_canonical
 from cascadezoo.converters.checkpoint import read_checkpoint
 from cascadezoo.errors import (
