@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 from cascadezoo.benchmarks.coco_eval import EVALUATORS, evaluate
-from cascadezoo.benchmarks.environment import environment, process_memory
+from cascadezoo.benchmarks.environment import process_memory, write_report
 from cascadezoo.benchmarks.results_stream import Results, ResultsStream, merged, read_results
 from cascadezoo.coco import COCO
 
@@ -48,10 +48,8 @@ def main(images: int, detections: int, output: Path) -> None:
         "results_bytes": size,
         "evaluators": rows,
         "figures_are_equal": len({json.dumps(row.pop("figures")) for row in rows.values()}) == 1,
-        "environment": environment(),
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_report(output, report)
 
     click.echo(f"{'evaluator':12} {'read, s':>8} {'evaluate, s':>12} {'peak, MiB':>10}")
     for evaluator, row in rows.items():

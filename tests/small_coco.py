@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 NAME = "cascade_mask_r50_fpn_1x.mmdet"
 SIZES = [(60, 80), (80, 60), (60, 80), (60, 80), (50, 90), (60, 80), (80, 60), (60, 80)]  # height, width
@@ -61,10 +62,28 @@ def tiny_load(name: str, **_: object):
     return lively(tiny() if "mask" in name else tiny("cascade_r50_fpn"))
 
 
+class TooSmall:
+    """A device with room for ``room`` pictures."""
+
+    def __init__(self, extract, room: int, error: RuntimeError) -> None:
+        self.extract, self.room, self.error, self.tried = extract, room, error, []
+
+    def __call__(self, pixels):
+        self.tried.append(len(pixels))
+        if len(pixels) > self.room:
+            raise self.error
+        return self.extract(pixels)
+
+
+def cramped_load(name: str, **_: object):
+    """In place of ``cascadezoo.load``: the tiny detector on a device with room for one picture."""
+    model = tiny_load(name)
+    model.extract = TooSmall(model.extract, 1, torch.OutOfMemoryError("CUDA out of memory"))
+    return model
+
+
 def main() -> None:
     """The command line with the tiny detector; ``KILL_AFTER`` pictures it kills itself."""
-    import torch
-
     import cascadezoo
     from cascadezoo.benchmarks import results_stream
     from cascadezoo.cli import main as cli

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_coco import write_coco
+from small_coco import TooSmall, write_coco
 
 from cascadezoo.benchmarks.accuracy import detect_all, figures_of, is_out_of_memory
 from cascadezoo.benchmarks.batches import plan
@@ -73,19 +73,6 @@ def test_going_on_equals_never_having_stopped(model, dataset: Dataset, tmp_path:
     assert told.images == 8
     told, _ = run(model, dataset, tmp_path / "cut", batch_size=3)
     assert told.images == 0
-
-
-class TooSmall:
-    """A device with room for ``room`` pictures."""
-
-    def __init__(self, extract, room: int, error: RuntimeError) -> None:
-        self.extract, self.room, self.error, self.tried = extract, room, error, []
-
-    def __call__(self, pixels):
-        self.tried.append(len(pixels))
-        if len(pixels) > self.room:
-            raise self.error
-        return self.extract(pixels)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from small_coco import NAME, tiny_load, write_coco
+from small_coco import NAME, cramped_load, tiny_load, write_coco
 
 import cascadezoo
 from cascadezoo.benchmarks import runner, speed
@@ -126,19 +125,7 @@ def test_a_crash_while_detecting_is_an_error(root: Path, monkeypatch) -> None:
 
 
 def test_out_of_memory_is_told(root: Path, monkeypatch) -> None:
-    def load(name: str, **_: object):
-        model = tiny_load(name)
-        extract = model.extract
-
-        def small(pixels):
-            if len(pixels) > 1:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return extract(pixels)
-
-        model.extract = small
-        return model
-
-    monkeypatch.setattr(cascadezoo, "load", load)
+    monkeypatch.setattr(cascadezoo, "load", cramped_load)
     (accuracy,) = run(NAME, root, batch_size=2).entries[0].accuracy
     assert accuracy.verdict is Verdict.PASS
     assert accuracy.timing.notes == ("out of memory with 2 pictures at a time on cpu: went on with 1",)

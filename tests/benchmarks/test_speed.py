@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_coco import write_coco
+from small_coco import TooSmall, write_coco
 
 from cascadezoo.benchmarks.coco_layout import coco_val2017
 from cascadezoo.benchmarks.speed import STAGES, Bounds, is_settled, measure, run_stages, spread
@@ -55,14 +55,8 @@ def test_it_stops_at_its_bounds_and_says_so(mask_model, images) -> None:
 
 
 def test_a_batch_that_does_not_fit_is_left_out(mask_model, images, monkeypatch) -> None:
-    extract = mask_model.extract
-
-    def small(pixels):
-        if len(pixels) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return extract(pixels)
-
-    monkeypatch.setattr(mask_model, "extract", small)
+    cramped = TooSmall(mask_model.extract, 1, torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(mask_model, "extract", cramped)
     found = measure(mask_model, images[:1], 4, bounds=QUICK)
     assert [batch.batch_size for batch in found.batches] == [1]
     assert found.notes == ("out of memory with 4 pictures at a time: not timed",)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import small_coco
-import torch
 from sample_report import sample
-from small_coco import NAME, tiny_load, write_coco
+from small_coco import NAME, cramped_load, tiny_load, write_coco
 
 import cascadezoo
 from cascadezoo.benchmarks import speed
@@ -115,19 +114,7 @@ def test_a_place_for_the_report_is_looked_for_first(root: str, tmp_path: Path, m
 
 
 def test_a_batch_that_was_not_timed_is_told(root: str, monkeypatch, capsys) -> None:
-    def load(name: str, **_: object):
-        model = tiny_load(name)
-        extract = model.extract
-
-        def small(pixels):
-            if len(pixels) > 1:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return extract(pixels)
-
-        model.extract = small
-        return model
-
-    monkeypatch.setattr(cascadezoo, "load", load)
+    monkeypatch.setattr(cascadezoo, "load", cramped_load)
     assert verify(NAME, "--data-root", root, "--fps", "--batch-size", "2") == 0
     assert "out of memory with 2 pictures at a time: not timed" in capsys.readouterr().out
 
