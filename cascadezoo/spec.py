@@ -171,7 +171,7 @@ class ModelSpec(Record):
     def roi_strides(self) -> tuple[int, ...]:
         """Strides of the levels that the heads read, finest first: not the extra one of a neck."""
         strides = self.conventions.anchors.strides
-        return strides[:-1] if self.neck else strides
+        return strides[:-1] if self.neck is not None else strides
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -97,7 +97,8 @@ class Detector(nn.Module):
         """Detections with masks, from a model that has mask heads."""
         if self.spec.mask is None:
             return found
-        return found._replace(masks=self.mask_probabilities(features, found.rois, found.labels, self.spec.mask))
+        masks = self.mask_probabilities(features, found.rois, found.labels, self.spec.mask)
+        return Found(found.boxes, found.scores, found.labels, found.counts, found.rois, masks)
 
     def mask_probabilities(self, features: list[Tensor], rois: Tensor, labels: Tensor, mask: MaskHeadSpec) -> Tensor:
         """Masks (N, D, M, M) of boxes (N, D, 4), network pixels, and classes (N, D): the mean of the mask heads."""
