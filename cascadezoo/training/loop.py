@@ -22,7 +22,7 @@ from cascadezoo.loading import load
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import build
 from cascadezoo.modeling.detector import Detector
-from cascadezoo.spec import InternImageSpec, ModelSpec, NormLearning, ResNetSpec
+from cascadezoo.spec import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
 from cascadezoo.training import checkpoint
 from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.config import TrainingConfig, recipe_of
@@ -105,7 +105,8 @@ def _all_learning(spec: ModelSpec) -> ModelSpec:
     """Without a trained backbone nothing is frozen, and batch norms need statistics of their own."""
     if not isinstance(spec.backbone, ResNetSpec):
         return spec
-    free = {"frozen_stages": -1, "norm_learning": NormLearning.STATISTICS}
+    learned = NormLearning.AFFINE if spec.backbone.norm is Norm.AFFINE else NormLearning.STATISTICS
+    free = {"frozen_stages": -1, "norm_learning": learned}
     return spec.model_copy(update={"backbone": spec.backbone.model_copy(update=free)})
 
 

@@ -17,6 +17,8 @@ from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import FileError, MissingResource, OutputExists, TrainingDiverged, UsageError
 from cascadezoo.modeling.build import build
 from cascadezoo.providers import SPECS
+from cascadezoo.spec import ModelSpec, NormLearning
+from cascadezoo.training import loop
 from cascadezoo.training.augment import Augmentation
 from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.recipe import Curve, Exempt, Method, Recipe, Schedule, Solver
@@ -342,3 +344,13 @@ def test_a_recipe_may_drop_more_paths_than_the_network(tmp_path, drawn):
     assert [block.drop_path.p for stage in model.backbone.stages for block in stage.blocks] == pytest.approx(
         [0, 0.2, 0.4, 0.6]
     )
+
+
+@pytest.mark.parametrize("spec", [s for specs in SPECS.values() for s in specs.values()], ids=lambda s: s.backbone.kind)
+def test_every_network_can_learn_from_scratch(spec) -> None:
+    """What training from random numbers changes is a spec that validates, with nothing frozen."""
+    free = loop._all_learning(spec)
+    assert ModelSpec.model_validate(free.model_dump()) == free
+    if free.backbone.kind == "resnet":
+        assert free.backbone.frozen_stages == -1
+        assert free.backbone.norm_learning != NormLearning.NOTHING
