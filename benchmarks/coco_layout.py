@@ -12,7 +12,8 @@ from typing import Any
 
 from cascadezoo.benchmarks.coco_eval import read_annotations
 from cascadezoo.errors import FileError, MissingResource, UsageError
-from cascadezoo.hub.cache import home, locked
+from cascadezoo.hub.cache import locked
+from cascadezoo.paths import home
 
 # a whole picture of this kind begins and ends so; behind the end may lie a few bytes of padding
 _MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}

@@ -17,9 +17,9 @@ from typing import Any
 import click
 import torch
 
-from cascadezoo.benchmarks.environment import process_memory, write_report
 from cascadezoo.benchmarks.timing import spread
 from cascadezoo.conversion import convert, to_publisher
+from cascadezoo.environment import process_memory, write_report
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
 

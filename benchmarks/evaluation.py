@@ -17,9 +17,9 @@ import click
 import numpy as np
 
 from cascadezoo.benchmarks.coco_eval import EVALUATORS, evaluate
-from cascadezoo.benchmarks.environment import process_memory, write_report
 from cascadezoo.benchmarks.results_stream import Results, ResultsStream, merged, read_results
 from cascadezoo.coco import COCO
+from cascadezoo.environment import process_memory, write_report
 
 HEIGHT, WIDTH = 480, 640
 OBJECTS = 7  # a picture, as in val2017

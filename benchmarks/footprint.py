@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cascadezoo.benchmarks.environment import process_memory, write_report
+from cascadezoo.environment import process_memory, write_report
 
 # the heaviest of each kind: entry, with test-time augmentation or without
 ENTRIES = (

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from cascadezoo import _opsbuild
-from cascadezoo.benchmarks.environment import write_report
+from cascadezoo.environment import write_report
 
 SUITES = {"operators": ["tests/ops"], "parity": ["-m", "parity", "tests/parity", "-k", "cuda"]}
 BENCHMARKS = {"latency": [], "ops": [], "training": ["--batch-size", "4", "--steps", "10", "--workers", "8"]}

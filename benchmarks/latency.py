@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 import cascadezoo
-from cascadezoo.benchmarks.environment import write_report
 from cascadezoo.benchmarks.speed import STAGES, run_stages
 from cascadezoo.benchmarks.timing import Clock, spread, timed
+from cascadezoo.environment import write_report
 from cascadezoo.images import read_image
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.ops.library import COMPILED

@@ -26,15 +26,16 @@ import torch
 from safetensors.torch import load_file
 
 from cascadezoo import registry
-from cascadezoo.benchmarks.environment import process_memory, write_report
 from cascadezoo.benchmarks.timing import spread
-from cascadezoo.conversion import convert, file_sha256
+from cascadezoo.conversion import convert
 from cascadezoo.converters.canonical import write_canonical
+from cascadezoo.environment import process_memory, write_report
 from cascadezoo.exporting import export
+from cascadezoo.files import file_sha256
 from cascadezoo.hub import transport
-from cascadezoo.hub.cache import canonical_path
 from cascadezoo.loading import load
 from cascadezoo.modeling.build import build, canonical_shapes
+from cascadezoo.paths import canonical_path
 
 ENTRY = "cascade_mask_r50_fpn_1x.paddle"  # no hash of its file is published, so that any checkpoint will do
 CHUNK = 256 * 1024

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cascadezoo.benchmarks.environment import write_report
 from cascadezoo.benchmarks.timing import now, spread
+from cascadezoo.environment import write_report
 from cascadezoo.errors import OpsNotBuilt
 from cascadezoo.ops import dcnv3 as ops
 from cascadezoo.ops.library import COMPILED, STATUS

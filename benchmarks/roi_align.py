@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from cascadezoo.benchmarks.environment import write_report
 from cascadezoo.benchmarks.timing import now, spread
+from cascadezoo.environment import write_report
 from cascadezoo.errors import OpsNotBuilt
 from cascadezoo.ops.library import COMPILED, STATUS
 from cascadezoo.ops.roi_align import as_pooled

@@ -19,8 +19,8 @@ from cascadezoo.benchmarks.ranks import Ranks
 from cascadezoo.benchmarks.report import Accuracy, AccuracyTiming, EntryReport, Report, Settings, Speed
 from cascadezoo.benchmarks.results_stream import ResultsStream, merged, read_results
 from cascadezoo.benchmarks.verdict import METRICS, SpeedReference, Verdict, judge_accuracy, judge_speed, overall
-from cascadezoo.coco import write_json
 from cascadezoo.errors import MissingResource, WrongEntry
+from cascadezoo.files import write_json
 from cascadezoo.images import read_image
 from cascadezoo.manifest import Evaluation, ZooEntry
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from cascadezoo.benchmarks.environment import write_report
+from cascadezoo.environment import write_report
 
 CASES = {
     "python -c pass": ("-c", "pass"),

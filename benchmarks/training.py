@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 import cascadezoo
-from cascadezoo.benchmarks.environment import write_report
 from cascadezoo.benchmarks.latency import scene
 from cascadezoo.benchmarks.speed import peak_memory
 from cascadezoo.benchmarks.timing import Clock, spread, timed
 from cascadezoo.coco import COCO
+from cascadezoo.environment import write_report
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.training import cascade_loss, rpn_loss

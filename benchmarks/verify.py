@@ -1,6 +1,5 @@
 """``cascadezoo.verify``: the published figures of entries, measured again and judged."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -13,10 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cascadezoo import __version__, manifest, registry
+from cascadezoo import manifest, registry
 from cascadezoo.benchmarks.coco_eval import require_evaluator
 from cascadezoo.benchmarks.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
-from cascadezoo.benchmarks.environment import environment
 from cascadezoo.benchmarks.ranks import joined
 from cascadezoo.benchmarks.report import (
     EntryReport,
@@ -31,10 +29,12 @@ from cascadezoo.benchmarks.report import (
     read_report,
 )
 from cascadezoo.benchmarks.runner import Job, Progress, verify_entry
-from cascadezoo.coco import write_json
 from cascadezoo.devices import usable
+from cascadezoo.environment import environment
 from cascadezoo.errors import UsageError, WeightsNotFound
+from cascadezoo.files import file_sha256, write_json
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.version import __version__
 
 _NO_COCO = "no data: give --data-root DIR, a folder with annotations/instances_val2017.json and val2017/"
 _BATCH_SIZE = {"cpu": 1, "cuda": 8}
@@ -206,7 +206,7 @@ def _identity(settings: Settings, machine: Machine, **files: Path | None) -> dic
         "machine": machine.model_dump(mode="json", exclude={"cores", "threads", "system"}),
         "manifest": manifest.digest(),
         "code": code_digest(),
-        **{name: file and _sha256(file) for name, file in files.items()},
+        **{name: file and file_sha256(file) for name, file in files.items()},
     }
 
 
@@ -220,8 +220,3 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, identity)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

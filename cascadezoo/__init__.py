@@ -4,7 +4,10 @@ Names are imported on first use, so that listing the zoo never imports torch.
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.verify import verify
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
     from cascadezoo.training.loop import train
     from cascadezoo.weights import download
 
-__version__ = "0.1.0"
+# in a clone, converters/, zoo_manifest/, benchmarks/ and csrc/ lie beside this folder; installed, inside it
+_BESIDE = Path(__file__).parents[1]
+if (_BESIDE / "zoo_manifest" / "__init__.py").is_file():
+    __path__.append(str(_BESIDE))
 
 _HOME = {
     "Checkpoint": "cascadezoo.converters.checkpoint",

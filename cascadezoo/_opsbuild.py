@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cascadezoo.errors import BuildError, NoCompiler, UsageError
-from cascadezoo.hub import cache
+from cascadezoo.paths import home
 
 KINDS = ("cpu", "cuda")
 _SUFFIXES = (".cpp", ".cu", ".h", ".cuh")
@@ -42,7 +42,7 @@ def folder() -> Path:
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for path in _sources():
         digest.update(f"{path.relative_to(sources())}\0".encode() + path.read_bytes())
-    return cache.home() / "ops" / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
+    return home() / "ops" / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
 
 
 def built(kind: str, cuda: str | None) -> Path | None:
@@ -72,18 +72,18 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
     compiler = _find_cxx()
     toolkit = _Cuda(compiler, archs) if kind == "cuda" else None
     name = f"cascadezoo_{toolkit.name}.so" if toolkit else "cascadezoo_cpu.so"
-    home = folder()
-    home.mkdir(parents=True, exist_ok=True)
-    library = home / name
-    with _lock(home / f".{kind}.lock"):
+    target = folder()
+    target.mkdir(parents=True, exist_ok=True)
+    library = target / name
+    with _lock(target / f".{kind}.lock"):
         if library.is_file() and not force:  # perhaps by another builder, while this one waited
             library.touch()  # what was asked for last is what loads
             return library
-        for stale in home.glob(f".{kind}-build-*"):  # of builders that were killed: the lock is ours
+        for stale in target.glob(f".{kind}-build-*"):  # of builders that were killed: the lock is ours
             shutil.rmtree(stale, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=f".{kind}-build-", dir=home) as scratch:
+        with tempfile.TemporaryDirectory(prefix=f".{kind}-build-", dir=target) as scratch:
             fresh = Path(scratch) / name
-            objects = _compile(kind, compiler, toolkit, home / "obj")
+            objects = _compile(kind, compiler, toolkit, target / "obj")
             _run([*(toolkit.link() if toolkit else [compiler]), "-shared", *objects, "-o", fresh, *_torch(kind)])
             # every symbol resolves, in a process whose death harms nobody; mode 2 is RTLD_NOW
             code = f"import torch, ctypes; ctypes.CDLL({str(fresh)!r}, mode=2)"

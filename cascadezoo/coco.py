@@ -1,9 +1,7 @@
 """COCO's categories and its annotation file, as plain data: nothing here needs torch."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypedDict, overload
 
 from cascadezoo.errors import FileError, UsageError
@@ -121,18 +119,6 @@ def annotation_file(
         "categories": categories.to_coco(),
         "annotations": annotations,
     }
-
-
-def write_json(path: str | os.PathLike[str], document: object) -> Path:
-    """Write ``document`` as UTF-8 JSON, whole or not at all; returns the path."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _area(result: Mapping[str, Any]) -> float:

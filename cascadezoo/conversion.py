@@ -4,7 +4,6 @@ Conversion is exact: tensors are renamed, some are laid out otherwise, narrower 
 and float64 is accepted only where float32 holds its values.  Tensors are taken from the file one at a time.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cascadezoo import __version__, registry
+from cascadezoo import registry
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import as_float32, content_digest, is_finite, write_canonical
 from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
@@ -21,10 +20,11 @@ from cascadezoo.converters.identify import Clue, Identity, clues, identify, is_p
 from cascadezoo.converters.keymap import KeyMap, Shape, Shapes, abbreviate
 from cascadezoo.converters.report import ConversionReport
 from cascadezoo.errors import NonFiniteWeights, UnsafeCheckpoint, UsageError, WrongPublisher
+from cascadezoo.files import file_sha256, protect
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
-from cascadezoo.whole_file import protect
+from cascadezoo.version import __version__
 
 _WRAPPER = "module."  # torch's DataParallel and DistributedDataParallel put it before every key
 
@@ -106,12 +106,6 @@ def unwrapped(checkpoint: Checkpoint) -> dict[str, str]:
 def shapes(checkpoint: Checkpoint, keys: Mapping[str, str]) -> dict[str, Shape]:
     """The shapes of a checkpoint's tensors by their ``unwrapped`` keys."""
     return {key: tuple(checkpoint.tensors[raw].shape) for key, raw in keys.items() if raw in checkpoint.tensors}
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Tensors(Mapping[str, Tensor]):

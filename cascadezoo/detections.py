@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cascadezoo.coco import COCO, Categories, Rle, annotation_file, write_json
+from cascadezoo.coco import COCO, Categories, Rle, annotation_file
 from cascadezoo.drawing import draw
 from cascadezoo.errors import MissingResource, UsageError
+from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
 from cascadezoo.ops.mask_paste import Crop, PasteMethod, paste, paste_bilinear
 from cascadezoo.ops.rle import encode_crop

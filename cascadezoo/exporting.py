@@ -10,19 +10,19 @@ from torch import Tensor
 
 from cascadezoo import registry
 from cascadezoo.coco import COCO, Categories
-from cascadezoo.conversion import file_sha256, to_publisher, zeroed
+from cascadezoo.conversion import to_publisher, zeroed
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import read_network
 from cascadezoo.converters.converter import Model
 from cascadezoo.converters.keymap import abbreviate
 from cascadezoo.converters.report import ExportReport
 from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound
-from cascadezoo.hub.cache import canonical_path
+from cascadezoo.files import file_sha256, protect, whole_file
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
+from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS
 from cascadezoo.spec import ModelSpec
-from cascadezoo.whole_file import protect, whole_file
 
 
 def export(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cascadezoo.conversion import expected_shapes, file_sha256, shapes, supported_entries, unwrapped
+from cascadezoo.conversion import expected_shapes, shapes, supported_entries, unwrapped
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import is_safetensors, read_safetensors, require_digest
 from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
@@ -13,6 +13,7 @@ from cascadezoo.converters.converter import Converter
 from cascadezoo.converters.identify import best_fits
 from cascadezoo.converters.report import Inspection, Match, TensorInfo
 from cascadezoo.errors import CorruptCheckpoint, WeightsNotFound
+from cascadezoo.files import file_sha256
 
 _LINE = 100  # characters of a text in the metadata that is worth a line
 

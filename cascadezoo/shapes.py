@@ -18,8 +18,9 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from cascadezoo import shape_drawing as draw
-from cascadezoo.coco import Categories, write_json
+from cascadezoo.coco import Categories
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError
+from cascadezoo.files import write_json
 from cascadezoo.shape_drawing import Dice, Grid, Mask
 
 VERSION = 1  # of the pictures: raised with every change to a pixel

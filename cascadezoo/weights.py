@@ -9,22 +9,14 @@ from cascadezoo import registry
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import CorruptCheckpoint, FileError, Offline, UnwritableOutput, WeightsNotFound
 from cascadezoo.hub import integrity, memo
-from cascadezoo.hub.cache import (
-    canonical_path,
-    home,
-    locked,
-    original_path,
-    part_path,
-    quarantine_path,
-    record_path,
-    weights_path,
-)
+from cascadezoo.hub.cache import locked, weights_path
 from cascadezoo.hub.download import Original, fetch_original
 from cascadezoo.hub.huggingface import canonical_from_hub
 from cascadezoo.hub.parts import copied
 from cascadezoo.hub.progress import Bars, bars
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.paths import canonical_path, home, original_path, part_path, quarantine_path, record_path
 
 _log = logging.getLogger("cascadezoo")
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, WeightsNotFound, WrongPublisher
-from cascadezoo.whole_file import whole_file
+from cascadezoo.files import whole_file
 
 # given a file's path, tensors and metadata, raises CorruptCheckpoint where they do not belong together
 Verify = Callable[[Path, Mapping[str, Tensor], Mapping[str, str]], None]

@@ -3,8 +3,9 @@ import json
 import pytest
 from pycocotools.coco import COCO as CocoIndex
 
-from cascadezoo.coco import COCO, Categories, annotation_file, write_json
+from cascadezoo.coco import COCO, Categories, annotation_file
 from cascadezoo.errors import FileError, UsageError
+from cascadezoo.files import write_json
 
 
 def test_coco_has_its_eighty_names_with_their_official_ids():

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 import cascadezoo
-from cascadezoo import registry, whole_file
+from cascadezoo import files as whole_file
+from cascadezoo import registry
 from cascadezoo.coco import Categories
 from cascadezoo.conversion import convert
 from cascadezoo.converters import CONVERTERS
@@ -35,8 +36,8 @@ from cascadezoo.errors import (
     WrongPublisher,
 )
 from cascadezoo.exporting import export
-from cascadezoo.hub.cache import canonical_path
 from cascadezoo.modeling.build import canonical_shapes
+from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS
 from cascadezoo.spec import ModelSpec
 

@@ -21,7 +21,7 @@ from cascadezoo.errors import (
     WeightsNotFound,
     WrongPublisher,
 )
-from cascadezoo.hub.cache import canonical_path
+from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS
 
 from tiny import lively, tiny

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 import click
 
-from cascadezoo import __version__
 from cascadezoo.errors import CascadezooError, FileError
+from cascadezoo.version import __version__
 
 _COMMANDS = {
     "list": "cascadezoo.cli.zoo:list_command",

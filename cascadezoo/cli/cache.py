@@ -9,8 +9,9 @@ import click
 
 from cascadezoo import registry
 from cascadezoo.hub import housekeeping
-from cascadezoo.hub.cache import home, weights_path
+from cascadezoo.hub.cache import weights_path
 from cascadezoo.hub.housekeeping import KINDS, CacheItem
+from cascadezoo.paths import home
 
 
 @click.group("cache")

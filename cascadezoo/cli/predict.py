@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 import cascadezoo
-from cascadezoo.coco import annotation_file, write_json
+from cascadezoo.coco import annotation_file
 from cascadezoo.errors import CascadezooError, MissingResource
+from cascadezoo.files import write_json
 
 _SUFFIXES = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _RESULTS = "detections.json"
@@ -95,7 +96,7 @@ def predict_command(
         pictures.append(record)
         results.extend(found)
         click.echo(line, err=as_json)
-    description = f"cascadezoo {cascadezoo.__version__} predict {name} --threshold {threshold:g}"
+    description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold:g}"
     document = annotation_file(model.categories, pictures, results, description)
     write_json(out / _RESULTS, document)
     if as_json:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from cascadezoo.errors import UnwritableOutput
-from cascadezoo.whole_file import whole_file
+from cascadezoo.files import whole_file
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.report import EntryReport, Report

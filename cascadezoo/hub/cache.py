@@ -1,7 +1,6 @@
-"""Where files lie below the cache folder, and one lock an entry.  The environment is read at call time."""
+"""Where an entry's weights lie, and one lock an entry."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -11,20 +10,9 @@ from filelock import FileLock, Timeout
 
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.paths import canonical_path, home
 
 _log = logging.getLogger("cascadezoo")
-
-
-def home() -> Path:
-    """``$CASCADEZOO_HOME``, else ``cascadezoo`` in the user's XDG cache folder."""
-    if own := os.environ.get("CASCADEZOO_HOME"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cascadezoo"
-
-
-def canonical_path(name: str) -> Path:
-    """Where the canonical file of the entry with this full name lies, if it is there."""
-    return home() / "canonical" / f"{name}.safetensors"
 
 
 def weights_path(entry: ZooEntry) -> Path:
@@ -32,26 +20,6 @@ def weights_path(entry: ZooEntry) -> Path:
     if entry.availability == "embedded":
         return Path(str(files("cascadezoo.zoo_manifest") / entry.source.checkpoint_url))
     return canonical_path(entry.name)
-
-
-def original_path(name: str, file: str) -> Path:
-    """Where the publisher's own file of an entry is kept, under its own name."""
-    return home() / "originals" / name / file
-
-
-def part_path(name: str, file: str) -> Path:
-    """Where the publisher's file grows while it arrives."""
-    return home() / "parts" / name / file
-
-
-def quarantine_path(name: str, file: str, sha256: str) -> Path:
-    """Where a file goes that was not the one expected; the same wrong file again takes no more room."""
-    return home() / "quarantine" / name / f"{sha256[:16]}-{file}"
-
-
-def record_path(name: str) -> Path:
-    """Where it is noted which file of an entry was trusted."""
-    return home() / "records" / f"{name}.json"
 
 
 @contextmanager

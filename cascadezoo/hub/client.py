@@ -8,7 +8,6 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cascadezoo import __version__
 from cascadezoo.errors import (
     CascadezooError,
     DownloadFailed,
@@ -19,6 +18,7 @@ from cascadezoo.errors import (
     UsageError,
 )
 from cascadezoo.hub.transport import Progress
+from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -8,13 +8,13 @@ from urllib.parse import unquote, urlsplit
 
 from cascadezoo.errors import WeightsNotFound
 from cascadezoo.hub import integrity, transport
-from cascadezoo.hub.cache import original_path, part_path
 from cascadezoo.hub.integrity import Check
 from cascadezoo.hub.mirror import mirrored
 from cascadezoo.hub.offline import refuse_if_offline
 from cascadezoo.hub.parts import Fetched, copied, hashed, move
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.paths import original_path, part_path
 
 _log = logging.getLogger("cascadezoo")
 

@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from cascadezoo import registry
 from cascadezoo.errors import CorruptCheckpoint, UnknownName
-from cascadezoo.hub.cache import home
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.paths import home
 
 Kind = Literal["canonical", "original", "part", "quarantine"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

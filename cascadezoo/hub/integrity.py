@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cascadezoo.errors import CorruptCheckpoint, HashMismatch
-from cascadezoo.hub.cache import quarantine_path, record_path
+from cascadezoo.files import whole_file
 from cascadezoo.hub.parts import Fetched, move
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.whole_file import whole_file
+from cascadezoo.paths import quarantine_path, record_path
 
 
 class Trusted(BaseModel):

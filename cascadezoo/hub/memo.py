@@ -16,8 +16,8 @@ from torch import Tensor
 
 from cascadezoo.converters import canonical
 from cascadezoo.errors import UnwritableOutput
-from cascadezoo.hub.cache import home
-from cascadezoo.whole_file import whole_file
+from cascadezoo.files import whole_file
+from cascadezoo.paths import home
 
 Fingerprint = list[int]  # size, inode, mtime_ns, ctime_ns
 

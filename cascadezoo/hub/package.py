@@ -1,6 +1,5 @@
 """What goes into a published repository, checked as far as it can be without the network."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from cascadezoo import registry
 from cascadezoo.coco import COCO, Categories
 from cascadezoo.converters.canonical import is_safetensors, read_network
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
+from cascadezoo.files import file_sha256
 from cascadezoo.hub import figures
 from cascadezoo.hub.card import Card, Weights
 from cascadezoo.hub.client import endpoint
@@ -80,8 +80,7 @@ def _weights(entry: ZooEntry, path: Path) -> Weights:
     made_from = metadata.get("entries", entry.name).split(",")
     if entry.name not in made_from:
         raise WrongEntry(f"{path} holds the weights of {' or '.join(made_from)}: publish it under that name")
-    with path.open("rb") as file:
-        return Weights(sha256=hashlib.file_digest(file, "sha256").hexdigest(), metadata=metadata)
+    return Weights(sha256=file_sha256(path), metadata=metadata)
 
 
 def _terms(entry: ZooEntry, weights: Weights) -> tuple[str | None, str | None]:

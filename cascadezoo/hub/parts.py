@@ -11,7 +11,7 @@ from typing import BinaryIO, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cascadezoo.errors import UnwritableOutput
-from cascadezoo.whole_file import whole_file
+from cascadezoo.files import whole_file
 
 CHUNK = 256 * 1024  # bytes
 

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cascadezoo import __version__, registry
+from cascadezoo import registry
 from cascadezoo.conventions import Record
 from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
 from cascadezoo.hub import offline
@@ -15,6 +15,7 @@ from cascadezoo.hub.licensing import WeightsLicense
 from cascadezoo.hub.package import Package, pack
 from cascadezoo.hub.progress import are_wanted
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

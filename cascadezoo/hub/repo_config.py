@@ -6,11 +6,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from cascadezoo import __version__
 from cascadezoo.coco import Categories
 from cascadezoo.conventions import Record
 from cascadezoo.errors import UnusableRepo
 from cascadezoo.spec import ModelSpec
+from cascadezoo.version import __version__
 
 _LIMIT = 1 << 20  # bytes; a config has about 10,000
 

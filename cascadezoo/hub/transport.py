@@ -23,10 +23,10 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from cascadezoo import __version__
 from cascadezoo.errors import DownloadFailed, UnsafeRedirect
 from cascadezoo.hub.offline import refuse_if_offline
 from cascadezoo.hub.parts import CHUNK, Fetched, Part, Version
+from cascadezoo.version import __version__
 
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds without a byte

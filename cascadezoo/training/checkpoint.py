@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from cascadezoo.errors import CorruptCheckpoint, UsageError
-from cascadezoo.whole_file import whole_file
+from cascadezoo.files import whole_file
 
 _PATTERN = "checkpoint-*.pt"
 

@@ -8,12 +8,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from cascadezoo.conventions import Record
 from cascadezoo.errors import CorruptCheckpoint, MissingResource, UsageError
+from cascadezoo.files import whole_file
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.providers.recipes import RECIPES
 from cascadezoo.spec import PreprocessSpec
 from cascadezoo.training.augment import Augmentation
 from cascadezoo.training.recipe import EmaRule, Recipe
-from cascadezoo.whole_file import whole_file
 
 _FILE = "config.json"
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cascadezoo.errors import CorruptCheckpoint, UnwritableOutput
+from cascadezoo.files import whole_file
 from cascadezoo.training.curves import draw
-from cascadezoo.whole_file import whole_file
 
 _LOG, _CURVES = "log.jsonl", "curves.png"
 _RECENT = 0.05  # of a new step's time in the mean that the remaining time is told from

@@ -16,7 +16,7 @@ import torch
 from torchvision.ops import StochasticDepth
 
 from cascadezoo import registry
-from cascadezoo.benchmarks.environment import environment
+from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, OutputExists, UsageError
 from cascadezoo.loading import load
 from cascadezoo.manifest import ZooEntry

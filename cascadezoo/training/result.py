@@ -6,15 +6,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cascadezoo import __version__
-from cascadezoo.benchmarks.environment import environment
 from cascadezoo.coco import Categories
-from cascadezoo.conversion import file_sha256
 from cascadezoo.converters.canonical import content_digest, write_canonical
+from cascadezoo.environment import environment
+from cascadezoo.files import file_sha256
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.recipe import Recipe
+from cascadezoo.version import __version__
 
 
 def network_of(entry: ZooEntry) -> dict[str, str]:

@@ -18,8 +18,8 @@ from cascadezoo.benchmarks.report import read_report, without_timing
 from cascadezoo.benchmarks.report_compare import merge
 from cascadezoo.benchmarks.speed import Bounds
 from cascadezoo.benchmarks.verdict import Verdict
-from cascadezoo.coco import write_json
 from cascadezoo.errors import DownloadFailed, FileError, MissingResource, UsageError, WeightsNotFound
+from cascadezoo.files import write_json
 
 BOXES = "cascade_r50_fpn_1x.mmdet"
 TWICE = "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron"  # evaluated with test-time augmentation and without

@@ -7,7 +7,7 @@ import sys
 from click.testing import CliRunner
 
 from cascadezoo.benchmarks import startup
-from cascadezoo.benchmarks.environment import environment
+from cascadezoo.environment import environment
 
 
 def test_environment_names_machine_software_and_code():
@@ -23,7 +23,7 @@ def test_environment_names_machine_software_and_code():
 def test_environment_never_imports_torch():
     program = """
 import sys
-from cascadezoo.benchmarks.environment import environment
+from cascadezoo.environment import environment
 assert environment()["torch"] is None
 assert "torch" not in sys.modules
 import torch

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cascadezoo import whole_file
+from cascadezoo import files as whole_file
 from cascadezoo.converters.canonical import (
     as_float32,
     content_digest,

@@ -10,8 +10,8 @@ from hub import standin
 from cascadezoo import registry
 from cascadezoo.errors import CorruptCheckpoint, HashMismatch
 from cascadezoo.hub import integrity
-from cascadezoo.hub.cache import record_path
 from cascadezoo.hub.parts import Fetched
+from cascadezoo.paths import record_path
 
 SHA256 = hashlib.sha256(b"file").hexdigest()
 MD5 = hashlib.md5(b"file").hexdigest()

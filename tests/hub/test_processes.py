@@ -137,7 +137,7 @@ def test_killed_at_every_step(server, home) -> None:
 import os, signal, shutil, sys, cascadezoo
 import cascadezoo
 from cascadezoo.converters.canonical import read_canonical
-from cascadezoo.hub.cache import canonical_path, home
+from cascadezoo.paths import canonical_path, home
 
 STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.truncate"}
 expected = model()

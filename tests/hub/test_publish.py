@@ -26,9 +26,9 @@ from cascadezoo.errors import (
     WrongEntry,
     WrongPublisher,
 )
-from cascadezoo.hub.cache import canonical_path
 from cascadezoo.hub.huggingface import fetch_repo, parse
 from cascadezoo.hub.publish import publish
+from cascadezoo.paths import canonical_path
 
 from tiny import tiny
 

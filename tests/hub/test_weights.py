@@ -19,9 +19,9 @@ from cascadezoo import registry, weights
 from cascadezoo.cli import main
 from cascadezoo.errors import CorruptCheckpoint, DownloadFailed, HashMismatch, UnwritableOutput, UsageError
 from cascadezoo.hub import memo, transport
-from cascadezoo.hub.cache import canonical_path, record_path
 from cascadezoo.hub.huggingface import HubSource, fetch_repo
 from cascadezoo.hub.publish import publish
+from cascadezoo.paths import canonical_path, record_path
 from cascadezoo.providers import SPECS
 
 MMDET = "cascade_mask_r50_fpn_1x.mmdet"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadezoo import manifest
-from cascadezoo.whole_file import whole_file
+from cascadezoo.files import whole_file
 
 _PACKAGES = (
     "cascadezoo",

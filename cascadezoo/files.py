@@ -1,5 +1,7 @@
 """Files that appear whole or not at all."""
 
+import hashlib
+import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -36,3 +38,17 @@ def protect(target: Path, source: Path, force: bool) -> None:
         raise OutputExists(f"{target} is the input itself: choose another output")
     if target.exists() and not force:
         raise OutputExists(f"{target} is already there: choose another output, or pass --force to replace it")
+
+
+def write_json(path: str | os.PathLike[str], document: object) -> Path:
+    """Write ``document`` as one line of UTF-8 JSON, whole or not at all; returns the path.  Raises UnwritableOutput."""
+    path = Path(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
