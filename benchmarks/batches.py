@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from cascadezoo.benchmarks.coco_layout import Picture
-from cascadezoo.conventions import Resize
 from cascadezoo.errors import CascadezooError, FileError
 from cascadezoo.images import read_image
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size, resize
-from cascadezoo.spec import ModelSpec, PreprocessSpec
+from cascadezoo.spec.conventions import Resize
+from cascadezoo.spec.model import ModelSpec, PreprocessSpec
 
 Prepared: TypeAlias = "ResizedImage | NDArray[np.uint8]"
 

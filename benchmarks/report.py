@@ -22,9 +22,9 @@ from pydantic import Field, ValidationError
 from cascadezoo import manifest
 from cascadezoo.benchmarks.coco_eval import Figures, Kind
 from cascadezoo.benchmarks.verdict import Check, Verdict
-from cascadezoo.conventions import Record
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, MissingResource
+from cascadezoo.spec.record import Record
 
 Precision = Literal["fp32", "fp16", "bf16"]
 

@@ -6,8 +6,8 @@ from typing import Literal
 from cascadezoo import registry
 from cascadezoo.benchmarks.report import EntryReport, Machine, Report, ReportTiming
 from cascadezoo.benchmarks.report_rows import evaluation_name
-from cascadezoo.conventions import Record
 from cascadezoo.errors import UsageError
+from cascadezoo.spec.record import Record
 
 MOVED = 0.005  # percentage points: less is not shown
 FASTER_OR_SLOWER = 0.02

@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
 from cascadezoo.benchmarks.coco_eval import Kind
-from cascadezoo.conventions import Record
+from cascadezoo.spec.record import Record
 
 METRICS: dict[str, tuple[Kind, str]] = {
     "box_ap": ("bbox", "AP"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cascadezoo.manifest import ZooEntry
     from cascadezoo.modeling.tta import TTASettings
     from cascadezoo.registry import info, list_models
-    from cascadezoo.spec import ModelSpec
+    from cascadezoo.spec.model import ModelSpec
     from cascadezoo.training.config import TrainingConfig
     from cascadezoo.training.loop import train
     from cascadezoo.weights import download
@@ -36,7 +36,7 @@ _HOME = {
     "ConversionReport": "cascadezoo.converters.report",
     "Detections": "cascadezoo.detections",
     "ExportReport": "cascadezoo.converters.report",
-    "ModelSpec": "cascadezoo.spec",
+    "ModelSpec": "cascadezoo.spec.model",
     "TTASettings": "cascadezoo.modeling.tta",
     "TrainingConfig": "cascadezoo.training.config",
     "ZooEntry": "cascadezoo.manifest",

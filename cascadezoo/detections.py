@@ -41,7 +41,7 @@ class Detections:
         categories: the names of the labels, with the data set's ids.
         mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.
         paste_method: how ``mask_probs`` become pixels.
-        extent: what a box's width has beyond x2 - x1, 0 or 1 (see ``cascadezoo.conventions``).
+        extent: what a box's width has beyond x2 - x1, 0 or 1 (see ``cascadezoo.spec.conventions``).
 
     Raises ``UsageError`` for shapes that do not agree, labels without a category, or numbers that are not finite.
     """

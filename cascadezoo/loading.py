@@ -23,7 +23,7 @@ from cascadezoo.hub.progress import bars
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling import build as _build
 from cascadezoo.modeling.detector import Detector
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 from cascadezoo.weights import obtain, set_aside_damaged
 
 _log = logging.getLogger("cascadezoo")

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cascadezoo.conventions import Record
+from cascadezoo.spec.record import Record
 
 PUBLISHERS = (
     "mmdet",

@@ -14,7 +14,7 @@ from cascadezoo.errors import UnknownName, UnsupportedEntry, UsageError
 from cascadezoo.manifest import FAMILIES, PUBLISHERS, ZooEntry, load_manifest
 
 if TYPE_CHECKING:
-    from cascadezoo.spec import ModelSpec
+    from cascadezoo.spec.model import ModelSpec
 
 
 def entries() -> tuple[ZooEntry, ...]:

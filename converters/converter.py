@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cascadezoo.converters.keymap import KeyMap
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.spec import ModelSpec, ResNetSpec
+from cascadezoo.spec.model import ModelSpec, ResNetSpec
 
 
 @dataclass(frozen=True, kw_only=True)

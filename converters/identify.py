@@ -14,7 +14,7 @@ from cascadezoo.converters.converter import Converter, Description
 from cascadezoo.converters.keymap import Fit, Shapes
 from cascadezoo.errors import AmbiguousEntry, TensorMismatch, WrongEntry
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 
 @dataclass(frozen=True)

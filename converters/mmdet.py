@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cascadezoo.converters.converter import Converter, Description, Model
 from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
-from cascadezoo.spec import ResNetSpec
+from cascadezoo.spec.model import ResNetSpec
 
 _RESNET = (
     ("backbone.conv1.weight", "backbone.stem.0.weight"),

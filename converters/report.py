@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cascadezoo.conventions import Record
+from cascadezoo.spec.record import Record
 
 
 class ConversionReport(Record):

@@ -39,7 +39,7 @@ from cascadezoo.exporting import export
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 # one entry of each publisher: one for BGR pictures, one whose layers are transposed, one with rows that are dropped
 MMDET, PADDLE, DETECTRON = (

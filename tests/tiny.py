@@ -4,7 +4,7 @@ import torch
 
 from cascadezoo.modeling.build import build
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 
 def tiny(architecture: str = "cascade_mask_r50_fpn", publisher: str = "mmdet", **changes: object) -> ModelSpec:

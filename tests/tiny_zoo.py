@@ -7,7 +7,7 @@ import torch
 
 from cascadezoo.cli import main
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 from tiny import tiny
 

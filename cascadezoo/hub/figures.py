@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from cascadezoo.conventions import Record
 from cascadezoo.errors import FileError, MissingResource, UsageError
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.spec.record import Record
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

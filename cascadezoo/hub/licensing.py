@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from cascadezoo.conventions import Record
 from cascadezoo.errors import LicenseUnstated, UsageError
+from cascadezoo.spec.record import Record
 
 UNSTATED, UNKNOWN = "unstated", "unknown"
 

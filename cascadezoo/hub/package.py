@@ -15,7 +15,7 @@ from cascadezoo.hub.huggingface import CONFIG, WEIGHTS
 from cascadezoo.hub.licensing import license_of
 from cascadezoo.hub.repo_config import CategoryNames, RepoConfig
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 CARD, REPORT = "README.md", "report.json"
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cascadezoo import registry
-from cascadezoo.conventions import Record
 from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
 from cascadezoo.hub import offline
 from cascadezoo.hub.cache import weights_path
@@ -15,6 +14,7 @@ from cascadezoo.hub.licensing import WeightsLicense
 from cascadezoo.hub.package import Package, pack
 from cascadezoo.hub.progress import are_wanted
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.spec.record import Record
 from cascadezoo.version import __version__
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from cascadezoo.coco import Categories
-from cascadezoo.conventions import Record
 from cascadezoo.errors import UnusableRepo
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
+from cascadezoo.spec.record import Record
 from cascadezoo.version import __version__
 
 _LIMIT = 1 << 20  # bytes; a config has about 10,000

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cascadezoo.modeling.resnet import ConvNorm, residual_stage
-from cascadezoo.spec import BoxHeadSpec, ResNetSpec
+from cascadezoo.spec.model import BoxHeadSpec, ResNetSpec
 
 
 class BoxHead(nn.Module):

@@ -13,7 +13,7 @@ from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.modeling.resnet import ResNet
 from cascadezoo.modeling.rpn import RPN
-from cascadezoo.spec import MaskHeadSpec, ModelSpec
+from cascadezoo.spec.model import MaskHeadSpec, ModelSpec
 
 
 def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Detector:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from cascadezoo.coco import Categories
-from cascadezoo.conventions import ScoreFusion
 from cascadezoo.detections import Detections
 from cascadezoo.errors import UsageError
 from cascadezoo.images import read_image
@@ -24,7 +23,8 @@ from cascadezoo.modeling.tta import TTASettings, detect
 from cascadezoo.ops.boxes import clip, decode, has_area
 from cascadezoo.ops.mask_paste import PASTE
 from cascadezoo.ops.roi_align import as_pooled, pyramid_roi_align
-from cascadezoo.spec import MaskHeadSpec, ModelSpec
+from cascadezoo.spec.conventions import ScoreFusion
+from cascadezoo.spec.model import MaskHeadSpec, ModelSpec
 
 # N pictures, R proposals a picture, C classes, D detections a picture, M the side of a mask
 

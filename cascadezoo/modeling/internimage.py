@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from cascadezoo.ops.dcnv3 import dcnv3
-from cascadezoo.spec import InternImageSpec
+from cascadezoo.spec.model import InternImageSpec
 
 _KERNEL = 3
 _EPS = 1e-6

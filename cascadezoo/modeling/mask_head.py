@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cascadezoo.spec import MaskHeadSpec
+from cascadezoo.spec.model import MaskHeadSpec
 
 
 class MaskHead(nn.Module):

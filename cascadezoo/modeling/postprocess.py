@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cascadezoo.conventions import BoxCoder, Selection, Space
 from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.modeling.rpn import valid_rows
 from cascadezoo.ops.boxes import clip, decode, has_area
 from cascadezoo.ops.nms import grouped_nms
+from cascadezoo.spec.conventions import BoxCoder, Selection, Space
 
 # N pictures, R scored boxes, C classes, B = C boxes a row where each class has its own, else 1, D detections
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cascadezoo.conventions import Bounds, Interpolation, Resize, ResizeStep
-from cascadezoo.spec import PreprocessSpec
+from cascadezoo.spec.conventions import Bounds, Interpolation, Resize, ResizeStep
+from cascadezoo.spec.model import PreprocessSpec
 
 _OPENCV = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.CUBIC: cv2.INTER_CUBIC}
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cascadezoo.ops.parallel import processes, sum_of_processes
-from cascadezoo.spec import Norm, NormLearning, ResNetSpec
+from cascadezoo.spec.model import Norm, NormLearning, ResNetSpec
 
 # N pictures or RoIs, C channels, H x W cells
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cascadezoo.conventions import AnchorGrid, ProposalRule, RpnScore
 from cascadezoo.ops.anchors import grid_anchors
 from cascadezoo.ops.boxes import at_least, clip, decode
 from cascadezoo.ops.nms import grouped_nms
+from cascadezoo.spec.conventions import AnchorGrid, ProposalRule, RpnScore
 
 
 class Proposals(NamedTuple):

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from cascadezoo.conventions import Record
 from cascadezoo.modeling.postprocess import Found, best, final_boxes
 from cascadezoo.modeling.preprocess import Batch, resize
-from cascadezoo.spec import MaskHeadSpec
+from cascadezoo.spec.model import MaskHeadSpec
+from cascadezoo.spec.record import Record
 
 if TYPE_CHECKING:
     from cascadezoo.modeling.detector import Detector

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cascadezoo.conventions import AnchorGrid
+from cascadezoo.spec.conventions import AnchorGrid
 
 
 def cell_sides(grid: AnchorGrid, level: int) -> list[tuple[float, float]]:

@@ -1,10 +1,10 @@
-"""Boxes (x1, y1, x2, y2) in pixels, last dimension 4.  ``extent``: see ``cascadezoo.conventions``."""
+"""Boxes (x1, y1, x2, y2) in pixels, last dimension 4.  ``extent``: see ``cascadezoo.spec.conventions``."""
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from cascadezoo.conventions import BoxCoder
+from cascadezoo.spec.conventions import BoxCoder
 
 
 def decode(deltas: Tensor, boxes: Tensor, coder: BoxCoder) -> Tensor:

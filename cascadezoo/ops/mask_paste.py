@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cascadezoo.conventions import MaskPaste
+from cascadezoo.spec.conventions import MaskPaste
 
 MASK_THRESHOLD = 0.5
 GRID_PIXELS = 2**20  # a sampling grid holds at most this many points (8 bytes each), or one row of pixels

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms as _greedy_nms
 
-from cascadezoo.conventions import Nms
 from cascadezoo.ops.library import define
+from cascadezoo.spec.conventions import Nms
 
 # N pictures, K candidates a picture, D results a picture
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align as _torchvision
 
-from cascadezoo.conventions import LevelRule, RoIAlign
 from cascadezoo.ops.library import COMPILED, define
+from cascadezoo.spec.conventions import LevelRule, RoIAlign
 
 # N pictures, R boxes a picture, C channels, P bins a side
 

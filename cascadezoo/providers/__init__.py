@@ -2,7 +2,7 @@
 
 from cascadezoo.providers import cascadezoo as own
 from cascadezoo.providers import detectron, internimage, mmdet, paddle
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 # publisher -> architecture -> network
 SPECS: dict[str, dict[str, ModelSpec]] = {

@@ -4,10 +4,10 @@ It proves the code from training to evaluation on any machine, without network o
 with anchors, pyramid levels and numbers of boxes for pictures of 192 x 256 pixels.
 """
 
-from cascadezoo.conventions import AnchorGrid
-from cascadezoo.objectives import MaskObjective
 from cascadezoo.providers.mmdet import MASK_CONVENTIONS, PYTORCH_PIXELS, STAGES, objective
-from cascadezoo.spec import BoxHeadSpec, FPNSpec, MaskHeadSpec, ModelSpec, NormLearning, ResNetSpec
+from cascadezoo.spec.conventions import AnchorGrid
+from cascadezoo.spec.model import BoxHeadSpec, FPNSpec, MaskHeadSpec, ModelSpec, NormLearning, ResNetSpec
+from cascadezoo.spec.objective import MaskObjective
 
 _ANCHORS = AnchorGrid(
     sizes=((16,), (32,), (64,), (128,), (256,)),

@@ -6,7 +6,7 @@ Its BGR models are described here in RGB: conversion reverses the input channels
 
 import math
 
-from cascadezoo.conventions import (
+from cascadezoo.spec.conventions import (
     AnchorGrid,
     Bounds,
     BoxCoder,
@@ -25,7 +25,8 @@ from cascadezoo.conventions import (
     Selection,
     Space,
 )
-from cascadezoo.objectives import (
+from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec, Norm, NormLearning, PreprocessSpec, ResNetSpec
+from cascadezoo.spec.objective import (
     BestBoxes,
     BoxObjective,
     MaskObjective,
@@ -37,7 +38,6 @@ from cascadezoo.objectives import (
     SmoothL1,
     StageObjective,
 )
-from cascadezoo.spec import BoxHeadSpec, MaskHeadSpec, ModelSpec, Norm, NormLearning, PreprocessSpec, ResNetSpec
 
 _LOG_SCALE = (-math.inf, math.log(1000 / 16))  # utils/boxes.py clips from above only
 

@@ -4,9 +4,9 @@ Source: OpenGVLab/InternImage ``detection/configs/coco/cascade_internimage_{l,xl
 are the same network.
 """
 
-from cascadezoo.objectives import GIoU, Objective
 from cascadezoo.providers.mmdet import BOX_CONVENTIONS, PYTORCH_PIXELS, STAGES, objective
-from cascadezoo.spec import BoxHeadSpec, InternImageSpec, MaskHeadSpec, ModelSpec
+from cascadezoo.spec.model import BoxHeadSpec, InternImageSpec, MaskHeadSpec, ModelSpec
+from cascadezoo.spec.objective import GIoU, Objective
 
 _L = InternImageSpec(width=160, blocks=(5, 5, 22, 5), groups=(10, 20, 40, 80), offset_scale=2.0, drop_path=0.4)
 _XL = InternImageSpec(width=192, blocks=(5, 5, 24, 5), groups=(12, 24, 48, 96), offset_scale=2.0, drop_path=0.4)

@@ -6,7 +6,7 @@ the same.  Its BGR models are described here in RGB: conversion reverses the inp
 
 import math
 
-from cascadezoo.conventions import (
+from cascadezoo.spec.conventions import (
     AnchorGrid,
     Bounds,
     BoxCoder,
@@ -25,7 +25,8 @@ from cascadezoo.conventions import (
     Selection,
     Space,
 )
-from cascadezoo.objectives import (
+from cascadezoo.spec.model import MaskHeadSpec, ModelSpec, PreprocessSpec, ResNetSpec
+from cascadezoo.spec.objective import (
     BestBoxes,
     BoxObjective,
     MaskObjective,
@@ -37,7 +38,6 @@ from cascadezoo.objectives import (
     SmoothL1,
     StageObjective,
 )
-from cascadezoo.spec import MaskHeadSpec, ModelSpec, PreprocessSpec, ResNetSpec
 
 _LOG_SCALE = (-math.log(1000 / 16), math.log(1000 / 16))  # delta_xywh_bbox_coder.py clamps both sides
 _POSITIVE = 1.17549435e-38  # the smallest float32: rpn_head.py keeps sides > 0

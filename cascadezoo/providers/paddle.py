@@ -7,7 +7,7 @@ published checkpoints were measured with.
 
 import math
 
-from cascadezoo.conventions import (
+from cascadezoo.spec.conventions import (
     AnchorGrid,
     Bounds,
     BoxCoder,
@@ -26,7 +26,8 @@ from cascadezoo.conventions import (
     Selection,
     Space,
 )
-from cascadezoo.objectives import (
+from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec, NormLearning, PreprocessSpec, ResNetSpec
+from cascadezoo.spec.objective import (
     BestBoxes,
     BoxObjective,
     MaskObjective,
@@ -38,7 +39,6 @@ from cascadezoo.objectives import (
     SmoothL1,
     StageObjective,
 )
-from cascadezoo.spec import BoxHeadSpec, MaskHeadSpec, ModelSpec, NormLearning, PreprocessSpec, ResNetSpec
 
 _LOG_SCALE = (-math.inf, math.log(1000 / 16))  # bbox_utils.py clips from above only
 

@@ -5,8 +5,7 @@ Sources: mmdetection 3.3.0 ``configs/_base_/schedules`` and ``configs/common/ms-
 zhaoweicai/Detectron-Cascade-RCNN ``configs``.
 """
 
-from cascadezoo.training.augment import Augmentation, Crop, Scales
-from cascadezoo.training.recipe import Curve, EmaRule, Exempt, Method, Recipe, Schedule, Solver
+from cascadezoo.spec.recipe import Augmentation, Crop, Curve, EmaRule, Exempt, Method, Recipe, Scales, Schedule, Solver
 
 _MIRRORED = Augmentation(flip=0.5)
 _EVERY_32 = Augmentation(flip=0.5, min_sizes=tuple(range(640, 801, 32)), max_size=1333)

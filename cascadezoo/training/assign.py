@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cascadezoo.objectives import Matching, Sampling
 from cascadezoo.ops.boxes import pairwise_iou
+from cascadezoo.spec.objective import Matching, Sampling
 
 # R boxes, T objects of one picture
 

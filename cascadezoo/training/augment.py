@@ -5,66 +5,21 @@ InternImage's 3x recipe, after DETR's.
 """
 
 from collections.abc import Callable, Mapping
-from enum import StrEnum
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
 
-from cascadezoo.conventions import Record, Resize
 from cascadezoo.images import Pixels
 from cascadezoo.modeling.preprocess import ResizedImage, resize, scales_of
-from cascadezoo.spec import ModelSpec, PreprocessSpec
+from cascadezoo.spec.conventions import Resize
+from cascadezoo.spec.model import ModelSpec, PreprocessSpec
+from cascadezoo.spec.recipe import Augmentation, Crop, Scales
 from cascadezoo.training.coco_data import Bitmap, Polygons, Segmentation, bitmap
 
 Points = npt.NDArray[np.float64]  # (K, 2) x and y
 Outlines = list[Polygons | Bitmap]
-
-
-class Scales(StrEnum):
-    """Which sizes of the shorter side come up."""
-
-    CHOICE = "choice"  # one of those given
-    RANGE = "range"  # any whole number from the smallest given to the largest
-
-
-class Crop(Record):
-    """With ``probability``: the picture at one of ``min_sizes`` (its longer side at most ``max_size``), then a random
-    part of it, its height and its width each of ``smallest`` to ``largest`` pixels, or all there is where it is less.
-    """
-
-    min_sizes: tuple[int, ...] = Field(min_length=1)
-    max_size: int = Field(gt=0)
-    smallest: int = Field(gt=0)
-    largest: int = Field(gt=0)
-    probability: float = Field(default=0.5, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.largest < self.smallest:
-            raise ValueError(f"the largest crop, {self.largest}, is smaller than the smallest, {self.smallest}")
-        return self
-
-
-class Augmentation(Record):
-    """Mirrored with probability ``flip``, perhaps cropped, then the shorter side scaled to one of ``min_sizes``, the
-    longer to at most ``max_size``; without ``min_sizes``, both are those of the network's own test scale."""
-
-    flip: float = Field(default=0.5, ge=0, le=1)
-    min_sizes: tuple[int, ...] = ()
-    max_size: int | None = Field(default=None, gt=0)
-    scales: Scales = Scales.CHOICE
-    crop: Crop | None = None
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        if bool(self.min_sizes) != (self.max_size is not None):
-            raise ValueError("give min_sizes and max_size together, or neither for the network's test scale")
-        if self.max_size is not None and not 0 < min(self.min_sizes) <= max(self.min_sizes) <= self.max_size:
-            raise ValueError(f"min_sizes {self.min_sizes}: give sizes of 1 to max_size {self.max_size}")
-        return self
 
 
 class Objects(NamedTuple):

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import generalized_box_iou_loss, roi_align
 
-from cascadezoo.conventions import BoxCoder
 from cascadezoo.modeling.detector import Detector
-from cascadezoo.objectives import BoxObjective, GIoU, MaskObjective, Matching, SmoothL1, StageObjective
 from cascadezoo.ops.boxes import at_least, clip, decode, encode
+from cascadezoo.spec.conventions import BoxCoder
+from cascadezoo.spec.objective import BoxObjective, GIoU, MaskObjective, Matching, SmoothL1, StageObjective
 from cascadezoo.training.assign import everything, match, sample
 from cascadezoo.training.rpn_loss import Generators, mean_count
 from cascadezoo.training.targets import Targets

@@ -6,14 +6,13 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from cascadezoo.conventions import Record
 from cascadezoo.errors import CorruptCheckpoint, MissingResource, UsageError
 from cascadezoo.files import whole_file
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.providers.recipes import RECIPES
-from cascadezoo.spec import PreprocessSpec
-from cascadezoo.training.augment import Augmentation
-from cascadezoo.training.recipe import EmaRule, Recipe
+from cascadezoo.spec.model import PreprocessSpec
+from cascadezoo.spec.recipe import Augmentation, EmaRule, Recipe
+from cascadezoo.spec.record import Record
 
 _FILE = "config.json"
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from cascadezoo.training.recipe import EmaRule
+from cascadezoo.spec.recipe import EmaRule
 
 
 class Ema:

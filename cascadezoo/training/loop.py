@@ -22,7 +22,8 @@ from cascadezoo.loading import load
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import build
 from cascadezoo.modeling.detector import Detector
-from cascadezoo.spec import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
+from cascadezoo.spec.model import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
+from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
 from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.config import TrainingConfig, recipe_of
@@ -32,7 +33,6 @@ from cascadezoo.training.evaluation import evaluate
 from cascadezoo.training.interrupt import Interrupt
 from cascadezoo.training.journal import Journal
 from cascadezoo.training.loader import Sample, TrainingSet, training_loader
-from cascadezoo.training.recipe import Recipe
 from cascadezoo.training.result import network_of, origin, write_weights
 from cascadezoo.training.schedule import Plan
 from cascadezoo.training.step import Stepper

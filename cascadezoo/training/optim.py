@@ -11,8 +11,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cascadezoo.modeling.detector import Detector
-from cascadezoo.spec import InternImageSpec
-from cascadezoo.training.recipe import Exempt, Method, Solver
+from cascadezoo.spec.model import InternImageSpec
+from cascadezoo.spec.recipe import Exempt, Method, Solver
 
 
 def parameter_groups(model: Detector, solver: Solver) -> list[dict[str, object]]:

@@ -11,9 +11,9 @@ from cascadezoo.converters.canonical import content_digest, write_canonical
 from cascadezoo.environment import environment
 from cascadezoo.files import file_sha256
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.config import TrainingConfig
-from cascadezoo.training.recipe import Recipe
 from cascadezoo.version import __version__
 
 

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cascadezoo.conventions import BoxCoder
-from cascadezoo.objectives import Normaliser, RpnObjective
 from cascadezoo.ops.boxes import encode
 from cascadezoo.ops.parallel import processes, sum_of_processes
+from cascadezoo.spec.conventions import BoxCoder
+from cascadezoo.spec.objective import Normaliser, RpnObjective
 from cascadezoo.training.assign import NEITHER, match, sample
 from cascadezoo.training.targets import Targets
 

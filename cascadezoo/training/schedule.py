@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from cascadezoo.training.recipe import Curve, Schedule
+from cascadezoo.spec.recipe import Curve, Schedule
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 from cascadezoo.errors import TrainingDiverged
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.modeling.preprocess import Batch
+from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import objective
 from cascadezoo.training.config import Precision
 from cascadezoo.training.distributed import World
 from cascadezoo.training.loader import Sample
 from cascadezoo.training.optim import build_optimizer, set_lr
-from cascadezoo.training.recipe import Recipe
 from cascadezoo.training.targets import Targets
 
 _AUTOCAST = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}

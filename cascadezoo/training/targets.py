@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cascadezoo.errors import BadTarget
 from cascadezoo.modeling.preprocess import ResizedImage, scales_of
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 # T objects of a picture; (H, W) its size after resizing, without padding
 

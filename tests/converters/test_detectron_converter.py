@@ -23,7 +23,7 @@ from cascadezoo.converters.identify import Clue, Identity, clues, identify
 from cascadezoo.errors import CascadezooError, CorruptCheckpoint, TensorMismatch, UnsafeCheckpoint, WrongPublisher
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 from procedural import load_case, make_tensors, write_checkpoint
 

@@ -15,7 +15,7 @@ from cascadezoo.errors import AmbiguousEntry, TensorMismatch
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import ResNetSpec
+from cascadezoo.spec.model import ResNetSpec
 
 CASES = Path(__file__).parents[1] / "parity" / "mmdet"
 ENTRIES = [entry for entry in registry.entries() if entry.publisher == "mmdet"]

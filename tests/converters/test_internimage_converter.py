@@ -19,7 +19,7 @@ from cascadezoo.exporting import export
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import FORMATS, SPECS
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 CASES = Path(__file__).parents[1] / "parity" / "internimage"
 SLUGS = sorted(path.parent.name for path in CASES.glob("*/tensors.json.gz"))

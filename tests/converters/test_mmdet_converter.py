@@ -10,7 +10,7 @@ import torch
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import ResNetSpec
+from cascadezoo.spec.model import ResNetSpec
 
 CASES = Path(__file__).parents[1] / "parity" / "mmdet"
 SLUGS = sorted(path.parent.name for path in CASES.glob("*/tensors.json.gz"))

@@ -16,7 +16,7 @@ from cascadezoo.conversion import to_publisher
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import ModelSpec
+from cascadezoo.spec.model import ModelSpec
 
 from tiny import lively, tiny
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.modeling.internimage import Block, InternImage
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import InternImageSpec
+from cascadezoo.spec.model import InternImageSpec
 
 L, XL = (SPECS["internimage"][f"cascade_mask_internimage_{size}_fpn"] for size in ("l", "xl"))
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from cascadezoo.conventions import AnchorGrid
 from cascadezoo.ops.anchors import level_anchors
 from cascadezoo.providers import SPECS
+from cascadezoo.spec.conventions import AnchorGrid
 
 CPU = torch.device("cpu")
 

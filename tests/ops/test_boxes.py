@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from cascadezoo.conventions import BoxCoder
 from cascadezoo.ops.boxes import at_least, clip, decode, has_area
+from cascadezoo.spec.conventions import BoxCoder
 
 CLAMP = math.log(1000 / 16)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cascadezoo.conventions import Nms
 from cascadezoo.ops.nms import grouped_nms
+from cascadezoo.spec.conventions import Nms
 
 RULE = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=True)
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from cascadezoo.conventions import LevelRule, RoIAlign
 from cascadezoo.ops.roi_align import box_levels, pyramid_roi_align
+from cascadezoo.spec.conventions import LevelRule, RoIAlign
 
 RULE = LevelRule(size=56, level=0, epsilon=1e-6, extent=0)
 ALIGN = RoIAlign(sampling_ratio=0, aligned=True, skip_empty=False)

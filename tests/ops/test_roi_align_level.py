@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from cascadezoo.conventions import LevelRule, RoIAlign
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.ops.roi_align import pyramid_roi_align
+from cascadezoo.spec.conventions import LevelRule, RoIAlign
 
 ops = torch.ops.cascadezoo
 SETTINGS = [(0, True), (2, False), (1, True), (3, True), (0, False)]

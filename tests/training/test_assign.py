@@ -2,7 +2,7 @@
 
 import torch
 
-from cascadezoo.objectives import BestBoxes, Matching, Sampling
+from cascadezoo.spec.objective import BestBoxes, Matching, Sampling
 from cascadezoo.training.assign import BACKGROUND, NEITHER, match, sample
 
 # two objects; overlaps with the first 10 x 10 box: 1, 0.8, 0.5, 0.2; the last box lies over the second object by 0.4

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cascadezoo.conventions import ResizeStep
 from cascadezoo.modeling.preprocess import resize
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import ModelSpec
-from cascadezoo.training.augment import Augmentation, Crop, Objects, Scales, augment, objects
+from cascadezoo.spec.conventions import ResizeStep
+from cascadezoo.spec.model import ModelSpec
+from cascadezoo.spec.recipe import Augmentation, Crop, Scales
+from cascadezoo.training.augment import Objects, augment, objects
 
 MMDET, DETECTRON = SPECS["mmdet"]["cascade_mask_r50_fpn"], SPECS["detectron"]["faster_r50_fpn"]
 PADDLE = SPECS["paddle"]["cascade_mask_r50_fpn"]

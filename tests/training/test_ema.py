@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from cascadezoo.spec.recipe import EmaRule
 from cascadezoo.training.ema import Ema
-from cascadezoo.training.recipe import EmaRule
 
 
 class One(nn.Module):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cascadezoo.errors import BadAnnotations, MissingResource, UnreadableImage, UsageError
-from cascadezoo.training.augment import Augmentation, Crop, Scales
+from cascadezoo.spec.recipe import Augmentation, Crop, Scales
 from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.loader import Sample, TrainingSet, batches, training_loader
 

@@ -17,11 +17,10 @@ from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import FileError, MissingResource, OutputExists, TrainingDiverged, UsageError
 from cascadezoo.modeling.build import build
 from cascadezoo.providers import SPECS
-from cascadezoo.spec import ModelSpec, NormLearning
+from cascadezoo.spec.model import ModelSpec, NormLearning
+from cascadezoo.spec.recipe import Augmentation, Curve, Exempt, Method, Recipe, Schedule, Solver
 from cascadezoo.training import loop
-from cascadezoo.training.augment import Augmentation
 from cascadezoo.training.config import TrainingConfig
-from cascadezoo.training.recipe import Curve, Exempt, Method, Recipe, Schedule, Solver
 
 from drawn import Drawn, draw_set
 from tiny import tiny

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cascadezoo.objectives import Normaliser
 from cascadezoo.providers import SPECS
+from cascadezoo.spec.objective import Normaliser
 from cascadezoo.training.cascade_loss import RoIs, _box_losses, _draw, _move, _slow_gradient, _weigh
 from cascadezoo.training.rpn_loss import _normalise, rpn_losses
 from cascadezoo.training.targets import Targets

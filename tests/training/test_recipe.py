@@ -5,10 +5,9 @@ from pydantic import ValidationError
 
 from cascadezoo import registry
 from cascadezoo.errors import CorruptCheckpoint, MissingResource, UsageError
-from cascadezoo.spec import PreprocessSpec
-from cascadezoo.training.augment import Augmentation, Crop, Scales
+from cascadezoo.spec.model import PreprocessSpec
+from cascadezoo.spec.recipe import Augmentation, Crop, EmaRule, Exempt, Method, Recipe, Scales, Schedule, Solver
 from cascadezoo.training.config import TrainingConfig, recipe_of
-from cascadezoo.training.recipe import EmaRule, Exempt, Method, Recipe, Schedule, Solver
 
 PUBLISHED = PreprocessSpec(min_size=800, max_size=1333, mean=(0, 0, 0), std=(1, 1, 1), size_divisor=32)
 

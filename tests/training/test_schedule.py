@@ -2,7 +2,7 @@
 
 import pytest
 
-from cascadezoo.training.recipe import Curve, Schedule
+from cascadezoo.spec.recipe import Curve, Schedule
 from cascadezoo.training.schedule import Plan
 
 

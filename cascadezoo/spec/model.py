@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cascadezoo.conventions import BoxCoder, Conventions, Record
-from cascadezoo.objectives import Objective
+from cascadezoo.spec.conventions import BoxCoder, Conventions
+from cascadezoo.spec.objective import Objective
+from cascadezoo.spec.record import Record
 
 
 class PreprocessSpec(Record):

@@ -10,14 +10,9 @@ published a model.  The values, with their sources, are in ``cascadezoo/provider
 from enum import StrEnum
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Record(BaseModel):
-    """An immutable, validated, hashable value; unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
+from cascadezoo.spec.record import Record
 
 Extent = Literal[0, 1]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cascadezoo.conventions import Record
+from cascadezoo.spec.record import Record
 
 IoU = Annotated[float, Field(ge=0, le=1)]
 
