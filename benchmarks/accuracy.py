@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from cascadezoo.benchmarks.batches import Prepared, plan, prepared
-from cascadezoo.benchmarks.coco_eval import Figures, Kind, evaluate
 from cascadezoo.benchmarks.coco_layout import Dataset, Picture
 from cascadezoo.benchmarks.report import Precision
 from cascadezoo.benchmarks.results_stream import Results, ResultsStream
+from cascadezoo.coco.evaluation import Figures, Kind, evaluate
 from cascadezoo.detections import Detections
 from cascadezoo.errors import OutOfMemory
 from cascadezoo.modeling.detector import Detector

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cascadezoo.benchmarks.coco_eval import read_annotations
+from cascadezoo.coco.evaluation import read_annotations
 from cascadezoo.errors import FileError, MissingResource, UsageError
 from cascadezoo.hub.cache import locked
 from cascadezoo.paths import home

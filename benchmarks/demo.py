@@ -15,7 +15,7 @@ from rich.table import Table
 
 import cascadezoo
 from cascadezoo import shapes
-from cascadezoo.benchmarks.coco_eval import evaluate
+from cascadezoo.coco.evaluation import evaluate
 
 ENTRY = "cascade_mask_r18_fpn_shapes.cascadezoo"
 PICTURES = 100  # of the 500 of the validation split

@@ -16,9 +16,9 @@ from typing import Any
 import click
 import numpy as np
 
-from cascadezoo.benchmarks.coco_eval import EVALUATORS, evaluate
 from cascadezoo.benchmarks.results_stream import Results, ResultsStream, merged, read_results
-from cascadezoo.coco import COCO
+from cascadezoo.coco.categories import COCO
+from cascadezoo.coco.evaluation import EVALUATORS, evaluate
 from cascadezoo.environment import process_memory, write_report
 
 HEIGHT, WIDTH = 480, 640

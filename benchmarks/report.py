@@ -20,8 +20,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from cascadezoo import manifest
-from cascadezoo.benchmarks.coco_eval import Figures, Kind
 from cascadezoo.benchmarks.verdict import Check, Verdict
+from cascadezoo.coco.evaluation import Figures, Kind
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, MissingResource
 from cascadezoo.spec.record import Record

@@ -22,12 +22,12 @@ import cascadezoo
 from cascadezoo.benchmarks.latency import scene
 from cascadezoo.benchmarks.speed import peak_memory
 from cascadezoo.benchmarks.timing import Clock, spread, timed
-from cascadezoo.coco import COCO
+from cascadezoo.coco.categories import COCO
+from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.environment import write_report
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.training import cascade_loss, rpn_loss
-from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.config import Precision, TrainingConfig, recipe_of
 from cascadezoo.training.distributed import World, join
 from cascadezoo.training.loader import TrainingSet, training_loader

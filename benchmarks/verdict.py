@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
-from cascadezoo.benchmarks.coco_eval import Kind
+from cascadezoo.coco.evaluation import Kind
 from cascadezoo.spec.record import Record
 
 METRICS: dict[str, tuple[Kind, str]] = {

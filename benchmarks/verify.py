@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from cascadezoo import manifest, registry
-from cascadezoo.benchmarks.coco_eval import require_evaluator
 from cascadezoo.benchmarks.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
 from cascadezoo.benchmarks.ranks import joined
 from cascadezoo.benchmarks.report import (
@@ -29,6 +28,7 @@ from cascadezoo.benchmarks.report import (
     read_report,
 )
 from cascadezoo.benchmarks.runner import Job, Progress, verify_entry
+from cascadezoo.coco.evaluation import require_evaluator
 from cascadezoo.devices import usable
 from cascadezoo.environment import environment
 from cascadezoo.errors import UsageError, WeightsNotFound

@@ -18,13 +18,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cascadezoo.coco import COCO, Categories, Rle, annotation_file
+from cascadezoo.coco.annotations import annotation_file
+from cascadezoo.coco.categories import COCO, Categories
+from cascadezoo.coco.rle import Rle, encode_crop
 from cascadezoo.drawing import draw
 from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
 from cascadezoo.ops.mask_paste import Crop, PasteMethod, paste, paste_bilinear
-from cascadezoo.ops.rle import encode_crop
 
 Index: TypeAlias = int | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
 
@@ -154,7 +155,7 @@ class Detections:
 
     def save(self, path: str | os.PathLike[str], image_id: int = 1) -> Path:
         """Write a COCO annotation file (``.json``) of this picture: its size, the categories, and ``to_coco``'s
-        records as annotations (see ``cascadezoo.coco.annotation_file``).  The file appears whole or not at all, in
+        records as annotations (see ``cascadezoo.coco.annotations.annotation_file``).  The file appears whole or not at all, in
         place of an older one.  Pictures are written by ``plot(image).save(path)``.
 
         Raises ``UsageError`` when the path does not end in .json.

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cascadezoo import registry
-from cascadezoo.coco import COCO, Categories
+from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.conversion import to_publisher, zeroed
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import read_network

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cascadezoo import registry
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
 from cascadezoo.conversion import convert_in_memory
 from cascadezoo.converters.canonical import read_network
 from cascadezoo.devices import usable

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from cascadezoo import shape_drawing as draw
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.shape_drawing import Dice, Grid, Mask

@@ -11,7 +11,7 @@ from PIL import Image
 
 import cascadezoo
 from cascadezoo.cli import main
-from cascadezoo.coco import COCO
+from cascadezoo.coco.categories import COCO
 from cascadezoo.detections import Detections
 
 

@@ -3,7 +3,8 @@ import json
 import pytest
 from pycocotools.coco import COCO as CocoIndex
 
-from cascadezoo.coco import COCO, Categories, annotation_file
+from cascadezoo.coco.annotations import annotation_file
+from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.errors import FileError, UsageError
 from cascadezoo.files import write_json
 

@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO as CocoIndex
 
-from cascadezoo.coco import COCO, Categories
+from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detections import Detections
 from cascadezoo.errors import MissingResource, UnreadableImage, UsageError
 from cascadezoo.ops.mask_paste import Crop

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cascadezoo.coco import COCO
+from cascadezoo.coco.categories import COCO
 from cascadezoo.detections import Detections
 from cascadezoo.drawing import draw
 

@@ -19,7 +19,7 @@ from torch import Tensor
 import cascadezoo
 from cascadezoo import files as whole_file
 from cascadezoo import registry
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
 from cascadezoo.conversion import convert
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import write_canonical

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 import cascadezoo
-from cascadezoo.coco import annotation_file
+from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.errors import CascadezooError, MissingResource
 from cascadezoo.files import write_json
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascadezoo import registry
-from cascadezoo.coco import COCO, Categories
+from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.converters.canonical import is_safetensors, read_network
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
 from cascadezoo.files import file_sha256

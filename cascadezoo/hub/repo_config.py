@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import UnusableRepo
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.record import Record

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import torch
 
-from cascadezoo.coco import COCO, Categories
+from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.modeling.box_head import BoxHead, StageBoxHead
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.modeling.fpn import FPN, LastLevel

@@ -11,7 +11,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
 from cascadezoo.detections import Detections
 from cascadezoo.errors import UsageError
 from cascadezoo.images import read_image

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from cascadezoo.coco.dataset import Bitmap, Polygons, Segmentation, bitmap
 from cascadezoo.images import Pixels
 from cascadezoo.modeling.preprocess import ResizedImage, resize, scales_of
 from cascadezoo.spec.conventions import Resize
 from cascadezoo.spec.model import ModelSpec, PreprocessSpec
 from cascadezoo.spec.recipe import Augmentation, Crop, Scales
-from cascadezoo.training.coco_data import Bitmap, Polygons, Segmentation, bitmap
 
 Points = npt.NDArray[np.float64]  # (K, 2) x and y
 Outlines = list[Polygons | Bitmap]

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.modeling.detector import Detector
-from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.distributed import World
 
 Figures = dict[str, dict[str, float | None]]
@@ -15,8 +15,8 @@ def evaluate(model: Detector, data: CocoDataset, world: World, seen: Callable[[i
 
     The model's categories are the data set's; ``seen`` is called with the number of pictures this process has done.
     """
-    from cascadezoo.benchmarks.coco_eval import Kind
-    from cascadezoo.benchmarks.coco_eval import evaluate as score
+    from cascadezoo.coco.evaluation import Kind
+    from cascadezoo.coco.evaluation import evaluate as score
 
     was_training = model.training
     model.eval()

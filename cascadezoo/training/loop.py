@@ -16,6 +16,7 @@ import torch
 from torchvision.ops import StochasticDepth
 
 from cascadezoo import registry
+from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, OutputExists, UsageError
 from cascadezoo.loading import load
@@ -25,7 +26,6 @@ from cascadezoo.modeling.detector import Detector
 from cascadezoo.spec.model import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
-from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.config import TrainingConfig, recipe_of
 from cascadezoo.training.distributed import World, join
 from cascadezoo.training.ema import Ema

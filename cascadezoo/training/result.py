@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
+from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.converters.canonical import content_digest, write_canonical
 from cascadezoo.environment import environment
 from cascadezoo.files import file_sha256
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.recipe import Recipe
-from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.config import TrainingConfig
 from cascadezoo.version import __version__
 

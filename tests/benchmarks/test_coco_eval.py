@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from cascadezoo.benchmarks import coco_eval
-from cascadezoo.benchmarks.coco_eval import METRICS, evaluate
+from cascadezoo.coco import evaluation as coco_eval
+from cascadezoo.coco.evaluation import METRICS, evaluate
 from cascadezoo.errors import FileError, MissingResource, UsageError
 
 EVALUATORS = ("pycocotools", "hotcoco")

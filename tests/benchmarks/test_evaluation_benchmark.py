@@ -6,8 +6,8 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from cascadezoo.benchmarks import evaluation
-from cascadezoo.benchmarks.coco_eval import evaluate
 from cascadezoo.benchmarks.results_stream import read_results
+from cascadezoo.coco.evaluation import evaluate
 
 
 def test_both_evaluators_are_timed_and_agree(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cascadezoo.benchmarks import training
+from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.providers import SPECS
-from cascadezoo.training.coco_data import CocoDataset
 
 from tiny_zoo import narrow
 

@@ -14,7 +14,7 @@ from hub.fake_hub import READER, FakeHub
 from hub.publishing import canonical_file, no_sockets, shrink, use_hub
 
 from cascadezoo import registry
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import (
     CorruptCheckpoint,
     DownloadFailed,

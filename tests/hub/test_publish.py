@@ -14,7 +14,7 @@ from hub.publishing import canonical_file, no_sockets, same_weights, shrink, use
 
 import cascadezoo
 from cascadezoo.cli import main
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import (
     CorruptCheckpoint,
     DownloadFailed,

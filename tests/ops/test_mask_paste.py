@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 
+from cascadezoo.coco.rle import encode_crop
 from cascadezoo.ops import mask_paste
 from cascadezoo.ops.mask_paste import paste, paste_bilinear
-from cascadezoo.ops.rle import encode_crop
 
 
 def pixels(text):

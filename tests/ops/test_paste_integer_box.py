@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from cascadezoo.coco.rle import encode_crop
 from cascadezoo.ops.mask_paste import paste, paste_integer_box
-from cascadezoo.ops.rle import encode_crop
 
 
 def expected(cells: np.ndarray, box: list[float], height: int, width: int) -> np.ndarray:

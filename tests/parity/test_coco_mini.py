@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import cascadezoo
-from cascadezoo.benchmarks.coco_eval import evaluate
 from cascadezoo.benchmarks.results_stream import merged, read_results
 from cascadezoo.benchmarks.verdict import Verdict, exit_code
+from cascadezoo.coco.evaluation import evaluate
 
 import procedural
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from cascadezoo.coco.dataset import CocoDataset, bitmap
 from cascadezoo.errors import BadAnnotations, MissingResource
-from cascadezoo.training.coco_data import CocoDataset, bitmap
 
 SQUARE = [[1, 1, 3, 1, 3, 4, 1, 4]]  # columns 1 and 2, rows 1 to 3
 # 4 rows x 6 columns, down the columns: 5 pixels without, 2 with (column 1, rows 1 and 2), 17 without

@@ -10,9 +10,9 @@ from typing import ClassVar
 import pytest
 import torch
 
+from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.training import rpn_loss
-from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.distributed import World, join
 from cascadezoo.training.evaluation import evaluate
 

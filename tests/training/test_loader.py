@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.errors import BadAnnotations, MissingResource, UnreadableImage, UsageError
 from cascadezoo.spec.recipe import Augmentation, Crop, Scales
-from cascadezoo.training.coco_data import CocoDataset
 from cascadezoo.training.loader import Sample, TrainingSet, batches, training_loader
 
 from tiny import tiny

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import cascadezoo
 from cascadezoo.cli import cli
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import FileError, MissingResource, OutputExists, TrainingDiverged, UsageError
 from cascadezoo.modeling.build import build

@@ -1,10 +1,17 @@
-"""COCO's run-length encoding of a mask that is known only inside a window."""
+"""COCO's run-length encoding (RLE) of a mask that is known only inside a window."""
+
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from cascadezoo.coco import Rle
+
+class Rle(TypedDict):
+    """A mask as pycocotools writes it into JSON: ``size`` is [height, width], ``counts`` its compressed runs."""
+
+    size: list[int]
+    counts: str
 
 
 def encode_crop(crop: npt.NDArray[np.bool_], top: int, left: int, height: int, width: int) -> Rle:

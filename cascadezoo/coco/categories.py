@@ -1,17 +1,10 @@
-"""COCO's categories and its annotation file, as plain data: nothing here needs torch."""
+"""The categories of a data set, and COCO's own."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypedDict, overload
+from typing import Any, overload
 
 from cascadezoo.errors import FileError, UsageError
-
-
-class Rle(TypedDict):
-    """A mask as pycocotools writes it into JSON: ``size`` is [height, width], ``counts`` its compressed runs."""
-
-    size: list[int]
-    counts: str
 
 
 class Categories(Sequence[str]):
@@ -98,36 +91,6 @@ class Categories(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(self._names[:3]) + (", …" if len(self) > 3 else "")
         return f"Categories({len(self)}: {shown})"
-
-
-def annotation_file(
-    categories: Categories, images: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], description: str
-) -> dict[str, Any]:
-    """A COCO annotation file of detections, which ``pycocotools.coco.COCO`` and labelling tools open as it is.
-
-    ``images``: records with ``id``, ``width``, ``height`` and, where known, ``file_name``.  ``results``: records as
-    ``Detections.to_coco`` gives them; each becomes an annotation with a running ``id``, its ``area`` (of the mask
-    where there is one, else of the box; pixels) and ``iscrowd`` 0.  The ``annotations`` are still a list of COCO
-    results, with ``score``, for ``COCO.loadRes``.
-    """
-    annotations = [
-        {**result, "id": number, "area": _area(result), "iscrowd": 0} for number, result in enumerate(results, start=1)
-    ]
-    return {
-        "info": {"description": description},
-        "images": [dict(image) for image in images],
-        "categories": categories.to_coco(),
-        "annotations": annotations,
-    }
-
-
-def _area(result: Mapping[str, Any]) -> float:
-    if "segmentation" not in result:
-        _, _, width, height = result["bbox"]
-        return float(width * height)
-    from pycocotools import mask  # compiled: only where masks are written
-
-    return float(mask.area(result["segmentation"]))
 
 
 # fmt: off

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from cascadezoo.coco import Categories
+from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import BadAnnotations, FileError, MissingResource
 
 _FAR = 1e9  # pixels: beyond any picture
