@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from cascadezoo import _opsbuild
 from cascadezoo.environment import write_report
+from cascadezoo.ops import building
 
 SUITES = {"operators": ["tests/ops"], "parity": ["-m", "parity", "tests/parity", "-k", "cuda"]}
 BENCHMARKS = {"latency": [], "ops": [], "training": ["--batch-size", "4", "--steps", "10", "--workers", "8"]}
@@ -55,7 +55,7 @@ def main() -> int:
         print("no GPU that this torch can use: nothing was run")
         return 0
     results.mkdir(parents=True, exist_ok=True)
-    libraries = [str(_opsbuild.build(kind)) for kind in _opsbuild.KINDS]
+    libraries = [str(building.build(kind)) for kind in building.KINDS]
     suites = {name: run_suite(arguments, results / f"{name}.xml") for name, arguments in SUITES.items()}
     write_report(results / "gpu_tests.json", {"libraries": libraries, "tf32": False, "suites": suites})
     for name, suite in suites.items():

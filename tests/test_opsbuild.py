@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cascadezoo import _opsbuild
 from cascadezoo.cli import main
 from cascadezoo.errors import BuildError, NoCompiler, OpsNotBuilt, UsageError
+from cascadezoo.ops import building
 
 GOOD = 'extern "C" __attribute__((visibility("default"))) int cascadezoo_answer() { return ANSWER; }\n'
 needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler here")
@@ -27,7 +27,7 @@ def sources(tmp_path, monkeypatch) -> Path:
     (folder / "cuda").mkdir()
     (folder / "answer.h").write_text("#define ANSWER 42\n")
     (folder / "cpu/answer.cpp").write_text('#include "../answer.h"\n' + GOOD)
-    monkeypatch.setattr(_opsbuild, "sources", lambda: folder)
+    monkeypatch.setattr(building, "sources", lambda: folder)
     monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("CXX", raising=False)
     return folder
@@ -65,15 +65,15 @@ def counting_compiler(tmp_path: Path, monkeypatch) -> Path:
 @needs_compiler
 def test_builds_once_and_again_when_a_source_changes(sources: Path, tmp_path, monkeypatch) -> None:
     log = counting_compiler(tmp_path, monkeypatch)
-    assert _opsbuild.built("cpu", None) is None
-    first = _opsbuild.build("cpu")
-    assert first == _opsbuild.built("cpu", None)
+    assert building.built("cpu", None) is None
+    first = building.build("cpu")
+    assert first == building.built("cpu", None)
     assert first.is_relative_to(tmp_path / "home/ops")
-    assert _opsbuild.build("cpu") == first
+    assert building.build("cpu") == first
     assert len(log.read_text().splitlines()) == 1
     (sources / "answer.h").write_text("#define ANSWER 43\n")
-    assert _opsbuild.built("cpu", None) is None  # what is loaded always fits the sources
-    assert _opsbuild.build("cpu") != first
+    assert building.built("cpu", None) is None  # what is loaded always fits the sources
+    assert building.build("cpu") != first
     assert len(log.read_text().splitlines()) == 2
 
 
@@ -81,25 +81,25 @@ def test_builds_once_and_again_when_a_source_changes(sources: Path, tmp_path, mo
 def test_a_failed_build_shows_the_compilers_own_words(sources: Path, run) -> None:
     (sources / "cpu/answer.cpp").write_text("int wrong() { return undeclared_thing; }\n")
     with pytest.raises(BuildError, match="undeclared_thing"):
-        _opsbuild.build("cpu")
+        building.build("cpu")
     code, out, err = run("build-ops")
     assert (code, out) == (4, "")
     assert "undeclared_thing" in err
-    assert _opsbuild.built("cpu", None) is None
+    assert building.built("cpu", None) is None
 
 
 @needs_compiler
 def test_a_library_with_an_unresolved_symbol_never_gets_its_name(sources: Path) -> None:
     (sources / "cpu/answer.cpp").write_text('extern "C" int nowhere();\n' + GOOD.replace("ANSWER", "nowhere()"))
     with pytest.raises(BuildError, match="nowhere"):
-        _opsbuild.build("cpu")
-    assert _opsbuild.built("cpu", None) is None
+        building.build("cpu")
+    assert building.built("cpu", None) is None
 
 
 def test_no_compiler_is_said_and_is_no_failure(sources: Path, run, monkeypatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(NoCompiler, match="no C"):
-        _opsbuild.build("cpu")
+        building.build("cpu")
     code, out, err = run("build-ops")
     assert (code, out) == (0, "")
     assert "not built for cpu: no C++ compiler (looked for c++, g++, clang++)" in err
@@ -112,7 +112,7 @@ def test_a_toolkit_of_another_cuda_is_said(sources: Path, run, tmp_path, monkeyp
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", str(shim(tmp_path / "bin", "cxx", "exit 1")))
     with pytest.raises(NoCompiler, match=rf"no nvcc of CUDA 99 \({path} is of CUDA 12"):
-        _opsbuild.build("cuda")
+        building.build("cuda")
 
 
 def test_a_torch_without_cuda_is_said(sources: Path, tmp_path, monkeypatch) -> None:
@@ -120,8 +120,8 @@ def test_a_torch_without_cuda_is_said(sources: Path, tmp_path, monkeypatch) -> N
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.setenv("CXX", str(shim(tmp_path / "bin", "cxx", "exit 1")))
     with pytest.raises(NoCompiler, match="without CUDA"):
-        _opsbuild.build("cuda")
-    assert _opsbuild.built("cuda", None) is None
+        building.build("cuda")
+    assert building.built("cuda", None) is None
 
 
 def test_an_architecture_that_is_none_is_a_usage_error(sources: Path, run) -> None:
@@ -132,8 +132,8 @@ def test_an_architecture_that_is_none_is_a_usage_error(sources: Path, run) -> No
 
 def builder(sources: Path, **extra: str) -> subprocess.Popen:
     code = (
-        "import sys; from pathlib import Path; from cascadezoo import _opsbuild;"
-        f"_opsbuild.sources = lambda: Path({str(sources)!r}); print(_opsbuild.build('cpu'))"
+        "import sys; from pathlib import Path; from cascadezoo.ops import building;"
+        f"building.sources = lambda: Path({str(sources)!r}); print(building.build('cpu'))"
     )
     environment = os.environ | extra
     return subprocess.Popen(
@@ -155,15 +155,15 @@ def test_of_two_builders_at_once_one_compiles(sources: Path, tmp_path, monkeypat
 def test_a_killed_builder_leaves_nothing_in_the_way(sources: Path, tmp_path) -> None:
     slow = shim(tmp_path / "bin", "slow", 'case "$*" in *-shared*) sleep 60;; esac\nexec c++ "$@"')
     killed = builder(sources, CXX=str(slow))
-    home = _opsbuild.folder()
+    home = building.folder()
     deadline = time.monotonic() + 60
     while not list(home.glob(".cpu-build-*")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(killed.pid, 9)
     killed.communicate()
-    assert _opsbuild.built("cpu", None) is None
-    assert _opsbuild.build("cpu").is_file()
+    assert building.built("cpu", None) is None
+    assert building.build("cpu").is_file()
     assert not list(home.glob(".cpu-build-*"))
 
 
@@ -172,7 +172,7 @@ def test_sources_that_cannot_be_written_beside_are_enough(sources: Path) -> None
     before = sorted(sources.rglob("*"))
     for path in (*sources.rglob("*"), sources):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    _opsbuild.build("cpu")
+    building.build("cpu")
     assert sorted(sources.rglob("*")) == before
 
 
@@ -204,8 +204,8 @@ def test_without_libraries_the_reference_serves_and_compiled_refuses(tmp_path) -
 
 def test_a_broken_library_is_reported_and_the_reference_serves(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
-    _opsbuild.folder().mkdir(parents=True)
-    (_opsbuild.folder() / "cascadezoo_cpu.so").write_bytes(b"no library at all")
+    building.folder().mkdir(parents=True)
+    (building.folder() / "cascadezoo_cpu.so").write_bytes(b"no library at all")
     assert "cascadezoo_cpu.so" in fresh(STATUS, CASCADEZOO_OPS="auto").stdout
     assert fresh(CALL, CASCADEZOO_OPS="auto").stdout.strip() == "0.0"
     assert fresh(STATUS, CASCADEZOO_OPS="torch").stdout.strip() == "not loaded: CASCADEZOO_OPS=torch"

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from cascadezoo import _opsbuild
 from cascadezoo.errors import NoCompiler
+from cascadezoo.ops import building
 
 _PACKAGES = ("cascadezoo", "torch", "torchvision", "safetensors", "numpy", "opencv-python-headless", "pycocotools")
 # the pair is broken where torchvision was built for another torch: its operators are then missing
@@ -38,9 +38,9 @@ def build_ops_command(cuda: bool, archs: str | None, force: bool) -> None:
     if archs and not cuda:
         raise click.UsageError("--archs is for --cuda")
     wanted = [arch.strip().removeprefix("sm_") for arch in archs.split(",")] if archs else []
-    for kind in _opsbuild.KINDS if cuda else ("cpu",):
+    for kind in building.KINDS if cuda else ("cpu",):
         try:
-            click.echo(_opsbuild.build(kind, wanted if kind == "cuda" else (), force))
+            click.echo(building.build(kind, wanted if kind == "cuda" else (), force))
         except NoCompiler as reason:
             click.echo(f"not built for {kind}: {reason}", err=True)
 
@@ -69,7 +69,7 @@ def examine() -> dict[str, Any]:
     if pair.returncode:
         problems.append(f"torch and torchvision do not work together: {_last_line(pair)}")
     ops, gpus = _answer(_OPS, "the operators do not load", problems), _answer(_GPUS, "torch does not load", problems)
-    kinds = {kind: ops.get(kind, [False, "unknown"]) for kind in _opsbuild.KINDS}
+    kinds = {kind: ops.get(kind, [False, "unknown"]) for kind in building.KINDS}
     for kind, (loaded, state) in kinds.items():
         if not loaded and state != "not built" and ops.get("mode") != "torch" and ops:
             problems.append(f"the compiled operators for {kind} do not load: {state}")
@@ -80,11 +80,11 @@ def examine() -> dict[str, Any]:
         "torch_and_torchvision_work": not pair.returncode,
         "cuda": gpus.get("cuda"),
         "gpus": gpus.get("gpus", []),
-        "compilers": _opsbuild.find_compilers(),
+        "compilers": building.find_compilers(),
         "ops": {
             "CASCADEZOO_OPS": os.environ.get("CASCADEZOO_OPS", "auto"),
             **{kind: {"loaded": loaded, "state": state} for kind, (loaded, state) in kinds.items()},
-            "cache": str(_opsbuild.folder()),
+            "cache": str(building.folder()),
         },
         "problems": problems,
     }
@@ -121,7 +121,7 @@ def _sheet(found: dict[str, Any]) -> list[str]:
     rows += [("torch's CUDA", found["cuda"] or "none"), ("GPUs", "; ".join(found["gpus"]) or "none")]
     rows += list(found["compilers"].items())
     rows += [("CASCADEZOO_OPS", ops["CASCADEZOO_OPS"]), ("ops cache", ops["cache"])]
-    rows += [(f"ops, {kind}", ops[kind]["state"]) for kind in _opsbuild.KINDS]
+    rows += [(f"ops, {kind}", ops[kind]["state"]) for kind in building.KINDS]
     width = max(len(label) for label, _ in rows) + 2
     return [
         *(f"{label:{width}}{value}" for label, value in rows),

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from cascadezoo import _opsbuild
 from cascadezoo.errors import OpsNotBuilt, UsageError
+from cascadezoo.ops import building
 
 MODES = ("auto", "torch", "compiled")
 MODE = os.environ.get("CASCADEZOO_OPS") or "auto"
@@ -72,7 +72,7 @@ def _load(kind: str) -> Path | str:
     if MODE == "torch":
         return "not loaded: CASCADEZOO_OPS=torch"
     try:
-        path = _opsbuild.built(kind, torch.version.cuda)
+        path = building.built(kind, torch.version.cuda)
         if path is None:
             return "not built"
         torch.ops.load_library(path)
@@ -81,7 +81,7 @@ def _load(kind: str) -> Path | str:
     return path
 
 
-STATUS: dict[str, Path | str] = {kind: _load(kind) for kind in _opsbuild.KINDS}
+STATUS: dict[str, Path | str] = {kind: _load(kind) for kind in building.KINDS}
 """For each kind of device the library that is loaded, or why none is."""
 
 COMPILED = tuple(kind for kind, library in STATUS.items() if isinstance(library, Path))

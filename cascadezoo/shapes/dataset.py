@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from cascadezoo import shape_drawing as draw
 from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError
 from cascadezoo.files import write_json
-from cascadezoo.shape_drawing import Dice, Grid, Mask
+from cascadezoo.shapes import drawing as draw
+from cascadezoo.shapes.drawing import Dice, Grid, Mask
 
 VERSION = 1  # of the pictures: raised with every change to a pixel
 SIZES = {"train": 4000, "val": 500}  # pictures in the splits
