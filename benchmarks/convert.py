@@ -18,7 +18,7 @@ import click
 import torch
 
 from cascadezoo.benchmarks.timing import spread
-from cascadezoo.conversion import convert, to_publisher
+from cascadezoo.checkpoints.conversion import convert, to_publisher
 from cascadezoo.environment import process_memory, write_report
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS

@@ -27,10 +27,10 @@ from safetensors.torch import load_file
 
 from cascadezoo import registry
 from cascadezoo.benchmarks.timing import spread
-from cascadezoo.conversion import convert
+from cascadezoo.checkpoints.conversion import convert
+from cascadezoo.checkpoints.exporting import export
 from cascadezoo.converters.canonical import write_canonical
 from cascadezoo.environment import process_memory, write_report
-from cascadezoo.exporting import export
 from cascadezoo.files import file_sha256
 from cascadezoo.hub import transport
 from cascadezoo.loading import load

@@ -11,20 +11,20 @@ from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.verify import verify
-    from cascadezoo.conversion import convert
+    from cascadezoo.checkpoints.conversion import convert
+    from cascadezoo.checkpoints.exporting import export
+    from cascadezoo.checkpoints.weights import download
     from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
     from cascadezoo.converters.report import ConversionReport, ExportReport
     from cascadezoo.detections import Detections
-    from cascadezoo.exporting import export
-    from cascadezoo.hub.publish import publish
     from cascadezoo.loading import build, load
     from cascadezoo.manifest import ZooEntry
     from cascadezoo.modeling.tta import TTASettings
+    from cascadezoo.publishing.publish import publish
     from cascadezoo.registry import info, list_models
     from cascadezoo.spec.model import ModelSpec
     from cascadezoo.training.config import TrainingConfig
     from cascadezoo.training.loop import train
-    from cascadezoo.weights import download
 
 # in a clone, converters/, zoo_manifest/, benchmarks/ and csrc/ lie beside this folder; installed, inside it
 _BESIDE = Path(__file__).parents[1]
@@ -41,13 +41,13 @@ _HOME = {
     "TrainingConfig": "cascadezoo.training.config",
     "ZooEntry": "cascadezoo.manifest",
     "build": "cascadezoo.loading",
-    "convert": "cascadezoo.conversion",
-    "download": "cascadezoo.weights",
-    "export": "cascadezoo.exporting",
+    "convert": "cascadezoo.checkpoints.conversion",
+    "download": "cascadezoo.checkpoints.weights",
+    "export": "cascadezoo.checkpoints.exporting",
     "info": "cascadezoo.registry",
     "list_models": "cascadezoo.registry",
     "load": "cascadezoo.loading",
-    "publish": "cascadezoo.hub.publish",
+    "publish": "cascadezoo.publishing.publish",
     "read_checkpoint": "cascadezoo.converters.checkpoint",
     "verify": "cascadezoo.benchmarks.verify",
     "train": "cascadezoo.training.loop",

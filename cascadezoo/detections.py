@@ -155,7 +155,7 @@ class Detections:
 
     def save(self, path: str | os.PathLike[str], image_id: int = 1) -> Path:
         """Write a COCO annotation file (``.json``) of this picture: its size, the categories, and ``to_coco``'s
-        records as annotations (see ``cascadezoo.coco.annotations.annotation_file``).  The file appears whole or not at all, in
+        records as annotations (``cascadezoo.coco.annotations``).  The file appears whole or not at all, in
         place of an older one.  Pictures are written by ``plot(image).save(path)``.
 
         Raises ``UsageError`` when the path does not end in .json.

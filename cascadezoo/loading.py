@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cascadezoo import registry
+from cascadezoo.checkpoints.conversion import convert_in_memory
+from cascadezoo.checkpoints.weights import obtain, set_aside_damaged
 from cascadezoo.coco.categories import Categories
-from cascadezoo.conversion import convert_in_memory
 from cascadezoo.converters.canonical import read_network
 from cascadezoo.devices import usable
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound
@@ -24,7 +25,6 @@ from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling import build as _build
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.spec.model import ModelSpec
-from cascadezoo.weights import obtain, set_aside_damaged
 
 _log = logging.getLogger("cascadezoo")
 

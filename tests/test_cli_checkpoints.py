@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from cascadezoo.checkpoints.conversion import to_publisher
 from cascadezoo.cli import main
-from cascadezoo.conversion import to_publisher
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import FORMATS, SPECS

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cascadezoo import conversion
-from cascadezoo.conversion import convert, convert_in_memory, to_publisher
+from cascadezoo.checkpoints import conversion
+from cascadezoo.checkpoints.conversion import convert, convert_in_memory, to_publisher
 from cascadezoo.converters.canonical import content_digest, read_canonical
 from cascadezoo.errors import (
     AmbiguousEntry,

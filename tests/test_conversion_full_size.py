@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cascadezoo.benchmarks.convert import run_fresh
-from cascadezoo.conversion import convert, to_publisher
+from cascadezoo.checkpoints.conversion import convert, to_publisher
 from cascadezoo.converters.canonical import read_canonical
 
 from procedural import load_case, make_tensors, write_checkpoint

@@ -19,8 +19,9 @@ from torch import Tensor
 import cascadezoo
 from cascadezoo import files as whole_file
 from cascadezoo import registry
+from cascadezoo.checkpoints.conversion import convert
+from cascadezoo.checkpoints.exporting import export
 from cascadezoo.coco.categories import Categories
-from cascadezoo.conversion import convert
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import write_canonical
 from cascadezoo.converters.checkpoint import read_checkpoint
@@ -35,7 +36,6 @@ from cascadezoo.errors import (
     WeightsNotFound,
     WrongPublisher,
 )
-from cascadezoo.exporting import export
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 import cascadezoo
+from cascadezoo.checkpoints.conversion import to_publisher
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.conversion import to_publisher
 from cascadezoo.converters.canonical import write_canonical
 from cascadezoo.errors import (
     CorruptCheckpoint,

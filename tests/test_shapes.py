@@ -14,7 +14,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from cascadezoo import shapes
+from cascadezoo.shapes import dataset as shapes
 from cascadezoo.cli import main
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError
 from cascadezoo.shapes import drawing as draw

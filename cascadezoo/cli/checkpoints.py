@@ -38,7 +38,7 @@ def convert_command(
 
     Nothing in the file is executed.  Every tensor is accounted for: mapped, left out for a reason, or an error.
     """
-    from cascadezoo.conversion import convert  # torch is imported only when there is something to convert
+    from cascadezoo.checkpoints.conversion import convert  # torch is imported only when there is something to convert
 
     report = convert(checkpoint, source, entry, output, force=force, allow_nan=allow_nan)
     click.echo(report.to_json() if as_json else _converted(report))
@@ -50,7 +50,7 @@ def convert_command(
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 def inspect_command(checkpoint: Path, as_json: bool, tensors: bool) -> None:
     """Show what a weights file holds and which entries it may be, without executing anything in it."""
-    from cascadezoo.inspection import inspect
+    from cascadezoo.checkpoints.inspection import inspect
 
     found = inspect(checkpoint)
     click.echo(found.to_json(tensors) if as_json else _inspected(found, tensors))

@@ -70,8 +70,8 @@ def _downloaded(entries: Iterable[ZooEntry], keep_original: bool, jobs: int) -> 
     The threads are daemons: after Ctrl-C nothing waits for them, and what they leave is what a killed process leaves,
     which the next run takes up.
     """
+    from cascadezoo.checkpoints.weights import obtain
     from cascadezoo.hub.progress import Bars, bars
-    from cascadezoo.weights import obtain
 
     waiting: SimpleQueue[tuple[ZooEntry, Future[Outcome]]] = SimpleQueue()
     promised = [(entry, Future[Outcome]()) for entry in entries]

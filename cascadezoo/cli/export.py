@@ -25,7 +25,7 @@ def export_command(
     Every tensor that inference uses is reproduced exactly; what conversion drops and the publisher's loader wants is
     written as zeros, and named.
     """
-    from cascadezoo.exporting import export  # torch is imported only when there is something to export
+    from cascadezoo.checkpoints.exporting import export  # torch is imported only when there is something to export
 
     report = export(name, format, weights, output, force=force)
     for reason in dict.fromkeys(report.zeroed.values()):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from cascadezoo.hub.publish import Publication
+    from cascadezoo.publishing.publish import Publication
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -36,7 +36,7 @@ def publish_command(
 
     The publisher's attribution and licence go with them.  The token is that of `hf auth login`, or HF_TOKEN.
     """
-    from cascadezoo.hub.publish import publish
+    from cascadezoo.publishing.publish import publish
 
     done = publish(
         name,

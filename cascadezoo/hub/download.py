@@ -1,4 +1,4 @@
-"""The publisher's own file of an entry: found, fetched and verified.  ``cascadezoo.weights`` converts it."""
+"""The publisher's own file of an entry: found, fetched and verified.  ``checkpoints.weights`` converts it."""
 
 import logging
 import os

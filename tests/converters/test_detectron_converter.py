@@ -15,7 +15,7 @@ from attack_pickles import ATTACKS, mapping, stop, text
 from torch import Tensor
 
 from cascadezoo import registry
-from cascadezoo.conversion import convert, convert_in_memory, expected_shapes, to_publisher, zeroed
+from cascadezoo.checkpoints.conversion import convert, convert_in_memory, expected_shapes, to_publisher, zeroed
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.converters.converter import Description

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from cascadezoo import registry
-from cascadezoo.conversion import convert, convert_in_memory, expected_shapes, to_publisher
+from cascadezoo.checkpoints.conversion import convert, convert_in_memory, expected_shapes, to_publisher
+from cascadezoo.checkpoints.exporting import export
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.converter import Description
 from cascadezoo.converters.identify import Identity, clues, identify, named, refuse_wrong_link
 from cascadezoo.errors import TensorMismatch, WrongEntry, WrongPublisher
-from cascadezoo.exporting import export
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import FORMATS, SPECS

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cascadezoo import registry
-from cascadezoo.conversion import convert, convert_in_memory, to_publisher
+from cascadezoo.checkpoints.conversion import convert, convert_in_memory, to_publisher
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.converters.converter import Description

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from cascadezoo import registry
-from cascadezoo.conversion import to_publisher
+from cascadezoo.checkpoints.conversion import to_publisher
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.providers import SPECS

@@ -13,9 +13,9 @@ from cascadezoo.benchmarks import report
 from cascadezoo.benchmarks.verdict import Verdict
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import FileError, LicenseUnstated, MissingResource, UsageError
-from cascadezoo.hub.figures import page_of
-from cascadezoo.hub.licensing import license_of
-from cascadezoo.hub.publish import publish
+from cascadezoo.publishing.figures import page_of
+from cascadezoo.publishing.licensing import license_of
+from cascadezoo.publishing.publish import publish
 
 REPO = "org/model"
 BOX, MASK = "cascade_r50_fpn_1x.detectron", "mask_r50_fpn_1x.detectron"

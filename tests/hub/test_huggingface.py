@@ -27,7 +27,7 @@ from cascadezoo.errors import (
 )
 from cascadezoo.hub.client import cache_folder
 from cascadezoo.hub.huggingface import HubSource, LocalSource, canonical_from_hub, fetch_repo, parse
-from cascadezoo.hub.publish import publish
+from cascadezoo.publishing.publish import publish
 
 from tiny import tiny
 

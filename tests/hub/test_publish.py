@@ -27,8 +27,8 @@ from cascadezoo.errors import (
     WrongPublisher,
 )
 from cascadezoo.hub.huggingface import fetch_repo, parse
-from cascadezoo.hub.publish import publish
 from cascadezoo.paths import canonical_path
+from cascadezoo.publishing.publish import publish
 
 from tiny import tiny
 

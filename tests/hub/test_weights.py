@@ -15,14 +15,15 @@ from hub.publishing import canonical_file, use_hub
 from hub.standin import FILE, NAME, PATH, same
 
 import cascadezoo
-from cascadezoo import registry, weights
+from cascadezoo import registry
+from cascadezoo.checkpoints import weights
 from cascadezoo.cli import main
 from cascadezoo.errors import CorruptCheckpoint, DownloadFailed, HashMismatch, UnwritableOutput, UsageError
 from cascadezoo.hub import memo, transport
 from cascadezoo.hub.huggingface import HubSource, fetch_repo
-from cascadezoo.hub.publish import publish
 from cascadezoo.paths import canonical_path, record_path
 from cascadezoo.providers import SPECS
+from cascadezoo.publishing.publish import publish
 
 MMDET = "cascade_mask_r50_fpn_1x.mmdet"
 

@@ -8,13 +8,13 @@ from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.converters.canonical import is_safetensors, read_network
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
 from cascadezoo.files import file_sha256
-from cascadezoo.hub import figures
-from cascadezoo.hub.card import Card, Weights
 from cascadezoo.hub.client import endpoint
 from cascadezoo.hub.huggingface import CONFIG, WEIGHTS
-from cascadezoo.hub.licensing import license_of
 from cascadezoo.hub.repo_config import CategoryNames, RepoConfig
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.publishing import figures
+from cascadezoo.publishing.card import Card, Weights
+from cascadezoo.publishing.licensing import license_of
 from cascadezoo.spec.model import ModelSpec
 
 CARD, REPORT = "README.md", "report.json"

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cascadezoo.hub.figures import METRICS, Figures, Row, eval_results
-from cascadezoo.hub.licensing import WeightsLicense
 from cascadezoo.hub.repo_config import RepoConfig
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.publishing.figures import METRICS, Figures, Row, eval_results
+from cascadezoo.publishing.licensing import WeightsLicense
 
 _MODELS = {
     "faster": ("Faster R-CNN", "faster-rcnn"),

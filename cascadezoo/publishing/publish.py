@@ -10,10 +10,10 @@ from cascadezoo.hub import offline
 from cascadezoo.hub.cache import weights_path
 from cascadezoo.hub.client import client, endpoint, plain_errors
 from cascadezoo.hub.huggingface import HubSource, parse
-from cascadezoo.hub.licensing import WeightsLicense
-from cascadezoo.hub.package import Package, pack
 from cascadezoo.hub.progress import are_wanted
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.publishing.licensing import WeightsLicense
+from cascadezoo.publishing.package import Package, pack
 from cascadezoo.spec.record import Record
 from cascadezoo.version import __version__
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cascadezoo.conversion import expected_shapes, shapes, supported_entries, unwrapped
+from cascadezoo.checkpoints.conversion import expected_shapes, shapes, supported_entries, unwrapped
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import is_safetensors, read_safetensors, require_digest
 from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint

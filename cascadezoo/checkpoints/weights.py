@@ -133,7 +133,7 @@ def _from_hub(entry: ZooEntry, target: Path, report: Progress) -> bool:
 
 def _convert(entry: ZooEntry, original: Original, converted: Path) -> str:
     """Convert, and return the content digest; a file that turns out to be no checkpoint is set aside."""
-    from cascadezoo.conversion import convert
+    from cascadezoo.checkpoints.conversion import convert
 
     converted.parent.mkdir(parents=True, exist_ok=True)
     try:

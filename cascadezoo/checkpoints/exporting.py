@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from cascadezoo import registry
+from cascadezoo.checkpoints.conversion import to_publisher, zeroed
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.conversion import to_publisher, zeroed
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import read_network
 from cascadezoo.converters.converter import Model

@@ -1,0 +1,1 @@
+"""Canonical weights, with a card, to the Hugging Face Hub."""
