@@ -14,7 +14,7 @@ $(VENV)/.ok: pyproject.toml constraints-dev.txt
 	touch $@
 
 demo: setup
-	$(BIN)/python -m cascadezoo.benchmarks.demo --output demo
+	$(BIN)/python -m cascadezoo.benchmarks.measure.demo --output demo
 
 # the shipped entry, from nothing: draws its data and trains (about 40 minutes on 2 cores); then copy final.safetensors over
 # zoo_manifest/cascade_mask_r18_fpn_shapes.safetensors
@@ -49,7 +49,7 @@ cuda-compile: setup
 	ls build/cuda/ops/*/cascadezoo_cu*_sm80_sm90.so
 
 gpu: setup
-	$(BIN)/python -m cascadezoo.benchmarks.gpu
+	$(BIN)/python -m cascadezoo.benchmarks.measure.gpu
 
 # mypy sees the rooms outside cascadezoo/ only where they are installed as plain folders
 lint: setup
@@ -64,18 +64,18 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/python -m cascadezoo.benchmarks.startup
-	$(BIN)/python -m cascadezoo.benchmarks.convert
-	$(BIN)/python -m cascadezoo.benchmarks.load
-	$(BIN)/python -m cascadezoo.benchmarks.evaluation
-	CASCADEZOO_OPS=torch $(BIN)/python -m cascadezoo.benchmarks.latency
+	$(BIN)/python -m cascadezoo.benchmarks.measure.startup
+	$(BIN)/python -m cascadezoo.benchmarks.measure.convert
+	$(BIN)/python -m cascadezoo.benchmarks.measure.load
+	$(BIN)/python -m cascadezoo.benchmarks.measure.evaluation
+	CASCADEZOO_OPS=torch $(BIN)/python -m cascadezoo.benchmarks.measure.latency
 	$(BIN)/cascadezoo build-ops
-	$(BIN)/python -m cascadezoo.benchmarks.latency --output benchmarks/results/latency_compiled.json
-	$(BIN)/python -m cascadezoo.benchmarks.ops
-	$(BIN)/python -m cascadezoo.benchmarks.roi_align
-	$(BIN)/python -m cascadezoo.benchmarks.training
-	$(BIN)/python -m cascadezoo.benchmarks.footprint
-	$(BIN)/python -m cascadezoo.benchmarks.pages
+	$(BIN)/python -m cascadezoo.benchmarks.measure.latency --output benchmarks/results/latency_compiled.json
+	$(BIN)/python -m cascadezoo.benchmarks.measure.ops
+	$(BIN)/python -m cascadezoo.benchmarks.measure.roi_align
+	$(BIN)/python -m cascadezoo.benchmarks.measure.training
+	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
+	$(BIN)/python -m cascadezoo.benchmarks.measure.pages
 
 clean:
 	rm -rf build dist demo *.egg-info

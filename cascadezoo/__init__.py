@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
-    from cascadezoo.benchmarks.verify import verify
+    from cascadezoo.benchmarks.verify.verify import verify
     from cascadezoo.checkpoints.conversion import convert
     from cascadezoo.checkpoints.exporting import export
     from cascadezoo.checkpoints.weights import download
@@ -49,7 +49,7 @@ _HOME = {
     "load": "cascadezoo.loading",
     "publish": "cascadezoo.publishing.publish",
     "read_checkpoint": "cascadezoo.converters.checkpoint",
-    "verify": "cascadezoo.benchmarks.verify",
+    "verify": "cascadezoo.benchmarks.verify.verify",
     "train": "cascadezoo.training.loop",
 }
 

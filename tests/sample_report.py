@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from cascadezoo.benchmarks.report import (
+from cascadezoo.benchmarks.reports.schema import (
     Accuracy,
     AccuracyTiming,
     BatchSpeed,
@@ -15,7 +15,7 @@ from cascadezoo.benchmarks.report import (
     SpeedTiming,
     Spread,
 )
-from cascadezoo.benchmarks.verdict import Verdict, judge_accuracy
+from cascadezoo.benchmarks.reports.verdict import Verdict, judge_accuracy
 
 MACHINE = Machine(
     device="AMD EPYC", gpu=None, driver=None, cpu="AMD EPYC", cores=2, threads=2, system="Linux", python="CPython 3.11",

@@ -85,7 +85,7 @@ def cramped_load(name: str, **_: object):
 def main() -> None:
     """The command line with the tiny detector; ``KILL_AFTER`` pictures it kills itself."""
     import cascadezoo
-    from cascadezoo.benchmarks import results_stream
+    from cascadezoo.benchmarks.verify import results_stream
     from cascadezoo.cli import main as cli
 
     torch.set_num_threads(1)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cascadezoo.benchmarks import latency
-from cascadezoo.benchmarks.speed import STAGES
+from cascadezoo.benchmarks.measure import latency
+from cascadezoo.benchmarks.verify.speed import STAGES
 from cascadezoo.cli import main
 from cascadezoo.providers import SPECS
 

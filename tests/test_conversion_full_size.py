@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cascadezoo.benchmarks.convert import run_fresh
+from cascadezoo.benchmarks.measure.convert import run_fresh
 from cascadezoo.checkpoints.conversion import convert, to_publisher
 from cascadezoo.converters.canonical import read_canonical
 

@@ -14,9 +14,9 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from cascadezoo.shapes import dataset as shapes
 from cascadezoo.cli import main
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError
+from cascadezoo.shapes import dataset as shapes
 from cascadezoo.shapes import drawing as draw
 
 # sha256 of pixels and annotations, as first drawn (version 1): a change of either needs a new version

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from cascadezoo.benchmarks.report import Precision, SpeedTiming
+    from cascadezoo.benchmarks.reports.schema import Precision, SpeedTiming
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -40,9 +40,9 @@ def bench_command(
     report, use `cascadezoo verify --fps --baseline`.
     """
     import cascadezoo
-    from cascadezoo.benchmarks.latency import random_model, scene
-    from cascadezoo.benchmarks.report import describe_machine
-    from cascadezoo.benchmarks.speed import measure
+    from cascadezoo.benchmarks.measure.latency import random_model, scene
+    from cascadezoo.benchmarks.reports.schema import describe_machine
+    from cascadezoo.benchmarks.verify.speed import measure
     from cascadezoo.devices import usable
     from cascadezoo.errors import UsageError
     from cascadezoo.images import read_image

@@ -21,9 +21,9 @@ def report_command() -> None:
 @click.option("--html", "html_file", metavar="FILE", type=_FILE, help="Write it as a page instead.")
 def show_command(file: Path, as_json: bool, html_file: Path | None) -> None:
     """Print the report FILE as Markdown; says on stderr if it is stale."""
-    from cascadezoo.benchmarks.report import read_report, text_of
-    from cascadezoo.benchmarks.report_html import html
-    from cascadezoo.benchmarks.report_markdown import markdown
+    from cascadezoo.benchmarks.reports.html import html
+    from cascadezoo.benchmarks.reports.markdown import markdown
+    from cascadezoo.benchmarks.reports.schema import read_report, text_of
 
     report = read_report(file)
     for reason in report.stale():
@@ -42,8 +42,8 @@ def show_command(file: Path, as_json: bool, html_file: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="What moved, as a JSON list.")
 def compare_command(before: Path, after: Path, as_json: bool) -> None:
     """Show what moved from the report BEFORE to the report AFTER: verdicts, figures, speed, settings."""
-    from cascadezoo.benchmarks.report import read_report
-    from cascadezoo.benchmarks.report_compare import compare
+    from cascadezoo.benchmarks.reports.compare import compare
+    from cascadezoo.benchmarks.reports.schema import read_report
 
     moves = compare(read_report(before), read_report(after))
     if as_json:
@@ -61,10 +61,10 @@ def compare_command(before: Path, after: Path, as_json: bool) -> None:
 @click.option("--html", "html_file", metavar="FILE", type=_FILE, help="The same as a page.")
 def merge_command(files: tuple[Path, ...], out: Path, html_file: Path | None) -> None:
     """Join the reports of one run's parts, such as those of --shard 1/2 and --shard 2/2."""
-    from cascadezoo.benchmarks.report import read_report, text_of
-    from cascadezoo.benchmarks.report_compare import merge
-    from cascadezoo.benchmarks.report_html import html
-    from cascadezoo.benchmarks.report_rows import summary
+    from cascadezoo.benchmarks.reports.compare import merge
+    from cascadezoo.benchmarks.reports.html import html
+    from cascadezoo.benchmarks.reports.rows import summary
+    from cascadezoo.benchmarks.reports.schema import read_report, text_of
 
     report = merge([read_report(file) for file in files])
     write_text(out, text_of(report))
@@ -78,7 +78,7 @@ def merge_command(files: tuple[Path, ...], out: Path, html_file: Path | None) ->
 @click.pass_context
 def check_command(ctx: click.Context, file: Path) -> None:
     """Exit with code 1 if the report FILE is stale: the manifest, the code or the commit has changed since."""
-    from cascadezoo.benchmarks.report import read_report
+    from cascadezoo.benchmarks.reports.schema import read_report
 
     reasons = read_report(file).stale()
     for reason in reasons:
@@ -91,6 +91,6 @@ def check_command(ctx: click.Context, file: Path) -> None:
 @report_command.command("schema")
 def schema_command() -> None:
     """Print the JSON Schema of a report."""
-    from cascadezoo.benchmarks.report import schema
+    from cascadezoo.benchmarks.reports.schema import schema
 
     click.echo(schema(), nl=False)

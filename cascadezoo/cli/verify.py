@@ -16,7 +16,7 @@ from cascadezoo.errors import UnwritableOutput
 from cascadezoo.files import whole_file
 
 if TYPE_CHECKING:
-    from cascadezoo.benchmarks.report import EntryReport, Report
+    from cascadezoo.benchmarks.reports.schema import EntryReport, Report
 
 _EVERY = 30  # seconds between lines of progress where nobody watches a bar
 
@@ -87,8 +87,8 @@ def verify_command(
         ctx.exit(_check_files(json_file))
     if ap and fps:
         ap = fps = False  # each alone means only it, both mean both
-    from cascadezoo.benchmarks.verdict import exit_code
-    from cascadezoo.benchmarks.verify import verify
+    from cascadezoo.benchmarks.reports.verdict import exit_code
+    from cascadezoo.benchmarks.verify.verify import verify
 
     for file in filter(None, (json_file, html_file)):
         _require_writable(file)
@@ -115,7 +115,7 @@ def verify_command(
 
 def _tell(entry: "EntryReport", err: bool) -> None:
     """One line a part."""
-    from cascadezoo.benchmarks.report_rows import cell, evaluation_name
+    from cascadezoo.benchmarks.reports.rows import cell, evaluation_name
 
     for part in entry.accuracy:
         figures = [(label, cell(part, metric)) for label, metric in (("box AP", "box_ap"), ("mask AP", "mask_ap"))]
@@ -133,7 +133,7 @@ def _tell(entry: "EntryReport", err: bool) -> None:
 
 
 def _close(report: "Report") -> None:
-    from cascadezoo.benchmarks.report_rows import summary
+    from cascadezoo.benchmarks.reports.rows import summary
 
     shares = [part.timing.outside_share for entry in report.entries for part in entry.accuracy if part.timing]
     told = f"; at most {max(shares):.1%} of the time outside decoding and inference" if shares else ""
@@ -141,8 +141,8 @@ def _close(report: "Report") -> None:
 
 
 def _write(report: "Report", json_file: Path | None, html_file: Path | None) -> None:
-    from cascadezoo.benchmarks.report import text_of
-    from cascadezoo.benchmarks.report_html import html
+    from cascadezoo.benchmarks.reports.html import html
+    from cascadezoo.benchmarks.reports.schema import text_of
 
     if json_file:
         write_text(json_file, text_of(report))

@@ -128,7 +128,7 @@ def eval_results(figures: Figures) -> list["EvalResult"]:
     ]
 
 
-# what is read of a report; the whole of it is benchmarks/report.py, which stands above this room
+# what is read of a report; the whole of it is benchmarks/reports/schema.py, which stands above this room
 _WHOLE = ("PASS", "FAIL", "NO-REFERENCE")
 
 

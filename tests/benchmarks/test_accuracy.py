@@ -6,10 +6,10 @@ import pytest
 import torch
 from small_coco import TooSmall, write_coco
 
-from cascadezoo.benchmarks.accuracy import detect_all, figures_of, is_out_of_memory
-from cascadezoo.benchmarks.batches import plan
-from cascadezoo.benchmarks.coco_layout import Dataset, coco_val2017
-from cascadezoo.benchmarks.results_stream import ResultsStream, merged, read_results
+from cascadezoo.benchmarks.verify.accuracy import detect_all, figures_of, is_out_of_memory
+from cascadezoo.benchmarks.verify.batches import plan
+from cascadezoo.benchmarks.verify.coco_layout import Dataset, coco_val2017
+from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
 from cascadezoo.errors import FileError, OutOfMemory, UnreadableImage
 
 

@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 from small_coco import write_coco
 
 from cascadezoo import shapes
-from cascadezoo.benchmarks.coco_layout import coco_val2017, require_limit, shapes_val
+from cascadezoo.benchmarks.verify.coco_layout import coco_val2017, require_limit, shapes_val
 from cascadezoo.errors import FileError, MissingResource, UsageError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadezoo.benchmarks import convert
+from cascadezoo.benchmarks.measure import convert
 from cascadezoo.providers import SPECS
 
 from tiny import tiny

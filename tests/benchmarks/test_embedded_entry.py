@@ -8,9 +8,9 @@ from safetensors.torch import load_file, save_file
 
 import cascadezoo
 from cascadezoo import zoo_manifest
-from cascadezoo.benchmarks import verify as verify_module
-from cascadezoo.benchmarks.coco_layout import shapes_val
-from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.benchmarks.reports.verdict import Verdict
+from cascadezoo.benchmarks.verify import verify as verify_module
+from cascadezoo.benchmarks.verify.coco_layout import shapes_val
 
 NAME = "cascade_mask_r18_fpn_shapes"
 WEIGHTS = Path(zoo_manifest.__path__[0]) / f"{NAME}.safetensors"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from cascadezoo.benchmarks import evaluation
-from cascadezoo.benchmarks.results_stream import read_results
+from cascadezoo.benchmarks.measure import evaluation
+from cascadezoo.benchmarks.verify.results_stream import read_results
 from cascadezoo.coco.evaluation import evaluate
 
 

@@ -1,7 +1,7 @@
 """The footprint benchmark on a tiny network."""
 
 import cascadezoo
-from cascadezoo.benchmarks import footprint
+from cascadezoo.benchmarks.measure import footprint
 from cascadezoo.providers import SPECS
 
 from tiny import tiny

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from cascadezoo.benchmarks import latency
+from cascadezoo.benchmarks.measure import latency
 from cascadezoo.providers import SPECS
 
 from tiny import tiny

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from cascadezoo import registry
-from cascadezoo.benchmarks import load
+from cascadezoo.benchmarks.measure import load
 from cascadezoo.providers import SPECS
 
 from procedural import load_case, make_tensors, write_checkpoint
@@ -68,7 +68,15 @@ def test_a_stand_in_of_real_size(tmp_path: Path) -> None:
     write_checkpoint(source, case["provider"], make_tensors(case))
     assert source.stat().st_size > 270 * load.MIB
     output = tmp_path / "load.json"
-    command = [sys.executable, "-m", "cascadezoo.benchmarks.load", "--checkpoint", str(source), "--output", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "cascadezoo.benchmarks.measure.load",
+        "--checkpoint",
+        str(source),
+        "--output",
+        str(output),
+    ]
     command += ["--runs", "3"]
     subprocess.run(command, check=True)
     report = json.loads(output.read_text())

@@ -2,7 +2,7 @@
 
 import torch
 
-from cascadezoo.benchmarks import ops
+from cascadezoo.benchmarks.measure import ops
 
 
 def test_grid_sample_computes_the_same() -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from cascadezoo.benchmarks.pages import speed_page
+from cascadezoo.benchmarks.measure.pages import speed_page
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -11,10 +11,17 @@ import torch
 from sample_report import sample
 
 from cascadezoo import manifest
-from cascadezoo.benchmarks import report as report_module
-from cascadezoo.benchmarks.report import code_digest, describe_machine, read_report, schema, text_of, without_timing
-from cascadezoo.benchmarks.report_html import html
-from cascadezoo.benchmarks.report_markdown import markdown, table
+from cascadezoo.benchmarks.reports import schema as report_module
+from cascadezoo.benchmarks.reports.html import html
+from cascadezoo.benchmarks.reports.markdown import markdown, table
+from cascadezoo.benchmarks.reports.schema import (
+    code_digest,
+    describe_machine,
+    read_report,
+    schema,
+    text_of,
+    without_timing,
+)
 from cascadezoo.errors import FileError, MissingResource
 
 

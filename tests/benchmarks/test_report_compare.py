@@ -3,9 +3,9 @@
 import pytest
 from sample_report import MACHINE, accuracy, sample, speed
 
-from cascadezoo.benchmarks.report import EntryReport, Report, Settings
-from cascadezoo.benchmarks.report_compare import Move, compare, merge
-from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.benchmarks.reports.compare import Move, compare, merge
+from cascadezoo.benchmarks.reports.schema import EntryReport, Report, Settings
+from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.errors import UsageError
 
 ONE, TWO = "cascade_mask_r50_fpn_1x.mmdet", "cascade_mask_r50_fpn_3x.mmdet"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadezoo.benchmarks.results_stream import ResultsStream, merged, read_results
+from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
 from cascadezoo.errors import UnwritableOutput
 
 WHO = {"entry": "a", "weights": "b", "tta": False}

@@ -1,6 +1,6 @@
 """Both ways pool the same, so that their times can be compared."""
 
-from cascadezoo.benchmarks import roi_align
+from cascadezoo.benchmarks.measure import roi_align
 
 
 def test_both_compute_the_same(monkeypatch) -> None:

@@ -12,12 +12,12 @@ import pytest
 from small_coco import NAME, cramped_load, tiny_load, write_coco
 
 import cascadezoo
-from cascadezoo.benchmarks import runner, speed
-from cascadezoo.benchmarks import verify as verify_module
-from cascadezoo.benchmarks.report import read_report, without_timing
-from cascadezoo.benchmarks.report_compare import merge
-from cascadezoo.benchmarks.speed import Bounds
-from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.benchmarks.reports.compare import merge
+from cascadezoo.benchmarks.reports.schema import read_report, without_timing
+from cascadezoo.benchmarks.reports.verdict import Verdict
+from cascadezoo.benchmarks.verify import runner, speed
+from cascadezoo.benchmarks.verify import verify as verify_module
+from cascadezoo.benchmarks.verify.speed import Bounds
 from cascadezoo.errors import DownloadFailed, FileError, MissingResource, UsageError, WeightsNotFound
 from cascadezoo.files import write_json
 

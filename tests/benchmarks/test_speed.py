@@ -4,8 +4,8 @@ import pytest
 import torch
 from small_coco import TooSmall, write_coco
 
-from cascadezoo.benchmarks.coco_layout import coco_val2017
-from cascadezoo.benchmarks.speed import STAGES, Bounds, is_settled, measure, run_stages, spread
+from cascadezoo.benchmarks.verify.coco_layout import coco_val2017
+from cascadezoo.benchmarks.verify.speed import STAGES, Bounds, is_settled, measure, run_stages, spread
 from cascadezoo.images import read_image
 
 QUICK = Bounds(warm_ups=1, window=2, rounds=3, settled=10.0)

@@ -6,7 +6,7 @@ import sys
 
 from click.testing import CliRunner
 
-from cascadezoo.benchmarks import startup
+from cascadezoo.benchmarks.measure import startup
 from cascadezoo.environment import environment
 
 

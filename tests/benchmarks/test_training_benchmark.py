@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadezoo.benchmarks import training
+from cascadezoo.benchmarks.measure import training
 from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.providers import SPECS
 

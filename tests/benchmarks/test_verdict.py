@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from cascadezoo.benchmarks.verdict import (
+from cascadezoo.benchmarks.reports.verdict import (
     SpeedReference,
     Verdict,
     check,

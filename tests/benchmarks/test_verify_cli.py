@@ -14,11 +14,11 @@ from sample_report import sample
 from small_coco import NAME, cramped_load, tiny_load, write_coco
 
 import cascadezoo
-from cascadezoo.benchmarks import speed
-from cascadezoo.benchmarks import verify as verify_module
-from cascadezoo.benchmarks.coco_layout import shapes_val
-from cascadezoo.benchmarks.report import SpeedTiming, text_of
-from cascadezoo.benchmarks.speed import Bounds
+from cascadezoo.benchmarks.reports.schema import SpeedTiming, text_of
+from cascadezoo.benchmarks.verify import speed
+from cascadezoo.benchmarks.verify import verify as verify_module
+from cascadezoo.benchmarks.verify.coco_layout import shapes_val
+from cascadezoo.benchmarks.verify.speed import Bounds
 from cascadezoo.cli import main
 
 OWN = "cascade_mask_r18_fpn_shapes.cascadezoo"
@@ -203,7 +203,7 @@ def test_report_show(report: str, tmp_path: Path, capsys) -> None:
 def test_report_check_says_stale_with_its_exit_code(report: str, tmp_path: Path, monkeypatch, capsys) -> None:
     assert call("report", "check", report) == 1
     assert "the code has changed" in capsys.readouterr().out
-    monkeypatch.setattr("cascadezoo.benchmarks.report.Report.stale", lambda self: [])
+    monkeypatch.setattr("cascadezoo.benchmarks.reports.schema.Report.stale", lambda self: [])
     assert call("report", "check", report) == 0
     assert call("report", "check", str(tmp_path / "none.json")) == 3
     (tmp_path / "bad.json").write_text("{}")

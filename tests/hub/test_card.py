@@ -9,8 +9,8 @@ import yaml
 from hub.publishing import SOURCE_SHA256, canonical_file, shrink
 
 from cascadezoo import registry
-from cascadezoo.benchmarks import report
-from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.benchmarks.reports import schema as report
+from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import FileError, LicenseUnstated, MissingResource, UsageError
 from cascadezoo.publishing.figures import page_of

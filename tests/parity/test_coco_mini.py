@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import cascadezoo
-from cascadezoo.benchmarks.results_stream import merged, read_results
-from cascadezoo.benchmarks.verdict import Verdict, exit_code
+from cascadezoo.benchmarks.reports.verdict import Verdict, exit_code
+from cascadezoo.benchmarks.verify.results_stream import merged, read_results
 from cascadezoo.coco.evaluation import evaluate
 
 import procedural

@@ -1,6 +1,6 @@
 """The compiled DCNv3 on the CPU beside two PyTorch ones, at the shapes of InternImage-L's four stages.
 
-    python -m cascadezoo.benchmarks.ops [--device cuda] [--runs N] [--output report.json]
+    python -m cascadezoo.benchmarks.measure.ops [--device cuda] [--runs N] [--output report.json]
 
 One PyTorch version is the operator's own reference, the other is built on ``grid_sample``.  All run in turn within one
 process, on the same threads; the peak of memory is measured in a process of its own for each.
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cascadezoo.benchmarks.timing import now, spread
+from cascadezoo.benchmarks.verify.timing import now, spread
 from cascadezoo.environment import write_report
 from cascadezoo.errors import OpsNotBuilt
 from cascadezoo.ops import dcnv3 as ops
@@ -129,7 +129,16 @@ def _ballast(peak_kib: int) -> bytearray:
 def _peaks(stage: int, device: str) -> dict[str, float]:
     found = {}
     for name in (OURS, GRID, REFERENCE):
-        command = [sys.executable, "-m", "cascadezoo.benchmarks.ops", "--device", device, "--peak", name, str(stage)]
+        command = [
+            sys.executable,
+            "-m",
+            "cascadezoo.benchmarks.measure.ops",
+            "--device",
+            device,
+            "--peak",
+            name,
+            str(stage),
+        ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         found[name] = round(int(done.stdout) / 2**20, 1)
     return found

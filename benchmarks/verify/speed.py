@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cascadezoo.benchmarks.accuracy import arithmetic, is_out_of_memory
-from cascadezoo.benchmarks.report import BatchSpeed, Precision, SpeedTiming, Spread
-from cascadezoo.benchmarks.timing import Clock, timed
+from cascadezoo.benchmarks.reports.schema import BatchSpeed, Precision, SpeedTiming, Spread
+from cascadezoo.benchmarks.verify.accuracy import arithmetic, is_out_of_memory
+from cascadezoo.benchmarks.verify.timing import Clock, timed
 from cascadezoo.modeling.detector import Detector
 from cascadezoo.modeling.postprocess import select
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from cascadezoo import registry
-from cascadezoo.benchmarks.report import EntryReport, Machine, Report, ReportTiming
-from cascadezoo.benchmarks.report_rows import evaluation_name
+from cascadezoo.benchmarks.reports.rows import evaluation_name
+from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, Report, ReportTiming
 from cascadezoo.errors import UsageError
 from cascadezoo.spec.record import Record
 

@@ -1,6 +1,6 @@
 """Per-image latency of an entry, stage by stage, beside torchvision's Mask R-CNN on the same picture and threads.
 
-    python -m cascadezoo.benchmarks.latency [--entry NAME] [--weights FILE] [--device cuda] [--output report.json]
+    python -m cascadezoo.benchmarks.measure.latency [--entry NAME] [--weights FILE] [--device cuda] [--output FILE]
 
 Both networks are run in turn within one process.  Without weights they are random, and each gets the score threshold
 that lets ``CANDIDATES`` of its scored boxes pass, so that both end with a full hundred detections and masks.
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 import cascadezoo
-from cascadezoo.benchmarks.speed import STAGES, run_stages
-from cascadezoo.benchmarks.timing import Clock, spread, timed
+from cascadezoo.benchmarks.verify.speed import STAGES, run_stages
+from cascadezoo.benchmarks.verify.timing import Clock, spread, timed
 from cascadezoo.environment import write_report
 from cascadezoo.images import read_image
 from cascadezoo.modeling.detector import Detector

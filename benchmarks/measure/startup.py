@@ -1,4 +1,4 @@
-"""How long a listing of the zoo takes from a cold interpreter: ``python -m cascadezoo.benchmarks.startup``.
+"""How long a listing of the zoo takes from a cold interpreter: ``python -m cascadezoo.benchmarks.measure.startup``.
 
 Each case is a fresh process, timed from outside after warm-up runs (files cached, bytecode compiled).  Cases alternate,
 so that a busy moment hits all of them; the bare interpreter is one of them, since every other includes it.

@@ -1,4 +1,4 @@
-"""What COCO's evaluation itself costs: ``python -m cascadezoo.benchmarks.evaluation``.
+"""What COCO's evaluation itself costs: ``python -m cascadezoo.benchmarks.measure.evaluation``.
 
 A results file of the size that COCO val2017 gives, 5,000 pictures with 100 detections and masks each, is generated and
 evaluated by each evaluator in a process of its own, as a verification does it: read from disk, merged, evaluated.
@@ -16,7 +16,7 @@ from typing import Any
 import click
 import numpy as np
 
-from cascadezoo.benchmarks.results_stream import Results, ResultsStream, merged, read_results
+from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream, merged, read_results
 from cascadezoo.coco.categories import COCO
 from cascadezoo.coco.evaluation import EVALUATORS, evaluate
 from cascadezoo.environment import process_memory, write_report
@@ -96,7 +96,7 @@ def measure(folder: str, evaluator: str) -> None:
 
 def run_fresh(folder: Path, evaluator: str) -> dict[str, Any]:
     """What ``measure`` finds in a process of its own."""
-    code = "import sys; from cascadezoo.benchmarks.evaluation import measure; measure(*sys.argv[1:])"
+    code = "import sys; from cascadezoo.benchmarks.measure.evaluation import measure; measure(*sys.argv[1:])"
     command = [sys.executable, "-c", code, str(folder), evaluator]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return found

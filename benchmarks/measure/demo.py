@@ -1,6 +1,6 @@
 """A newcomer's first look: the model inside the package finds shapes, and its accuracy and speed are measured here.
 
-    python -m cascadezoo.benchmarks.demo --output demo
+    python -m cascadezoo.benchmarks.measure.demo --output demo
 
 Nothing is fetched: the weights lie in the package, and the pictures are drawn.
 """

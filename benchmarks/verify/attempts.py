@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from cascadezoo.benchmarks.ranks import Ranks
-from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.benchmarks.reports.verdict import Verdict
+from cascadezoo.benchmarks.verify.ranks import Ranks
 from cascadezoo.errors import CascadezooError
 
 T = TypeVar("T")

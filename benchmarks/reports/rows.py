@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cascadezoo.benchmarks.report import Accuracy, BatchSpeed, EntryReport, Machine, Report, Settings
-from cascadezoo.benchmarks.verdict import METRICS, Verdict
+from cascadezoo.benchmarks.reports.schema import Accuracy, BatchSpeed, EntryReport, Machine, Report, Settings
+from cascadezoo.benchmarks.reports.verdict import METRICS, Verdict
 
 
 class AccuracyRow(NamedTuple):

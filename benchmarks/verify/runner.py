@@ -13,19 +13,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cascadezoo.benchmarks.attempts import Failure, Stopped, alone, everyones, shared
-from cascadezoo.benchmarks.coco_layout import TIMED, Dataset
-from cascadezoo.benchmarks.ranks import Ranks
-from cascadezoo.benchmarks.report import Accuracy, AccuracyTiming, EntryReport, Report, Settings, Speed
-from cascadezoo.benchmarks.results_stream import ResultsStream, merged, read_results
-from cascadezoo.benchmarks.verdict import METRICS, SpeedReference, Verdict, judge_accuracy, judge_speed, overall
+from cascadezoo.benchmarks.reports.schema import Accuracy, AccuracyTiming, EntryReport, Report, Settings, Speed
+from cascadezoo.benchmarks.reports.verdict import METRICS, SpeedReference, Verdict, judge_accuracy, judge_speed, overall
+from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, everyones, shared
+from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset
+from cascadezoo.benchmarks.verify.ranks import Ranks
+from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
 from cascadezoo.errors import MissingResource, WrongEntry
 from cascadezoo.files import write_json
 from cascadezoo.images import read_image
 from cascadezoo.manifest import Evaluation, ZooEntry
 
 if TYPE_CHECKING:
-    from cascadezoo.benchmarks.accuracy import Detected
+    from cascadezoo.benchmarks.verify.accuracy import Detected
     from cascadezoo.modeling.detector import Detector
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # what, pictures done, of so many
@@ -133,7 +133,7 @@ def _evaluate(
     """One evaluation, at the first process; the others do their share and return None."""
     if evaluation.tta and not job.settings.tta:
         return _unmeasured(evaluation, job.settings, Failure(Verdict.SKIPPED, "test-time augmentation: needs --tta"))
-    from cascadezoo.benchmarks.accuracy import figures_of
+    from cascadezoo.benchmarks.verify.accuracy import figures_of
 
     begun = time.perf_counter()
     try:
@@ -170,7 +170,7 @@ def _detect(
     entry: ZooEntry, evaluation: Evaluation, model: "Detector", digest: str, dataset: Dataset, job: Job
 ) -> tuple["Detected", dict[int, Any]]:
     """This process's share of the pictures: what detecting took, and the results, read back from disk."""
-    from cascadezoo.benchmarks.accuracy import detect_all, results_path
+    from cascadezoo.benchmarks.verify.accuracy import detect_all, results_path
 
     part = job.ranks.rank, job.ranks.world
     path = results_path(job.run_dir, entry.name, evaluation.tta, part)
@@ -218,8 +218,8 @@ def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Spe
     """The speed, measured by the first process alone."""
     if not job.ranks.is_first:
         return None
-    from cascadezoo.benchmarks.report import describe_machine
-    from cascadezoo.benchmarks.speed import measure
+    from cascadezoo.benchmarks.reports.schema import describe_machine
+    from cascadezoo.benchmarks.verify.speed import measure
 
     settings = job.settings
     try:

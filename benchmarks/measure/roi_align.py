@@ -1,4 +1,4 @@
-"""The compiled RoIAlign of the CPU beside torchvision's: ``python -m cascadezoo.benchmarks.roi_align``.
+"""The compiled RoIAlign of the CPU beside torchvision's: ``python -m cascadezoo.benchmarks.measure.roi_align``.
 
 At the shapes of an FPN network on a picture of 800 x 1216: the boxes of an inference stage, its masks, and what one
 training picture samples, forward and backward.  Both run in turn within one process, on the same threads.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from cascadezoo.benchmarks.timing import now, spread
+from cascadezoo.benchmarks.verify.timing import now, spread
 from cascadezoo.environment import write_report
 from cascadezoo.errors import OpsNotBuilt
 from cascadezoo.ops.library import COMPILED, STATUS

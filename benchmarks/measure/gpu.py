@@ -1,6 +1,6 @@
 """Everything that needs a GPU, in one command; the results are files under benchmarks/results.
 
-    python -m cascadezoo.benchmarks.gpu [--results FOLDER]
+    python -m cascadezoo.benchmarks.measure.gpu [--results FOLDER]
 
 Builds the operators for the card, runs the operators' tests and every recorded parity case on it in float32 with TF32
 off, and measures latency, DCNv3 and training.  Run from the root of a checkout: it needs tests/.

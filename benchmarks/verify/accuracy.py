@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from cascadezoo.benchmarks.batches import Prepared, plan, prepared
-from cascadezoo.benchmarks.coco_layout import Dataset, Picture
-from cascadezoo.benchmarks.report import Precision
-from cascadezoo.benchmarks.results_stream import Results, ResultsStream
+from cascadezoo.benchmarks.reports.schema import Precision
+from cascadezoo.benchmarks.verify.batches import Prepared, plan, prepared
+from cascadezoo.benchmarks.verify.coco_layout import Dataset, Picture
+from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream
 from cascadezoo.coco.evaluation import Figures, Kind, evaluate
 from cascadezoo.detections import Detections
 from cascadezoo.errors import OutOfMemory

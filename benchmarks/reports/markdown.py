@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from cascadezoo.benchmarks.report import Report
-from cascadezoo.benchmarks.report_rows import accuracy_rows, code_lines, machine_lines, speed_rows, summary
+from cascadezoo.benchmarks.reports.rows import accuracy_rows, code_lines, machine_lines, speed_rows, summary
+from cascadezoo.benchmarks.reports.schema import Report
 
 _ACCURACY = ("entry", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
 _SPEED = ("entry", "verdict", "batch", "fps", "median, ms", "quartiles, ms", "peak, MiB", "published fps", "why")

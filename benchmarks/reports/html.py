@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from cascadezoo.benchmarks.report import EntryReport, Report
-from cascadezoo.benchmarks.report_rows import (
+from cascadezoo.benchmarks.reports.rows import (
     accuracy_rows,
     code_lines,
     entry_details,
@@ -12,7 +11,8 @@ from cascadezoo.benchmarks.report_rows import (
     speed_rows,
     summary,
 )
-from cascadezoo.benchmarks.verdict import Verdict
+from cascadezoo.benchmarks.reports.schema import EntryReport, Report
+from cascadezoo.benchmarks.reports.verdict import Verdict
 
 _ACCURACY = ("entry", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
 _SPEED = ("entry", "verdict", "batch", "fps", "median, ms", "quartiles, ms", "peak, MiB", "published fps", "why")

@@ -1,4 +1,4 @@
-"""Training throughput of an entry and where a step's time goes: ``python -m cascadezoo.benchmarks.training``.
+"""Training throughput of an entry and where a step's time goes: ``python -m cascadezoo.benchmarks.measure.training``.
 
 Steps of the real loop (worker processes, losses, backward, optimizer) with the publisher's recipe on generated pictures
 of 480 x 640 with seven objects each, as COCO has them on average.  The network is random and is not saved.
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 import cascadezoo
-from cascadezoo.benchmarks.latency import scene
-from cascadezoo.benchmarks.speed import peak_memory
-from cascadezoo.benchmarks.timing import Clock, spread, timed
+from cascadezoo.benchmarks.measure.latency import scene
+from cascadezoo.benchmarks.verify.speed import peak_memory
+from cascadezoo.benchmarks.verify.timing import Clock, spread, timed
 from cascadezoo.coco.categories import COCO
 from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.environment import write_report

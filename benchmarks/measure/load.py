@@ -1,4 +1,6 @@
-"""What ``load(pretrained=True)`` costs, cold and warm, in time and memory: ``python -m cascadezoo.benchmarks.load``.
+"""What ``load(pretrained=True)`` costs, cold and warm, in time and memory.
+
+    python -m cascadezoo.benchmarks.measure.load
 
 The publisher is a file server on this machine, by ``CASCADEZOO_MIRROR``.  The first load, with an empty cache, stands
 beside the same work done by hand: fetch the file with requests, hash it, convert it.  The warm load, with the weights
@@ -26,7 +28,7 @@ import torch
 from safetensors.torch import load_file
 
 from cascadezoo import registry
-from cascadezoo.benchmarks.timing import spread
+from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.checkpoints.conversion import convert
 from cascadezoo.checkpoints.exporting import export
 from cascadezoo.converters.canonical import write_canonical

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from cascadezoo.benchmarks.coco_layout import Picture
+from cascadezoo.benchmarks.verify.coco_layout import Picture
 from cascadezoo.errors import CascadezooError, FileError
 from cascadezoo.images import read_image
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size, resize

@@ -13,9 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cascadezoo import manifest, registry
-from cascadezoo.benchmarks.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
-from cascadezoo.benchmarks.ranks import joined
-from cascadezoo.benchmarks.report import (
+from cascadezoo.benchmarks.reports.schema import (
     EntryReport,
     Machine,
     Precision,
@@ -27,7 +25,9 @@ from cascadezoo.benchmarks.report import (
     now,
     read_report,
 )
-from cascadezoo.benchmarks.runner import Job, Progress, verify_entry
+from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
+from cascadezoo.benchmarks.verify.ranks import joined
+from cascadezoo.benchmarks.verify.runner import Job, Progress, verify_entry
 from cascadezoo.coco.evaluation import require_evaluator
 from cascadezoo.devices import usable
 from cascadezoo.environment import environment

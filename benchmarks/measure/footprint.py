@@ -1,4 +1,4 @@
-"""Memory and time of one picture at an entry's published scale: ``python -m cascadezoo.benchmarks.footprint``.
+"""Memory and time of one picture at an entry's published scale: ``python -m cascadezoo.benchmarks.measure.footprint``.
 
 Each entry runs in a fresh process on the CPU with random weights, whose class scores are made equal, so that a hundred
 detections and their masks are found.  Memory is the process's highest resident set, imports and weights included.
@@ -28,7 +28,7 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
     import torch
 
     import cascadezoo
-    from cascadezoo.benchmarks.latency import scene
+    from cascadezoo.benchmarks.measure.latency import scene
     from cascadezoo.ops.library import COMPILED
 
     torch.manual_seed(0)
@@ -54,7 +54,7 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
 def run_fresh(name: str, tta: bool) -> dict[str, Any]:
     """What ``measure`` finds in a process of its own."""
     code = (
-        "import json, sys; from cascadezoo.benchmarks.footprint import measure; "
+        "import json, sys; from cascadezoo.benchmarks.measure.footprint import measure; "
         "print(json.dumps(measure(sys.argv[1], sys.argv[2] == 'True')))"
     )
     command = [sys.executable, "-c", code, name, str(tta)]

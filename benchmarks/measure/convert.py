@@ -1,4 +1,4 @@
-"""What converting a checkpoint costs in memory and time: ``python -m cascadezoo.benchmarks.convert``.
+"""What converting a checkpoint costs in memory and time: ``python -m cascadezoo.benchmarks.measure.convert``.
 
 Each run is a fresh process.  Memory is the highest resident set that Linux saw in it, less the resident set after the
 imports; pages of the mapped checkpoint count, although the system may take them back.  (Not ``getrusage``: its peak
@@ -17,7 +17,7 @@ from typing import Any
 import click
 import torch
 
-from cascadezoo.benchmarks.timing import spread
+from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.checkpoints.conversion import convert, to_publisher
 from cascadezoo.environment import process_memory, write_report
 from cascadezoo.modeling.build import canonical_shapes
@@ -76,7 +76,7 @@ def measure(source: str, target: str) -> None:
 
 def run_fresh(source: Path, target: Path) -> dict[str, Any]:
     """What ``measure`` finds in a process of its own."""
-    code = "import sys; from cascadezoo.benchmarks.convert import measure; measure(*sys.argv[1:])"
+    code = "import sys; from cascadezoo.benchmarks.measure.convert import measure; measure(*sys.argv[1:])"
     command = [sys.executable, "-c", code, str(source), str(target)]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return found

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from cascadezoo import manifest
-from cascadezoo.benchmarks.verdict import Check, Verdict
+from cascadezoo.benchmarks.reports.verdict import Check, Verdict
 from cascadezoo.coco.evaluation import Figures, Kind
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, MissingResource

@@ -1,0 +1,1 @@
+"""Measurements of this code, each a command whose result is a file under ``benchmarks/results``."""

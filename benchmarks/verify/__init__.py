@@ -1,0 +1,1 @@
+"""Published figures measured again and judged."""
