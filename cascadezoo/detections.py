@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.coco.rle import Rle, encode_crop
-from cascadezoo.drawing import draw
+from cascadezoo.drawing import Row, draw
 from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
@@ -151,7 +152,14 @@ class Detections:
         if pixels.shape[:2] != self.image_size:
             given, own = "x".join(map(str, pixels.shape[:2])), "x".join(map(str, self.image_size))
             raise UsageError(f"a picture of {given} (height x width) for detections on {own}: give the one detected on")
-        return draw(pixels, self)
+        crops: Iterator[Crop | None] = repeat(None) if self.mask_probs is None else self.crops()
+        return draw(
+            pixels,
+            (
+                Row(self.categories[label], score, label, box, crop)
+                for (box, score, label), crop in zip(self._rows(), crops, strict=False)
+            ),
+        )
 
     def save(self, path: str | os.PathLike[str], image_id: int = 1) -> Path:
         """Write a COCO annotation file (``.json``) of this picture: its size, the categories, and ``to_coco``'s

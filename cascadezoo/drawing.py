@@ -5,8 +5,8 @@ same from picture to picture while neighbours can be told apart.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -14,9 +14,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cascadezoo.images import Pixels
 from cascadezoo.ops.mask_paste import Crop
-
-if TYPE_CHECKING:
-    from cascadezoo.detections import Detection, Detections
 
 Color: TypeAlias = tuple[int, int, int]
 
@@ -40,6 +37,16 @@ _LMS_TO_RGB = np.array(
 )
 
 
+class Row(NamedTuple):
+    """One detection to draw."""
+
+    name: str  # of its class
+    score: float  # 0..1
+    label: int  # 0..C-1
+    box: tuple[float, float, float, float]  # xyxy, pixels
+    crop: Crop | None  # its mask, inside the window that holds it
+
+
 class _Style(NamedTuple):
     line: int  # of a box, pixels
     outline: int  # of a mask, pixels
@@ -56,8 +63,8 @@ class _Tag(NamedTuple):
     bottom: int
 
 
-def draw(image: Pixels, detections: "Detections") -> Image.Image:
-    """Draw ``detections`` on their picture, uint8 (H, W, 3) RGB; the best come out on top.
+def draw(image: Pixels, rows: Iterable[Row]) -> Image.Image:
+    """Draw detections on their image, uint8 (H, W, 3) RGB; the best come out on top.
 
     Masks are tinted and outlined, boxes drawn inside the picture, and each is tagged with its name and score; tags
     keep clear of each other while there is room.  The picture given is left as it is.
@@ -65,11 +72,11 @@ def draw(image: Pixels, detections: "Detections") -> Image.Image:
     canvas = image.copy()
     height, width = canvas.shape[:2]
     style = _style(height, width)
-    worst_first = detections[detections.scores.argsort(stable=True)]
-    found = list(worst_first)
+    found = sorted(rows, key=lambda row: row.score)  # the worst first
     colors = _colors(found)
-    for crop, color in zip(worst_first.crops(), colors, strict=False):  # no crops without masks
-        _draw_mask(canvas, crop, color, style)
+    for one, color in zip(found, colors, strict=True):
+        if one.crop is not None:
+            _draw_mask(canvas, one.crop, color, style)
     for one, color in zip(found, colors, strict=True):
         _draw_box(canvas, one, color, style)
     picture = Image.fromarray(canvas)
@@ -95,7 +102,7 @@ def _style(height: int, width: int) -> _Style:
     )
 
 
-def _colors(found: Sequence["Detection"]) -> list[Color]:
+def _colors(found: Sequence[Row]) -> list[Color]:
     """A colour each, worst first; the nth best of a label takes the nth shade of its hue."""
     seen: Counter[int] = Counter()
     colors = []
@@ -134,14 +141,14 @@ def _draw_mask(canvas: Pixels, crop: Crop, color: Color, style: _Style) -> None:
     cv2.drawContours(canvas, contours, -1, color, style.outline, cv2.LINE_AA, offset=(crop.left, crop.top))
 
 
-def _draw_box(canvas: Pixels, one: "Detection", color: Color, style: _Style) -> None:
+def _draw_box(canvas: Pixels, one: Row, color: Color, style: _Style) -> None:
     height, width = canvas.shape[:2]
     x1, x2 = (round(min(max(x, 0), width - 1)) for x in one.box[0::2])
     y1, y2 = (round(min(max(y, 0), height - 1)) for y in one.box[1::2])
     cv2.rectangle(canvas, (x1, y1), (x2, y2), color, style.line)
 
 
-def _place_tags(texts: list[str], found: list["Detection"], size: tuple[int, int], style: _Style) -> list[_Tag]:
+def _place_tags(texts: list[str], found: list[Row], size: tuple[int, int], style: _Style) -> list[_Tag]:
     """Where each tag goes: the best detection chooses first, each the place that covers least of the tags so far."""
     placed: list[_Tag] = []
     for text, one in zip(reversed(texts), reversed(found), strict=True):
@@ -151,7 +158,7 @@ def _place_tags(texts: list[str], found: list["Detection"], size: tuple[int, int
     return placed[::-1]
 
 
-def _places(one: "Detection", w: int, h: int, size: tuple[int, int]) -> list[_Tag]:
+def _places(one: Row, w: int, h: int, size: tuple[int, int]) -> list[_Tag]:
     """On the box's top edge, inside it, below it; at its left, then at its right; always inside the picture."""
     height, width = size
     x1, y1, x2, y2 = (round(value) for value in one.box)

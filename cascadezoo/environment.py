@@ -57,6 +57,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that writes and reports: alone, or the first that ``torchrun`` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def process_memory(field: str) -> int:
     """Bytes of this process as Linux counts them: ``VmRSS`` now, ``VmHWM`` at its highest."""
     lines = Path("/proc/self/status").read_text("ascii").splitlines()

@@ -16,6 +16,7 @@ from cascadezoo.checkpoints.conversion import convert_in_memory
 from cascadezoo.checkpoints.weights import obtain, set_aside_damaged
 from cascadezoo.coco.categories import Categories
 from cascadezoo.converters.canonical import read_network
+from cascadezoo.detector import Detector
 from cascadezoo.devices import usable
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound
 from cascadezoo.hub import huggingface, memo
@@ -23,7 +24,6 @@ from cascadezoo.hub.huggingface import Source
 from cascadezoo.hub.progress import bars
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling import build as _build
-from cascadezoo.modeling.detector import Detector
 from cascadezoo.spec.model import ModelSpec
 
 _log = logging.getLogger("cascadezoo")
@@ -31,7 +31,7 @@ _log = logging.getLogger("cascadezoo")
 
 def build(spec: ModelSpec) -> Detector:
     """The network of a spec on the CPU, in eval mode, randomly initialised: for models that no entry names."""
-    return _build.build(spec)
+    return Detector(_build.build(spec))
 
 
 def load(
@@ -101,7 +101,7 @@ def load(
     if tensors is None:
         model = build(spec)
     elif spec.num_classes == held:
-        model = _assign(_build.build(spec, device="meta"), tensors)
+        model = _assign(Detector(_build.build(spec, device="meta")), tensors)
     else:
         model = _replace_classes(spec, _override(spec, num_classes=held), tensors)
     if categories is not None and len(categories) == spec.num_classes:
@@ -199,7 +199,7 @@ def _replace_classes(spec: ModelSpec, held: ModelSpec, tensors: dict[str, Tensor
     before, after = _build.canonical_shapes(held), _build.canonical_shapes(spec)
     fresh = {name for name, shape in after.items() if before[name] != shape}
     random = build(spec).state_dict()
-    model = _assign(_build.build(spec, device="meta"), {**tensors, **{name: random[name] for name in fresh}})
+    model = _assign(Detector(_build.build(spec, device="meta")), {**tensors, **{name: random[name] for name in fresh}})
     names = ", ".join(sorted(fresh))
     _log.warning("num_classes=%d instead of %d: newly initialised %s", spec.num_classes, held.num_classes, names)
     return model

@@ -4,7 +4,6 @@ import torch
 
 from cascadezoo.coco.categories import COCO
 from cascadezoo.detections import Detections
-from cascadezoo.drawing import draw
 
 GREY = 120
 
@@ -16,7 +15,7 @@ def found(boxes, scores, labels, size, masks=None):
 
 def drawn(detections, level=GREY):
     height, width = detections.image_size
-    return np.asarray(draw(np.full((height, width, 3), level, np.uint8), detections)).astype(int)
+    return np.asarray(detections.plot(np.full((height, width, 3), level, np.uint8))).astype(int)
 
 
 def changed(pixels, level=GREY):
@@ -108,10 +107,8 @@ def test_tags_keep_clear_of_each_other():
 def test_any_size_of_picture(size):
     height, width = size
     masks = torch.ones(2, 28, 28)
-    picture = draw(
-        np.zeros((height, width, 3), np.uint8),
-        found([[0, 0, width, height], [0.2, 0.2, 0.4, 0.4]], [0.9, 0.1], [0, 1], size, masks),
-    )
+    two = found([[0, 0, width, height], [0.2, 0.2, 0.4, 0.4]], [0.9, 0.1], [0, 1], size, masks)
+    picture = two.plot(np.zeros((height, width, 3), np.uint8))
     assert picture.size == (width, height)
 
 

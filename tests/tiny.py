@@ -2,7 +2,7 @@
 
 import torch
 
-from cascadezoo.modeling.build import build
+from cascadezoo.loading import build
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 

@@ -19,9 +19,9 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 import cascadezoo
 from cascadezoo.benchmarks.verify.speed import STAGES, run_stages
 from cascadezoo.benchmarks.verify.timing import Clock, spread, timed
+from cascadezoo.detector import Detector
 from cascadezoo.environment import write_report
 from cascadezoo.images import read_image
-from cascadezoo.modeling.detector import Detector
 from cascadezoo.ops.library import COMPILED
 
 CANDIDATES = 1000

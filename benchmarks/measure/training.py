@@ -24,12 +24,12 @@ from cascadezoo.benchmarks.verify.speed import peak_memory
 from cascadezoo.benchmarks.verify.timing import Clock, spread, timed
 from cascadezoo.coco.categories import COCO
 from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.detector import Detector
+from cascadezoo.distributed import World, join
 from cascadezoo.environment import write_report
-from cascadezoo.modeling.detector import Detector
+from cascadezoo.losses import cascade_loss, rpn_loss
 from cascadezoo.ops.library import COMPILED
-from cascadezoo.training import cascade_loss, rpn_loss
 from cascadezoo.training.config import Precision, TrainingConfig, recipe_of
-from cascadezoo.training.distributed import World, join
 from cascadezoo.training.loader import TrainingSet, training_loader
 from cascadezoo.training.step import Stepper
 

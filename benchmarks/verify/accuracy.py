@@ -18,8 +18,8 @@ from cascadezoo.benchmarks.verify.coco_layout import Dataset, Picture
 from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream
 from cascadezoo.coco.evaluation import Figures, Kind, evaluate
 from cascadezoo.detections import Detections
+from cascadezoo.detector import Detector
 from cascadezoo.errors import OutOfMemory
-from cascadezoo.modeling.detector import Detector
 from cascadezoo.modeling.preprocess import ResizedImage, padded_size
 
 Progress: TypeAlias = Callable[[int, int], None]  # pictures done, of so many

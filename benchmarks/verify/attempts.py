@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from cascadezoo.benchmarks.reports.verdict import Verdict
-from cascadezoo.benchmarks.verify.ranks import Ranks
+from cascadezoo.distributed import World
 from cascadezoo.errors import CascadezooError
 
 T = TypeVar("T")
@@ -37,9 +37,9 @@ def alone(work: Callable[[], T]) -> T:
     return outcome
 
 
-def everyones(ranks: Ranks, work: Callable[[], T]) -> list[T] | None:
+def everyones(world: World, work: Callable[[], T]) -> list[T] | None:
     """Everybody's outcome at the first process, which raises Stopped where any failed; None elsewhere."""
-    outcomes = ranks.gather(_attempt(work, ()))
+    outcomes = world.gather(_attempt(work, ()))
     if outcomes is None:
         return None
     done = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
@@ -48,11 +48,11 @@ def everyones(ranks: Ranks, work: Callable[[], T]) -> list[T] | None:
     return done
 
 
-def shared(ranks: Ranks, work: Callable[[], T], skip: Errors = ()) -> T:
+def shared(world: World, work: Callable[[], T], skip: Errors = ()) -> T:
     """This process's own outcome; Stopped in every process where any failed.  Errors of ``skip`` are SKIPPED."""
     outcome = _attempt(work, skip)
-    outcomes = ranks.gather(outcome if isinstance(outcome, Failure) else None)
-    failures = ranks.broadcast(None if outcomes is None else [one for one in outcomes if one])
+    outcomes = world.all_gather(outcome if isinstance(outcome, Failure) else None)
+    failures = [one for one in outcomes if one]
     if isinstance(outcome, Failure) or failures:
         raise Stopped(failures[0])
     return outcome

@@ -17,8 +17,8 @@ from cascadezoo.benchmarks.reports.schema import Accuracy, AccuracyTiming, Entry
 from cascadezoo.benchmarks.reports.verdict import METRICS, SpeedReference, Verdict, judge_accuracy, judge_speed, overall
 from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, everyones, shared
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset
-from cascadezoo.benchmarks.verify.ranks import Ranks
 from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
+from cascadezoo.distributed import World
 from cascadezoo.errors import MissingResource, WrongEntry
 from cascadezoo.files import write_json
 from cascadezoo.images import read_image
@@ -26,7 +26,7 @@ from cascadezoo.manifest import Evaluation, ZooEntry
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.verify.accuracy import Detected
-    from cascadezoo.modeling.detector import Detector
+    from cascadezoo.detector import Detector
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # what, pictures done, of so many
 
@@ -47,17 +47,17 @@ class Job:
     batch_size: int
     workers: int | None
     baseline: Report | None
-    ranks: Ranks
+    world: World
     progress: Progress | None
 
 
 def verify_entry(entry: ZooEntry, job: Job) -> EntryReport:
     """Measure and judge one entry; every error becomes a verdict of what it stopped.  The same in every process."""
     finished = job.run_dir / entry.name / "report.json"
-    for kept in job.ranks.broadcast(_finished(finished) if job.ranks.is_first else None):
+    for kept in job.world.broadcast(_finished(finished) if job.world.is_first else None):
         return kept
-    report = job.ranks.broadcast(_measure_entry(entry, job))
-    if job.ranks.is_first and not {Verdict.ERROR, Verdict.SKIPPED} & {report.verdict}:
+    report = job.world.broadcast(_measure_entry(entry, job))
+    if job.world.is_first and not {Verdict.ERROR, Verdict.SKIPPED} & {report.verdict}:
         _keep(finished, report)
     return report
 
@@ -79,15 +79,15 @@ def _measure_entry(entry: ZooEntry, job: Job) -> EntryReport | None:
     """The report, at the first process."""
     settings = job.settings
     try:
-        dataset = shared(job.ranks, lambda: _available(entry, job), skip=_ABSENT)
+        dataset = shared(job.world, lambda: _available(entry, job), skip=_ABSENT)
         # a file that was given and is wrong is an error; a published one that cannot be had is not ours to fail
-        model, digest = shared(job.ranks, lambda: _load(entry, job), skip=() if job.weights else _ABSENT)
+        model, digest = shared(job.world, lambda: _load(entry, job), skip=() if job.weights else _ABSENT)
     except Stopped as stopped:
         return _entry_report(entry, None, *_nothing(entry, settings, stopped.failure))
     accuracy = [_evaluate(entry, e, model, digest, dataset, job) for e in entry.evaluations if settings.accuracy]
     speed = _time(entry, model, dataset, job) if settings.speed else None
-    job.ranks.gather(None)  # the others wait for the stop-watch
-    return _entry_report(entry, digest, accuracy, speed) if job.ranks.is_first else None
+    job.world.wait()  # the others wait for the stop-watch
+    return _entry_report(entry, digest, accuracy, speed) if job.world.is_first else None
 
 
 def _entry_report(
@@ -137,7 +137,7 @@ def _evaluate(
 
     begun = time.perf_counter()
     try:
-        shares = everyones(job.ranks, lambda: _detect(entry, evaluation, model, digest, dataset, job))
+        shares = everyones(job.world, lambda: _detect(entry, evaluation, model, digest, dataset, job))
         if shares is None:
             return None
         evaluating = time.perf_counter()
@@ -172,7 +172,7 @@ def _detect(
     """This process's share of the pictures: what detecting took, and the results, read back from disk."""
     from cascadezoo.benchmarks.verify.accuracy import detect_all, results_path
 
-    part = job.ranks.rank, job.ranks.world
+    part = job.world.rank, job.world.size
     path = results_path(job.run_dir, entry.name, evaluation.tta, part)
     identity = {
         "entry": entry.name,
@@ -216,7 +216,7 @@ def _timing(shares: Sequence["Detected"], seconds: float, evaluate: float) -> Ac
 
 def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Speed | None:
     """The speed, measured by the first process alone."""
-    if not job.ranks.is_first:
+    if not job.world.is_first:
         return None
     from cascadezoo.benchmarks.reports.schema import describe_machine
     from cascadezoo.benchmarks.verify.speed import measure

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cascadezoo.benchmarks.reports.schema import BatchSpeed, Precision, SpeedTiming, Spread
 from cascadezoo.benchmarks.verify.accuracy import arithmetic, is_out_of_memory
 from cascadezoo.benchmarks.verify.timing import Clock, timed
-from cascadezoo.modeling.detector import Detector
+from cascadezoo.detector import Detector
 from cascadezoo.modeling.postprocess import select
 
 STAGES = ("preprocess", "backbone+neck", "rpn", "box stages", "masks", "postprocess")

@@ -26,10 +26,9 @@ from cascadezoo.benchmarks.reports.schema import (
     read_report,
 )
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
-from cascadezoo.benchmarks.verify.ranks import joined
 from cascadezoo.benchmarks.verify.runner import Job, Progress, verify_entry
 from cascadezoo.coco.evaluation import require_evaluator
-from cascadezoo.devices import usable
+from cascadezoo.distributed import join
 from cascadezoo.environment import environment
 from cascadezoo.errors import UsageError, WeightsNotFound
 from cascadezoo.files import file_sha256, write_json
@@ -98,10 +97,10 @@ def verify(
     held = None if baseline is None else Path(baseline)
     reference = None if held is None else read_report(held)
     coco = _coco(data_root, entries, limit, speed)
-    with joined() as ranks, _folder(run_dir) as folder:
-        device = str(usable(device, ranks.local))
+    with join(device, backend="gloo") as world, _folder(run_dir) as folder:
+        device = str(world.device)
         machine = describe_machine(device, evaluator)
-        if run_dir is not None and ranks.is_first:
+        if run_dir is not None and world.is_first:
             annotations = coco.annotations if coco else None
             _claim(folder, _identity(settings, machine, weights=path, annotations=annotations, baseline=held))
         job = Job(
@@ -113,18 +112,18 @@ def verify(
             batch_size=batch_size or _BATCH_SIZE.get(device.split(":")[0], 1),
             workers=workers,
             baseline=reference,
-            ranks=ranks,
-            progress=progress if ranks.is_first else None,
+            world=world,
+            progress=progress if world.is_first else None,
         )
         reports = []
         for entry in entries:
             report = verify_entry(entry, job)
-            if finished and ranks.is_first:
+            if finished and world.is_first:
                 finished(report)
             if run_dir is None:
                 shutil.rmtree(folder / entry.name, ignore_errors=True)  # detections of one entry may fill 200 MB
             reports.append(report)
-        return ranks.broadcast(_report(settings, machine, tuple(reports), date, time.perf_counter() - start))
+        return world.broadcast(_report(settings, machine, tuple(reports), date, time.perf_counter() - start))
 
 
 def _report(

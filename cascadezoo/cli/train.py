@@ -45,8 +45,8 @@ def train_command(ctx: click.Context, /, run_dir: Path, resume: bool, num_classe
     the last goes to stdout.  A run that was stopped goes on with --resume, exactly as if it had not been.  With
     several GPUs or processes: torchrun --nproc-per-node N -m cascadezoo train ...
     """
+    from cascadezoo.environment import is_first_process
     from cascadezoo.training.config import TrainingConfig
-    from cascadezoo.training.distributed import is_first
     from cascadezoo.training.loop import train
 
     given = {name: value for name, value in options.items() if _is_given(ctx, name)}
@@ -57,7 +57,7 @@ def train_command(ctx: click.Context, /, run_dir: Path, resume: bool, num_classe
         if name not in given:
             raise click.UsageError(f"Missing option '--{name.replace('_', '-')}'.")
     final = train(TrainingConfig.of(**{**before, **given, "run_dir": run_dir}), resume=resume)
-    if is_first():
+    if is_first_process():
         click.echo(final)
 
 

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from cascadezoo.environment import is_first_process
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.files import whole_file
 
@@ -107,7 +108,7 @@ def verify_command(
             finished=finished,
             **options,
         )
-    if _is_first():
+    if is_first_process():
         _write(report, json_file, html_file)
         _close(report)
     ctx.exit(exit_code(report.verdicts(), strict))
@@ -178,10 +179,6 @@ def _check_files(json_file: Path | None) -> int:
     damaged = sum(one.state == "damaged" for one in found)
     click.echo(f"files in the cache: {len(found)}, damaged: {damaged}", err=True)
     return int(damaged > 0)
-
-
-def _is_first() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

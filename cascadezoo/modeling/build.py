@@ -4,24 +4,22 @@ from functools import lru_cache
 
 import torch
 
-from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.modeling.box_head import BoxHead, StageBoxHead
-from cascadezoo.modeling.detector import Detector
 from cascadezoo.modeling.fpn import FPN, LastLevel
 from cascadezoo.modeling.init import initialise
 from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.mask_head import MaskHead
+from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.resnet import ResNet
 from cascadezoo.modeling.rpn import RPN
 from cascadezoo.spec.model import MaskHeadSpec, ModelSpec
 
 
-def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Detector:
+def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Network:
     """The network of ``spec`` in eval mode, randomly initialised as its publisher does it; on ``meta``, no numbers."""
     with torch.device("meta"):
-        model = Detector(
+        model = Network(
             spec,
-            COCO if spec.num_classes == len(COCO) else Categories.numbered(spec.num_classes),
             backbone=_backbone(spec),
             neck=FPN(spec.backbone.channels, spec.neck.channels) if spec.neck else LastLevel(),
             rpn=RPN(spec.feature_channels, spec.conventions.anchors, spec.conventions.proposals),

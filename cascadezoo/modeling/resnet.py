@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cascadezoo.ops.parallel import processes, sum_of_processes
+from cascadezoo.distributed import processes, sum_of_processes
 from cascadezoo.spec.model import Norm, NormLearning, ResNetSpec
 
 # N pictures or RoIs, C channels, H x W cells

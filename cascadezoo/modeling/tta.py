@@ -5,7 +5,7 @@ Source: Detectron ``core/test.py`` (``im_detect_bbox_aug``, ``im_detect_mask_aug
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import Found, best, final_boxes
 from cascadezoo.modeling.preprocess import Batch, resize
 from cascadezoo.spec.model import MaskHeadSpec
 from cascadezoo.spec.record import Record
-
-if TYPE_CHECKING:
-    from cascadezoo.modeling.detector import Detector
 
 # R rows of all passes together, B boxes a row, C classes, D detections
 
@@ -49,7 +47,7 @@ class _Pass(NamedTuple):
     flipped: bool
 
 
-def detect(model: "Detector", image: NDArray[np.uint8], settings: TTASettings) -> Found:
+def detect(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> Found:
     """The detections on a uint8 (H, W, 3) RGB picture, in a batch of one; ``rois`` are in original pixels too."""
     rule, coder = model.spec.conventions.selection, model.spec.stages[-1]
     width = image.shape[1] - coder.extent
@@ -67,7 +65,7 @@ def detect(model: "Detector", image: NDArray[np.uint8], settings: TTASettings) -
     return found._replace(masks=_masks(model, model.spec.mask, passes, found, width, settings))
 
 
-def _passes(model: "Detector", image: NDArray[np.uint8], settings: TTASettings) -> Iterator[_Pass]:
+def _passes(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> Iterator[_Pass]:
     spec = model.spec.preprocess
     mirrored = np.ascontiguousarray(image[:, ::-1])
     cap = round(settings.max_size * spec.min_size)
@@ -88,7 +86,7 @@ def _mirror(boxes: Tensor, width: int) -> Tensor:
     return torch.stack((width - x2, y1, width - x1, y2), -1)
 
 
-def _choose(boxes: Tensor, scores: Tensor, valid: Tensor, model: "Detector", settings: TTASettings) -> Found:
+def _choose(boxes: Tensor, scores: Tensor, valid: Tensor, model: Network, settings: TTASettings) -> Found:
     rule, extent, classes = model.spec.conventions.selection, model.spec.stages[-1].extent, scores.shape[-1]
     keep, counts = best(boxes, scores, valid, rule)
     keep = keep[:, : int(counts)]
@@ -126,7 +124,7 @@ def pairwise_iou(a: Tensor, b: Tensor, extent: int) -> Tensor:
 
 
 def _masks(
-    model: "Detector", mask: MaskHeadSpec, passes: list[_Pass], found: Found, width: int, settings: TTASettings
+    model: Network, mask: MaskHeadSpec, passes: list[_Pass], found: Found, width: int, settings: TTASettings
 ) -> Tensor:
     """Masks (1, D, M, M): each pass's probabilities for the same boxes, mirrored back, then averaged."""
     masks = []

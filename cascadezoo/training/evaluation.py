@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cascadezoo.coco.dataset import CocoDataset
-from cascadezoo.modeling.detector import Detector
-from cascadezoo.training.distributed import World
+from cascadezoo.detector import Detector
+from cascadezoo.distributed import World
 
 Figures = dict[str, dict[str, float | None]]
 
@@ -26,7 +26,7 @@ def evaluate(model: Detector, data: CocoDataset, world: World, seen: Callable[[i
         results += model.predict(record.path).to_coco(record.image_id)
         seen(done)
     model.train(was_training)
-    found = [result for part in world.gather(results) for result in part]
+    parts = world.gather(results)
     kinds: tuple[Kind, ...] = ("bbox", "segm") if model.spec.mask else ("bbox",)
-    figures = score(data.annotations, found, kinds, data.image_ids) if world.is_first else {}
-    return world.gather(figures)[0]
+    figures = parts and score(data.annotations, [r for part in parts for r in part], kinds, data.image_ids)
+    return world.broadcast(figures)

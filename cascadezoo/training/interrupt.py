@@ -6,7 +6,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from cascadezoo.training.distributed import is_first
+from cascadezoo.environment import is_first_process
 
 _ANSWER = b"stopping after this step; Ctrl-C once more stops at once, back to the last checkpoint\n"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -35,5 +35,5 @@ class Interrupt:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
-        if is_first():
+        if is_first_process():
             os.write(2, _ANSWER)  # print is not safe in a signal handler

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 from cascadezoo.coco.dataset import CocoDataset, ImageRecord
 from cascadezoo.errors import BadAnnotations, CascadezooError, UsageError
 from cascadezoo.images import Pixels, read_image
+from cascadezoo.losses.targets import Targets
 from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.recipe import Augmentation
 from cascadezoo.training.augment import Objects, augment, objects
-from cascadezoo.training.targets import Targets
 
 _WORD = 2**64
 

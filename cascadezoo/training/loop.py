@@ -17,17 +17,16 @@ from torchvision.ops import StochasticDepth
 
 from cascadezoo import registry
 from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.detector import Detector
+from cascadezoo.distributed import World, join
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, OutputExists, UsageError
-from cascadezoo.loading import load
+from cascadezoo.loading import build, load
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.modeling.build import build
-from cascadezoo.modeling.detector import Detector
 from cascadezoo.spec.model import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
 from cascadezoo.training.config import TrainingConfig, recipe_of
-from cascadezoo.training.distributed import World, join
 from cascadezoo.training.ema import Ema
 from cascadezoo.training.evaluation import evaluate
 from cascadezoo.training.interrupt import Interrupt
@@ -226,7 +225,7 @@ class _Run:
     def _evaluate_if_due(self) -> None:
         """Evaluate once; what the first process has in its journal was done before the run was stopped."""
         done = {record["step"] for record in self.journal.evaluations()} if self.journal else set()
-        if self.val is None or not self._is_evaluated() or self.world.gather(self.step in done)[0]:
+        if self.val is None or not self._is_evaluated() or self.world.broadcast(self.step in done):
             return
         began = time.perf_counter()
         with self.ema.applied(self.model) if self.ema else nullcontext():

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from cascadezoo.modeling.detector import Detector
+from cascadezoo.modeling.network import Network
 from cascadezoo.spec.model import InternImageSpec
 from cascadezoo.spec.recipe import Exempt, Method, Solver
 
 
-def parameter_groups(model: Detector, solver: Solver) -> list[dict[str, object]]:
+def parameter_groups(model: Network, solver: Solver) -> list[dict[str, object]]:
     """What learns, grouped: ``params``, ``names``, ``weight_decay`` and ``scale``, the group's part of the learning
     rate.  Groups and names come in the model's own order."""
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
@@ -29,7 +29,7 @@ def parameter_groups(model: Detector, solver: Solver) -> list[dict[str, object]]
     ]
 
 
-def build_optimizer(model: Detector, solver: Solver, lr: float) -> Optimizer:
+def build_optimizer(model: Network, solver: Solver, lr: float) -> Optimizer:
     """SGD or AdamW at ``lr``, each group at its own part of it."""
     groups = [{**group, "lr": lr * float(str(group["scale"]))} for group in parameter_groups(model, solver)]
     if solver.method is Method.SGD:
@@ -52,7 +52,7 @@ def _is_exempt(name: str, parameter: nn.Parameter, exempt: Exempt) -> bool:
     }[exempt]
 
 
-def _scale(name: str, model: Detector, solver: Solver) -> float:
+def _scale(name: str, model: Network, solver: Solver) -> float:
     scale = solver.bias_lr if name.endswith(".bias") else 1.0
     if solver.stage_lr and (stage := re.match(r"backbone\.layer(\d)\.", name)):
         scale *= solver.stage_lr[int(stage[1]) - 1]

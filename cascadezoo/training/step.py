@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cascadezoo.detector import Detector
+from cascadezoo.distributed import World
 from cascadezoo.errors import TrainingDiverged
-from cascadezoo.modeling.detector import Detector
+from cascadezoo.losses import objective
+from cascadezoo.losses.targets import Targets
 from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.spec.recipe import Recipe
-from cascadezoo.training import objective
 from cascadezoo.training.config import Precision
-from cascadezoo.training.distributed import World
 from cascadezoo.training.loader import Sample
 from cascadezoo.training.optim import build_optimizer, set_lr
-from cascadezoo.training.targets import Targets
 
 _AUTOCAST = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 
@@ -105,7 +105,7 @@ class Stepper:
 
     def _diverge(self, step: int, image_ids: list[int], broken: dict[str, float]) -> None:
         ids, losses = [], {}
-        for their_ids, theirs in self.world.gather((image_ids, broken)):
+        for their_ids, theirs in self.world.all_gather((image_ids, broken)):
             ids += their_ids
             losses.update(theirs)
         named = ", ".join(f"{name} is {value}" for name, value in losses.items())

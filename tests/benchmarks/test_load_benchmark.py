@@ -68,15 +68,8 @@ def test_a_stand_in_of_real_size(tmp_path: Path) -> None:
     write_checkpoint(source, case["provider"], make_tensors(case))
     assert source.stat().st_size > 270 * load.MIB
     output = tmp_path / "load.json"
-    command = [
-        sys.executable,
-        "-m",
-        "cascadezoo.benchmarks.measure.load",
-        "--checkpoint",
-        str(source),
-        "--output",
-        str(output),
-    ]
+    command = [sys.executable, "-m", "cascadezoo.benchmarks.measure.load", "--checkpoint", str(source)]
+    command += ["--output", str(output)]
     command += ["--runs", "3"]
     subprocess.run(command, check=True)
     report = json.loads(output.read_text())

@@ -13,8 +13,8 @@ import torch
 
 from cascadezoo import registry
 from cascadezoo.checkpoints.conversion import to_publisher
+from cascadezoo.detector import Detector
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.modeling.detector import Detector
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 

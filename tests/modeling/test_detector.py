@@ -7,7 +7,7 @@ from PIL import Image
 
 from cascadezoo.detections import Detections
 from cascadezoo.errors import UnreadableImage
-from cascadezoo.modeling.build import build
+from cascadezoo.loading import build
 from cascadezoo.modeling.resnet import ConvNorm
 from cascadezoo.providers.mmdet import SPECS
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cascadezoo.modeling.build import build, canonical_shapes
-from cascadezoo.modeling.detector import _of_best_class
+from cascadezoo.loading import build
+from cascadezoo.modeling.build import canonical_shapes
+from cascadezoo.modeling.network import _of_best_class
 from cascadezoo.modeling.postprocess import Scored, select
 from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.modeling.tta import TTASettings

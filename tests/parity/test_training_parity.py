@@ -16,7 +16,7 @@ import cascadezoo
 from cascadezoo.converters import mmdet as mmdet_keys
 from cascadezoo.converters.internimage import _BOX_CONVS
 from cascadezoo.converters.keymap import KeyMap
-from cascadezoo.modeling.detector import Detector
+from cascadezoo.detector import Detector
 from cascadezoo.providers import SPECS
 
 import procedural

@@ -2,8 +2,8 @@
 
 import torch
 
+from cascadezoo.losses.assign import BACKGROUND, NEITHER, match, sample
 from cascadezoo.spec.objective import BestBoxes, Matching, Sampling
-from cascadezoo.training.assign import BACKGROUND, NEITHER, match, sample
 
 # two objects; overlaps with the first 10 x 10 box: 1, 0.8, 0.5, 0.2; the last box lies over the second object by 0.4
 OBJECTS = torch.tensor([[0.0, 0, 10, 10], [100, 100, 110, 110]])

@@ -12,8 +12,8 @@ import torch
 
 from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.converters.canonical import read_canonical
-from cascadezoo.training import rpn_loss
-from cascadezoo.training.distributed import World, join
+from cascadezoo.distributed import World, join
+from cascadezoo.losses import rpn_loss
 from cascadezoo.training.evaluation import evaluate
 
 from drawn import draw_set
@@ -73,7 +73,7 @@ NORM = """
 import sys
 import torch
 from cascadezoo.modeling.resnet import BatchNorm
-from cascadezoo.training.distributed import join
+from cascadezoo.distributed import join
 
 with join("cpu") as world:
     torch.manual_seed(0)
@@ -150,7 +150,8 @@ def test_all_processes_stop_at_a_loss_that_is_not_finite(tmp_path, options):
 def test_a_world_of_one():
     with join("cpu") as world:
         assert world == World(0, 1, torch.device("cpu"))
-        assert world.gather({"a": 1}) == [{"a": 1}]
+        assert world.gather({"a": 1}) == world.all_gather({"a": 1}) == [{"a": 1}]
+        assert world.broadcast("b") == "b"
         assert world.mean(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
         world.wait()
         assert world.is_first

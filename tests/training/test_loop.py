@@ -15,7 +15,7 @@ from cascadezoo.cli import cli
 from cascadezoo.coco.categories import Categories
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import FileError, MissingResource, OutputExists, TrainingDiverged, UsageError
-from cascadezoo.modeling.build import build
+from cascadezoo.loading import build
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec, NormLearning
 from cascadezoo.spec.recipe import Augmentation, Curve, Exempt, Method, Recipe, Schedule, Solver

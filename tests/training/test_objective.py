@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from cascadezoo.modeling.build import build
+from cascadezoo.loading import build
+from cascadezoo.losses.cascade_loss import RoIs, _box_losses, _slow_gradient, _weigh
+from cascadezoo.losses.rpn_loss import rpn_losses
+from cascadezoo.losses.targets import Targets
 from cascadezoo.providers import SPECS
-from cascadezoo.training.cascade_loss import RoIs, _box_losses, _slow_gradient, _weigh
-from cascadezoo.training.rpn_loss import rpn_losses
-from cascadezoo.training.targets import Targets
 
 from tiny import tiny
 

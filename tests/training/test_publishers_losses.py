@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cascadezoo.losses.cascade_loss import RoIs, _box_losses, _draw, _move, _slow_gradient, _weigh
+from cascadezoo.losses.rpn_loss import _normalise, rpn_losses
+from cascadezoo.losses.targets import Targets
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.objective import Normaliser
-from cascadezoo.training.cascade_loss import RoIs, _box_losses, _draw, _move, _slow_gradient, _weigh
-from cascadezoo.training.rpn_loss import _normalise, rpn_losses
-from cascadezoo.training.targets import Targets
 
 PADDLE = SPECS["paddle"]["cascade_mask_r50_fpn"]
 DETECTRON = SPECS["detectron"]["cascade_mask_r50_fpn"]

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from cascadezoo.errors import BadTarget, UsageError
+from cascadezoo.losses.targets import checked_targets
 from cascadezoo.modeling.preprocess import ResizedImage
-from cascadezoo.training.targets import checked_targets
 
 from tiny import tiny
 

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import generalized_box_iou_loss, roi_align
 
-from cascadezoo.modeling.detector import Detector
+from cascadezoo.losses.assign import everything, match, sample
+from cascadezoo.losses.rpn_loss import Generators, mean_count
+from cascadezoo.losses.targets import Targets
+from cascadezoo.modeling.network import Network
 from cascadezoo.ops.boxes import at_least, clip, decode, encode
 from cascadezoo.spec.conventions import BoxCoder
 from cascadezoo.spec.objective import BoxObjective, GIoU, MaskObjective, Matching, SmoothL1, StageObjective
-from cascadezoo.training.assign import everything, match, sample
-from cascadezoo.training.rpn_loss import Generators, mean_count
-from cascadezoo.training.targets import Targets
 
 # N pictures, R boxes of one, K of all, P positive ones; C classes, B = C boxes a row or 1; M the side of a mask
 
@@ -37,7 +37,7 @@ class RoIs(NamedTuple):
 
 
 def cascade_losses(
-    model: Detector,
+    model: Network,
     features: list[Tensor],
     proposals: Sequence[Tensor],
     sizes: Tensor,
@@ -119,7 +119,7 @@ def _box_losses(
 
 
 def _mask_loss(
-    model: Detector,
+    model: Network,
     head: int,
     rule: MaskObjective,
     features: list[Tensor],
@@ -154,7 +154,7 @@ def _crop(target: Targets, rois: RoIs, side: int) -> Tensor:
 
 @torch.no_grad()
 def _move(
-    scores: Tensor, deltas: Tensor, drawn: Sequence[RoIs], coder: BoxCoder, model: Detector, sizes: Tensor
+    scores: Tensor, deltas: Tensor, drawn: Sequence[RoIs], coder: BoxCoder, model: Network, sizes: Tensor
 ) -> list[Tensor]:
     """The boxes (R, 4) that each picture hands to the next stage."""
     rule, sections = model.spec.objective.box, [len(rois.boxes) for rois in drawn]
@@ -174,7 +174,7 @@ def _move(
     return moved
 
 
-def _pool(model: Detector, features: list[Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:
+def _pool(model: Network, features: list[Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:
     """Each picture's (R, 4), however many, to (K, C, P, P)."""
     there = pad_sequence([torch.ones_like(b[:, 0], dtype=torch.bool) for b in boxes], batch_first=True)
     return model.pool(features, pad_sequence(list(boxes), batch_first=True), resolution)[there.flatten()]

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cascadezoo.distributed import processes, sum_of_processes
+from cascadezoo.losses.assign import NEITHER, match, sample
+from cascadezoo.losses.targets import Targets
 from cascadezoo.ops.boxes import encode
-from cascadezoo.ops.parallel import processes, sum_of_processes
 from cascadezoo.spec.conventions import BoxCoder
 from cascadezoo.spec.objective import Normaliser, RpnObjective
-from cascadezoo.training.assign import NEITHER, match, sample
-from cascadezoo.training.targets import Targets
 
 # N pictures, A anchors of all levels
 

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from cascadezoo.errors import BadTarget
-from cascadezoo.modeling.detector import Detector
+from cascadezoo.losses.cascade_loss import cascade_losses
+from cascadezoo.losses.rpn_loss import rpn_losses
+from cascadezoo.losses.targets import Targets, checked_targets
+from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.modeling.rpn import propose
 from cascadezoo.ops.roi_align import as_pooled
-from cascadezoo.training.cascade_loss import cascade_losses
-from cascadezoo.training.rpn_loss import rpn_losses
-from cascadezoo.training.targets import Targets, checked_targets
 
 
 def losses(
-    model: Detector,
+    model: Network,
     batch: Batch,
     targets: Sequence[Targets],
     generators: Sequence[torch.Generator] | None = None,
@@ -48,7 +48,7 @@ def losses(
 
 
 def losses_of_pictures(
-    model: Detector, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]
+    model: Network, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
     """torchvision's interface: pictures (3, H, W) of any sizes, with targets in their own pixels; see ``losses``.
 

@@ -1,0 +1,149 @@
+"""The face of a model that people hold: pictures in, ``Detections`` or torchvision's dicts out."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from cascadezoo.coco.categories import COCO, Categories
+from cascadezoo.detections import Detections
+from cascadezoo.errors import UsageError
+from cascadezoo.images import read_image
+from cascadezoo.losses.objective import losses_of_pictures
+from cascadezoo.modeling.network import Network
+from cascadezoo.modeling.postprocess import Found
+from cascadezoo.modeling.preprocess import ResizedImage, padded_size
+from cascadezoo.modeling.tta import TTASettings, detect
+from cascadezoo.ops.mask_paste import PASTE
+
+
+class Detector(Network):
+    """A network with the names of its classes: decoding and resizing before it, results for people after it.
+
+    Attributes:
+        spec: every number of the network.
+        categories: class names by label, with the data set's ids.
+    """
+
+    def __init__(self, network: Network, categories: Categories | None = None) -> None:
+        """The modules of ``network`` become this model's own; without ``categories``, COCO's where there are 80."""
+        super().__init__(
+            network.spec,
+            backbone=network.backbone,
+            neck=network.neck,
+            rpn=network.rpn,
+            box_heads=list(network.box_heads),
+            mask_heads=list(network.mask_heads),
+        )
+        classes = network.spec.num_classes
+        self.categories = categories or (COCO if classes == len(COCO) else Categories.numbered(classes))
+        self.train(network.training)
+
+    @overload
+    def predict(self, image: list[Any], tta: bool | TTASettings = False, batch_size: int = 1) -> list[Detections]: ...
+    @overload
+    def predict(self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1) -> Detections: ...
+    def predict(
+        self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1
+    ) -> Detections | list[Detections]:
+        """Detect on a picture, or on each of a list.
+
+        Args:
+            image: a path (EXIF orientation applied), a PIL image, a uint8 (H, W, 3) RGB array, a (3, H, W) tensor,
+                uint8 or float in 0..1; or a list of these.
+            tta: test-time augmentation, with its default settings or others; one picture at a time.
+            batch_size: pictures of a list that go through the network together.  Only pictures of equal padded size
+                share a batch, so a picture's detections never depend on its neighbours.
+
+        Raises:
+            UnreadableImage: not a picture.
+            MissingResource: no such file.
+            UsageError: the model is in training mode.
+        """
+        if self.training:
+            raise UsageError("the model is in training mode: call model.eval() before predict")
+        images = image if isinstance(image, list) else [image]
+        if tta:
+            settings = TTASettings() if tta is True else tta
+            found = [self._predict_augmented(one, settings) for one in images]
+        else:
+            found = self._predict_all(images, batch_size)
+        return found if isinstance(image, list) else found[0]
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None
+    ) -> list[dict[str, Tensor]] | dict[str, Tensor]:
+        """torchvision's interface.
+
+        Args:
+            images: (3, H, W) tensors as ``predict`` takes them, of any sizes.
+            targets: for training mode, a dict a picture: ``boxes`` (T, 4) xyxy and, for a model with masks, ``masks``
+                (T, H, W), in the picture's pixels; ``labels`` (T,) in 0..C-1; ``iscrowd`` (T,), if there are any.
+
+        Returns:
+            In evaluation mode a dict a picture: ``boxes`` (D, 4) xyxy original pixels, ``scores`` (D,), best first,
+            ``labels`` (D,) in 0..C-1, and from a model with masks ``masks`` (D, H, W) bool.  In training mode the
+            losses by name (``cascadezoo.losses.objective``).
+
+        Raises:
+            BadTarget: a box outside its picture or without area, a label out of range, a mask of another size.
+        """
+        if self.training:
+            if targets is None:
+                raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")
+            return losses_of_pictures(self, images, targets)
+        return [_as_dict(found) for found in self._predict_all(list(images), batch_size=max(1, len(images)))]
+
+    @torch.inference_mode()
+    def _predict_all(self, images: list[Any], batch_size: int) -> list[Detections]:
+        results: list[Detections | None] = [None] * len(images)
+        resized = ((i, self.resize(image)) for i, image in enumerate(images))
+        for group in _equal_sizes(resized, self._padded, batch_size):
+            batch = self.prepare([image for _, image in group])
+            features = self.extract(batch.pixels)
+            found = self.segment(features, self.find(features, batch).trim())
+            for row, (i, image) in enumerate(group):
+                results[i] = self.detections(found, row, image.original_size)
+        return [r for r in results if r is not None]
+
+    @torch.inference_mode()
+    def _predict_augmented(self, image: Any, settings: TTASettings) -> Detections:
+        pixels = read_image(image)
+        return self.detections(detect(self, pixels, settings), 0, (pixels.shape[0], pixels.shape[1]))
+
+    def _padded(self, image: ResizedImage) -> tuple[int, int]:
+        return padded_size(image.size, self.spec.preprocess)
+
+    def detections(self, found: Found, row: int, image_size: tuple[int, int]) -> Detections:
+        """What was found on one picture of a batch, without the unused rows; (height, width) as given."""
+        n = int(found.counts[row])
+        return Detections(
+            boxes=found.boxes[row, :n],
+            scores=found.scores[row, :n],
+            labels=found.labels[row, :n],
+            image_size=image_size,
+            categories=self.categories,
+            mask_probs=None if found.masks is None else found.masks[row, :n],
+            paste_method=PASTE[self.spec.conventions.paste],
+            extent=self.spec.stages[-1].extent,
+        )
+
+
+def _equal_sizes(
+    images: Iterable[tuple[int, ResizedImage]], key: Any, batch_size: int
+) -> Iterator[list[tuple[int, ResizedImage]]]:
+    """Groups of at most ``batch_size`` pictures with equal key, each given out as soon as it is full."""
+    waiting: dict[Any, list[tuple[int, ResizedImage]]] = {}
+    for item in images:
+        group = waiting.setdefault(key(item[1]), [])
+        group.append(item)
+        if len(group) == batch_size:
+            yield waiting.pop(key(item[1]))
+    yield from waiting.values()
+
+
+def _as_dict(found: Detections) -> dict[str, Tensor]:
+    output = {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
+    masks = found.masks
+    return output if masks is None else {**output, "masks": masks}

@@ -1,0 +1,146 @@
+"""The network of the paper (Cascade R-CNN, https://arxiv.org/abs/1906.09756): prepared pixels to detections of a fixed
+size.
+
+``infer`` is what compile, export and CUDA graphs see; ``cascadezoo.detector`` has the face that people hold.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cascadezoo.images import read_image
+from cascadezoo.modeling.mask_head import class_probabilities
+from cascadezoo.modeling.postprocess import Found, Scored, select
+from cascadezoo.modeling.preprocess import Batch, ResizedImage, collate, resize
+from cascadezoo.modeling.rpn import RPN, Proposals
+from cascadezoo.ops.boxes import clip, decode, has_area
+from cascadezoo.ops.roi_align import as_pooled, pyramid_roi_align
+from cascadezoo.spec.conventions import ScoreFusion
+from cascadezoo.spec.model import MaskHeadSpec, ModelSpec
+
+# N pictures, R proposals a picture, C classes, D detections a picture, M the side of a mask
+
+
+class Network(nn.Module):
+    """A cascade of box heads on a feature pyramid, with mask heads or without.
+
+    Attributes:
+        spec: every number of this network.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        backbone: nn.Module,
+        neck: nn.Module,
+        rpn: RPN,
+        box_heads: Sequence[nn.Module],
+        mask_heads: Sequence[nn.Module],
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone, self.neck, self.rpn = backbone, neck, rpn
+        self.box_heads = nn.ModuleList(box_heads)
+        self.mask_heads = nn.ModuleList(mask_heads)
+        self._fuse = _FUSIONS[spec.conventions.cascade.fusion]
+
+    def infer(self, batch: Batch) -> Found:
+        """Prepared pixels to detections; every shape follows from the batch's."""
+        features = self.extract(batch.pixels)
+        return self.segment(features, self.find(features, batch))
+
+    def extract(self, pixels: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) to pyramid levels (N, 256, H / s, W / s), finest first."""
+        levels: list[Tensor] = self.neck(self.backbone(pixels))
+        return levels
+
+    def find(self, features: list[Tensor], batch: Batch) -> Found:
+        """Detections without masks."""
+        proposals = self.rpn(features, batch.sizes)
+        scored = self.refine(features, proposals, batch.sizes)
+        return select(scored, batch, self.spec.stages[-1], self.spec.conventions.selection)
+
+    def refine(self, features: list[Tensor], proposals: Proposals, sizes: Tensor) -> Scored:
+        """The cascade: each stage pools the boxes that the one before has moved; then their scores are fused."""
+        rules, resolution = self.spec.conventions, self.spec.box_head.resolution
+        features = [as_pooled(level) for level in features]
+        boxes, valid, logits = proposals.boxes, proposals.valid, []
+        for head, coder in zip(self.box_heads[:-1], self.spec.stages[:-1], strict=True):
+            scores, deltas = head(self.pool(features, boxes, resolution))
+            logits.append(scores)
+            boxes = decode(_of_best_class(scores, deltas).view_as(boxes), boxes, coder)
+            if rules.cascade.clip_stages:
+                boxes = clip(boxes, sizes, coder.extent)
+            if rules.roi_align.skip_empty:
+                valid = valid & has_area(boxes)
+        pooled = self.pool(features, boxes, resolution)
+        scores, deltas = self.box_heads[-1](pooled)
+        if rules.cascade.fusion is ScoreFusion.LAST_FEATURES:
+            logits = [head(pooled)[0] for head in self.box_heads]
+        else:
+            logits.append(scores)
+        rows = boxes.shape[:2]
+        return Scored(boxes, deltas.unflatten(0, rows), self._fuse(logits).unflatten(0, rows), valid)
+
+    def segment(self, features: list[Tensor], found: Found) -> Found:
+        """Detections with masks, from a model that has mask heads."""
+        if self.spec.mask is None:
+            return found
+        masks = self.mask_probabilities(features, found.rois, found.labels, self.spec.mask)
+        return Found(found.boxes, found.scores, found.labels, found.counts, found.rois, masks)
+
+    def mask_probabilities(self, features: list[Tensor], rois: Tensor, labels: Tensor, mask: MaskHeadSpec) -> Tensor:
+        """Masks (N, D, M, M) of boxes (N, D, 4), network pixels, and classes (N, D): the mean of the mask heads."""
+        pooled = self.mask_features(self.pool(features, rois, mask.resolution), mask)
+        flat = labels.flatten()
+        masks = torch.stack([class_probabilities(head(pooled), flat) for head in self.mask_heads]).mean(0)
+        return masks.view(*labels.shape, *masks.shape[1:])
+
+    def mask_features(self, pooled: Tensor, mask: MaskHeadSpec) -> Tensor:
+        """Pooled boxes (R, C, P, P) to what a mask head reads."""
+        pooled = pooled.contiguous(memory_format=torch.channels_last)
+        if not mask.shares_box_features:
+            return pooled
+        shared: Tensor = self.box_heads[0].get_submodule("layer4")(pooled)
+        return shared
+
+    def pool(self, features: list[Tensor], boxes: Tensor, resolution: int) -> Tensor:
+        """(N, R, 4) to (N * R, C, P, P), each from the level of its size."""
+        rules, strides = self.spec.conventions, list(self.spec.roi_strides)
+        return pyramid_roi_align(features[: len(strides)], boxes, strides, rules.levels, rules.roi_align, resolution)
+
+    def prepare(self, images: Sequence[ResizedImage]) -> Batch:
+        """Normalised, padded pixels on the model's device."""
+        weight = next(self.parameters())
+        spec = self.spec
+        return collate(images, spec.preprocess, spec.conventions.resize, weight.device, weight.dtype)
+
+    def resize(self, image: Any) -> ResizedImage:
+        """A picture, as ``predict`` takes it, at network scale."""
+        return resize(read_image(image), self.spec.preprocess, self.spec.conventions.resize)
+
+
+def _of_best_class(logits: Tensor, deltas: Tensor) -> Tensor:
+    """Of deltas (R, B, 4) those of the best foreground class in logits (R, C + 1), or the only ones: (R, 4)."""
+    if deltas.shape[1] == 1:
+        return deltas[:, 0]
+    best = logits[:, :-1].argmax(1)
+    return deltas.gather(1, best[:, None, None].expand(-1, 1, 4))[:, 0]
+
+
+def _mean_logits(logits: list[Tensor]) -> Tensor:
+    return torch.stack(logits).mean(0).softmax(-1)
+
+
+def _mean_probabilities(logits: list[Tensor]) -> Tensor:
+    return torch.stack(logits).softmax(-1).mean(0)
+
+
+_FUSIONS = {
+    ScoreFusion.MEAN_LOGITS: _mean_logits,
+    ScoreFusion.MEAN_PROBABILITIES: _mean_probabilities,
+    ScoreFusion.LAST_FEATURES: _mean_probabilities,
+}
