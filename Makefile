@@ -51,13 +51,14 @@ cuda-compile: setup
 gpu: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.gpu
 
-# mypy sees the rooms outside cascadezoo/ only where they are installed as plain folders
+# mypy and the import contract see the rooms beside cascadezoo/ only where they are installed as plain folders
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/typecheck
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/typecheck .
+	rm -rf build/installed
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
 	$(BIN)/mypy -p cascadezoo
+	cd build/installed && $(CURDIR)/$(BIN)/lint-imports $(CURDIR)/pyproject.toml --no-cache
 
 format: setup
 	$(BIN)/ruff check --fix .

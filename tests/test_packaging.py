@@ -21,13 +21,19 @@ DATA = {"zoo_manifest": (".json", ".md", ".safetensors"), "csrc": (".cpp", ".cu"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """A wheel built from a copy of the sources: building in place would leave files behind."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def clone(tmp_path_factory) -> Path:
+    """A copy of the sources, as a clone has them: building in place would leave files behind."""
+    folder = tmp_path_factory.mktemp("clone")
     for path in (*ROOMS, "pyproject.toml", "README.md", "LICENSE"):
-        subprocess.run(["cp", "-r", str(ROOT / path), str(source)], check=True)
+        subprocess.run(["cp", "-r", str(ROOT / path), str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(clone: Path, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), "."]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    subprocess.run(command, cwd=clone, check=True, capture_output=True)
     return next(out.glob("*.whl"))
 
 
@@ -82,3 +88,23 @@ def test_the_unpacked_wheel_runs_its_own_entry(wheel: Path, tmp_path: Path) -> N
     file, found = json.loads(done.stdout)
     assert Path(file).is_relative_to(tmp_path)
     assert found > 0
+
+
+@pytest.mark.parametrize("installed", [False, True], ids=["dependencies alone", "beside an installed wheel"])
+def test_python_started_in_a_clone_uses_the_clone(clone: Path, wheel: Path, tmp_path: Path, installed: bool) -> None:
+    """Case C6: every room, its data and the public names, whatever else is installed."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "import sys, json; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]; "
+        f"sys.path[1:1] = {[str(tmp_path / 'site')] if installed else []!r}; "
+        "import cascadezoo, cascadezoo.csrc.cuda; from cascadezoo.benchmarks.reports import schema; "
+        "model = cascadezoo.load('cascade_mask_r18_fpn_shapes', pretrained=True); "
+        "print(json.dumps([cascadezoo.__file__, schema.__file__, len(cascadezoo.list_models())]))"
+    )
+    environ = {"PATH": "", "HOME": str(tmp_path), "CASCADEZOO_HOME": str(tmp_path / "home"), "CASCADEZOO_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=clone, env=environ, check=True, capture_output=True, text=True
+    )
+    *files, count = json.loads(done.stdout)
+    assert all(Path(file).is_relative_to(clone) for file in files)
+    assert count == 66

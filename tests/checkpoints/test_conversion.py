@@ -34,7 +34,7 @@ from cascadezoo.providers import SPECS
 
 from tiny import tiny
 
-PARITY = Path(__file__).parent / "parity" / "mmdet"
+PARITY = Path(__file__).parents[1] / "parity" / "mmdet"
 COUNTER = "num_batches_tracked"
 BOX, CAFFE_MASK = "cascade_r50_fpn", "cascade_mask_r50_caffe_fpn"
 

@@ -20,7 +20,7 @@ from tiny import tiny
 # stem 5, four blocks of 4 convolutions and norms 80, neck 16, rpn 6, three heads of 6; a counter for each of 17 norms
 MAPPED, COUNTERS = 125, 17
 
-SAMPLES = Path(__file__).parent / "parity" / "mmdet" / "formats"
+SAMPLES = Path(__file__).parents[1] / "parity" / "mmdet" / "formats"
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cascadezoo.benchmarks.measure.pages import speed_page
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "benchmarks" / "results"
 
 

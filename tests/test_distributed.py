@@ -20,7 +20,7 @@ from drawn import draw_set
 from tiny import lively
 from tiny_zoo import ENTRY, narrow
 
-SCRIPT = Path(__file__).parents[1] / "tiny_zoo.py"
+SCRIPT = Path(__file__).with_name("tiny_zoo.py")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 

@@ -23,7 +23,7 @@ from cascadezoo.files import write_json
 
 BOXES = "cascade_r50_fpn_1x.mmdet"
 TWICE = "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron"  # evaluated with test-time augmentation and without
-SCRIPT = Path(__file__).parents[1] / "small_coco.py"
+SCRIPT = Path(__file__).parents[2] / "small_coco.py"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from cascadezoo.providers import SPECS
 from procedural import load_case, make_tensors, write_checkpoint
 from tiny import tiny
 
-PARITY = Path(__file__).parents[1] / "parity" / "paddle"
+PARITY = Path(__file__).parents[2] / "parity" / "paddle"
 ENTRY = registry.info(load.ENTRY)
 
 

@@ -14,7 +14,7 @@ from cascadezoo.converters.canonical import read_canonical
 
 from procedural import load_case, make_tensors, write_checkpoint
 
-PARITY = Path(__file__).parent / "parity" / "mmdet"
+PARITY = Path(__file__).parents[1] / "parity" / "mmdet"
 
 
 @pytest.fixture(scope="module")
