@@ -6,7 +6,8 @@ grey is repeated, and JPEG pixels come out equal to theirs.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -45,6 +46,18 @@ def read_image(image: ImageInput) -> Pixels:
     if torch is not None and isinstance(image, torch.Tensor):
         return _from_tensor(image)
     raise UnreadableImage(f"a {type(image).__name__} is no picture; {_EXPECTED}")
+
+
+@contextmanager
+def opencv_on_one_thread() -> Iterator[None]:
+    """OpenCV without threads of its own, for the time in which worker processes are forked: a child has none of its
+    parent's threads, and would wait for them for ever when it ends the pool or uses it."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _from_path(path: Path) -> Pixels:

@@ -9,14 +9,13 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from cascadezoo.benchmarks.verify.coco_layout import Picture
 from cascadezoo.errors import CascadezooError, FileError
-from cascadezoo.images import read_image
+from cascadezoo.images import opencv_on_one_thread, read_image
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size, resize
 from cascadezoo.spec.conventions import Resize
 from cascadezoo.spec.model import ModelSpec, PreprocessSpec
@@ -54,10 +53,11 @@ def prepared(
         collate_fn=_as_it_is,  # or arrays would become tensors
         num_workers=(workers := default_workers() if workers is None else min(workers, len(batches))),
         prefetch_factor=_AHEAD if workers else None,
-        worker_init_fn=_one_thread,
         multiprocessing_context="fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None,
     )
-    for item in loader:
+    with opencv_on_one_thread():
+        items = iter(loader)
+    for item in items:
         if isinstance(item, CascadezooError):
             raise item
         yield item
@@ -99,10 +99,6 @@ class _Decoder(Dataset[Any]):
 
 def _as_it_is(item: Any) -> Any:
     return item
-
-
-def _one_thread(_worker: int) -> None:
-    cv2.setNumThreads(1)
 
 
 def _network_size(picture: Picture, spec: PreprocessSpec, rule: Resize) -> tuple[int, int]:

@@ -8,7 +8,6 @@ import signal
 from collections.abc import Generator
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cascadezoo.coco.dataset import CocoDataset, ImageRecord
 from cascadezoo.errors import BadAnnotations, CascadezooError, UsageError
-from cascadezoo.images import Pixels, read_image
+from cascadezoo.images import Pixels, opencv_on_one_thread, read_image
 from cascadezoo.losses.targets import Targets
 from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.spec.model import ModelSpec
@@ -142,7 +141,9 @@ def training_loader(
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
     )
-    for batch in loader:
+    with opencv_on_one_thread():
+        loaded = iter(loader)
+    for batch in loaded:
         for item in batch:
             if isinstance(item, CascadezooError):
                 raise item
@@ -163,7 +164,6 @@ class _Epoch(Dataset[Sample | CascadezooError]):
 
 
 def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # the pool of the parent process is not there after a fork
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes: the parent stops its workers after its step
         signal.signal(number, signal.SIG_IGN)
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from small_coco import TooSmall, write_coco
@@ -48,6 +50,20 @@ def test_workers_change_nothing(model, dataset: Dataset, tmp_path: Path) -> None
     _, alone = run(model, dataset, tmp_path / "alone", batch_size=2)
     _, helped = run(model, dataset, tmp_path / "helped", batch_size=2, workers=2)
     assert alone == helped
+
+
+@pytest.mark.timeout(120)
+def test_workers_start_after_opencv_has_used_threads(model, dataset: Dataset, tmp_path: Path) -> None:
+    """Workers are forked: they must not wait for the threads that their parent had."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (1000, 1000), interpolation=cv2.INTER_CUBIC)
+        _, found = run(model, dataset, tmp_path / "x", workers=2)
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(before)
+    assert len(found) == 8
 
 
 def test_batches_hold_pictures_of_one_padded_size(model, dataset: Dataset) -> None:
