@@ -1,7 +1,7 @@
-"""What a detector found on one picture.
+"""What a detector found on one image.
 
-Shapes: N detections, best first as the detector gives them, on a picture of H x W pixels.  Boxes are xyxy in pixels
-of the original picture, unrounded.
+Shapes: N detections, best first as the detector gives them, on an image of H x W pixels.  Boxes are xyxy in pixels
+of the original image, unrounded.
 """
 
 import os
@@ -33,13 +33,13 @@ Index: TypeAlias = int | slice | Tensor | Sequence[int] | Sequence[bool] | npt.N
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """The detections on one picture.  Immutable; every method returns something new.
+    """The detections on one image.  Immutable; every method returns something new.
 
     Attributes:
-        boxes: (N, 4) float32 xyxy, pixels of the original picture.
+        boxes: (N, 4) float32 xyxy, pixels of the original image.
         scores: (N,) float32 in 0..1.
         labels: (N,) int64 in 0..C-1; there is no background label.
-        image_size: (height, width) of the original picture.
+        image_size: (height, width) of the original image.
         categories: the names of the labels, with the data set's ids.
         mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.
         paste_method: how ``mask_probs`` become pixels.
@@ -85,7 +85,7 @@ class Detections:
     def masks(self) -> Tensor | None:
         """(N, H, W) bool, built when first asked for and kept; None from a model without masks.
 
-        Takes N * H * W bytes: for large pictures prefer ``rles`` or iteration.
+        Takes N * H * W bytes: for large images prefer ``rles`` or iteration.
         """
         if self.mask_probs is None:
             return None
@@ -144,14 +144,14 @@ class Detections:
         )
 
     def plot(self, image: ImageInput) -> Image.Image:
-        """The picture with boxes, names, scores and masks drawn on it.
+        """The image with boxes, names, scores and masks drawn on it.
 
         ``image`` is anything that ``predict`` takes; raises ``UsageError`` when it is not of ``image_size``.
         """
         pixels = read_image(image)
         if pixels.shape[:2] != self.image_size:
             given, own = "x".join(map(str, pixels.shape[:2])), "x".join(map(str, self.image_size))
-            raise UsageError(f"a picture of {given} (height x width) for detections on {own}: give the one detected on")
+            raise UsageError(f"an image of {given} (height x width) for detections on {own}: give the one detected on")
         crops: Iterator[Crop | None] = repeat(None) if self.mask_probs is None else self.crops()
         return draw(
             pixels,
@@ -162,15 +162,15 @@ class Detections:
         )
 
     def save(self, path: str | os.PathLike[str], image_id: int = 1) -> Path:
-        """Write a COCO annotation file (``.json``) of this picture: its size, the categories, and ``to_coco``'s
+        """Write a COCO annotation file (``.json``) of this image: its size, the categories, and ``to_coco``'s
         records as annotations (``cascadezoo.coco.annotations``).  The file appears whole or not at all, in
-        place of an older one.  Pictures are written by ``plot(image).save(path)``.
+        place of an older one.  Images are written by ``plot(image).save(path)``.
 
         Raises ``UsageError`` when the path does not end in .json.
         """
         path = Path(path)
         if path.suffix.lower() != ".json":
-            raise UsageError(f"{path} does not end in .json; to write a picture, use plot(image).save(path)")
+            raise UsageError(f"{path} does not end in .json; to write an image, use plot(image).save(path)")
         height, width = self.image_size
         images = [{"id": image_id, "height": height, "width": width}]
         return write_json(path, annotation_file(self.categories, images, self.to_coco(image_id), "detections"))

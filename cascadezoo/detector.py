@@ -1,4 +1,4 @@
-"""The face of a model that people hold: pictures in, ``Detections`` or torchvision's dicts out."""
+"""The face of a model that people hold: images in, ``Detections`` or torchvision's dicts out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -10,7 +10,7 @@ from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detections import Detections
 from cascadezoo.errors import UsageError
 from cascadezoo.images import read_image
-from cascadezoo.losses.objective import losses_of_pictures
+from cascadezoo.losses.objective import losses_of_images
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import Found
 from cascadezoo.modeling.preprocess import ResizedImage, padded_size
@@ -47,17 +47,17 @@ class Detector(Network):
     def predict(
         self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1
     ) -> Detections | list[Detections]:
-        """Detect on a picture, or on each of a list.
+        """Detect on an image, or on each of a list.
 
         Args:
             image: a path (EXIF orientation applied), a PIL image, a uint8 (H, W, 3) RGB array, a (3, H, W) tensor,
                 uint8 or float in 0..1; or a list of these.
-            tta: test-time augmentation, with its default settings or others; one picture at a time.
-            batch_size: pictures of a list that go through the network together.  Only pictures of equal padded size
-                share a batch, so a picture's detections never depend on its neighbours.
+            tta: test-time augmentation, with its default settings or others; one image at a time.
+            batch_size: images of a list that go through the network together.  Only images of equal padded size
+                share a batch, so an image's detections never depend on its neighbours.
 
         Raises:
-            UnreadableImage: not a picture.
+            UnreadableImage: not an image.
             MissingResource: no such file.
             UsageError: the model is in training mode.
         """
@@ -78,21 +78,21 @@ class Detector(Network):
 
         Args:
             images: (3, H, W) tensors as ``predict`` takes them, of any sizes.
-            targets: for training mode, a dict a picture: ``boxes`` (T, 4) xyxy and, for a model with masks, ``masks``
-                (T, H, W), in the picture's pixels; ``labels`` (T,) in 0..C-1; ``iscrowd`` (T,), if there are any.
+            targets: for training mode, a dict an image: ``boxes`` (T, 4) xyxy and, for a model with masks, ``masks``
+                (T, H, W), in the image's pixels; ``labels`` (T,) in 0..C-1; ``iscrowd`` (T,), if there are any.
 
         Returns:
-            In evaluation mode a dict a picture: ``boxes`` (D, 4) xyxy original pixels, ``scores`` (D,), best first,
+            In evaluation mode a dict an image: ``boxes`` (D, 4) xyxy original pixels, ``scores`` (D,), best first,
             ``labels`` (D,) in 0..C-1, and from a model with masks ``masks`` (D, H, W) bool.  In training mode the
             losses by name (``cascadezoo.losses.objective``).
 
         Raises:
-            BadTarget: a box outside its picture or without area, a label out of range, a mask of another size.
+            BadTarget: a box outside its image or without area, a label out of range, a mask of another size.
         """
         if self.training:
             if targets is None:
                 raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")
-            return losses_of_pictures(self, images, targets)
+            return losses_of_images(self, images, targets)
         return [_as_dict(found) for found in self._predict_all(list(images), batch_size=max(1, len(images)))]
 
     @torch.inference_mode()
@@ -116,7 +116,7 @@ class Detector(Network):
         return padded_size(image.size, self.spec.preprocess)
 
     def detections(self, found: Found, row: int, image_size: tuple[int, int]) -> Detections:
-        """What was found on one picture of a batch, without the unused rows; (height, width) as given."""
+        """What was found on one image of a batch, without the unused rows; (height, width) as given."""
         n = int(found.counts[row])
         return Detections(
             boxes=found.boxes[row, :n],
@@ -133,7 +133,7 @@ class Detector(Network):
 def _equal_sizes(
     images: Iterable[tuple[int, ResizedImage]], key: Any, batch_size: int
 ) -> Iterator[list[tuple[int, ResizedImage]]]:
-    """Groups of at most ``batch_size`` pictures with equal key, each given out as soon as it is full."""
+    """Groups of at most ``batch_size`` images with equal key, each given out as soon as it is full."""
     waiting: dict[Any, list[tuple[int, ResizedImage]]] = {}
     for item in images:
         group = waiting.setdefault(key(item[1]), [])

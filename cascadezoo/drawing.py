@@ -1,4 +1,4 @@
-"""Detections drawn on their picture: masks, boxes and tags, sized to the picture.
+"""Detections drawn on their image: masks, boxes and tags, sized to the image.
 
 Colours depend on the label alone, shaded a little from one detection of a label to the next, so that they stay the
 same from picture to picture while neighbours can be told apart.
@@ -66,8 +66,8 @@ class _Tag(NamedTuple):
 def draw(image: Pixels, rows: Iterable[Row]) -> Image.Image:
     """Draw detections on their image, uint8 (H, W, 3) RGB; the best come out on top.
 
-    Masks are tinted and outlined, boxes drawn inside the picture, and each is tagged with its name and score; tags
-    keep clear of each other while there is room.  The picture given is left as it is.
+    Masks are tinted and outlined, boxes drawn inside the image, and each is tagged with its name and score; tags
+    keep clear of each other while there is room.  The image given is left as it is.
     """
     canvas = image.copy()
     height, width = canvas.shape[:2]
@@ -159,7 +159,7 @@ def _place_tags(texts: list[str], found: list[Row], size: tuple[int, int], style
 
 
 def _places(one: Row, w: int, h: int, size: tuple[int, int]) -> list[_Tag]:
-    """On the box's top edge, inside it, below it; at its left, then at its right; always inside the picture."""
+    """On the box's top edge, inside it, below it; at its left, then at its right; always inside the image."""
     height, width = size
     x1, y1, x2, y2 = (round(value) for value in one.box)
     tags = []

@@ -25,7 +25,7 @@ class AmbiguousEntry(UsageError):
 
 
 class BadTarget(UsageError):
-    """What a picture is said to hold cannot be learned: a box outside or of no area, a label out of range, a mask of
+    """What an image is said to hold cannot be learned: a box outside or of no area, a label out of range, a mask of
     another size."""
 
 
@@ -66,11 +66,11 @@ class FileError(CascadezooError):
 
 
 class UnreadableImage(FileError):
-    """Not a picture that can be decoded, or an array of the wrong kind."""
+    """Not an image that can be decoded, or an array of the wrong kind."""
 
 
 class BadAnnotations(FileError):
-    """An annotation file that is no sound COCO instances file; the message names the picture or annotation."""
+    """An annotation file that is no sound COCO instances file; the message names the image or annotation."""
 
 
 class CorruptCheckpoint(FileError):
@@ -122,7 +122,7 @@ class UnwritableOutput(FileError):
 
 
 class OutOfMemory(CascadezooError):
-    """The device has no room even for one picture at a time."""
+    """The device has no room even for one image at a time."""
 
     exit_code = 3
 
@@ -136,7 +136,7 @@ class NoCompiler(MissingResource):
 
 
 class TrainingDiverged(CascadezooError):
-    """A loss or gradient that is not finite; the message names the step, the loss and the pictures."""
+    """A loss or gradient that is not finite; the message names the step, the loss and the images."""
 
 
 class LostLinks(CascadezooError):

@@ -1,4 +1,4 @@
-"""Reading a picture, whatever it comes as, into one form: uint8 (H, W, 3) RGB.
+"""Reading an image, whatever it comes as, into one form: uint8 (H, W, 3) RGB.
 
 Files are decoded by OpenCV, as the publishers do it: the EXIF orientation is applied, transparency is dropped and
 grey is repeated, and JPEG pixels come out equal to theirs.
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 ImageInput: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | torch.Tensor"
 
-_EXPECTED = "give a path, a PIL picture, a uint8 (H, W, 3) RGB array, or a (3, H, W) tensor of uint8 or of 0..1"
+_EXPECTED = "give a path, a PIL image, a uint8 (H, W, 3) RGB array, or a (3, H, W) tensor of uint8 or of 0..1"
 
 
 def read_image(image: ImageInput) -> Pixels:
-    """A picture as a contiguous uint8 (H, W, 3) RGB array.
+    """An image as a contiguous uint8 (H, W, 3) RGB array.
 
-    ``image``: a path; a PIL picture (EXIF orientation applied); a uint8 (H, W, 3) RGB array, returned as it is when
+    ``image``: a path; a PIL image (EXIF orientation applied); a uint8 (H, W, 3) RGB array, returned as it is when
     contiguous; a (3, H, W) RGB tensor on any device, uint8 or floating point in 0..1, which is rounded to 255 levels.
 
     Raises ``MissingResource`` when the file does not exist and ``UnreadableImage`` for anything else that is no
-    picture: a file that cannot be decoded or is over OpenCV's size limit, wrong shapes, types or value ranges.
+    image: a file that cannot be decoded or is over OpenCV's size limit, wrong shapes, types or value ranges.
     """
     if isinstance(image, str | os.PathLike):
         return _from_path(Path(image))
@@ -45,7 +45,7 @@ def read_image(image: ImageInput) -> Pixels:
     torch = sys.modules.get("torch")  # a tensor cannot be given before torch is imported
     if torch is not None and isinstance(image, torch.Tensor):
         return _from_tensor(image)
-    raise UnreadableImage(f"a {type(image).__name__} is no picture; {_EXPECTED}")
+    raise UnreadableImage(f"a {type(image).__name__} is no image; {_EXPECTED}")
 
 
 @contextmanager
@@ -64,13 +64,13 @@ def _from_path(path: Path) -> Pixels:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise MissingResource(f"no such picture: {path}") from error
+        raise MissingResource(f"no such image: {path}") from error
     except IsADirectoryError as error:
-        raise UnreadableImage(f"{path} is a folder; give the path of a picture") from error
+        raise UnreadableImage(f"{path} is a folder; give the path of an image") from error
     except (OSError, ValueError) as error:
         raise UnreadableImage(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not data:
-        raise UnreadableImage(f"{path} is an empty file, not a picture")
+        raise UnreadableImage(f"{path} is an empty file, not an image")
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -81,33 +81,33 @@ def _from_path(path: Path) -> Pixels:
             ) from error
         raise UnreadableImage(f"{path} cannot be decoded: {str(error).strip()}") from error
     if bgr is None:
-        raise UnreadableImage(f"{path} is no picture that OpenCV can decode: damaged, cut short or of another kind")
+        raise UnreadableImage(f"{path} is no image that OpenCV can decode: damaged, cut short or of another kind")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _from_pil(image: Image.Image) -> Pixels:
-    _refuse_empty((image.height, image.width), "PIL picture")
+    _refuse_empty((image.height, image.width), "PIL image")
     try:
         upright = ImageOps.exif_transpose(image)
         if upright.mode == "I" or upright.mode.startswith("I;16"):
             return _from_grey16(np.asarray(upright))
         if upright.mode == "F":
-            raise UnreadableImage("a PIL picture of mode F has no fixed range of values; convert it to RGB first")
+            raise UnreadableImage("a PIL image of mode F has no fixed range of values; convert it to RGB first")
         return np.array(upright.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"the PIL picture {image!r} cannot be decoded: {error}") from error
+        raise UnreadableImage(f"the PIL image {image!r} cannot be decoded: {error}") from error
 
 
 def _from_grey16(grey: npt.NDArray[Any]) -> Pixels:
     """16-bit grey levels by their upper byte, as OpenCV reads such files; PIL would clip them at 255."""
     if grey.min() < 0 or grey.max() > 0xFFFF:
-        raise UnreadableImage(f"a PIL picture with grey levels {grey.min()}..{grey.max()}; convert it to RGB first")
+        raise UnreadableImage(f"a PIL image with grey levels {grey.min()}..{grey.max()}; convert it to RGB first")
     return np.repeat((grey.astype(np.uint16) >> 8).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _from_array(image: npt.NDArray[Any]) -> Pixels:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise UnreadableImage(f"a {image.dtype} array of shape {image.shape} is no picture; {_EXPECTED}")
+        raise UnreadableImage(f"a {image.dtype} array of shape {image.shape} is no image; {_EXPECTED}")
     _refuse_empty(image.shape[:2], "array")
     return np.ascontiguousarray(image)
 
@@ -117,7 +117,7 @@ def _from_tensor(image: "torch.Tensor") -> Pixels:
 
     shape = tuple(image.shape)
     if len(shape) != 3 or shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
-        raise UnreadableImage(f"a {image.dtype} tensor of shape {shape} is no picture; {_EXPECTED}")
+        raise UnreadableImage(f"a {image.dtype} tensor of shape {shape} is no image; {_EXPECTED}")
     _refuse_empty(shape[1:], "tensor")
     image = image.detach().cpu()
     if image.dtype != torch.uint8:
@@ -133,4 +133,4 @@ def _from_tensor(image: "torch.Tensor") -> Pixels:
 
 def _refuse_empty(size: Sequence[int], kind: str) -> None:
     if 0 in size:
-        raise UnreadableImage(f"a {kind} of {size[0]}x{size[1]} pixels (height x width) holds no picture")
+        raise UnreadableImage(f"a {kind} of {size[0]}x{size[1]} pixels (height x width) holds no image")

@@ -62,10 +62,10 @@ def load(
             neither, the model is randomly initialised, for training.
         num_classes: classes without background.  Where it differs from the weights', the layers that depend on it
             are newly initialised, in every stage, and named in a log message.
-        min_size, max_size: the picture's shorter and longer side, in pixels; default: the entry's own test scale.
+        min_size, max_size: the image's shorter and longer side, in pixels; default: the entry's own test scale.
         box_score_thresh, box_nms_thresh, box_detections_per_img: torchvision's names; default: the entry's own.
         rpn_batch_size_per_image, rpn_positive_fraction, box_batch_size_per_image, box_positive_fraction: how many
-            anchors and boxes a picture learns from, and at most which share of positive ones; torchvision's names.
+            anchors and boxes an image learns from, and at most which share of positive ones; torchvision's names.
 
     Raises:
         UsageError: no such entry (UnknownName) or no such device.

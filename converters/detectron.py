@@ -2,7 +2,7 @@
 
 Source: blobs of zhaoweicai/Detectron-Cascade-RCNN, built on Detectron at e8942c8, as ``utils/net.py`` saves them.
 Layouts are torch's own.  Class 0 is the background, which has rows of its own everywhere: those of the class scores
-and masks move to the end, those of boxes are never used and left out.  Every network was trained on BGR pictures.
+and masks move to the end, those of boxes are never used and left out.  Every network was trained on BGR images.
 
 The configuration in a file, a text in YAML with Python's own tags, is not consulted: tensors tell all networks apart.
 """

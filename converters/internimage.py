@@ -1,7 +1,7 @@
 """InternImage: Cascade Mask R-CNN with InternImage-L or -XL, FPN and convolutional box heads.
 
 Source: state dicts of OpenGVLab/InternImage, ``detection/``, on mmdetection 2.28.1; all but the backbone and the
-convolutions of the box heads is mmdetection's own.  Layouts are torch's own, the background class is last and pictures
+convolutions of the box heads is mmdetection's own.  Layouts are torch's own, the background class is last and images
 are RGB.  The number that ends a norm's name is its place in a sequence whose other steps permute axes.
 
 Files of the 3x schedule hold every tensor twice.  The hook that averages weights swaps them with its ``ema_`` buffers

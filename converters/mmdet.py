@@ -1,7 +1,7 @@
 """mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet or ResNeXt and FPN.
 
 Source: state dicts of mmdetection 3.3.0; no key of these models was renamed since 2.0.  Layouts are torch's own and
-the background class is last, so names change and, for models trained on BGR pictures, the order of input channels.
+the background class is last, so names change and, for models trained on BGR images, the order of input channels.
 
 What is public here holds for every detector built on mmdetection, whatever its backbone.
 """
@@ -63,7 +63,7 @@ _BGR = KeyMap(
     transforms={"backbone.stem.0.weight": REVERSE_INPUT_CHANNELS},
 )
 
-# trained on BGR pictures: the caffe style, and the ResNeXt whose pretraining came from Caffe2
+# trained on BGR images: the caffe style, and the ResNeXt whose pretraining came from Caffe2
 _BGR_ARCHITECTURES = frozenset(
     {
         "cascade_r50_caffe_fpn",

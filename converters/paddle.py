@@ -1,7 +1,7 @@
 """PaddleDetection: Cascade (Mask) R-CNN and Mask R-CNN with ResNet, ResNet-vd or ResNeXt-vd, on FPN or C4.
 
 Source: state dicts of PaddleDetection 2.6.0; no key of these models was renamed since 2.0.  Linear layers hold their
-weights transposed; all other layouts are torch's own, the background class is last and pictures are RGB.
+weights transposed; all other layouts are torch's own, the background class is last and images are RGB.
 """
 
 from collections.abc import Collection, Mapping

@@ -13,7 +13,7 @@
 namespace cascadezoo {
 
 struct Dcnv3Shape {
-  int64_t n, h, w, ho, wo;  // pictures, input and output size
+  int64_t n, h, w, ho, wo;  // images, input and output size
   int64_t groups, width;    // channels = groups * width
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   double scale;  // multiplies the kernel's grid as well as the offsets
@@ -33,7 +33,7 @@ struct Accumulate<double> {
 };
 
 // The four pixels around a sampling position, and how much each one counts.  Corners: 0 top left, 1 top right, 2 bottom
-// left, 3 bottom right.  A corner outside the picture has inside == false and must not be read.
+// left, 3 bottom right.  A corner outside the image has inside == false and must not be read.
 template <class A>
 struct Taps {
   bool inside[4];
@@ -106,9 +106,9 @@ struct Dcnv3Forward {
     rest = split(rest, p.groups, g);
     const int64_t sampled = rest * p.groups + g;  // group of an output pixel
     rest = split(rest, p.wo, x);
-    const int64_t picture = split(rest, p.ho, y);
+    const int64_t image = split(rest, p.ho, y);
     const int64_t channel = g * p.width + part * V;
-    const T* from = input + picture * p.h * p.w * p.channels() + channel;
+    const T* from = input + image * p.h * p.w * p.channels() + channel;
     A sum[V] = {};
     Taps<A> taps;
     for (int64_t k = 0, at = sampled * p.points(); k < p.points(); ++k, ++at) {
@@ -152,8 +152,8 @@ struct Dcnv3Backward {
     rest = split(rest, p.groups, g);
     const T* above = grad + rest * p.channels() + g * p.width;
     rest = split(rest, p.wo, x);
-    const int64_t picture = split(rest, p.ho, y);
-    const int64_t base = picture * p.h * p.w * p.channels() + g * p.width;
+    const int64_t image = split(rest, p.ho, y);
+    const int64_t base = image * p.h * p.w * p.channels() + g * p.width;
     A to_mask = 0, to_x = 0, to_y = 0;
     const A m = static_cast<A>(mask[item]);
     Taps<A> taps;

@@ -18,13 +18,13 @@ class Drawn(NamedTuple):
     images: Path
 
 
-def draw_set(folder: Path, pictures: int, size: tuple[int, int] = (64, 96), objects: int = 2, seed: int = 0) -> Drawn:
-    """Write ``pictures`` PNG files of ``size`` (height, width) and their annotations; picture ids are 11, 12, …"""
+def draw_set(folder: Path, count: int, size: tuple[int, int] = (64, 96), objects: int = 2, seed: int = 0) -> Drawn:
+    """Write ``count`` PNG files of ``size`` (height, width) and their annotations; image ids are 11, 12, …"""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     height, width = size
     images, annotations = [], []
-    for image_id in range(11, 11 + pictures):
+    for image_id in range(11, 11 + count):
         canvas = rng.integers(90, 130, (height, width, 3), dtype=np.uint8)
         for _ in range(objects):
             label = int(rng.integers(len(CATEGORIES)))

@@ -39,7 +39,7 @@ def speed(fps: float, verdict: Verdict = Verdict.NO_REFERENCE) -> Speed:
     spread = Spread(median=1000 / fps, min=1, max=99, q1=2, q3=98)
     batch = BatchSpeed(batch_size=1, fps=fps, total_ms=spread, stages_ms={"rpn": spread}, detections=99.0, runs=24,
                        stable=True, peak_bytes=2**30)  # fmt: skip
-    timing = SpeedTiming(pictures=8, batches=(batch,))
+    timing = SpeedTiming(images=8, batches=(batch,))
     return Speed(
         verdict=verdict, reason="no baseline", published_fps=Decimal("16.1"), published_device="V100", timing=timing
     )

@@ -1,4 +1,4 @@
-"""A COCO folder of small pictures, and a tiny detector in place of a published one, for the tests of verification.
+"""A COCO folder of small images, and a tiny detector in place of a published one, for the tests of verification.
 
 Run as a script it is the command line with that detector: ``python tests/small_coco.py verify NAME …``.
 """
@@ -18,8 +18,8 @@ SIZES = [(60, 80), (80, 60), (60, 80), (60, 80), (50, 90), (60, 80), (80, 60), (
 
 
 def write_coco(root: Path, count: int = len(SIZES)) -> Path:
-    """``count`` pictures whose objects are detections of the tiny detector, some of them moved: polygons, compressed
-    RLE and, as uncompressed RLE, crowds; the last picture has no annotation."""
+    """``count`` images whose objects are detections of the tiny detector, some of them moved: polygons, compressed
+    RLE and, as uncompressed RLE, crowds; the last image has no annotation."""
     (root / "annotations").mkdir(parents=True)
     (root / "val2017").mkdir()
     rng, model = np.random.default_rng(0), tiny_load(NAME)
@@ -63,7 +63,7 @@ def tiny_load(name: str, **_: object):
 
 
 class TooSmall:
-    """A device with room for ``room`` pictures."""
+    """A device with room for ``room`` images."""
 
     def __init__(self, extract, room: int, error: RuntimeError) -> None:
         self.extract, self.room, self.error, self.tried = extract, room, error, []
@@ -76,14 +76,14 @@ class TooSmall:
 
 
 def cramped_load(name: str, **_: object):
-    """In place of ``cascadezoo.load``: the tiny detector on a device with room for one picture."""
+    """In place of ``cascadezoo.load``: the tiny detector on a device with room for one image."""
     model = tiny_load(name)
     model.extract = TooSmall(model.extract, 1, torch.OutOfMemoryError("CUDA out of memory"))
     return model
 
 
 def main() -> None:
-    """The command line with the tiny detector; ``KILL_AFTER`` pictures it kills itself."""
+    """The command line with the tiny detector; ``KILL_AFTER`` images it kills itself."""
     import cascadezoo
     from cascadezoo.benchmarks.verify import results_stream
     from cascadezoo.cli import main as cli

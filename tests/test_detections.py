@@ -59,7 +59,7 @@ def test_rles_are_the_masks_without_building_them():
     assert three(masks=False).rles() is None
 
 
-def test_a_large_picture_needs_no_whole_masks(monkeypatch):
+def test_a_large_image_needs_no_whole_masks(monkeypatch):
     monkeypatch.setattr("cascadezoo.detections.paste", None)  # what builds (N, H, W)
     corners = torch.tensor([[0.0, 0.0], [5900.0, 0.0], [3000.0, 2000.0], [0.0, 3950.0], [5000.0, 3000.0]])
     boxes = torch.cat([corners, corners + torch.tensor([100.0, 50.0])], dim=1)

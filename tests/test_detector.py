@@ -1,4 +1,4 @@
-"""The detector as a whole, on a tiny network: interfaces, odd pictures, batches, fixed shapes."""
+"""The detector as a whole, on a tiny network: interfaces, odd images, batches, fixed shapes."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from tiny import lively, tiny
 RNG = np.random.default_rng(0)
 
 
-def picture(height: int = 60, width: int = 90) -> np.ndarray:
+def random_image(height: int = 60, width: int = 90) -> np.ndarray:
     return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -30,8 +30,8 @@ def assert_same(ours: Detections, theirs: Detections) -> None:
         assert ((ours.masks != theirs.masks).flatten(1).sum(1) <= 2).all()
 
 
-def test_detections_lie_in_the_picture_best_first(mask_model) -> None:
-    found = mask_model.predict(picture(60, 90))
+def test_detections_lie_in_the_image_best_first(mask_model) -> None:
+    found = mask_model.predict(random_image(60, 90))
     assert len(found) > 5
     assert found.boxes.min() >= 0
     assert found.boxes[:, [0, 2]].max() <= 90 + 1e-3
@@ -43,8 +43,8 @@ def test_detections_lie_in_the_picture_best_first(mask_model) -> None:
     assert found.categories is mask_model.categories
 
 
-def test_every_kind_of_picture_gives_the_same(mask_model, tmp_path) -> None:
-    image = picture()
+def test_every_kind_of_image_gives_the_same(mask_model, tmp_path) -> None:
+    image = random_image()
     Image.fromarray(image).save(tmp_path / "a.png")
     tensor = torch.from_numpy(image).permute(2, 0, 1)
     expected = mask_model.predict(image)
@@ -53,7 +53,7 @@ def test_every_kind_of_picture_gives_the_same(mask_model, tmp_path) -> None:
 
 
 def test_forward_is_torchvisions_interface(mask_model, box_model) -> None:
-    images = [torch.from_numpy(picture()).permute(2, 0, 1) / 255, torch.zeros(3, 33, 50)]
+    images = [torch.from_numpy(random_image()).permute(2, 0, 1) / 255, torch.zeros(3, 33, 50)]
     outputs = mask_model(images)
     for image, output in zip(images, outputs, strict=True):
         alone = mask_model.predict(image)
@@ -67,7 +67,8 @@ def test_forward_is_torchvisions_interface(mask_model, box_model) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_neighbours_never_change_a_result(mask_model, batch_size: int) -> None:
-    images = [picture(60, 90), picture(90, 60), picture(61, 88), picture(20, 90), picture(60, 90)]
+    sizes = [(60, 90), (90, 60), (61, 88), (20, 90), (60, 90)]
+    images = [random_image(*size) for size in sizes]
     together = mask_model.predict(images, batch_size=batch_size)
     for image, found in zip(images, together, strict=True):
         assert_same(found, mask_model.predict(image))
@@ -75,7 +76,7 @@ def test_neighbours_never_change_a_result(mask_model, batch_size: int) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (2, 3), (600, 400)])
 def test_odd_sizes(mask_model, size: tuple[int, int]) -> None:
-    found = mask_model.predict(picture(*size))
+    found = mask_model.predict(random_image(*size))
     assert found.image_size == size
     assert found.masks.shape == (len(found), *size)
     assert torch.isfinite(found.boxes).all()
@@ -84,7 +85,7 @@ def test_odd_sizes(mask_model, size: tuple[int, int]) -> None:
 def test_nothing_found_is_empty_and_well_shaped(mask_model) -> None:
     quiet = build(tiny())  # at initialisation no class passes the threshold among so many
     quiet.spec = tiny(conventions={**SPECS["cascade_mask_r50_fpn"].conventions.model_dump(), **_never()})
-    found = quiet.predict(picture())
+    found = quiet.predict(random_image())
     assert len(found) == 0
     assert found.boxes.shape == (0, 4)
     assert found.masks.shape == (0, 60, 90)
@@ -96,13 +97,13 @@ def _never() -> dict[str, object]:
     return {"selection": {**rules, "score_thresh": 0.999}}
 
 
-def test_a_list_with_a_bad_picture_names_it(mask_model) -> None:
+def test_a_list_with_a_bad_image_names_it(mask_model) -> None:
     with pytest.raises(UnreadableImage):
-        mask_model.predict([picture(), np.zeros((4, 4), np.uint8)])
+        mask_model.predict([random_image(), np.zeros((4, 4), np.uint8)])
 
 
-def test_shapes_are_fixed_so_that_one_graph_serves_all_pictures(mask_model) -> None:
-    batch = mask_model.prepare([mask_model.resize(picture(60, 90)), mask_model.resize(picture(64, 90))])
+def test_shapes_are_fixed_so_that_one_graph_serves_all_images(mask_model) -> None:
+    batch = mask_model.prepare([mask_model.resize(random_image(60, 90)), mask_model.resize(random_image(64, 90))])
     with torch.inference_mode():
         eager = mask_model.infer(batch)
     assert eager.boxes.shape == (2, 100, 4)
@@ -127,7 +128,7 @@ def test_network_exports_as_one_graph(box_model) -> None:
         def forward(self, batch):
             return self.model.infer(batch)
 
-    batch = box_model.prepare([box_model.resize(picture())])
+    batch = box_model.prepare([box_model.resize(random_image())])
     program = torch.export.export(Graph(), (batch,))
     with torch.no_grad():
         for ours, theirs in zip(program.module()(batch), box_model.infer(batch), strict=True):

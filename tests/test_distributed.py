@@ -1,4 +1,4 @@
-"""Two processes that talk through gloo do what one does with the same pictures a step."""
+"""Two processes that talk through gloo do what one does with the same images a step."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def run(launcher, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def options(tmp_path):
-    drawn = draw_set(tmp_path / "pictures", 8)  # all of one size: a batch is padded alike, however it is shared out
+    drawn = draw_set(tmp_path / "images", 8)  # all of one size: a batch is padded alike, however it is shared out
     return [
         "--entry", ENTRY, "--train-json", drawn.annotations, "--train-images", drawn.images, "--val-json",
         drawn.annotations, "--schedule", 2, "--min-size", 64, "--device", "cpu", "--workers", 0, "--log-every", 1,
@@ -53,7 +53,7 @@ def test_two_processes_equal_one(tmp_path, options):
     shared = run(TORCHRUN, *options, "--batch-size", 2, "--run-dir", two)
     assert shared.returncode == 0, shared.stderr
     assert shared.stdout == f"{two / 'final.safetensors'}\n"  # one process speaks
-    assert shared.stderr.count("learning rate 0.005: 0.02 for 16 pictures a step, here 4") == 1
+    assert shared.stderr.count("learning rate 0.005: 0.02 for 16 images a step, here 4") == 1
 
     # batch norms learn from all processes; the same sums in another order: float noise, amplified by four steps
     first, second = records(one, "steps"), records(two, "steps")
@@ -68,7 +68,7 @@ def test_two_processes_equal_one(tmp_path, options):
     assert len(records(two, "evaluation")) == len(records(one, "evaluation")) == 2
 
 
-# argument: a folder; process r of 2 has the first or the last two of four pictures of noise
+# argument: a folder; process r of 2 has the first or the last two of four images of noise
 NORM = """
 import sys
 import torch
@@ -121,7 +121,7 @@ class Scripted(World):
 
 
 def test_evaluation_is_shared_out_without_loss(tmp_path):
-    drawn = draw_set(tmp_path / "pictures", 5)
+    drawn = draw_set(tmp_path / "images", 5)
     data = CocoDataset(*drawn)
     model = lively(narrow(num_classes=3))
     model.categories = data.categories
@@ -130,7 +130,7 @@ def test_evaluation_is_shared_out_without_loss(tmp_path):
     evaluate(model, data, Scripted(1, 2, cpu), seen.append)
     assert seen == [1, 2]
     theirs, own = Scripted.mine[0], World(0, 1, cpu)
-    assert {result["image_id"] for result in theirs} <= {12, 14}  # every second picture
+    assert {result["image_id"] for result in theirs} <= {12, 14}  # every second image
     Scripted.theirs = [theirs, {}]
     shared, alone = (evaluate(model, data, world, seen.append) for world in (Scripted(0, 2, cpu), own))
     assert shared == alone
@@ -143,7 +143,7 @@ def test_all_processes_stop_at_a_loss_that_is_not_finite(tmp_path, options):
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if line.startswith("cascadezoo: step ")]
     assert said, done.stderr
-    assert "on the pictures with id" in said[0]
+    assert "on the images with id" in said[0]
     assert not (tmp_path / "run" / "final.safetensors").exists()
 
 

@@ -122,9 +122,9 @@ def test_float_tensors_out_of_range_are_refused(value, says):
         (Image.new("RGB", (0, 3)), "3x0 pixels"),
         (Image.new("F", (2, 2)), "mode F"),
         (Image.fromarray(np.array([[70000]], np.int32)), "70000"),
-        (None, "a NoneType is no picture; give a path"),
-        ([1, 2], "a list is no picture"),
-        (b"\xff\xd8", "a bytes is no picture"),
+        (None, "a NoneType is no image; give a path"),
+        ([1, 2], "a list is no image"),
+        (b"\xff\xd8", "a bytes is no image"),
     ],
 )
 def test_anything_else_is_refused_by_name(given, says):
@@ -133,7 +133,7 @@ def test_anything_else_is_refused_by_name(given, says):
 
 
 def test_a_missing_file_is_a_missing_resource(tmp_path):
-    with pytest.raises(MissingResource, match=r"no such picture: .*nowhere\.jpg") as caught:
+    with pytest.raises(MissingResource, match=r"no such image: .*nowhere\.jpg") as caught:
         read_image(tmp_path / "nowhere.jpg")
     assert caught.value.exit_code == 3
 
@@ -156,12 +156,12 @@ def jpeg_bytes():
     ("content", "says"),
     [
         (b"", "empty file"),
-        (b"a letter, not a picture" * 10, "no picture that OpenCV can decode"),
-        (jpeg_bytes()[:200], "no picture that OpenCV can decode"),
+        (b"a letter, not an image" * 10, "no image that OpenCV can decode"),
+        (jpeg_bytes()[:200], "no image that OpenCV can decode"),
         (png_claiming(100_000, 100_000), "larger than OpenCV decodes"),
     ],
 )
-def test_files_that_are_no_picture(tmp_path, content, says):
+def test_files_that_are_no_image(tmp_path, content, says):
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
     with pytest.raises(UnreadableImage, match=says) as caught:
@@ -187,7 +187,7 @@ def test_an_unreadable_file_is_refused(tmp_path):
         read_image(path)
 
 
-def test_a_truncated_pil_picture_is_refused(tmp_path):
+def test_a_truncated_pil_image_is_refused(tmp_path):
     path = tmp_path / "cut.jpg"
     path.write_bytes(jpeg_bytes()[:20_000])
     with pytest.raises(UnreadableImage, match="truncated"):

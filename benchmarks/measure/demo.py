@@ -2,7 +2,7 @@
 
     python -m cascadezoo.benchmarks.measure.demo --output demo
 
-Nothing is fetched: the weights lie in the package, and the pictures are drawn.
+Nothing is fetched: the weights lie in the package, and the images are drawn.
 """
 
 import argparse
@@ -18,24 +18,24 @@ from cascadezoo import shapes
 from cascadezoo.coco.evaluation import evaluate
 
 ENTRY = "cascade_mask_r18_fpn_shapes.cascadezoo"
-PICTURES = 100  # of the 500 of the validation split
+IMAGES = 100  # of the 500 of the validation split
 SURE = 0.5  # scores that are drawn
 
 
 def main() -> None:
     """Load, predict, evaluate, draw, and say what was found."""
-    parser = argparse.ArgumentParser(description="Measure the model inside the package on pictures drawn here.")
+    parser = argparse.ArgumentParser(description="Measure the model inside the package on images drawn here.")
     parser.add_argument("--output", type=Path, default=Path("demo"))
     output: Path = parser.parse_args().output
     console = Console(highlight=False, soft_wrap=True)
 
-    console.print(f"[bold]1.[/] Drawing {PICTURES} pictures of coloured shapes, which the model has never seen")
-    annotations = shapes.generate("val", output / "shapes", PICTURES)
+    console.print(f"[bold]1.[/] Drawing {IMAGES} images of coloured shapes, which the model has never seen")
+    annotations = shapes.generate("val", output / "shapes", IMAGES)
     console.print(f'[bold]2.[/] model = cascadezoo.load("{ENTRY}", pretrained=True)')
     model = cascadezoo.load(ENTRY, pretrained=True)
 
-    console.print("[bold]3.[/] detections = model.predict(picture), for each of them")
-    paths = [output / "shapes" / "val" / f"{number:06d}.png" for number in range(1, PICTURES + 1)]
+    console.print("[bold]3.[/] detections = model.predict(image), for each of them")
+    paths = [output / "shapes" / "val" / f"{number:06d}.png" for number in range(1, IMAGES + 1)]
     model.predict(paths[0])  # the first call warms up
     results, seconds, counts = [], 0.0, []
     for number, path in enumerate(paths, 1):
@@ -44,13 +44,13 @@ def main() -> None:
         seconds += time.perf_counter() - start
         results += found.to_coco(number)
         counts.append(int((found.scores > SURE).sum()))
-    console.print(_table(evaluate(annotations, results), PICTURES / seconds))
+    console.print(_table(evaluate(annotations, results), IMAGES / seconds))
 
     path = paths[counts.index(max(counts))]
     with Image.open(path) as small:
-        picture = small.resize((3 * small.width, 3 * small.height))
-    best = model.predict(picture)
-    best[best.scores > SURE].plot(picture).save(output / "detections.png")
+        image = small.resize((3 * small.width, 3 * small.height))
+    best = model.predict(image)
+    best[best.scores > SURE].plot(image).save(output / "detections.png")
     console.print(
         f"[bold]4.[/] What it found where there is most to find ({path.name}), drawn: {output}/detections.png"
     )
@@ -58,7 +58,7 @@ def main() -> None:
 
 def _table(figures: dict[str, dict[str, float | None]], speed: float) -> Table:
     entry = cascadezoo.info(ENTRY)
-    table = Table(title=f"{ENTRY} on {PICTURES} pictures", title_justify="left")
+    table = Table(title=f"{ENTRY} on {IMAGES} images", title_justify="left")
     for heading in ("", "measured here", "on all 500", "what it means"):
         table.add_column(heading, justify="right" if heading in ("measured here", "on all 500") else "left")
     rows = (
@@ -68,7 +68,7 @@ def _table(figures: dict[str, dict[str, float | None]], speed: float) -> Table:
     )
     for name, measured, expected, meaning in rows:
         table.add_row(name, f"{measured or 0:.1f}", str(expected), meaning)
-    table.add_row("speed", f"{speed:.1f} /s", "", "pictures a second on this machine, one at a time")
+    table.add_row("speed", f"{speed:.1f} /s", "", "images a second on this machine, one at a time")
     return table
 
 

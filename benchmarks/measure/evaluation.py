@@ -1,6 +1,6 @@
 """What COCO's evaluation itself costs: ``python -m cascadezoo.benchmarks.measure.evaluation``.
 
-A results file of the size that COCO val2017 gives, 5,000 pictures with 100 detections and masks each, is generated and
+A results file of the size that COCO val2017 gives, 5,000 images with 100 detections and masks each, is generated and
 evaluated by each evaluator in a process of its own, as a verification does it: read from disk, merged, evaluated.
 Memory is the process's highest resident set, imports included.
 """
@@ -22,13 +22,13 @@ from cascadezoo.coco.evaluation import EVALUATORS, evaluate
 from cascadezoo.environment import process_memory, write_report
 
 HEIGHT, WIDTH = 480, 640
-OBJECTS = 7  # a picture, as in val2017
+OBJECTS = 7  # an image, as in val2017
 SHAPES = 400  # different masks
 
 
 @click.command()
-@click.option("--images", default=5000, show_default=True, type=click.IntRange(min=1), help="Pictures.")
-@click.option("--detections", default=100, show_default=True, type=click.IntRange(min=1), help="A picture.")
+@click.option("--images", default=5000, show_default=True, type=click.IntRange(min=1), help="Images.")
+@click.option("--detections", default=100, show_default=True, type=click.IntRange(min=1), help="An image.")
 @click.option(
     "--output",
     default=Path(__file__).parent / "results" / "evaluation.json",
@@ -58,15 +58,15 @@ def main(images: int, detections: int, output: Path) -> None:
     click.echo(f"figures are {'equal' if report['figures_are_equal'] else 'NOT equal'}; report: {output}", err=True)
 
 
-def generate(folder: Path, images: int, detections: int) -> None:
+def generate(folder: Path, count: int, detections: int) -> None:
     """Annotations and a results file: ellipses of all sizes; about every tenth detection is near an object."""
     rng = np.random.default_rng(0)
     shapes = [_ellipse(rng) for _ in range(SHAPES)]
-    pictures: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    with ResultsStream(results_file(folder), {"generated": images}) as stream:
-        for image_id in range(1, images + 1):
-            pictures.append({"id": image_id, "file_name": f"{image_id}.jpg", "height": HEIGHT, "width": WIDTH})
+    with ResultsStream(results_file(folder), {"generated": count}) as stream:
+        for image_id in range(1, count + 1):
+            images.append({"id": image_id, "file_name": f"{image_id}.jpg", "height": HEIGHT, "width": WIDTH})
             chosen = rng.integers(0, SHAPES, OBJECTS), rng.integers(0, len(COCO), OBJECTS)
             truths = [_record(image_id, shapes[shape], int(label)) for shape, label in zip(*chosen, strict=True)]
             annotations += [
@@ -79,7 +79,7 @@ def generate(folder: Path, images: int, detections: int) -> None:
             for result in results:
                 result["score"] = float(rng.random())
             stream.add(image_id, results)
-    document = {"images": pictures, "annotations": annotations, "categories": COCO.to_coco()}
+    document = {"images": images, "annotations": annotations, "categories": COCO.to_coco()}
     annotations_file(folder).write_text(json.dumps(document))
 
 

@@ -1,4 +1,4 @@
-"""Memory and time of one picture at an entry's published scale: ``python -m cascadezoo.benchmarks.measure.footprint``.
+"""Memory and time of one image at an entry's published scale: ``python -m cascadezoo.benchmarks.measure.footprint``.
 
 Each entry runs in a fresh process on the CPU with random weights, whose class scores are made equal, so that a hundred
 detections and their masks are found.  Memory is the process's highest resident set, imports and weights included.
@@ -24,7 +24,7 @@ ENTRIES = (
 
 
 def measure(name: str, tta: bool) -> dict[str, Any]:
-    """One picture of 600 x 1000 in this process."""
+    """One image of 600 x 1000 in this process."""
     import torch
 
     import cascadezoo
@@ -42,7 +42,7 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
     return {
         "entry": name,
         "tta": tta,
-        "picture": [600, 1000],
+        "image": [600, 1000],
         "network_input": [model.spec.preprocess.min_size, model.spec.preprocess.max_size],
         "compiled_ops": list(COMPILED),
         "detections": len(detections),
@@ -64,7 +64,7 @@ def run_fresh(name: str, tta: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print the table, write the report."""
-    parser = argparse.ArgumentParser(description="Peak memory and time of one picture at the published scale.")
+    parser = argparse.ArgumentParser(description="Peak memory and time of one image at the published scale.")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/footprint.json"))
     output: Path = parser.parse_args().output
     rows = []

@@ -1,4 +1,4 @@
-"""Per-image latency of an entry, stage by stage, beside torchvision's Mask R-CNN on the same picture and threads.
+"""Per-image latency of an entry, stage by stage, beside torchvision's Mask R-CNN on the same image and threads.
 
     python -m cascadezoo.benchmarks.measure.latency [--entry NAME] [--weights FILE] [--device cuda] [--output FILE]
 
@@ -59,7 +59,7 @@ def _theirs(model: Any, image: NDArray[np.uint8], device: torch.device) -> Clock
 
 @torch.inference_mode()
 def random_model(entry: str, image: NDArray[np.uint8], device: str | torch.device) -> Detector:
-    """An entry's network with random weights that find a full number of detections in this picture."""
+    """An entry's network with random weights that find a full number of detections in this image."""
     torch.manual_seed(0)
     model = cascadezoo.load(entry, device=device)
     batch = model.prepare([model.resize(image)])
@@ -86,7 +86,7 @@ def _threshold(scores: torch.Tensor) -> float:
 
 
 def scene(height: int = 480, width: int = 640) -> NDArray[np.uint8]:
-    """A picture with smooth areas, edges and noise."""
+    """An image with smooth areas, edges and noise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     image = np.stack([128 + 90 * np.sin(x / 40 + c) * np.cos(y / 55 - c) for c in range(3)], -1)
@@ -118,7 +118,7 @@ def measure(
     return {
         "entry": entry,
         "weights": "given" if weights else "random",
-        "picture": list(image.shape[:2]),
+        "image": list(image.shape[:2]),
         "network_input": [ours.spec.preprocess.min_size, ours.spec.preprocess.max_size],
         "runs": runs,
         "threads": torch.get_num_threads(),
@@ -147,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Latency of an entry by stage, beside torchvision's Mask R-CNN.")
     parser.add_argument("--entry", default="cascade_mask_r50_fpn_1x.mmdet")
     parser.add_argument("--weights", help="canonical file or the publisher's own; default: random")
-    parser.add_argument("--image", help="a picture; default: a generated one of 480x640")
+    parser.add_argument("--image", help="an image; default: a generated one of 480x640")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latency.json"))

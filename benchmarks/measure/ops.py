@@ -25,7 +25,7 @@ from cascadezoo.errors import OpsNotBuilt
 from cascadezoo.ops import dcnv3 as ops
 from cascadezoo.ops.library import COMPILED, STATUS
 
-# a picture of 800x1216: height, width, groups of 16 channels
+# an image of 800x1216: height, width, groups of 16 channels
 STAGES = ((200, 304, 10), (100, 152, 20), (50, 76, 40), (25, 38, 80))
 WIDTH, KERNEL, SCALE = 16, 3, 2.0
 OURS, GRID, REFERENCE = "compiled", "grid_sample", "reference"

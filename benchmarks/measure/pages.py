@@ -43,12 +43,12 @@ def _latency(report: dict[str, Any]) -> list[str]:
     ]
     totals = " | ".join(f"{report['total_ms'][name]['median']:.0f}" for name in names)
     ratio = report["ratio_cascadezoo_to_torchvision"]
-    height, width = report["picture"]
+    height, width = report["image"]
     return [
-        f"## Latency of one picture{', compiled operators' if report['compiled_ops'] else ''}",
+        f"## Latency of one image{', compiled operators' if report['compiled_ops'] else ''}",
         "",
         f"`{report['entry']}` beside torchvision's `maskrcnn_resnet50_fpn` (one box stage and one mask head, where the",
-        f"cascade has three of each), a {height}x{width} picture at {'/'.join(map(str, report['network_input']))}, "
+        f"cascade has three of each), a {height}x{width} image at {'/'.join(map(str, report['network_input']))}, "
         f"{report['threads']} threads, float32, {report['weights']} weights,",
         f"{' and '.join(str(n) for n in report['detections'].values())} detections; medians of {report['runs']} runs, "
         "in milliseconds.",
@@ -70,11 +70,11 @@ def _footprint(report: dict[str, Any]) -> list[str]:
         f"| {row['peak_bytes'] / 2**30:.1f} |"
         for row in report["rows"]
     ]
-    height, width = report["rows"][0]["picture"]
+    height, width = report["rows"][0]["image"]
     return [
-        "## Memory of one picture",
+        "## Memory of one image",
         "",
-        f"One {height}x{width} picture at the published scale, a fresh process each, random weights, a hundred",
+        f"One {height}x{width} image at the published scale, a fresh process each, random weights, a hundred",
         f"detections; compiled operators: {', '.join(report['rows'][0]['compiled_ops']) or 'none'}.",
         f"({_machine(report)}; `footprint.json`)",
         "",
@@ -137,12 +137,12 @@ def _training(report: dict[str, Any]) -> list[str]:
         f"| {part} | {report['seconds'][part]['median']:.2f} | {100 * share:.1f} % |"
         for part, share in report["share"].items()
     ]
-    height, width = report["pictures"]
+    height, width = report["images"]
     return [
         "## Training",
         "",
-        f"`{report['entry']}` with its publisher's recipe: {report['images_per_second']:.2f} pictures a second.",
-        f"Pictures of {height}x{width} with {report['objects']} objects,",
+        f"`{report['entry']}` with its publisher's recipe: {report['images_per_second']:.2f} images a second.",
+        f"Images of {height}x{width} with {report['objects']} objects,",
         f"{report['batch_size']} a step, {report['threads']} threads, {report['workers']} processes that prepare them, "
         f"{report['precision']}; medians of {report['steps']} steps; compiled operators: "
         f"{', '.join(report['compiled_ops']) or 'none'}.",
@@ -167,7 +167,7 @@ def _evaluation(report: dict[str, Any]) -> list[str]:
     return [
         "## Evaluation",
         "",
-        f"{report['images']} pictures with {report['detections']} detections and masks each, a results file of "
+        f"{report['images']} images with {report['detections']} detections and masks each, a results file of "
         f"{report['results_bytes'] / 2**20:.0f} MiB, in a process",
         f"of its own for each evaluator; the figures of both are {equal}.",
         f"({_machine(report)}; `evaluation.json`)",

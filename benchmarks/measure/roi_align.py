@@ -1,7 +1,7 @@
 """The compiled RoIAlign of the CPU beside torchvision's: ``python -m cascadezoo.benchmarks.measure.roi_align``.
 
-At the shapes of an FPN network on a picture of 800 x 1216: the boxes of an inference stage, its masks, and what one
-training picture samples, forward and backward.  Both run in turn within one process, on the same threads.
+At the shapes of an FPN network on an image of 800 x 1216: the boxes of an inference stage, its masks, and what one
+training image samples, forward and backward.  Both run in turn within one process, on the same threads.
 """
 
 import argparse

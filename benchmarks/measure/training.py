@@ -1,6 +1,6 @@
 """Training throughput of an entry and where a step's time goes: ``python -m cascadezoo.benchmarks.measure.training``.
 
-Steps of the real loop (worker processes, losses, backward, optimizer) with the publisher's recipe on generated pictures
+Steps of the real loop (worker processes, losses, backward, optimizer) with the publisher's recipe on generated images
 of 480 x 640 with seven objects each, as COCO has them on average.  The network is random and is not saved.
 """
 
@@ -39,13 +39,13 @@ PARTS = ("data", "targets", "forward", "backward", "optimizer")
 _TARGETS = {rpn_loss: ("match", "sample"), cascade_loss: ("_draw", "_crop")}
 
 
-def generate(folder: Path, pictures: int) -> tuple[Path, Path]:
+def generate(folder: Path, count: int) -> tuple[Path, Path]:
     """A data set in COCO's layout, ellipses on a scene: its annotation file and its folder of JPEGs."""
     rng, images = np.random.default_rng(0), folder / "images"
     images.mkdir()
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number in range(1, pictures + 1):
+    for number in range(1, count + 1):
         name = f"{number:06d}.jpg"
         cv2.imwrite(str(images / name), scene(HEIGHT, WIDTH)[..., ::-1])
         records.append({"id": number, "file_name": name, "height": HEIGHT, "width": WIDTH})
@@ -142,7 +142,7 @@ def main() -> None:
     report = {
         "benchmark": "training",
         "entry": entry,
-        "pictures": [HEIGHT, WIDTH],
+        "images": [HEIGHT, WIDTH],
         "objects": OBJECTS,
         "batch_size": options.batch_size,
         "steps": options.steps,
@@ -156,7 +156,7 @@ def main() -> None:
     print(f"{'part':12}{'median s':>10}{'share':>8}")
     for part in PARTS:
         print(f"{part:12}{report['seconds'][part]['median']:10.2f}{report['share'][part]:8.1%}")
-    print(f"{report['images_per_second']:.2f} pictures a second")
+    print(f"{report['images_per_second']:.2f} images a second")
     write_report(options.output, report)
     print(f"written to {options.output}")
 

@@ -43,7 +43,7 @@ def html(report: Report) -> str:
         parts += ["<h2>Accuracy</h2>", "<p>COCO average precision in percent.</p>", _table(_ACCURACY, rows)]
     if timed := list(speed_rows(report)):
         explained = (
-            "Pictures a second at the median, decoding excluded. Published fps are another device's, never judged."
+            "Images a second at the median, decoding excluded. Published fps are another device's, never judged."
         )
         parts += ["<h2>Speed</h2>", f"<p>{escape(explained)}</p>", _table(_SPEED, timed)]
     parts += ["<h2>Details</h2>", *map(_details, report.entries)]

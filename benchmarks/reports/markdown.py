@@ -18,7 +18,7 @@ def markdown(report: Report) -> str:
         parts += [
             "## Speed",
             "",
-            "Pictures a second at the median, decoding excluded.  Published fps are another device's, never judged.",
+            "Images a second at the median, decoding excluded.  Published fps are another device's, never judged.",
             "",
             *table(_SPEED, timed),
             "",

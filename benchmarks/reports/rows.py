@@ -113,7 +113,7 @@ def code_lines(report: Report) -> list[tuple[str, str]]:
 def settings_line(settings: Settings) -> str:
     """What was asked for, in short."""
     words = [settings.precision, f"evaluated by {settings.evaluator}", f"seed {settings.seed}"]
-    words += [f"the first {settings.limit} pictures"] * (settings.limit is not None)
+    words += [f"the first {settings.limit} images"] * (settings.limit is not None)
     words += [f"tolerance {settings.tolerance}"] * (settings.tolerance is not None)
     words += ["with test-time augmentation"] * settings.tta
     if settings.shard:
@@ -125,7 +125,7 @@ def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str
     """Everything measured of an entry beyond the tables: headings, each with labels and texts."""
     for part in entry.accuracy:
         for kind, figures in part.figures.items():
-            heading = f"{kind}, {evaluation_name(part)}, {part.images} pictures, {part.detections} detections"
+            heading = f"{kind}, {evaluation_name(part)}, {part.images} images, {part.detections} detections"
             yield heading, [(name, "none" if value is None else f"{value:.3f}") for name, value in figures.items()]
         if timing := part.timing:
             spent = [
@@ -139,7 +139,7 @@ def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str
             settled = "settled" if batch.stable else "not settled"
             stages = [(stage, f"{times.median:.1f} ms") for stage, times in batch.stages_ms.items()]
             yield (
-                f"stages at batch {batch.batch_size}, {batch.detections:.0f} detections a picture, {batch.runs} runs,"
+                f"stages at batch {batch.batch_size}, {batch.detections:.0f} detections an image, {batch.runs} runs,"
                 f" {settled}",
                 stages,
             )

@@ -34,7 +34,7 @@ _OUTER = ("converters", "benchmarks", "zoo_manifest", "csrc")  # inside the pack
 
 
 class Settings(Record):
-    """What was asked for.  ``limit`` pictures of each data set; ``shard`` i of n of the entries, counted from 1."""
+    """What was asked for.  ``limit`` images of each data set; ``shard`` i of n of the entries, counted from 1."""
 
     accuracy: bool = True
     speed: bool = True
@@ -67,7 +67,7 @@ class Machine(Record):
 class AccuracyTiming(Record):
     """Seconds of one evaluation, without loading the weights.
 
-    ``decode``: waiting for pictures.  ``inference``: the network and what follows on its device.  ``evaluate``: COCO's
+    ``decode``: waiting for images.  ``inference``: the network and what follows on its device.  ``evaluate``: COCO's
     evaluation.  ``outside_share``: of the whole time, the part that was neither decoding nor inference.
     """
 
@@ -110,22 +110,22 @@ class Spread(Record):
 
 
 class BatchSpeed(Record):
-    """Speed at one batch size: ``fps`` is pictures a second at the median, decoding excluded."""
+    """Speed at one batch size: ``fps`` is images a second at the median, decoding excluded."""
 
     batch_size: int
     fps: float
     total_ms: Spread  # of one batch
     stages_ms: dict[str, Spread]
-    detections: float  # a picture
+    detections: float  # an image
     runs: int
     stable: bool  # the median had settled before the runs were out
     peak_bytes: int
 
 
 class SpeedTiming(Record):
-    """What was measured on ``pictures`` fixed pictures."""
+    """What was measured on ``images`` fixed images."""
 
-    pictures: int
+    images: int
     batches: tuple[BatchSpeed, ...]
     notes: tuple[str, ...] = ()
 

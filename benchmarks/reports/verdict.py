@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 
     ERROR = "ERROR"  # it could not be measured
     FAIL = "FAIL"  # measured, and not what it should be
-    PARTIAL = "PARTIAL"  # measured on a part of the pictures
+    PARTIAL = "PARTIAL"  # measured on a part of the images
     PASS = "PASS"
     NO_REFERENCE = "NO-REFERENCE"  # measured, with nothing to hold it against
     SKIPPED = "SKIPPED"  # not measured
@@ -69,7 +69,7 @@ def judge_accuracy(
 ) -> tuple[Verdict, str, tuple[Check, ...]]:
     """The verdict on one evaluation, why, and each figure's check.
 
-    ``partial``: which part of the pictures was measured, where it was not all of them.
+    ``partial``: which part of the images was measured, where it was not all of them.
     """
     checks = tuple(check(metric, value, figures, tolerance) for metric, value in published.items())
     if partial:
@@ -86,7 +86,7 @@ def judge_accuracy(
 
 
 class SpeedReference(Record):
-    """What an earlier report says of the speed of an entry: pictures a second by batch size."""
+    """What an earlier report says of the speed of an entry: images a second by batch size."""
 
     device: str
     precision: str

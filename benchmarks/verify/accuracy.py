@@ -14,7 +14,7 @@ import torch
 
 from cascadezoo.benchmarks.reports.schema import Precision
 from cascadezoo.benchmarks.verify.batches import Prepared, plan, prepared
-from cascadezoo.benchmarks.verify.coco_layout import Dataset, Picture
+from cascadezoo.benchmarks.verify.coco_layout import CocoImage, Dataset
 from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream
 from cascadezoo.coco.evaluation import Figures, Kind, evaluate
 from cascadezoo.detections import Detections
@@ -22,7 +22,7 @@ from cascadezoo.detector import Detector
 from cascadezoo.errors import OutOfMemory
 from cascadezoo.modeling.preprocess import ResizedImage, padded_size
 
-Progress: TypeAlias = Callable[[int, int], None]  # pictures done, of so many
+Progress: TypeAlias = Callable[[int, int], None]  # images done, of so many
 
 _log = logging.getLogger("cascadezoo")
 _DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -31,7 +31,7 @@ _BEHIND = 4  # batches whose masks may still be encoded while the device goes on
 
 
 class Detected(NamedTuple):
-    """What detecting took, in seconds of the thread that feeds the device; in which ``images`` pictures."""
+    """What detecting took, in seconds of the thread that feeds the device; in which ``images`` images."""
 
     images: int
     seconds: float
@@ -43,7 +43,7 @@ class Detected(NamedTuple):
 
 def detect_all(
     model: Detector,
-    pictures: Sequence[Picture],
+    images: Sequence[CocoImage],
     stream: ResultsStream,
     *,
     batch_size: int = 1,
@@ -53,21 +53,21 @@ def detect_all(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Detected:
-    """Detect on ``pictures`` and add what is found to ``stream``; pictures that it holds are not done again.
+    """Detect on ``images`` and add what is found to ``stream``; images that it holds are not done again.
 
     Args:
         model: in eval mode, on its device.
         precision: "fp32", or the type that matrix products and convolutions are computed in.
-        tta: with test-time augmentation, one picture at a time.
+        tta: with test-time augmentation, one image at a time.
         part: (i, n): every n-th batch only, from the i-th; all n parts together are the whole.
         workers: processes that decode.
 
     Where the device runs out of memory the batch is halved, for good, which the notes say.
-    Raises UnreadableImage or FileError naming a bad picture, OutOfMemory, UnwritableOutput.
+    Raises UnreadableImage or FileError naming a bad image, OutOfMemory, UnwritableOutput.
     """
     begun = time.perf_counter()
-    batches = plan(pictures, model.spec, 1 if tta else batch_size)[part[0] :: part[1]]
-    todo = [batch for batch in batches if any(picture.image_id not in stream.done for picture in batch)]
+    batches = plan(images, model.spec, 1 if tta else batch_size)[part[0] :: part[1]]
+    todo = [batch for batch in batches if any(image.image_id not in stream.done for image in batch)]
     total = sum(map(len, batches))
     finished = total - sum(map(len, todo))
     runner = _Runner(model, 1 if tta else batch_size, precision, tta)
@@ -76,9 +76,9 @@ def detect_all(
         source = prepared(todo, model.spec, whole=tta, workers=workers)
         for batch in todo:
             start = time.perf_counter()
-            images = next(source)
+            decoded = next(source)
             decode += time.perf_counter() - start
-            writer.put(batch, runner.run(images))
+            writer.put(batch, runner.run(decoded))
             finished += len(batch)
             if progress:
                 progress(finished, total)
@@ -93,11 +93,11 @@ def detect_all(
 
 
 def figures_of(
-    dataset: Dataset, pictures: Sequence[Picture], results: Results, has_masks: bool, evaluator: str
+    dataset: Dataset, images: Sequence[CocoImage], results: Results, has_masks: bool, evaluator: str
 ) -> dict[Kind, Figures]:
-    """COCO's figures on these pictures, in percent, by kind."""
+    """COCO's figures on these images, in percent, by kind."""
     kinds: tuple[Kind, ...] = ("bbox", "segm") if has_masks else ("bbox",)
-    found = evaluate(dataset.annotations, results, kinds, [picture.image_id for picture in pictures], evaluator)
+    found = evaluate(dataset.annotations, results, kinds, [image.image_id for image in images], evaluator)
     return {kind: found[kind] for kind in kinds}
 
 
@@ -139,9 +139,9 @@ class _Runner:
 
     def _shrink(self, tried: int) -> None:
         if tried == 1:
-            raise OutOfMemory(f"{self.device} has too little memory for one picture at a time: take another device")
+            raise OutOfMemory(f"{self.device} has too little memory for one image at a time: take another device")
         self.batch_size = (tried + 1) // 2
-        note = f"out of memory with {tried} pictures at a time on {self.device}: went on with {self.batch_size}"
+        note = f"out of memory with {tried} images at a time on {self.device}: went on with {self.batch_size}"
         self.notes.append(note)
         _log.warning("%s", note)
         if self.device.type == "cuda":
@@ -156,7 +156,7 @@ class _Runner:
 
 
 def detect(model: Detector, images: Sequence[ResizedImage]) -> list[Detections]:
-    """The detections on pictures at network scale, which share one batch."""
+    """The detections on images at network scale, which share one batch."""
     batch = model.prepare(images)
     features = model.extract(batch.pixels)
     found = model.segment(features, model.find(features, batch).trim())
@@ -177,15 +177,15 @@ class _Writer:
         self._pool = ThreadPoolExecutor(1, "results")
         self._pending: deque[Future[None]] = deque()
 
-    def put(self, batch: Sequence[Picture], found: list[Detections]) -> None:
+    def put(self, batch: Sequence[CocoImage], found: list[Detections]) -> None:
         """Hand over one batch; raises what went wrong with an earlier one."""
         self._pending.append(self._pool.submit(self._write, batch, found))
         if len(self._pending) > _BEHIND:
             self._pending.popleft().result()
 
-    def _write(self, batch: Sequence[Picture], found: list[Detections]) -> None:
-        for picture, detections in zip(batch, found, strict=True):
-            self.stream.add(picture.image_id, detections.to_coco(picture.image_id))
+    def _write(self, batch: Sequence[CocoImage], found: list[Detections]) -> None:
+        for image, detections in zip(batch, found, strict=True):
+            self.stream.add(image.image_id, detections.to_coco(image.image_id))
 
     def __enter__(self) -> "_Writer":
         return self

@@ -1,6 +1,6 @@
-"""Pictures in batches, decoded and resized by worker processes while the device works.
+"""Images in batches, decoded and resized by worker processes while the device works.
 
-Which pictures share a batch is settled beforehand, from the annotated sizes alone: it depends neither on how many
+Which images share a batch is settled beforehand, from the annotated sizes alone: it depends neither on how many
 processes share the work nor on what an interrupted run had already done, and so no figure does.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from cascadezoo.benchmarks.verify.coco_layout import Picture
+from cascadezoo.benchmarks.verify.coco_layout import CocoImage
 from cascadezoo.errors import CascadezooError, FileError
 from cascadezoo.images import opencv_on_one_thread, read_image
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size, resize
@@ -26,26 +26,26 @@ _AHEAD = 2  # batches that each worker prepares in advance
 _MOST_WORKERS = 8
 
 
-def plan(pictures: Sequence[Picture], spec: ModelSpec, batch_size: int) -> list[list[Picture]]:
-    """All pictures in batches of at most ``batch_size`` whose padded sizes are equal, in the order they fill up."""
-    full: list[list[Picture]] = []
-    waiting: dict[tuple[int, int], list[Picture]] = {}
-    for picture in pictures:
-        key = _network_size(picture, spec.preprocess, spec.conventions.resize)
+def plan(images: Sequence[CocoImage], spec: ModelSpec, batch_size: int) -> list[list[CocoImage]]:
+    """All images in batches of at most ``batch_size`` whose padded sizes are equal, in the order they fill up."""
+    full: list[list[CocoImage]] = []
+    waiting: dict[tuple[int, int], list[CocoImage]] = {}
+    for image in images:
+        key = _network_size(image, spec.preprocess, spec.conventions.resize)
         group = waiting.setdefault(key, [])
-        group.append(picture)
+        group.append(image)
         if len(group) == batch_size:
             full.append(waiting.pop(key))
     return full + list(waiting.values())
 
 
 def prepared(
-    batches: Sequence[Sequence[Picture]], spec: ModelSpec, *, whole: bool, workers: int | None = None
+    batches: Sequence[Sequence[CocoImage]], spec: ModelSpec, *, whole: bool, workers: int | None = None
 ) -> Iterator[list[Prepared]]:
-    """The pictures of each batch in turn, at network scale, or as decoded if ``whole``.
+    """The images of each batch in turn, at network scale, or as decoded if ``whole``.
 
     ``workers``: processes that decode; default: one a core less the one that feeds the device, at most 8.
-    Raises UnreadableImage, MissingResource, or FileError for a picture that is not of its annotated size.
+    Raises UnreadableImage, MissingResource, or FileError for an image that is not of its annotated size.
     """
     loader = DataLoader(
         _Decoder(batches, None if whole else (spec.preprocess, spec.conventions.resize)),
@@ -72,7 +72,7 @@ def default_workers() -> int:
 class _Decoder(Dataset[Any]):
     """What runs in the workers.  An error is an item like others: raised there, it would come as a traceback."""
 
-    def __init__(self, batches: Sequence[Sequence[Picture]], scale: tuple[PreprocessSpec, Resize] | None) -> None:
+    def __init__(self, batches: Sequence[Sequence[CocoImage]], scale: tuple[PreprocessSpec, Resize] | None) -> None:
         self.batches, self.scale = batches, scale
 
     def __len__(self) -> int:
@@ -82,17 +82,17 @@ class _Decoder(Dataset[Any]):
         if index >= len(self.batches):
             raise IndexError(index)
         try:
-            return [self._prepare(picture) for picture in self.batches[index]]
+            return [self._prepare(image) for image in self.batches[index]]
         except CascadezooError as error:
             return error
 
-    def _prepare(self, picture: Picture) -> Prepared:
-        pixels = read_image(picture.path)
-        if pixels.shape[:2] != (picture.height, picture.width):
-            found, annotated = (f"{h}x{w}" for h, w in (pixels.shape[:2], (picture.height, picture.width)))
+    def _prepare(self, image: CocoImage) -> Prepared:
+        pixels = read_image(image.path)
+        if pixels.shape[:2] != (image.height, image.width):
+            found, annotated = (f"{h}x{w}" for h, w in (pixels.shape[:2], (image.height, image.width)))
             raise FileError(
-                f"{picture.path} is {found} pixels (height x width), annotated as {annotated}: "
-                "pictures and annotations are not of the same data set, get both again"
+                f"{image.path} is {found} pixels (height x width), annotated as {annotated}: "
+                "images and annotations are not of the same data set, get both again"
             )
         return pixels if self.scale is None else resize(pixels, *self.scale)
 
@@ -101,6 +101,6 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _network_size(picture: Picture, spec: PreprocessSpec, rule: Resize) -> tuple[int, int]:
-    scale = image_scale(picture.height, picture.width, spec, rule)
-    return padded_size((int(picture.height * scale + 0.5), int(picture.width * scale + 0.5)), spec)
+def _network_size(image: CocoImage, spec: PreprocessSpec, rule: Resize) -> tuple[int, int]:
+    scale = image_scale(image.height, image.width, spec, rule)
+    return padded_size((int(image.height * scale + 0.5), int(image.width * scale + 0.5)), spec)

@@ -15,12 +15,12 @@ from cascadezoo.errors import FileError, MissingResource, UsageError
 from cascadezoo.hub.cache import locked
 from cascadezoo.paths import home
 
-# a whole picture of this kind begins and ends so; behind the end may lie a few bytes of padding
+# a whole image of this kind begins and ends so; behind the end may lie a few bytes of padding
 _MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
 _TAIL = 4096
 _NAMED = 3  # files in a message
 
-TIMED = 8  # pictures that speed is measured on, whatever the limit: always the first
+TIMED = 8  # images that speed is measured on, whatever the limit: always the first
 
 COCO_HELP = (
     "get http://images.cocodataset.org/zips/val2017.zip and "
@@ -29,8 +29,8 @@ COCO_HELP = (
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a data set; ``height`` and ``width`` in pixels, as annotated."""
+class CocoImage:
+    """One image of a data set; ``height`` and ``width`` in pixels, as annotated."""
 
     image_id: int
     path: Path
@@ -40,7 +40,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Annotations and their pictures; ``help`` says how to get them."""
+    """Annotations and their images; ``help`` says how to get them."""
 
     name: str
     annotations: Path
@@ -53,37 +53,37 @@ class Dataset:
         return hashlib.sha256(self.annotations.read_bytes()).hexdigest()
 
     @cached_property
-    def pictures(self) -> tuple[Picture, ...]:
-        """All pictures, in the order of their ids; raises FileError where the file is not COCO's."""
+    def images(self) -> tuple[CocoImage, ...]:
+        """All images, in the order of their ids; raises FileError where the file is not COCO's."""
         images: list[Any] = read_annotations(self.annotations)["images"]
         try:
-            found = [Picture(i["id"], self.folder / i["file_name"], i["height"], i["width"]) for i in images]
+            found = [CocoImage(i["id"], self.folder / i["file_name"], i["height"], i["width"]) for i in images]
         except (KeyError, TypeError) as error:
             raise FileError(f"{self.annotations} is no COCO annotation file: an image lacks {error}") from error
         if not found:
-            raise FileError(f"{self.annotations} lists no pictures: get it again ({self.help})")
-        return tuple(sorted(found, key=lambda picture: picture.image_id))
+            raise FileError(f"{self.annotations} lists no images: get it again ({self.help})")
+        return tuple(sorted(found, key=lambda image: image.image_id))
 
-    def chosen(self, limit: int | None) -> tuple[Picture, ...]:
-        """The first ``limit`` pictures, or all."""
-        return self.pictures[:limit]
+    def chosen(self, limit: int | None) -> tuple[CocoImage, ...]:
+        """The first ``limit`` images, or all."""
+        return self.images[:limit]
 
     def check(self, limit: int | None = None) -> None:
         """Raise MissingResource or FileError, naming what is missing or damaged and how to get it.
 
-        Of each picture its first and last bytes are read: enough to notice one that is cut short.
+        Of each image its first and last bytes are read: enough to notice one that is cut short.
         """
         for path, exists in ((self.annotations, Path.is_file), (self.folder, Path.is_dir)):
             if not exists(path):
                 raise MissingResource(f"{self.name}: no {path}: {self.help}")
         chosen = self.chosen(limit)
-        if missing := [picture.path for picture in chosen if not picture.path.is_file()]:
+        if missing := [image.path for image in chosen if not image.path.is_file()]:
             raise MissingResource(
-                f"{self.name}: {len(missing)} of {len(chosen)} pictures are missing ({_few(missing)}): {self.help}"
+                f"{self.name}: {len(missing)} of {len(chosen)} images are missing ({_few(missing)}): {self.help}"
             )
-        if broken := [picture.path for picture in chosen if not _is_whole(picture.path)]:
+        if broken := [image.path for image in chosen if not _is_whole(image.path)]:
             raise FileError(
-                f"{self.name}: {len(broken)} of {len(chosen)} pictures are damaged or cut short ({_few(broken)}): "
+                f"{self.name}: {len(broken)} of {len(chosen)} images are damaged or cut short ({_few(broken)}): "
                 f"get them again ({self.help})"
             )
 
@@ -111,9 +111,9 @@ def shapes_val(images: int | None = None) -> Dataset:
 
 
 def require_limit(limit: int | None) -> None:
-    """Raise UsageError for a limit that leaves no picture."""
+    """Raise UsageError for a limit that leaves no image."""
     if limit is not None and limit < 1:
-        raise UsageError(f"a limit of {limit} pictures: give 1 or more")
+        raise UsageError(f"a limit of {limit} images: give 1 or more")
 
 
 def _is_whole(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Detections on their way to disk: a file that grows by one line a picture and survives being cut off at any byte.
+"""Detections on their way to disk: a file that grows by one line an image and survives being cut off at any byte.
 
 A line is the CRC-32 of its JSON, a blank, and the JSON ``[image_id, results]``.  The first line says what the results
 are of.  Whatever follows the last whole line is dropped when the file is opened again.
@@ -20,7 +20,7 @@ class ResultsStream:
     """The results file of one evaluation, open for adding to it.
 
     ``identity`` is JSON data that says which results these are: a file with another one is begun anew.  ``done`` are
-    the ids of the pictures that it holds.
+    the ids of the images that it holds.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ class ResultsStream:
             raise self._unwritable(error) from error
 
     def add(self, image_id: int, results: Results) -> None:
-        """Append the results of one picture, unless they are there.
+        """Append the results of one image, unless they are there.
 
         Raises UnwritableOutput when the disk is full, for example; what was written before stays.
         """
@@ -94,7 +94,7 @@ class ResultsStream:
 
 
 def read_results(path: Path) -> dict[int, Results]:
-    """The results in a file, by the id of their picture; the first line and a torn end are left out."""
+    """The results in a file, by the id of their image; the first line and a torn end are left out."""
     with path.open("rb") as file:
         lines = _whole_lines(file)
         next(lines, None)
@@ -102,7 +102,7 @@ def read_results(path: Path) -> dict[int, Results]:
 
 
 def merged(parts: list[dict[int, Results]]) -> Results:
-    """One list of results, by the id of their picture, each picture's in their own order."""
+    """One list of results, by the id of their image, each image's in their own order."""
     everything = {image_id: results for part in parts for image_id, results in part.items()}
     return [result for image_id in sorted(everything) for result in everything[image_id]]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cascadezoo.benchmarks.verify.accuracy import Detected
     from cascadezoo.detector import Detector
 
-Progress: TypeAlias = Callable[[str, int, int], None]  # what, pictures done, of so many
+Progress: TypeAlias = Callable[[str, int, int], None]  # what, images done, of so many
 
 _ABSENT = (MissingResource, WrongEntry)
 
@@ -141,13 +141,13 @@ def _evaluate(
         if shares is None:
             return None
         evaluating = time.perf_counter()
-        pictures = dataset.chosen(job.settings.limit)
+        images = dataset.chosen(job.settings.limit)
         results = merged([found for _, found in shares])
-        figures = alone(lambda: figures_of(dataset, pictures, results, entry.has_masks, job.settings.evaluator))
+        figures = alone(lambda: figures_of(dataset, images, results, entry.has_masks, job.settings.evaluator))
         seconds = time.perf_counter() - begun
     except Stopped as stopped:
         return _unmeasured(evaluation, job.settings, stopped.failure)
-    partial = f"{len(pictures)} of {len(dataset.pictures)} pictures" * (job.settings.limit is not None)
+    partial = f"{len(images)} of {len(dataset.images)} images" * (job.settings.limit is not None)
     tolerance = _tolerance(evaluation, job.settings)
     verdict, reason, checks = judge_accuracy(_published(evaluation), figures, tolerance, partial)
     return Accuracy(
@@ -160,7 +160,7 @@ def _evaluate(
         figures=figures,
         dataset=dataset.name,
         annotations_sha256=dataset.digest,
-        images=len(pictures),
+        images=len(images),
         detections=len(results),
         timing=_timing([detected for detected, _ in shares], seconds, begun + seconds - evaluating),
     )
@@ -169,7 +169,7 @@ def _evaluate(
 def _detect(
     entry: ZooEntry, evaluation: Evaluation, model: "Detector", digest: str, dataset: Dataset, job: Job
 ) -> tuple["Detected", dict[int, Any]]:
-    """This process's share of the pictures: what detecting took, and the results, read back from disk."""
+    """This process's share of the images: what detecting took, and the results, read back from disk."""
     from cascadezoo.benchmarks.verify.accuracy import detect_all, results_path
 
     part = job.world.rank, job.world.size
@@ -223,7 +223,7 @@ def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Spe
 
     settings = job.settings
     try:
-        images = alone(lambda: [read_image(picture.path) for picture in dataset.pictures[:TIMED]])
+        images = alone(lambda: [read_image(image.path) for image in dataset.images[:TIMED]])
         timing = alone(lambda: measure(model, images, job.batch_size, settings.precision))
     except Stopped as stopped:
         return _speed(entry, *stopped.failure)

@@ -1,6 +1,6 @@
-"""Speed of an entry: pictures a second by batch size, stage by stage, on fixed pictures already decoded.
+"""Speed of an entry: images a second by batch size, stage by stage, on fixed images already decoded.
 
-Everything from resizing to the encoded masks counts, decoding does not.  Rounds over the pictures are repeated until
+Everything from resizing to the encoded masks counts, decoding does not.  Rounds over the images are repeated until
 the median has settled, or a bound is met.
 """
 
@@ -41,9 +41,9 @@ def measure(
     precision: Precision = "fp32",
     bounds: Bounds | None = None,
 ) -> SpeedTiming:
-    """The speed at batch 1 and at ``batch_size``, on uint8 (H, W, 3) RGB pictures of any sizes.
+    """The speed at batch 1 and at ``batch_size``, on uint8 (H, W, 3) RGB images of any sizes.
 
-    A batch is filled with copies of one picture: what is timed is never the padding.  Where a batch does not fit the
+    A batch is filled with copies of one image: what is timed is never the padding.  Where a batch does not fit the
     device's memory it is left out, and a note says so.
     """
     batches, notes = [], []
@@ -54,8 +54,8 @@ def measure(
         except RuntimeError as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
-            notes.append(f"out of memory with {size} pictures at a time: not timed")
-    return SpeedTiming(pictures=len(images), batches=tuple(batches), notes=tuple(notes))
+            notes.append(f"out of memory with {size} images at a time: not timed")
+    return SpeedTiming(images=len(images), batches=tuple(batches), notes=tuple(notes))
 
 
 def _measure(model: Detector, images: Sequence[NDArray[np.uint8]], size: int, bounds: Bounds) -> BatchSpeed:
@@ -95,7 +95,7 @@ def is_settled(rounds: Sequence[float], bounds: Bounds) -> bool:
 
 
 def run_stages(model: Detector, images: Sequence[NDArray[np.uint8]]) -> tuple[Clock, int]:
-    """One batch of uint8 (H, W, 3) RGB pictures of one size, masks encoded: seconds of each stage, and detections."""
+    """One batch of uint8 (H, W, 3) RGB images of one size, masks encoded: seconds of each stage, and detections."""
     device = next(model.parameters()).device
     clock: Clock = {}
     with timed(clock, "preprocess", device):

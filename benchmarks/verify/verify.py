@@ -62,7 +62,7 @@ def verify(
 ) -> Report:
     """Measure box AP, mask AP and speed of entries with their publishers' test settings, and judge them.
 
-    Under ``torchrun`` the processes share the pictures; each returns the same report.
+    Under ``torchrun`` the processes share the images; each returns the same report.
 
     Args:
         names: entries; default: all.
@@ -70,17 +70,17 @@ def verify(
         data_root: COCO in its usual layout.  Without it only our own entries can be verified, the others are SKIPPED.
         accuracy, speed: what to measure.
         tta: also the evaluations with test-time augmentation, which are SKIPPED otherwise.
-        limit: only the first pictures of the data set; the verdict is PARTIAL at best.
+        limit: only the first images of the data set; the verdict is PARTIAL at best.
         device: such as "cuda:1"; default: the GPU where there is one.
         precision: "fp32", "fp16" or "bf16".
-        batch_size: pictures that go through the network together; default: 1 on the CPU, 8 on a GPU.
+        batch_size: images that go through the network together; default: 1 on the CPU, 8 on a GPU.
         evaluator: "pycocotools" or "hotcoco".
         tolerance: in AP; default: the manifest's.
         baseline: an earlier report of the same device to hold the speed against.
         run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted.
         shard: (i, n): every n-th of the entries, from the i-th, counted from 1.
-        workers: processes that decode pictures.
-        progress: called with what is being done, and how many pictures of how many are.
+        workers: processes that decode images.
+        progress: called with what is being done, and how many images of how many are.
         finished: called with the report of each entry.
 
     Raises:

@@ -33,7 +33,7 @@ def bench_command(
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """Time the entry NAME on each IMAGE, or on a generated picture of 480 x 640.
+    """Time the entry NAME on each IMAGE, or on a generated image of 480 x 640.
 
     Everything counts from resizing to the encoded masks, but not decoding.  With neither --pretrained nor --weights the
     network is random, with scores that let a full number of detections through.  To hold an entry against an earlier
@@ -51,12 +51,12 @@ def bench_command(
     if pretrained and weights:
         raise UsageError("give either --pretrained or --weights, not both")
     chosen = usable(device)
-    pictures = [read_image(path) for path in images] or [scene()]
+    pixels = [read_image(path) for path in images] or [scene()]
     if pretrained or weights:
         model = cascadezoo.load(name, pretrained=pretrained, weights=weights, device=chosen)
     else:
-        model = random_model(name, pictures[0], chosen)
-    timing = measure(model, pictures, batch_size, precision)
+        model = random_model(name, pixels[0], chosen)
+    timing = measure(model, pixels, batch_size, precision)
     machine = describe_machine(str(chosen), "pycocotools")
     if as_json:
         report = {
@@ -79,8 +79,8 @@ def _table(timing: "SpeedTiming") -> str:
         "median ms of a batch": [f"batch {batch.batch_size}" for batch in batches],
         **{name: [f"{batch.stages_ms[name].median:.1f}" for batch in batches] for name in batches[0].stages_ms},
         "total": [f"{batch.total_ms.median:.1f}" for batch in batches],
-        "pictures a second": [f"{batch.fps:.2f}" for batch in batches],
-        "detections a picture": [f"{batch.detections:.1f}" for batch in batches],
+        "images a second": [f"{batch.fps:.2f}" for batch in batches],
+        "detections an image": [f"{batch.detections:.1f}" for batch in batches],
         "peak MiB": [f"{batch.peak_bytes / 2**20:.0f}" for batch in batches],
     }
     lines = (f"{name:22}" + "".join(f"{cell:>12}" for cell in cells) for name, cells in rows.items())

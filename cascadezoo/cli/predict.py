@@ -1,4 +1,4 @@
-"""``cascadezoo predict``: pictures in, annotated pictures and one COCO file out."""
+"""``cascadezoo predict``: images in, annotated pictures and one COCO file out."""
 
 import json
 import sys
@@ -60,19 +60,19 @@ def predict_command(
     tta: bool,
     as_json: bool,
 ) -> None:
-    """Detect with the model NAME on each IMAGE, a picture or a folder of pictures.
+    """Detect with the model NAME on each IMAGE, an image or a folder of images.
 
-    Writes each picture with its detections drawn on it, as JPEG, and detections.json, a COCO annotation file of them
+    Writes each image with its detections drawn on it, as JPEG, and detections.json, a COCO annotation file of them
     all, into DIR; earlier results of the same names are replaced.  Both hold the detections whose score is at least
     the threshold.  Without --weights the entry's published weights are used.
 
-    A picture that cannot be read is named and the others still run; the exit code is that of the worst failure.
+    An image that cannot be read is named and the others still run; the exit code is that of the worst failure.
     """
     failures = _Failures()
-    paths = list(dict.fromkeys(_pictures(images, failures)))
+    paths = list(dict.fromkeys(_images(images, failures)))
     if not paths:
         ctx.exit(failures.exit_code)
-    from cascadezoo.devices import usable  # torch is imported only when there is a picture
+    from cascadezoo.devices import usable  # torch is imported only when there is an image
 
     _silence_opencv()
     model = cascadezoo.load(
@@ -84,7 +84,7 @@ def predict_command(
         max_size=max_size,
     )
     out.mkdir(parents=True, exist_ok=True)
-    pictures: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     targets = _targets(paths, out)
     for number, path in enumerate(_progress(paths), start=1):
@@ -93,11 +93,11 @@ def predict_command(
         except CascadezooError as error:
             failures.add(error)
             continue
-        pictures.append(record)
+        records.append(record)
         results.extend(found)
         click.echo(line, err=as_json)
     description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold:g}"
-    document = annotation_file(model.categories, pictures, results, description)
+    document = annotation_file(model.categories, records, results, description)
     write_json(out / _RESULTS, document)
     if as_json:
         click.echo(json.dumps(document, ensure_ascii=False))
@@ -107,7 +107,7 @@ def predict_command(
 def _predict_one(
     model: Any, path: Path, target: Path, threshold: float, number: int, tta: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    """Write the annotated picture; returns the picture's COCO record, its results, and the line that sums it up."""
+    """Write the annotated picture; returns the image's COCO record, its results, and the line that sums it up."""
     from cascadezoo.images import read_image
 
     pixels = read_image(path)
@@ -122,24 +122,24 @@ def _predict_one(
     return record, detections.to_coco(number), line
 
 
-def _pictures(inputs: Iterable[Path], failures: _Failures) -> Iterator[Path]:
-    """The files given, and the pictures that lie directly in the folders given, by name."""
+def _images(inputs: Iterable[Path], failures: _Failures) -> Iterator[Path]:
+    """The files given, and the images that lie directly in the folders given, by name."""
     for path in inputs:
         if not path.exists():
-            failures.add(MissingResource(f"no such picture: {path}"))
+            failures.add(MissingResource(f"no such image: {path}"))
             continue
         if not path.is_dir():
             yield path
             continue
         inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
         if not inside:
-            failures.add(MissingResource(f"no pictures in the folder {path}"))
+            failures.add(MissingResource(f"no images in the folder {path}"))
         yield from inside
 
 
 def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:
     """Where each annotated picture goes: named after its source, numbered where two sources share a name, and never
-    over a picture that was given."""
+    over an image that was given."""
     taken = {str(path.resolve()).casefold() for path in paths}
     targets = {}
     for path in paths:

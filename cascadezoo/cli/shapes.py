@@ -16,11 +16,11 @@ from cascadezoo import shapes
 @click.option(
     "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where it goes."
 )
-@click.option("--images", type=click.IntRange(min=1), help="Only so many pictures; default: 4000 (train), 500 (val).")
-@click.option("--force", is_flag=True, help="Draw again, and replace other pictures that are there.")
+@click.option("--images", type=click.IntRange(min=1), help="Only so many images; default: 4000 (train), 500 (val).")
+@click.option("--force", is_flag=True, help="Draw again, and replace other images that are there.")
 @click.option("--json", "as_json", is_flag=True, help="What was written, as JSON.")
 def shapes_command(split: str, out: Path, images: int | None, force: bool, as_json: bool) -> None:
-    """Draw the "shapes" data set in COCO's format, the same pictures on every machine.
+    """Draw the "shapes" data set in COCO's format, the same images on every machine.
 
     DIR/annotations/instances_SPLIT.json and DIR/SPLIT/*.png; a part that is already whole is left as it is.
     """
@@ -36,4 +36,4 @@ def shapes_command(split: str, out: Path, images: int | None, force: bool, as_js
         record = {"split": split, "images": count, "annotations": str(path), "folder": str(folder)}
         click.echo(json.dumps(record, indent=2))
     else:
-        click.echo(f"{count} pictures in {folder}, annotations in {path}")
+        click.echo(f"{count} images in {folder}, annotations in {path}")

@@ -44,11 +44,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("--ap", is_flag=True, help="Only accuracy.")
 @click.option("--fps", is_flag=True, help="Only speed.")
 @click.option("--tta", is_flag=True, help="Also the evaluations with test-time augmentation; else they are SKIPPED.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N pictures: PARTIAL at best.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N images: PARTIAL at best.")
 @click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Pictures at a time; default: 1 on the CPU, 8 on a GPU.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode pictures.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time; default: 1 on the CPU, 8 on a GPU.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode images.")
 @click.option("--evaluator", type=click.Choice(["pycocotools", "hotcoco"]), default="pycocotools", show_default=True)
 @click.option("--tolerance", metavar="AP", help="Default: the manifest's, which is 0.1.")
 @click.option("--baseline", metavar="FILE", type=_PATH, help="A report of the same device to hold the speed against.")
@@ -79,7 +79,7 @@ def verify_command(
     --data-root; without it, or without weights, they are SKIPPED.
 
     Exit code 1 if anything is FAIL or ERROR (with --strict also SKIPPED), else 0.  An interrupted run goes on where it
-    was, if it has a --run-dir.  `torchrun --nproc-per-node N -m cascadezoo verify …` shares the pictures among
+    was, if it has a --run-dir.  `torchrun --nproc-per-node N -m cascadezoo verify …` shares the images among
     processes, --shard the entries among machines; `cascadezoo report merge` joins their reports.
     """
     if sum((bool(names), everything, files)) != 1:
@@ -231,4 +231,4 @@ class _Lines:
             return
         self.last = now
         left = (now - self.start) / (done - self.begun) * (total - done)
-        click.echo(f"{label}: {done} of {total} pictures, {left / 60:.1f} minutes left", err=True)
+        click.echo(f"{label}: {done} of {total} images, {left / 60:.1f} minutes left", err=True)

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import BadAnnotations, FileError, MissingResource
 
-_FAR = 1e9  # pixels: beyond any picture
+_FAR = 1e9  # pixels: beyond any image
 _log = logging.getLogger(__name__)
 
 Bitmap = npt.NDArray[np.uint8]
@@ -25,36 +25,36 @@ Segmentation = Polygons | Mapping[str, Any]  # the latter: RLE with its counts c
 
 
 class ImageRecord(NamedTuple):
-    """One picture and its T objects, in pixels of the picture as it is in its file."""
+    """One image and its T objects, in pixels of the image as it is in its file."""
 
     image_id: int
     path: Path
     height: int
     width: int
-    boxes: npt.NDArray[np.float32]  # (T, 4) x1 y1 x2 y2, the edges behind the last pixels, clipped to the picture
+    boxes: npt.NDArray[np.float32]  # (T, 4) x1 y1 x2 y2, the edges behind the last pixels, clipped to the image
     labels: npt.NDArray[np.int64]  # (T,) 0..C-1
     segmentations: tuple[Segmentation | None, ...]
     crowd: npt.NDArray[np.bool_]  # (T,)
 
 
 class CocoDataset:
-    """The pictures of ``annotations``, a COCO instances file, that lie in the folder ``images``.
+    """The images of ``annotations``, a COCO instances file, that lie in the folder ``images``.
 
-    Annotations that can teach nothing are skipped, and their number is logged: boxes outside their picture or less
+    Annotations that can teach nothing are skipped, and their number is logged: boxes outside their image or less
     than a pixel wide or high, and those whose polygons all have less than three points.
 
-    Raises MissingResource when the file, the folder or a picture is missing, and BadAnnotations, which names the file
-    and the picture's or the annotation's id, when the JSON is not what it should be.
+    Raises MissingResource when the file, the folder or an image is missing, and BadAnnotations, which names the file
+    and the image's or the annotation's id, when the JSON is not what it should be.
 
     Attributes: ``annotations`` the file; ``digest`` its sha256 in hex; ``categories`` by label, with the data set's own
-    ids; ``image_ids`` in the file's order; ``heights``, ``widths`` (N,) of the pictures; ``objects`` (N,) how many
+    ids; ``image_ids`` in the file's order; ``heights``, ``widths`` (N,) of the images; ``objects`` (N,) how many
     objects that are no crowd each has; ``skipped`` reason -> number of annotations left out.
     """
 
     def __init__(self, annotations: str | os.PathLike[str], images: str | os.PathLike[str]) -> None:
         self.annotations, self.images = Path(annotations), Path(images)
         if not self.images.is_dir():
-            raise MissingResource(f"no folder of pictures: {self.images}")
+            raise MissingResource(f"no folder of images: {self.images}")
         document, self.digest = _read(self.annotations)
         try:
             self.categories = Categories.from_coco(document["categories"])
@@ -67,7 +67,7 @@ class CocoDataset:
         self.widths = np.array([record["width"] for record in records.values()], dtype=np.int64)
         self.objects = np.array([record["crowd"].count(False) for record in records.values()], dtype=np.int64)
         self._maskless = [i for i, record in records.items() if _lacks_mask(record)]
-        self._find_pictures([record["file_name"] for record in records.values()])
+        self._find_images([record["file_name"] for record in records.values()])
         # one buffer of text rather than millions of objects: worker processes share it without copying
         texts = [json.dumps(record).encode() for record in records.values()]
         self._text = b"".join(texts)
@@ -80,9 +80,9 @@ class CocoDataset:
         return len(self.image_ids)
 
     def record(self, index: int) -> ImageRecord:
-        """Picture ``index`` of 0..len-1, in the file's order."""
+        """Image ``index`` of 0..len-1, in the file's order."""
         if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
+            raise IndexError(f"image {index} of {len(self)}")
         fields = json.loads(self._text[self._ends[index - 1] if index else 0 : self._ends[index]])
         return ImageRecord(
             image_id=self.image_ids[index],
@@ -131,7 +131,7 @@ class CocoDataset:
         return image_id, {"file_name": name, "height": height, "width": width, **empty}
 
     def _add(self, item: Any, records: dict[int, dict[str, Any]], labels: dict[int, int]) -> None:
-        """Add one annotation to its picture, or count why not."""
+        """Add one annotation to its image, or count why not."""
         try:
             image_id, category, bbox = item["image_id"], item["category_id"], item["bbox"]
             record, label = records.get(image_id), labels.get(category)
@@ -149,7 +149,7 @@ class CocoDataset:
         x2, y2 = min(bbox[0] + bbox[2], width), min(bbox[1] + bbox[3], height)
         if x2 - x1 < 1 or y2 - y1 < 1:
             tiny = min(bbox[2], bbox[3]) < 1
-            self.skipped["less than a pixel wide or high" if tiny else "outside their picture"] += 1
+            self.skipped["less than a pixel wide or high" if tiny else "outside their image"] += 1
             return
         try:
             segmentation = _checked(item.get("segmentation"), height, width)
@@ -163,11 +163,11 @@ class CocoDataset:
         record["segmentations"].append(segmentation)
         record["crowd"].append(bool(item.get("iscrowd", 0)))
 
-    def _find_pictures(self, names: list[str]) -> None:
+    def _find_images(self, names: list[str]) -> None:
         missing = [name for name in names if not (self.images / name).is_file()]
         if missing:
             raise MissingResource(
-                f"{len(missing)} of the {len(names)} pictures of {self.annotations} are not in {self.images}, "
+                f"{len(missing)} of the {len(names)} images of {self.annotations} are not in {self.images}, "
                 f"such as {missing[0]}: give the folder that holds them"
             )
 
@@ -227,13 +227,13 @@ def _checked(segmentation: Any, height: int, width: int) -> Any:
     if not isinstance(segmentation, dict):
         raise ValueError(f"a segmentation is a list of polygons or an RLE, unlike {_shown(segmentation)}")
     if segmentation.get("size") != [height, width]:
-        raise ValueError(f"its RLE is of size {_shown(segmentation.get('size'))}, the picture of [{height}, {width}]")
+        raise ValueError(f"its RLE is of size {_shown(segmentation.get('size'))}, the image of [{height}, {width}]")
     counts = segmentation.get("counts")
     if isinstance(counts, list):
         if not all(type(n) is int and n >= 0 for n in counts) or sum(counts) != height * width:
-            raise ValueError(f"the counts of its RLE do not add up to the picture's {height * width} pixels")
+            raise ValueError(f"the counts of its RLE do not add up to the image's {height * width} pixels")
     elif not isinstance(counts, str) or _pixels(counts) != height * width:
-        raise ValueError("its compressed RLE is damaged: its runs do not fill the picture")
+        raise ValueError("its compressed RLE is damaged: its runs do not fill the image")
     return {"size": [height, width], "counts": counts}
 
 

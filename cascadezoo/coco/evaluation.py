@@ -36,11 +36,11 @@ def evaluate(
         annotations: a COCO annotation file.
         results: COCO results, as ``Detections.to_coco`` gives them; those with ``segmentation`` for "segm".
         kinds: "bbox", "segm" or both.
-        image_ids: the pictures that count; default: all of the annotation file.
+        image_ids: the images that count; default: all of the annotation file.
         evaluator: "pycocotools" or "hotcoco".
 
     Raises:
-        UsageError: no such evaluator or kind, or results of pictures or categories that are not annotated.
+        UsageError: no such evaluator or kind, or results of images or categories that are not annotated.
         MissingResource: no such file, or the evaluator is not installed.
         FileError: not a COCO annotation file, or one without masks for "segm".
     """

@@ -33,7 +33,7 @@ def encode_crop(crop: npt.NDArray[np.bool_], top: int, left: int, height: int, w
 
 
 def _runs(crop: npt.NDArray[np.bool_], top: int, left: int, height: int) -> tuple[npt.NDArray[np.int64], ...]:
-    """First pixels of the runs of each column, and the pixels after their last, counted down the picture's columns."""
+    """First pixels of the runs of each column, and the pixels after their last, counted down the image's columns."""
     h, w = crop.shape
     columns = np.zeros((w, h + 1), dtype=np.bool_)  # each column ends with an empty pixel, so runs end within it
     columns[:, :h] = crop.T

@@ -8,7 +8,7 @@ from torch import Tensor
 from cascadezoo.ops.boxes import pairwise_iou
 from cascadezoo.spec.objective import Matching, Sampling
 
-# R boxes, T objects of one picture
+# R boxes, T objects of one image
 
 BACKGROUND = -1
 NEITHER = -2

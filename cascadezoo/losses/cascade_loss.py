@@ -17,13 +17,13 @@ from cascadezoo.ops.boxes import at_least, clip, decode, encode
 from cascadezoo.spec.conventions import BoxCoder
 from cascadezoo.spec.objective import BoxObjective, GIoU, MaskObjective, Matching, SmoothL1, StageObjective
 
-# N pictures, R boxes of one, K of all, P positive ones; C classes, B = C boxes a row or 1; M the side of a mask
+# N images, R boxes of one, K of all, P positive ones; C classes, B = C boxes a row or 1; M the side of a mask
 
 _SMALLEST = 1.17549435e-38  # float32
 
 
 class RoIs(NamedTuple):
-    """The boxes of one picture that learn at one stage, the positive ones first."""
+    """The boxes of one image that learn at one stage, the positive ones first."""
 
     boxes: Tensor  # (R, 4) float32 xyxy, network pixels
     labels: Tensor  # (R,) int64, C for background
@@ -46,7 +46,7 @@ def cascade_losses(
 ) -> dict[str, Tensor]:
     """``loss_classifier_1``, ``loss_box_reg_1``, ``loss_mask_1`` and so on, times their weights; one stage: no number.
 
-    ``proposals``: (R, 4) a picture; ``sizes`` (N, 2): what bounds moved boxes, (height, width).
+    ``proposals``: (R, 4) an image; ``sizes`` (N, 2): what bounds moved boxes, (height, width).
     """
     rule, spec = model.spec.objective, model.spec
     losses: dict[str, Tensor] = {}
@@ -156,7 +156,7 @@ def _crop(target: Targets, rois: RoIs, side: int) -> Tensor:
 def _move(
     scores: Tensor, deltas: Tensor, drawn: Sequence[RoIs], coder: BoxCoder, model: Network, sizes: Tensor
 ) -> list[Tensor]:
-    """The boxes (R, 4) that each picture hands to the next stage."""
+    """The boxes (R, 4) that each image hands to the next stage."""
     rule, sections = model.spec.objective.box, [len(rois.boxes) for rois in drawn]
     moved = []
     for n, (rois, score, delta) in enumerate(zip(drawn, scores.split(sections), deltas.split(sections), strict=True)):
@@ -175,7 +175,7 @@ def _move(
 
 
 def _pool(model: Network, features: list[Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:
-    """Each picture's (R, 4), however many, to (K, C, P, P)."""
+    """Each image's (R, 4), however many, to (K, C, P, P)."""
     there = pad_sequence([torch.ones_like(b[:, 0], dtype=torch.bool) for b in boxes], batch_first=True)
     return model.pool(features, pad_sequence(list(boxes), batch_first=True), resolution)[there.flatten()]
 

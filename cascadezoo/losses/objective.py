@@ -23,7 +23,7 @@ def losses(
 ) -> dict[str, Tensor]:
     """Every loss by name, a scalar each and already weighted: their sum is what is minimised.
 
-    ``generators``: one a picture, on the CPU, for the samplers; without, torch's own.
+    ``generators``: one an image, on the CPU, for the samplers; without, torch's own.
 
     Names: ``loss_objectness``, ``loss_rpn_box_reg``, then ``loss_classifier_1``, ``loss_box_reg_1`` and, where masks
     learn at that stage, ``loss_mask_1``, and so on; a network of one stage has no numbers.
@@ -47,15 +47,15 @@ def losses(
     return found | cascade_losses(model, features, boxes, batch.sizes, objects, chance)
 
 
-def losses_of_pictures(
+def losses_of_images(
     model: Network, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """torchvision's interface: pictures (3, H, W) of any sizes, with targets in their own pixels; see ``losses``.
+    """torchvision's interface: images (3, H, W) of any sizes, with targets in their own pixels; see ``losses``.
 
-    Raises BadTarget, naming the picture and the object.
+    Raises BadTarget, naming the image and the object.
     """
     if len(images) != len(targets):
-        raise BadTarget(f"{len(images)} images with {len(targets)} targets: give each picture its own")
+        raise BadTarget(f"{len(images)} images with {len(targets)} targets: give each image its own")
     resized = [model.resize(image) for image in images]
     checked = [
         checked_targets(given, image, i, model.spec)

@@ -13,7 +13,7 @@ from cascadezoo.ops.boxes import encode
 from cascadezoo.spec.conventions import BoxCoder
 from cascadezoo.spec.objective import Normaliser, RpnObjective
 
-# N pictures, A anchors of all levels
+# N images, A anchors of all levels
 
 Generators = Sequence[torch.Generator | None]
 
@@ -29,7 +29,7 @@ def rpn_losses(
 ) -> dict[str, Tensor]:
     """``loss_objectness`` and ``loss_rpn_box_reg`` of what the head says of each level, (N, A_l) and (N, A_l, 4).
 
-    ``sizes`` (N, 2): height and width of the pictures without their padding.
+    ``sizes`` (N, 2): height and width of the images without their padding.
     """
     logits, deltas = (torch.cat(parts, 1) for parts in zip(*outputs, strict=True))
     boxes = torch.cat(list(anchors))
@@ -56,14 +56,14 @@ def rpn_losses(
 def mean_count(count: Tensor | float, like: Tensor) -> Tensor:
     """How many there are in a process, on average; at least 1 in all processes together.
 
-    Divided by it in every process, a loss has the gradient, averaged over processes, of one process with all pictures.
+    Divided by it in every process, a loss has the gradient, averaged over processes, of one process with all images.
     """
     total = sum_of_processes(torch.as_tensor(count, dtype=torch.float32, device=like.device).detach())
     return total.clamp(min=1) / processes()
 
 
 def _match_inside(boxes: Tensor, size: Tensor, target: Targets, rule: RpnObjective, extent: int) -> Tensor:
-    """As ``match``, of the boxes inside a picture of ``size`` (height, width) alone; the others are NEITHER."""
+    """As ``match``, of the boxes inside an image of ``size`` (height, width) alone; the others are NEITHER."""
     height, width = size
     inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] < width) & (boxes[:, 3] < height)
     matched = torch.full((len(boxes),), NEITHER, device=boxes.device)
@@ -72,11 +72,11 @@ def _match_inside(boxes: Tensor, size: Tensor, target: Targets, rule: RpnObjecti
 
 
 def _normalise(sums: Tensor, sampled: Tensor, normaliser: Normaliser, rule: RpnObjective) -> Tensor:
-    """A loss from its sum (N,) and the number of anchors sampled (N,) a picture."""
+    """A loss from its sum (N,) and the number of anchors sampled (N,) an image."""
     match normaliser:
         case Normaliser.SAMPLED:
             return sums.sum() / mean_count(sampled.sum(), sums)
         case Normaliser.NOMINAL:
             return sums.sum() / mean_count(rule.sampling.size * len(sums), sums)
-        case Normaliser.PICTURE:
+        case Normaliser.IMAGE:
             return (sums / sampled.clamp(min=1)).sum() / mean_count(len(sums), sums)

@@ -1,4 +1,4 @@
-"""What a picture truly holds: as callers give it, checked, and as the losses take it."""
+"""What an image truly holds: as callers give it, checked, and as the losses take it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from cascadezoo.errors import BadTarget
 from cascadezoo.modeling.preprocess import ResizedImage, scales_of
 from cascadezoo.spec.model import ModelSpec
 
-# T objects of a picture; (H, W) its size after resizing, without padding
+# T objects of an image; (H, W) its size after resizing, without padding
 
-_ROUNDING = 0.01  # pixels that a box may lie outside its picture by
+_ROUNDING = 0.01  # pixels that a box may lie outside its image by
 
 
 class Targets(NamedTuple):
-    """The objects of one picture at network scale."""
+    """The objects of one image at network scale."""
 
     boxes: Tensor  # (T, 4) float32 xyxy, network pixels
     labels: Tensor  # (T,) int64, 0..C-1
@@ -40,16 +40,16 @@ class Targets(NamedTuple):
 
 
 def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int, spec: ModelSpec) -> Targets:
-    """One picture's targets as torchvision takes them, in the coordinates of a network at the resized picture's scale.
+    """One image's targets as torchvision takes them, in the coordinates of a network at the resized image's scale.
 
     Args:
         given: ``boxes`` (T, 4) xyxy and, where the network has mask heads, ``masks`` (T, H, W) of zeros and ones, in
-            pixels of the picture as given, x2 and y2 the edges behind the last ones; ``labels`` (T,) integers in
+            pixels of the image as given, x2 and y2 the edges behind the last ones; ``labels`` (T,) integers in
             0..C-1; ``iscrowd`` (T,), if there are any.
-        image: the resized picture; ``index``: its place in the batch, for messages.
+        image: the resized image; ``index``: its place in the batch, for messages.
 
     Raises:
-        BadTarget: something is missing, of another shape, outside the picture or without area.
+        BadTarget: something is missing, of another shape, outside the image or without area.
     """
     height, width = image.original_size
 
@@ -89,7 +89,7 @@ def _check_boxes(boxes: Tensor, index: int, height: int, width: int) -> None:
     wrong = {
         "is not finite": ~boxes.isfinite().all(1),
         "has no area (boxes are x1, y1, x2, y2)": (high <= low).any(1),
-        f"lies outside its picture of {width} x {height} pixels": (low < -_ROUNDING).any(1) | (high > limit).any(1),
+        f"lies outside its image of {width} x {height} pixels": (low < -_ROUNDING).any(1) | (high > limit).any(1),
     }
     for what, rows in wrong.items():
         for row in rows.nonzero()[:1, 0].tolist():

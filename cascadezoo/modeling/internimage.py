@@ -93,7 +93,7 @@ class Block(nn.Module):
 
 
 class Stem(nn.Module):
-    """Pictures (N, 3, H, W) to (N, H / 4, W / 4, C)."""
+    """Images (N, 3, H, W) to (N, H / 4, W / 4, C)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Stage(nn.Module):
 
 
 class InternImage(nn.Module):
-    """Pictures (N, 3, H, W) to four feature maps (N, C * 2**i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
+    """Images (N, 3, H, W) to four feature maps (N, C * 2**i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
 
     def __init__(self, spec: InternImageSpec) -> None:
         super().__init__()

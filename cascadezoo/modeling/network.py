@@ -20,7 +20,7 @@ from cascadezoo.ops.roi_align import as_pooled, pyramid_roi_align
 from cascadezoo.spec.conventions import ScoreFusion
 from cascadezoo.spec.model import MaskHeadSpec, ModelSpec
 
-# N pictures, R proposals a picture, C classes, D detections a picture, M the side of a mask
+# N images, R proposals an image, C classes, D detections an image, M the side of a mask
 
 
 class Network(nn.Module):
@@ -119,7 +119,7 @@ class Network(nn.Module):
         return collate(images, spec.preprocess, spec.conventions.resize, weight.device, weight.dtype)
 
     def resize(self, image: Any) -> ResizedImage:
-        """A picture, as ``predict`` takes it, at network scale."""
+        """An image, as ``predict`` takes it, at network scale."""
         return resize(read_image(image), self.spec.preprocess, self.spec.conventions.resize)
 
 

@@ -1,4 +1,4 @@
-"""From scored boxes to at most D detections a picture, in tensors of a fixed size."""
+"""From scored boxes to at most D detections an image, in tensors of a fixed size."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from cascadezoo.ops.boxes import clip, decode, has_area
 from cascadezoo.ops.nms import grouped_nms
 from cascadezoo.spec.conventions import BoxCoder, Selection, Space
 
-# N pictures, R scored boxes, C classes, B = C boxes a row where each class has its own, else 1, D detections
+# N images, R scored boxes, C classes, B = C boxes a row where each class has its own, else 1, D detections
 
 
 class Scored(NamedTuple):
@@ -24,9 +24,9 @@ class Scored(NamedTuple):
 
 
 class Found(NamedTuple):
-    """D rows a picture, best first; rows from ``counts`` on are zero."""
+    """D rows an image, best first; rows from ``counts`` on are zero."""
 
-    boxes: Tensor  # (N, D, 4) float32 xyxy, pixels of the original picture
+    boxes: Tensor  # (N, D, 4) float32 xyxy, pixels of the original image
     scores: Tensor  # (N, D) float32
     labels: Tensor  # (N, D) int64, 0..C-1
     counts: Tensor  # (N,) int64
@@ -34,7 +34,7 @@ class Found(NamedTuple):
     masks: Tensor | None = None  # (N, D, M, M) probabilities inside each box
 
     def trim(self) -> "Found":
-        """Without the rows that no picture uses; waits for the device, so never inside the fixed-size graph."""
+        """Without the rows that no image uses; waits for the device, so never inside the fixed-size graph."""
         rows = int(self.counts.max()) if len(self.counts) else 0
         boxes, scores, labels, rois = (x[:, :rows] for x in (self.boxes, self.scores, self.labels, self.rois))
         masks = None if self.masks is None else self.masks[:, :rows]

@@ -1,4 +1,4 @@
-"""From decoded pictures to the network's pixels, on the host: the publishers' exact resize, normalisation, padding.
+"""From decoded images to the network's pixels, on the host: the publishers' exact resize, normalisation, padding.
 
 Source: mmcv ``imrescale`` and ``imresize``, mmdet ``DetDataPreprocessor``; PaddleDetection ``operators.py`` Resize;
 Detectron ``utils/blob.py``.
@@ -20,7 +20,7 @@ _OPENCV = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.CUBIC: cv2.INTE
 
 
 class ResizedImage(NamedTuple):
-    """One picture at network scale."""
+    """One image at network scale."""
 
     pixels: NDArray[Any]  # (h, w, 3) RGB, grey levels, uint8 or float32
     original_size: tuple[int, int]  # height, width as given
@@ -33,7 +33,7 @@ class ResizedImage(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """N pictures as the network takes them; all tensors on one device."""
+    """N images as the network takes them; all tensors on one device."""
 
     pixels: Tensor  # (N, 3, H, W) RGB, normalised, zero-padded at right and bottom
     sizes: Tensor  # (N, 2) float32 height and width that bound boxes at network scale
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
     @property
     def resized_sizes(self) -> Tensor:
-        """(N, 2) height and width of the resized pictures, in whole pixels."""
+        """(N, 2) height and width of the resized images, in whole pixels."""
         return (self.original_sizes * self.scales.flip(1)).round()
 
 
@@ -55,7 +55,7 @@ def image_scale(height: int, width: int, spec: PreprocessSpec, rule: Resize) -> 
 
 
 def resize(image: NDArray[np.uint8], spec: PreprocessSpec, rule: Resize) -> ResizedImage:
-    """Resize an (H, W, 3) uint8 picture with OpenCV, as the publishers do; no side falls below one pixel."""
+    """Resize an (H, W, 3) uint8 image with OpenCV, as the publishers do; no side falls below one pixel."""
     height, width = image.shape[:2]
     scale = image_scale(height, width, spec, rule)
     source = image.astype(np.float32) if rule.float32 else image
@@ -77,7 +77,7 @@ def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
 def collate(
     images: Sequence[ResizedImage], spec: PreprocessSpec, rule: Resize, device: torch.device, dtype: torch.dtype
 ) -> Batch:
-    """Normalise in float32 and pad with zeros to the largest picture."""
+    """Normalise in float32 and pad with zeros to the largest image."""
     mean = torch.tensor(spec.mean, device=device)[:, None, None]
     std = torch.tensor(spec.std, device=device)[:, None, None]
     padded = padded_size((max(i.size[0] for i in images), max(i.size[1] for i in images)), spec)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cascadezoo.distributed import processes, sum_of_processes
 from cascadezoo.spec.model import Norm, NormLearning, ResNetSpec
 
-# N pictures or RoIs, C channels, H x W cells
+# N images or RoIs, C channels, H x W cells
 
 
 class AffineNorm(nn.Module):
@@ -154,7 +154,7 @@ def residual_stage(index: int, inputs: int, blocks: int, spec: ResNetSpec) -> nn
 
 
 class ResNet(nn.Module):
-    """Pictures (N, 3, H, W) to one map a stage (N, C_i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
+    """Images (N, 3, H, W) to one map a stage (N, C_i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
 
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()

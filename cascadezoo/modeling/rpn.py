@@ -1,6 +1,6 @@
 """Region Proposal Network (https://arxiv.org/abs/1506.01497) over a feature pyramid.
 
-Shapes: N pictures, A anchors a cell, L levels, K candidates (at most ``pre_nms_top_n`` a level), R proposals.
+Shapes: N images, A anchors a cell, L levels, K candidates (at most ``pre_nms_top_n`` a level), R proposals.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from cascadezoo.spec.conventions import AnchorGrid, ProposalRule, RpnScore
 
 
 class Proposals(NamedTuple):
-    """R rows a picture, best first; rows from ``counts`` on are zero."""
+    """R rows an image, best first; rows from ``counts`` on are zero."""
 
     boxes: Tensor  # (N, R, 4) float32 xyxy, network pixels
     scores: Tensor  # (N, R) float32, probabilities or logits as the rule says
@@ -52,7 +52,7 @@ class RPN(nn.Module):
         return logits.float(), deltas.float()
 
     def forward(self, features: list[Tensor], sizes: Tensor) -> Proposals:
-        """Levels (N, C, H_l, W_l), finest first, and picture sizes (N, 2) to proposals."""
+        """Levels (N, C, H_l, W_l), finest first, and image sizes (N, 2) to proposals."""
         return propose([self.head(f) for f in features], self.anchors_of(features), sizes, self.rule)
 
     def anchors_of(self, features: list[Tensor]) -> list[Tensor]:
@@ -63,7 +63,7 @@ class RPN(nn.Module):
 def propose(
     outputs: Sequence[tuple[Tensor, Tensor]], anchors: Sequence[Tensor], sizes: Tensor, rule: ProposalRule
 ) -> Proposals:
-    """What the head says of each level's anchors, to proposals inside pictures of ``sizes`` (N, 2)."""
+    """What the head says of each level's anchors, to proposals inside images of ``sizes`` (N, 2)."""
     best = [_best_of_level(*output, a, rule) for output, a in zip(outputs, anchors, strict=True)]
     scores, deltas, boxes = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
     levels = torch.cat([torch.full_like(s, i, dtype=torch.int64) for i, (s, _, _) in enumerate(best)], 1)

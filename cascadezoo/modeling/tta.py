@@ -1,4 +1,4 @@
-"""Test-time augmentation: one picture at several scales and mirrored, one set of detections.
+"""Test-time augmentation: one image at several scales and mirrored, one set of detections.
 
 Source: Detectron ``core/test.py`` (``im_detect_bbox_aug``, ``im_detect_mask_aug``, ``box_results_with_nms_and_limit``),
 ``utils/boxes.py`` (``box_voting``), and the configurations of its X-152 models.
@@ -23,10 +23,10 @@ from cascadezoo.spec.record import Record
 
 
 class TTASettings(Record):
-    """What is done to the picture and how the passes agree; the default is that of Detectron's X-152 configurations.
+    """What is done to the image and how the passes agree; the default is that of Detectron's X-152 configurations.
 
     ``scales``, besides the model's own, and the cap ``max_size`` of the longer side, are multiples of the model's
-    ``min_size``.  ``flip``, ``scale_flip``: mirror the picture at the own scale, at the others.  ``voting``: the IoU
+    ``min_size``.  ``flip``, ``scale_flip``: mirror the image at the own scale, at the others.  ``voting``: the IoU
     from which a class's candidates vote on a detection's box, weighted by their scores; None for no vote.
     """
 
@@ -48,7 +48,7 @@ class _Pass(NamedTuple):
 
 
 def detect(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> Found:
-    """The detections on a uint8 (H, W, 3) RGB picture, in a batch of one; ``rois`` are in original pixels too."""
+    """The detections on a uint8 (H, W, 3) RGB image, in a batch of one; ``rois`` are in original pixels too."""
     rule, coder = model.spec.conventions.selection, model.spec.stages[-1]
     width = image.shape[1] - coder.extent
     passes, boxes, probabilities, valid = [], [], [], []
@@ -81,7 +81,7 @@ def _passes(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> 
 
 
 def _mirror(boxes: Tensor, width: int) -> Tensor:
-    """Boxes (..., 4) seen from the other side of a picture whose last x is ``width``."""
+    """Boxes (..., 4) seen from the other side of an image whose last x is ``width``."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack((width - x2, y1, width - x1, y2), -1)
 

@@ -43,7 +43,7 @@ def pairwise_iou(boxes: Tensor, others: Tensor, extent: int) -> Tensor:
 
 
 def clip(boxes: Tensor, sizes: Tensor, extent: int) -> Tensor:
-    """Clip boxes (N, ..., 4) to their pictures: ``sizes`` (N, 2) height and width, coordinates in 0..side - extent."""
+    """Clip boxes (N, ..., 4) to their images: ``sizes`` (N, 2) height and width, coordinates in 0..side - extent."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     sides = sizes.to(boxes.dtype).view(-1, *[1] * (boxes.ndim - 2), 2) - extent
     height, width = sides.unbind(-1)

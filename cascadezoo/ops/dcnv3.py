@@ -15,7 +15,7 @@ from torch.nn import functional
 from cascadezoo.errors import UsageError
 from cascadezoo.ops.library import define
 
-# N pictures, H x W pixels, Ho x Wo output pixels, G groups of D channels, K = kernel_h * kernel_w points,
+# N images, H x W pixels, Ho x Wo output pixels, G groups of D channels, K = kernel_h * kernel_w points,
 # M output pixels of one chunk
 
 Size = int | tuple[int, int]
@@ -40,7 +40,7 @@ def dcnv3(
         x * stride - pad + half + (ix * dilation - half + offset_x) * offset_scale
 
     with ``half = dilation * (kernel_w - 1) // 2``, and likewise for y: ``offset_scale`` widens the kernel's own grid as
-    well.  Pixels outside the picture count as zero.
+    well.  Pixels outside the image count as zero.
     The gradient of a position at an integer is that of the cell to its right; points at or beyond -1 or the far edge
     have none.
 
@@ -136,7 +136,7 @@ class _Taps:
 def _taps(pixels: Tensor, offset: Tensor, size: tuple[int, int], width: int, window: _Window) -> _Taps:
     """``pixels`` (M,) int64 into (N, Ho, Wo), with Wo = ``width``; ``offset`` (M, G, K, 2); ``size`` is H, W."""
     (h, w), (ho, wo), groups = size, (window.output_size(size[0], 0), width), window.groups
-    picture, y, x = pixels // (ho * wo), pixels // wo % ho, pixels % wo
+    image, y, x = pixels // (ho * wo), pixels // wo % ho, pixels % wo
     x = window.centres(wo, 1, offset)[x][:, None, None] + (window.grid(1, offset) + offset[..., 0]) * window.scale
     y = window.centres(ho, 0, offset)[y][:, None, None] + (window.grid(0, offset) + offset[..., 1]) * window.scale
     inside = (x > -1) & (y > -1) & (x < w) & (y < h)
@@ -149,7 +149,7 @@ def _taps(pixels: Tensor, offset: Tensor, size: tuple[int, int], width: int, win
     inside = inside[..., None] & (column >= 0) & (column < w) & (line >= 0) & (line < h)
     part_x, part_y = torch.where(step_x == 1, fx, 1 - fx), torch.where(step_y == 1, fy, 1 - fy)
     group = torch.arange(groups, device=x.device)[:, None, None]
-    row = ((picture[:, None, None, None] * h + line) * w + column) * groups + group
+    row = ((image[:, None, None, None] * h + line) * w + column) * groups + group
     return _Taps(
         row.where(inside, 0),
         (part_x * part_y).where(inside, 0),

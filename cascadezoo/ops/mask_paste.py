@@ -1,6 +1,6 @@
-"""From a detection's small mask of probabilities to the pixels of the picture.
+"""From a detection's small mask of probabilities to the pixels of the image.
 
-Shapes: N detections, M x M cells a mask, a picture of H x W pixels.  Masks are computed one detection at a time and
+Shapes: N detections, M x M cells a mask, an image of H x W pixels.  Masks are computed one detection at a time and
 only where they can be set, so that memory follows the largest box, not N * H * W.
 """
 
@@ -21,8 +21,8 @@ GRID_PIXELS = 2**20  # a sampling grid holds at most this many points (8 bytes e
 
 
 class Crop(NamedTuple):
-    """The part of a picture outside which a mask is empty: its top left pixel and the (h, w) bool mask there; h or w
-    is 0 when the box lies outside the picture."""
+    """The part of an image outside which a mask is empty: its top left pixel and the (h, w) bool mask there; h or w
+    is 0 when the box lies outside the image."""
 
     top: int
     left: int
@@ -37,7 +37,7 @@ def paste_bilinear(probabilities: Tensor, boxes: Tensor, height: int, width: int
     """Sample each mask bilinearly at the pixel centres (x + 0.5, y + 0.5); a pixel is set at 0.5 or more.
 
     ``probabilities`` (N, M, M) floating point in 0..1 spread over ``boxes`` (N, 4) xyxy, in pixels, which may reach
-    beyond the picture.  Cells fade to zero beyond the box.  A side of zero length samples the mask's middle.
+    beyond the image.  Cells fade to zero beyond the box.  A side of zero length samples the mask's middle.
 
     Source: mmdetection 3.3.0, mmdet/models/roi_heads/mask_heads/fcn_mask_head.py, ``_do_paste_mask`` with
     ``skip_empty``, here in rows of bounded size.
@@ -95,7 +95,7 @@ def paste(
 
 
 def _window(low: float, high: float, size: int) -> tuple[int, int]:
-    """The pixels from one before ``low`` to one after ``high`` that lie in the picture; may be empty."""
+    """The pixels from one before ``low`` to one after ``high`` that lie in the image; may be empty."""
     start = math.floor(min(max(low - 1, 0), size))
     return start, max(start, math.ceil(max(min(high + 1, size), 0)))
 

@@ -11,7 +11,7 @@ from torchvision.ops import nms as _greedy_nms
 from cascadezoo.ops.library import define
 from cascadezoo.spec.conventions import Nms
 
-# N pictures, K candidates a picture, D results a picture
+# N images, K candidates an image, D results an image
 
 
 def grouped_nms(
@@ -25,7 +25,7 @@ def grouped_nms(
         max_keep: D.
 
     Returns:
-        ``keep`` (N, D) int64 indices into K, zero beyond each picture's count, and ``count`` (N,) int64.
+        ``keep`` (N, D) int64 indices into K, zero beyond each image's count, and ``count`` (N,) int64.
     """
     keep, count = torch.ops.cascadezoo.grouped_nms(
         boxes, scores, groups, valid, _threshold(rule), rule.extent, rule.rounded_shift, max_keep
@@ -66,8 +66,8 @@ def _reference(
 
 
 def _fake(boxes: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-    pictures, max_keep = boxes.shape[0], arguments[-1]
-    return boxes.new_empty(pictures, max_keep, dtype=torch.int64), boxes.new_empty(pictures, dtype=torch.int64)
+    images, max_keep = boxes.shape[0], arguments[-1]
+    return boxes.new_empty(images, max_keep, dtype=torch.int64), boxes.new_empty(images, dtype=torch.int64)
 
 
 define(

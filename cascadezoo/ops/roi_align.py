@@ -9,7 +9,7 @@ from torchvision.ops import roi_align as _torchvision
 from cascadezoo.ops.library import COMPILED, define
 from cascadezoo.spec.conventions import LevelRule, RoIAlign
 
-# N pictures, R boxes a picture, C channels, P bins a side
+# N images, R boxes an image, C channels, P bins a side
 
 
 def box_levels(boxes: Tensor, rule: LevelRule, levels: int) -> Tensor:
@@ -97,10 +97,10 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _rows(boxes: Tensor) -> Tensor:
-    """(N, R, 4) to (N * R, 5): which picture, then the box."""
+    """(N, R, 4) to (N * R, 5): which image, then the box."""
     n, r = boxes.shape[:2]
-    picture = torch.arange(n, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(n, r, 1)
-    return torch.cat((picture, boxes), -1).flatten(0, 1)
+    image = torch.arange(n, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(n, r, 1)
+    return torch.cat((image, boxes), -1).flatten(0, 1)
 
 
 def _level_reference(

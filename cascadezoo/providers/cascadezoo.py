@@ -1,7 +1,7 @@
 """cascadezoo's own entry: a narrow Cascade Mask R-CNN on ResNet-18, trained on drawn shapes, small enough to ship.
 
 It proves the code from training to evaluation on any machine, without network or data set.  mmdetection's numerics,
-with anchors, pyramid levels and numbers of boxes for pictures of 192 x 256 pixels.
+with anchors, pyramid levels and numbers of boxes for images of 192 x 256 pixels.
 """
 
 from cascadezoo.providers.mmdet import MASK_CONVENTIONS, PYTORCH_PIXELS, STAGES, objective

@@ -99,7 +99,7 @@ def _objective(cascade: bool, mask: bool) -> Objective:
             inside=True,
             box_loss=SmoothL1(beta=1 / 9),
             objectness_normaliser=Normaliser.NOMINAL,
-            box_normaliser=Normaliser.PICTURE,
+            box_normaliser=Normaliser.IMAGE,
             pre_nms_top_n=2000,
             post_nms_top_n=2000,
         ),

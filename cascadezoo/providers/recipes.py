@@ -65,15 +65,15 @@ _PADDLE_X101, _PADDLE_X101_2X = (
     for recipe in (_PADDLE, _PADDLE_2X)
 )
 
-# Detectron counts steps, of 16 pictures (ResNeXt: of 8), on COCO's training pictures that hold objects
-_PICTURES = 117_266
+# Detectron counts steps, of 16 images (ResNeXt: of 8), on COCO's training images that hold objects
+_IMAGES = 117_266
 _RESNEXT = tuple(
     f"{kind}_x101_{width}_fpn" for kind in ("faster", "cascade", "mask", "cascade_mask") for width in ("64x4d", "32x8d")
 )
 
 
 def _detectron(batch: int, steps: int, milestones: tuple[int, int], augmentation: Augmentation) -> Recipe:
-    epoch = _PICTURES / batch
+    epoch = _IMAGES / batch
     return Recipe(
         solver=Solver(lr=0.02 * batch / 16, batch=batch, weight_decay=1e-4, exempt=Exempt.BIASES, bias_lr=2.0),
         schedule=Schedule(

@@ -1,8 +1,8 @@
-"""The "shapes" data set: pictures of coloured shapes with exact masks, in COCO's format, drawn rather than stored.
+"""The "shapes" data set: images of coloured shapes with exact masks, in COCO's format, drawn rather than stored.
 
-A picture is a pure function of its split and index, the same pixels on every machine.  Eight categories overlap on
+An image is a pure function of its split and index, the same pixels on every machine.  Eight categories overlap on
 textured grounds; masks are what remains visible.  Some objects are tiny, now and then a swarm of one category is
-annotated as a crowd, and a few pictures are empty.
+annotated as a crowd, and a few images are empty.
 """
 
 import json
@@ -23,8 +23,8 @@ from cascadezoo.files import write_json
 from cascadezoo.shapes import drawing as draw
 from cascadezoo.shapes.drawing import Dice, Grid, Mask
 
-VERSION = 1  # of the pictures: raised with every change to a pixel
-SIZES = {"train": 4000, "val": 500}  # pictures in the splits
+VERSION = 1  # of the images: raised with every change to a pixel
+SIZES = {"train": 4000, "val": 500}  # images in the splits
 _SHAPES = {
     "ellipse": draw.ellipse,
     "rectangle": draw.rectangle,
@@ -37,26 +37,26 @@ _SHAPES = {
 }
 CATEGORIES = Categories(_SHAPES)
 
-_LEAST_VISIBLE = 40  # percent of an object that must stay visible, inside the picture and not hidden
+_LEAST_VISIBLE = 40  # percent of an object that must stay visible, inside the image and not hidden
 _LEAST_AREA = 16  # pixels
 _ATTEMPTS = 6  # to place an object before it is left out
 
 
 class Scene(NamedTuple):
-    """One picture and its annotations."""
+    """One image and its annotations."""
 
     image: npt.NDArray[np.uint8]  # (H, W, 3) RGB, 192x256 or 256x192
     annotations: list[dict[str, Any]]  # COCO's, without the ids that number them in a file
 
 
 def scene(split: str, index: int) -> Scene:
-    """Picture ``index`` (0..) of ``split`` ("train" or "val"), the same on every machine.
+    """Image ``index`` (0..) of ``split`` ("train" or "val"), the same on every machine.
 
     Segmentations are compressed RLE, those of crowds uncompressed.  Raises UsageError for another split or index.
     """
     _known(split)
     if index < 0:
-        raise UsageError(f"a picture's index starts at 0, {index} is below")
+        raise UsageError(f"an image's index starts at 0, {index} is below")
     dice = Dice(VERSION << 32 | list(SIZES).index(split), index)
     canvas = _Canvas(dice, *((256, 192) if dice.one_in(3) else (192, 256)))
     if not dice.one_in(50):
@@ -64,7 +64,7 @@ def scene(split: str, index: int) -> Scene:
             canvas.add_crowd()
         for _ in range(dice.between(2, 8)):
             canvas.add_object()
-    return Scene(draw.soften(canvas.picture), canvas.annotations())
+    return Scene(draw.soften(canvas.image), canvas.annotations())
 
 
 def generate(
@@ -75,22 +75,22 @@ def generate(
     force: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Write the first ``images`` (default: all) pictures of ``split`` and return the path of their annotations.
+    """Write the first ``images`` (default: all) images of ``split`` and return the path of their annotations.
 
     ``out/<split>/000001.png`` … and ``out/annotations/instances_<split>.json``, which is written last: where it is
-    there already for the same pictures, nothing is done.  ``progress`` is called with the number of new pictures.
+    there already for the same images, nothing is done.  ``progress`` is called with the number of new images.
     Raises UsageError, OutputExists (other annotations are there and no ``force``) and UnwritableOutput.
     """
     whole = _known(split)
     count = whole if images is None else images
     if count < 1:
-        raise UsageError(f"{count} pictures to draw: give a number of 1 or more")
+        raise UsageError(f"{count} images to draw: give a number of 1 or more")
     annotations, folder = Path(out) / "annotations" / f"instances_{split}.json", Path(out) / split
     info = {"description": "cascadezoo shapes", "version": VERSION, "split": split, "images": count}
     if not force and annotations.exists():
         if _info_of(annotations) != info:
             raise OutputExists(
-                f"{annotations} holds other pictures: choose another folder, or --force (force=True) to replace them"
+                f"{annotations} holds other images: choose another folder, or --force (force=True) to replace them"
             )
         if all((folder / _file_name(index)).exists() for index in range(count)):
             return annotations
@@ -105,7 +105,7 @@ def generate(
 
 
 class _Canvas:
-    """A picture in the making, and who owns each of its pixels: 0 the ground, 1.. the objects in their order."""
+    """An image in the making, and who owns each of its pixels: 0 the ground, 1.. the objects in their order."""
 
     def __init__(self, dice: Dice, height: int, width: int) -> None:
         self.dice = dice
@@ -114,7 +114,7 @@ class _Canvas:
         self.crowds = [False]
         self.areas = np.zeros(1, dtype=np.int64)  # of the whole objects, cut and hidden parts included
         self.ground = draw.colour(dice, dice.between(20, 90))
-        self.picture = self._ground(height, width)
+        self.image = self._ground(height, width)
 
     def add_object(self) -> None:
         """One shape, unless no place is found for it."""
@@ -169,7 +169,7 @@ class _Canvas:
         self.labels.append(shapes[0].label)
         self.crowds.append(crowd)
         for shape in shapes:
-            shape.paint(self.picture, self.ground)
+            shape.paint(self.image, self.ground)
         return True
 
 
@@ -191,7 +191,7 @@ class _Shape:
         columns = slice(max(self.left, 0), min(self.left + len(self.mask), canvas[1]))
         return rows, columns, self._cut(self.mask, rows, columns)
 
-    def paint(self, picture: npt.NDArray[np.uint8], ground: Grid) -> None:
+    def paint(self, image: npt.NDArray[np.uint8], ground: Grid) -> None:
         """Draw it with colours and a texture of its own, most often with a dark rim."""
         dice = self.dice
         one = _contrasting(dice, ground)
@@ -204,15 +204,15 @@ class _Shape:
         painted = draw.blend(one, other, mix)
         if self.size > 20 and not dice.one_in(3):
             painted[draw.rim(self.mask)] = one // 3
-        rows, columns, inside = self.window(picture.shape[:2])
-        picture[rows, columns][inside] = self._cut(painted, rows, columns)[inside]
+        rows, columns, inside = self.window(image.shape[:2])
+        image[rows, columns][inside] = self._cut(painted, rows, columns)[inside]
 
     def _cut(self, array: npt.NDArray[Any], rows: slice, columns: slice) -> npt.NDArray[Any]:
         return array[rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left]
 
 
 def _known(split: str) -> int:
-    """The number of pictures in a split."""
+    """The number of images in a split."""
     if split not in SIZES:
         raise UsageError(f"the shapes have the splits {' and '.join(SIZES)}, not {split!r}")
     return SIZES[split]
@@ -247,12 +247,12 @@ def _annotation(mask: Mask, category_id: int, crowd: bool) -> dict[str, Any]:
 def _document(
     split: str, count: int, info: dict[str, Any], folder: Path, progress: Callable[[int], None] | None
 ) -> dict[str, Any]:
-    """Draw and write the pictures; returns the annotation file's content."""
+    """Draw and write the images; returns the annotation file's content."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(count):
         image, found = scene(split, index)
-        _write_picture(folder / _file_name(index), image)
+        _write_image(folder / _file_name(index), image)
         height, width = image.shape[:2]
         images.append({"id": index + 1, "file_name": _file_name(index), "width": width, "height": height})
         annotations += [
@@ -268,7 +268,7 @@ def _file_name(index: int) -> str:
     return f"{index + 1:06d}.png"
 
 
-def _write_picture(path: Path, image: npt.NDArray[np.uint8]) -> None:
+def _write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
     _, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

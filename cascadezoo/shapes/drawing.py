@@ -165,9 +165,9 @@ def rim(mask: Mask) -> Mask:
     return mask & ~inner
 
 
-def soften(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def soften(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Each pixel of (H, W, 3) blended 1 : 2 : 1 with its neighbours, down and across, as a lens does."""
-    padded = np.pad(picture.astype(np.uint16), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    padded = np.pad(image.astype(np.uint16), ((1, 1), (1, 1), (0, 0)), mode="edge")
     down = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     both = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
     return np.asarray((both + 8) // 16, dtype=np.uint8)

@@ -20,12 +20,12 @@ Extent = Literal[0, 1]
 class Space(StrEnum):
     """The coordinates in which a step works."""
 
-    NETWORK = "network"  # pixels of the resized picture
-    ORIGINAL = "original"  # pixels of the picture as given
+    NETWORK = "network"  # pixels of the resized image
+    ORIGINAL = "original"  # pixels of the image as given
 
 
 class Interpolation(StrEnum):
-    """How a picture is resized, by OpenCV's names."""
+    """How an image is resized, by OpenCV's names."""
 
     LINEAR = "linear"
     CUBIC = "cubic"
@@ -41,13 +41,13 @@ class ResizeStep(StrEnum):
 class Bounds(StrEnum):
     """What bounds the coordinates of boxes at network scale."""
 
-    RESIZED = "resized"  # the resized picture's own whole pixels
+    RESIZED = "resized"  # the resized image's own whole pixels
     UNROUNDED = "unrounded"  # the original size times the scale
     PADDED = "padded"  # the network input with its padding
 
 
 class Resize(Record):
-    """From the decoded picture to network scale.
+    """From the decoded image to network scale.
 
     ``float32``: resized in floating point, else in OpenCV's fixed-point uint8.  ``rounded_limit``: the longer side
     is compared with its limit after rounding to whole pixels.
@@ -62,7 +62,7 @@ class Resize(Record):
 
 class AnchorGrid(Record):
     """RPN anchors: per level squares of ``sizes[l]``, reshaped by each ratio (height / width), on a grid of step
-    ``strides[l]``; the first cell's centre lies ``extent * (stride - 1) / 2`` from the picture's corner.  ``rounded``:
+    ``strides[l]``; the first cell's centre lies ``extent * (stride - 1) / 2`` from the image's corner.  ``rounded``:
     width and height are those of the stride's own cell, rounded to whole pixels, then scaled to the size."""
 
     sizes: tuple[tuple[float, ...], ...]
@@ -162,7 +162,7 @@ class Selection(Record):
     ``detections_per_img`` of all classes.
 
     ``decode_space``: where the last deltas are applied and clipped; ``nms_space``: where boxes suppress each other.
-    ``clip_original``: boxes are clipped to the picture as given, and those left without area are dropped, after they
+    ``clip_original``: boxes are clipped to the image as given, and those left without area are dropped, after they
     have taken their place among the best.
     """
 
@@ -175,7 +175,7 @@ class Selection(Record):
 
 
 class MaskPaste(StrEnum):
-    """How a mask inside a box becomes pixels of the picture; the functions are in ``ops/mask_paste.py``."""
+    """How a mask inside a box becomes pixels of the image; the functions are in ``ops/mask_paste.py``."""
 
     BILINEAR = "bilinear"  # sampled at pixel centres, at least one half
     INTEGER_BOX = "integer_box"  # resized to the box in whole pixels, above one half

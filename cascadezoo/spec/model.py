@@ -89,7 +89,7 @@ class InternImageSpec(Record):
     """InternImage (Wang et al. 2022): four stages of deformable convolutions, strides 4 to 32, from ``width`` channels.
 
     ``post_norm``: branches are normed at their end rather than their start.  ``drop_path``: in training, how often the
-    last block's branches are left out for a picture (Huang et al. 2016); earlier ones less, in proportion.
+    last block's branches are left out for an image (Huang et al. 2016); earlier ones less, in proportion.
     """
 
     kind: Literal["internimage"] = "internimage"

@@ -39,7 +39,7 @@ class Matching(Record):
 
 
 class Sampling(Record):
-    """At most ``size`` boxes a picture, at most ``positive_fraction`` of them positive, at random; background fills up.
+    """At most ``size`` boxes an image, at most ``positive_fraction`` of them positive, at random; background fills up.
 
     ``replacement``: background is drawn with replacement, so that a few boxes fewer are taken.
     """
@@ -53,8 +53,8 @@ class Normaliser(StrEnum):
     """What a sum over sampled boxes is divided by."""
 
     SAMPLED = "sampled"  # the number sampled in the batch
-    NOMINAL = "nominal"  # the sampling size times the pictures of the batch
-    PICTURE = "picture"  # each picture by its own number sampled, then the mean over pictures
+    NOMINAL = "nominal"  # the sampling size times the images of the batch
+    IMAGE = "image"  # each image by its own number sampled, then the mean over images
 
 
 class SmoothL1(Record):
@@ -74,7 +74,7 @@ class GIoU(Record):
 class RpnObjective(Record):
     """Binary cross entropy of objectness, smooth L1 of deltas, and the proposals that the heads learn from.
 
-    ``inside``: only anchors that lie in the picture, without its padding, take part.
+    ``inside``: only anchors that lie in the image, without its padding, take part.
     """
 
     matching: Matching

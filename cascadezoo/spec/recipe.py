@@ -1,6 +1,6 @@
 """How a network is trained, as data: solver, schedule, augmentation.  Publishers' values: ``providers/recipes.py``.
 
-A learning rate belongs to a batch of pictures; another batch scales it in proportion (the linear rule, Goyal et al.
+A learning rate belongs to a batch of images; another batch scales it in proportion (the linear rule, Goyal et al.
 2017).  Epochs may be fractions, where a publisher counts steps.
 """
 
@@ -28,7 +28,7 @@ class Exempt(StrEnum):
 
 
 class Solver(Record):
-    """``lr`` for ``batch`` pictures a step, and what departs from it.
+    """``lr`` for ``batch`` images a step, and what departs from it.
 
     ``bias_lr``: times ``lr``, for biases.  ``stage_lr``: times ``lr``, for each of a ResNet's stages (the stem: 1).
     ``layer_decay``: times ``lr`` once more for each layer of an InternImage that lies between a tensor and the neck;
@@ -84,7 +84,7 @@ class Scales(StrEnum):
 
 
 class Crop(Record):
-    """With ``probability``: the picture at one of ``min_sizes`` (its longer side at most ``max_size``), then a random
+    """With ``probability``: the image at one of ``min_sizes`` (its longer side at most ``max_size``), then a random
     part of it, its height and its width each of ``smallest`` to ``largest`` pixels, or all there is where it is less.
     """
 

@@ -1,4 +1,4 @@
-"""Random changes of a picture and its objects: mirrored, cropped, resized; the record says which, a generator decides.
+"""Random changes of an image and its objects: mirrored, cropped, resized; the record says which, a generator decides.
 
 Sources: mmdet ``RandomFlip``, ``RandomResize``, ``RandomChoiceResize`` and ``RandomCrop`` (``absolute_range``);
 InternImage's 3x recipe, after DETR's.
@@ -23,7 +23,7 @@ Outlines = list[Polygons | Bitmap]
 
 
 class Objects(NamedTuple):
-    """T objects of one picture, all in pixels of that picture."""
+    """T objects of one image, all in pixels of that image."""
 
     boxes: npt.NDArray[np.float32]  # (T, 4) x1 y1 x2 y2, edges
     outlines: Outlines | None  # T polygons or masks (H, W); None where no masks are wanted
@@ -32,18 +32,18 @@ class Objects(NamedTuple):
 def objects(
     boxes: npt.NDArray[np.float32], segmentations: tuple[Segmentation | None, ...], size: tuple[int, int]
 ) -> Objects:
-    """Objects with masks, from COCO's segmentations in a picture of ``size`` (height, width); None is an empty mask."""
+    """Objects with masks, from COCO's segmentations in an image of ``size`` (height, width); None is an empty mask."""
     return Objects(boxes, [_outline(segmentation, size) for segmentation in segmentations])
 
 
 def augment(
     image: Pixels, found: Objects, augmentation: Augmentation, spec: ModelSpec, generator: np.random.Generator
 ) -> tuple[ResizedImage, Objects, npt.NDArray[np.bool_]]:
-    """Change a uint8 (H, W, 3) RGB picture and its objects at random, up to network scale.
+    """Change a uint8 (H, W, 3) RGB image and its objects at random, up to network scale.
 
-    Returns the resized picture, as inference would resize it; those of the objects that are still in it, boxes in the
+    Returns the resized image, as inference would resize it; those of the objects that are still in it, boxes in the
     spec's coordinates (x2 and y2 of the last pixel inside where its ``extent`` is 1) and clipped, masks uint8 (h, w)
-    of the resized picture; and which of the T objects these are (T,).
+    of the resized image; and which of the T objects these are (T,).
     """
     rule, preprocess = spec.conventions.resize, spec.preprocess
     if generator.random() < augmentation.flip:
@@ -110,7 +110,7 @@ def _cropped(found: Objects, top: int, left: int, height: int, width: int) -> Ob
 def _resized(
     image: Pixels, found: Objects, preprocess: PreprocessSpec, rule: Resize, extent: int
 ) -> tuple[ResizedImage, Objects]:
-    """Picture and objects at the scale of ``preprocess``; boxes go over to coordinates of ``extent`` before."""
+    """Image and objects at the scale of ``preprocess``; boxes go over to coordinates of ``extent`` before."""
     resized = resize(image, preprocess, rule)
     height, width = resized.size
     x, y = scales_of(resized, rule)

@@ -28,11 +28,11 @@ class Precision(StrEnum):
 class TrainingConfig(Record):
     """One run, of an entry of the zoo or, without ``entry``, of a model of the caller's own.
 
-    ``batch_size``: pictures a process and pass; a step takes ``accumulate`` passes of every process.  ``schedule``: one
+    ``batch_size``: images a process and pass; a step takes ``accumulate`` passes of every process.  ``schedule``: one
     of the publisher's, or a number of epochs; default: the entry's own.  ``lr``: for the whole batch of a step;
     default: the recipe's, scaled to it.  ``num_classes``: default, and else it must be, that of the data.
-    ``min_size``, ``max_size``: sides of the pictures, as at test time; the augmentation's sizes follow in proportion.
-    ``keep_empty``: pictures without objects teach too; the publishers leave them out.
+    ``min_size``, ``max_size``: sides of the images, as at test time; the augmentation's sizes follow in proportion.
+    ``keep_empty``: images without objects teach too; the publishers leave them out.
     ``clip_grad`` 0 and ``ema`` False turn off what the recipe has.  ``eval_every`` epochs; ``save_every`` and
     ``log_every`` steps.  Of the checkpoints the last ``keep`` are kept.
     """

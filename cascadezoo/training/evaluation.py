@@ -1,4 +1,4 @@
-"""COCO's figures of a model on a data set, its pictures shared out over the processes."""
+"""COCO's figures of a model on a data set, its images shared out over the processes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ Figures = dict[str, dict[str, float | None]]
 def evaluate(model: Detector, data: CocoDataset, world: World, seen: Callable[[int], None]) -> Figures:
     """The twelve figures of boxes and, from a model with masks, of masks, in percent; the same on every process.
 
-    The model's categories are the data set's; ``seen`` is called with the number of pictures this process has done.
+    The model's categories are the data set's; ``seen`` is called with the number of images this process has done.
     """
     from cascadezoo.coco.evaluation import Kind
     from cascadezoo.coco.evaluation import evaluate as score
@@ -28,5 +28,7 @@ def evaluate(model: Detector, data: CocoDataset, world: World, seen: Callable[[i
     model.train(was_training)
     parts = world.gather(results)
     kinds: tuple[Kind, ...] = ("bbox", "segm") if model.spec.mask else ("bbox",)
-    figures = parts and score(data.annotations, [r for part in parts for r in part], kinds, data.image_ids)
+    figures = None
+    if parts is not None:
+        figures = score(data.annotations, [result for part in parts for result in part], kinds, data.image_ids)
     return world.broadcast(figures)

@@ -1,4 +1,4 @@
-"""What a run says of itself: progress on stderr, a JSON record a line in ``log.jsonl``, the curves as a picture."""
+"""What a run says of itself: progress on stderr, a JSON record a line in ``log.jsonl``, the curves as an image."""
 
 import json
 import math
@@ -25,11 +25,11 @@ class Journal:
     """The first process's record of a run; the others have none.
 
     Records: ``begin`` (environment, options, recipe), ``steps`` (means of the steps since the last: losses, lr, norm of
-    the gradients where it was finite, pictures a second, seconds by part), ``evaluation`` (figures), ``note``, ``end``.
+    the gradients where it was finite, images a second, seconds by part), ``evaluation`` (figures), ``note``, ``end``.
     """
 
-    def __init__(self, folder: Path, steps: int, pictures: int, every: int) -> None:
-        self.folder, self.steps, self.pictures, self.every = folder, steps, pictures, every
+    def __init__(self, folder: Path, steps: int, images: int, every: int) -> None:
+        self.folder, self.steps, self.images, self.every = folder, steps, images, every
         self.records: list[dict[str, Any]] = []
         self._window: list[dict[str, Any]] = []
         self._pace: float | None = None
@@ -86,9 +86,9 @@ class Journal:
         if step % self.every == 0 or step == self.steps:
             self._close_window(step, epoch, lr, left)
 
-    def evaluating(self, done: int, pictures: int) -> None:
-        """So many pictures of an evaluation are done."""
-        self._bar.update(self._task, shown=f"evaluating: picture {done} of {pictures}")
+    def evaluating(self, done: int, images: int) -> None:
+        """So many images of an evaluation are done."""
+        self._bar.update(self._task, shown=f"evaluating: image {done} of {images}")
 
     def evaluation(
         self, step: int, epoch: float, figures: Mapping[str, Mapping[str, float | None]], seconds: float
@@ -124,7 +124,7 @@ class Journal:
             "loss": sum(losses.values()),
             "losses": losses,
             "grad_norm": sum(norms) / len(norms) if norms else None,
-            "images_per_second": round(self.pictures / took, 3),
+            "images_per_second": round(self.images / took, 3),
             "seconds": {part: round(value, 4) for part, value in seconds.items()},
         }
         self._window.clear()
@@ -133,7 +133,7 @@ class Journal:
             shares = ", ".join(f"{part} {value / took:.0%}" for part, value in seconds.items())
             self._say(
                 f"step {step}/{self.steps} epoch {epoch:.2f} loss {record['loss']:.4f} lr {lr:.2e} "
-                f"{record['images_per_second']:.1f} pictures/s ({shares}) left {left}"
+                f"{record['images_per_second']:.1f} images/s ({shares}) left {left}"
             )
 
     def _write(self, kind: str, step: int, **fields: Any) -> None:

@@ -26,7 +26,7 @@ _WORD = 2**64
 
 
 class Sample(NamedTuple):
-    """One picture to learn from, at network scale."""
+    """One image to learn from, at network scale."""
 
     image_id: int
     image: ResizedImage
@@ -34,15 +34,15 @@ class Sample(NamedTuple):
 
 
 class TrainingSet:
-    """The pictures of ``data`` as ``spec`` learns from them.
+    """The images of ``data`` as ``spec`` learns from them.
 
-    ``keep_empty``: pictures without any object, or with crowds only, are kept (they teach what is background); the
+    ``keep_empty``: images without any object, or with crowds only, are kept (they teach what is background); the
     publishers leave them out.
 
     Raises UsageError when the network has another number of classes than the data set, or nothing is left to learn
     from, and BadAnnotations when the network needs masks that the data set lacks.
 
-    Attributes: ``sizes`` (N, 2) height and width of the N pictures, as they are in their files.
+    Attributes: ``sizes`` (N, 2) height and width of the N images, as they are in their files.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class TrainingSet:
         return len(self._kept)
 
     def sample(self, epoch: int, index: int) -> Sample:
-        """Picture ``index`` of 0..N-1 as it comes in ``epoch``.
+        """Image ``index`` of 0..N-1 as it comes in ``epoch``.
 
-        Raises UnreadableImage or MissingResource, naming file and image id, for a picture that cannot be read, and
+        Raises UnreadableImage or MissingResource, naming file and image id, for an image that cannot be read, and
         BadAnnotations for one of another size than its annotations say.
         """
         record = self.data.record(int(self._kept[index]))
@@ -87,7 +87,7 @@ class TrainingSet:
         if image.shape[:2] != (record.height, record.width):
             raise BadAnnotations(
                 f"image {record.image_id} of {self.data.annotations} should be {record.width} x {record.height} pixels,"
-                f" but {record.path} has {image.shape[1]} x {image.shape[0]}: annotate the picture as it is"
+                f" but {record.path} has {image.shape[1]} x {image.shape[0]}: annotate the image as it is"
             )
         return image
 
@@ -95,12 +95,12 @@ class TrainingSet:
 def batches(
     sizes: npt.NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
 ) -> list[list[int]]:
-    """Which of the N pictures, ``sizes`` (N, 2) height and width, process ``rank`` of ``world`` sees in ``epoch``.
+    """Which of the N images, ``sizes`` (N, 2) height and width, process ``rank`` of ``world`` sees in ``epoch``.
 
-    ceil(N / (world * batch_size)) batches of exactly ``batch_size`` pictures on every process.  Each process has its
-    part of a batch of all processes, which one process alone would see whole.  Wide pictures come together, and so do
-    the others, as far as they fill batches; every picture comes once, and a last batch that is not full is filled up
-    with pictures from the beginning of the epoch's order.
+    ceil(N / (world * batch_size)) batches of exactly ``batch_size`` images on every process.  Each process has its
+    part of a batch of all processes, which one process alone would see whole.  Wide images come together, and so do
+    the others, as far as they fill batches; every image comes once, and a last batch that is not full is filled up
+    with images from the beginning of the epoch's order.
     """
     rng = np.random.default_rng([number % _WORD for number in (seed, epoch)])
     order = rng.permutation(len(sizes))

@@ -135,7 +135,7 @@ class _Run:
         passes = math.ceil(len(self.set) / (config.batch_size * world.size))
         if passes < config.accumulate:
             raise UsageError(
-                f"accumulate {config.accumulate}: an epoch of {len(self.set)} pictures has fewer passes, {passes}"
+                f"accumulate {config.accumulate}: an epoch of {len(self.set)} images has fewer passes, {passes}"
             )
         self.plan = Plan(recipe.schedule, passes // config.accumulate)
         self.stepper = Stepper(self.model, recipe, self.lr, config.precision, config.seed, world)
@@ -237,7 +237,7 @@ class _Run:
             self.journal.evaluation(self.step, self._epochs, figures, time.perf_counter() - began)
 
     def _seen(self, done: int) -> None:
-        """So many pictures of an evaluation are done: the state was saved before it, so that the run may stop here."""
+        """So many images of an evaluation are done: the state was saved before it, so that the run may stop here."""
         if self.interrupt.asked:
             raise KeyboardInterrupt
         if self.journal and self.val:
@@ -273,7 +273,7 @@ class _Run:
         return {
             "network": _digest(self.model.spec.model_dump_json()),
             "recipe": _digest(self.recipe.model_dump_json()),
-            "data": f"{self.data.digest[:12]}, {len(self.set)} pictures",
+            "data": f"{self.data.digest[:12]}, {len(self.set)} images",
             "learning rate": f"{self.lr:g}",
             "batch size": str(config.batch_size),
             "passes a step": str(config.accumulate),
@@ -300,10 +300,10 @@ class _Run:
     def _introduction(self) -> Iterator[str]:
         solver, plan = self.recipe.solver, self.plan
         yield (
-            f"{self.step} of {plan.total} steps done" if self.step else f"{plan.total} steps of {self.batch} pictures"
+            f"{self.step} of {plan.total} steps done" if self.step else f"{plan.total} steps of {self.batch} images"
         ) + f", {plan.steps_per_epoch} an epoch, on {self.world.device}, {self.world.size} process(es)"
         if self.config.lr is None:
-            yield f"learning rate {self.lr:g}: {solver.lr:g} for {solver.batch} pictures a step, here {self.batch}"
+            yield f"learning rate {self.lr:g}: {solver.lr:g} for {solver.batch} images a step, here {self.batch}"
         else:
             yield f"learning rate {self.lr:g}, as given"
         if plan.warmup < plan.schedule.warmup_steps:

@@ -56,10 +56,10 @@ def write_weights(
         **origin,
         "categories": categories.to_json(),
         "recipe": recipe.model_dump_json(),
-        "batch": f"{config.batch_size} pictures a process, {config.accumulate} passes a step",
+        "batch": f"{config.batch_size} images a process, {config.accumulate} passes a step",
         "steps": str(step),
         "seed": str(config.seed),
-        "data": json.dumps({"file": data.annotations.name, "sha256": data.digest, "pictures": len(data)}),
+        "data": json.dumps({"file": data.annotations.name, "sha256": data.digest, "images": len(data)}),
         "trained_by": f"cascadezoo {__version__}" + (f", commit {commit}" if commit else ""),
         "content_digest": content_digest(held),
     }

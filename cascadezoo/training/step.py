@@ -110,7 +110,7 @@ class Stepper:
             losses.update(theirs)
         named = ", ".join(f"{name} is {value}" for name, value in losses.items())
         raise TrainingDiverged(
-            f"step {step + 1}: {named}, on the pictures with id {', '.join(map(str, ids))}: look at their annotations, "
+            f"step {step + 1}: {named}, on the images with id {', '.join(map(str, ids))}: look at their annotations, "
             "or lower the learning rate; the last checkpoint is as it was"
         )
 

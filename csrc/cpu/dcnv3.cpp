@@ -16,8 +16,8 @@ void forward_pixels(
   std::vector<Tap<A>> taps(4 * points);
   Taps<A> around;
   for (int64_t pixel = begin; pixel < end; ++pixel) {
-    const int64_t x = pixel % p.wo, y = pixel / p.wo % p.ho, picture = pixel / (p.wo * p.ho);
-    const A* from = input + picture * p.h * p.w * p.channels();
+    const int64_t x = pixel % p.wo, y = pixel / p.wo % p.ho, image = pixel / (p.wo * p.ho);
+    const A* from = input + image * p.h * p.w * p.channels();
     for (int64_t g = 0; g < p.groups; ++g) {
       int64_t count = 0;
       int64_t at = (pixel * p.groups + g) * points;
@@ -49,15 +49,15 @@ inline A dot_and_add(const A* grad, const A* row, A* grad_row, A weight, int64_t
   return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7])) + rest;
 }
 
-// one group of one picture: no other task writes its channels of grad_input, so the order of its sums is fixed
+// one group of one image: no other task writes its channels of grad_input, so the order of its sums is fixed
 template <class A>
 void backward_group(
-    int64_t picture, int64_t g, const A* grad, const A* input, const A* offset, const A* mask, A* grad_input,
+    int64_t image, int64_t g, const A* grad, const A* input, const A* offset, const A* mask, A* grad_input,
     A* grad_offset, A* grad_mask, const Dcnv3Shape& p) {
-  const int64_t points = p.points(), area = p.ho * p.wo, base = picture * p.h * p.w * p.channels() + g * p.width;
+  const int64_t points = p.points(), area = p.ho * p.wo, base = image * p.h * p.w * p.channels() + g * p.width;
   const A scale = static_cast<A>(p.scale);
   Taps<A> around;
-  for (int64_t pixel = picture * area; pixel < (picture + 1) * area; ++pixel) {
+  for (int64_t pixel = image * area; pixel < (image + 1) * area; ++pixel) {
     const int64_t x = pixel % p.wo, y = pixel / p.wo % p.ho;
     const A* above = grad + pixel * p.channels() + g * p.width;
     for (int64_t k = 0, at = (pixel * p.groups + g) * points; k < points; ++k, ++at) {

@@ -69,7 +69,7 @@ struct Bins {
 
   // f(bin) for each bin, with its taps filled in
   template <class F>
-  void each(int64_t picture, const RoiShape& p, const F& f) {
+  void each(int64_t image, const RoiShape& p, const F& f) {
     const A* wy = rows.weights.data();
     for (int64_t by = 0; by < p.bins; wy += rows.count[by], ++by) {
       const A* wx = columns.weights.data();
@@ -77,7 +77,7 @@ struct Bins {
         taps.clear();
         for (int64_t y = 0; y < rows.count[by]; ++y)
           for (int64_t x = 0; x < columns.count[bx]; ++x) {
-            const int64_t cell = (picture * p.h + rows.first[by] + y) * p.w + columns.first[bx] + x;
+            const int64_t cell = (image * p.h + rows.first[by] + y) * p.w + columns.first[bx] + x;
             taps.push_back({cell * p.channels, wy[y] * wx[x]});
           }
         f(by * p.bins + bx);
@@ -86,7 +86,7 @@ struct Bins {
   }
 };
 
-inline bool within(double picture, const RoiShape& p) { return picture >= 0 && picture < static_cast<double>(p.n); }
+inline bool within(double image, const RoiShape& p) { return image >= 0 && image < static_cast<double>(p.n); }
 
 template <class A>
 Tensor run_forward(const Tensor& feature, const Tensor& rois, const RoiShape& p) {
@@ -148,10 +148,10 @@ RoiShape checked(
 }
 
 template <class A>
-void check_pictures(const Tensor& rois, const RoiShape& p) {
+void check_images(const Tensor& rois, const RoiShape& p) {
   const A* boxes = rois.const_data_ptr<A>();
   for (int64_t k = 0; k < rois.size(0); ++k)
-    STD_TORCH_CHECK(within(static_cast<double>(boxes[5 * k]), p), "roi_align: a box of a picture that is not there");
+    STD_TORCH_CHECK(within(static_cast<double>(boxes[5 * k]), p), "roi_align: a box of an image that is not there");
 }
 
 Tensor roi_align(
@@ -164,8 +164,8 @@ Tensor roi_align(
   const RoiShape p = checked(
       rois, feature.size(0), feature.size(1), feature.size(2), feature.size(3), scale, resolution, sampling_ratio, aligned);
   const Tensor from = torch::stable::contiguous(feature), boxes = torch::stable::contiguous(rois);
-  if (type == ScalarType::Double) return check_pictures<double>(boxes, p), run_forward<double>(from, boxes, p);
-  return check_pictures<float>(boxes, p), run_forward<float>(from, boxes, p);
+  if (type == ScalarType::Double) return check_images<double>(boxes, p), run_forward<double>(from, boxes, p);
+  return check_images<float>(boxes, p), run_forward<float>(from, boxes, p);
 }
 
 Tensor roi_align_backward(
@@ -180,8 +180,8 @@ Tensor roi_align_backward(
       "roi_align_backward: grad and rois must both be float32 or float64");
   const RoiShape p = checked(rois, n, h, w, grad.size(1), scale, grad.size(2), sampling_ratio, aligned);
   const Tensor up = torch::stable::contiguous(grad), boxes = torch::stable::contiguous(rois);
-  if (type == ScalarType::Double) return check_pictures<double>(boxes, p), run_backward<double>(up, boxes, p);
-  return check_pictures<float>(boxes, p), run_backward<float>(up, boxes, p);
+  if (type == ScalarType::Double) return check_images<double>(boxes, p), run_backward<double>(up, boxes, p);
+  return check_images<float>(boxes, p), run_backward<float>(up, boxes, p);
 }
 
 }  // namespace

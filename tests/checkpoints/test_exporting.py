@@ -41,7 +41,7 @@ from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
-# one entry of each publisher: one for BGR pictures, one whose layers are transposed, one with rows that are dropped
+# one entry of each publisher: one for BGR images, one whose layers are transposed, one with rows that are dropped
 MMDET, PADDLE, DETECTRON = (
     "cascade_r50_caffe_fpn_1x.mmdet",
     "mask_r50_vd_fpn_1x.paddle",

@@ -16,7 +16,7 @@ from cascadezoo.detections import Detections
 
 
 class FakeModel:
-    """Finds a person (0.9), a dog (0.5) and a cup (0.2), each with a mask, on every picture."""
+    """Finds a person (0.9), a dog (0.5) and a cup (0.2), each with a mask, on every image."""
 
     categories = COCO
     tta: ClassVar[list[bool]] = []  # of each call
@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def picture(path, height=30, width=40):
+def write_image(path, height=30, width=40):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((height, width, 3), 100, np.uint8)).save(path)
     return path
@@ -61,14 +61,14 @@ def run(*args):
 
 
 def test_test_time_augmentation_is_asked_for(folder, calls):
-    picture(folder / "a.png")
+    write_image(folder / "a.png")
     FakeModel.tta.clear()
     assert run("fake", "a.png") == run("fake", "a.png", "--tta") == 0
     assert FakeModel.tta == [False, True]
 
 
-def test_one_picture(folder, calls, capsys):
-    picture(folder / "a.png")
+def test_one_image(folder, calls, capsys):
+    write_image(folder / "a.png")
     assert run("cascade_mask_r50_fpn_1x", "a.png", "--device", "cpu") == 0
     expected = {"weights": None, "pretrained": True, "device": torch.device("cpu"), "min_size": None, "max_size": None}
     assert calls == [("cascade_mask_r50_fpn_1x", expected)]
@@ -81,7 +81,7 @@ def test_one_picture(folder, calls, capsys):
 
 
 def test_options_reach_the_model(folder, calls):
-    picture(folder / "a.png")
+    write_image(folder / "a.png")
     sizes = ("--min-size", "320", "--max-size", "533")
     assert run("name", "a.png", "--weights", "w.pth", "--device", "meta", *sizes, "-o", "deep/er") == 0
     options = calls[0][1]
@@ -91,15 +91,15 @@ def test_options_reach_the_model(folder, calls):
 
 
 def test_the_default_device_is_the_best_there_is(folder, calls, monkeypatch):
-    picture(folder / "a.png")
+    write_image(folder / "a.png")
     monkeypatch.setattr("cascadezoo.devices.usable", lambda device: f"chosen for {device}")
     assert run("name", "a.png") == 0
     assert calls[-1][1]["device"] == "chosen for None"
 
 
 def test_detections_json_holds_what_reaches_the_threshold(folder, calls):
-    picture(folder / "b" / "x.png", 30, 40)
-    picture(folder / "a.jpg", 50, 20)
+    write_image(folder / "b" / "x.png", 30, 40)
+    write_image(folder / "a.jpg", 50, 20)
     assert run("name", "b/x.png", "a.jpg", "--threshold", "0.5") == 0
     document = json.loads((folder / "predictions" / "detections.json").read_text())
     assert document["images"] == [
@@ -118,31 +118,31 @@ def test_detections_json_holds_what_reaches_the_threshold(folder, calls):
 
 @pytest.mark.parametrize(("threshold", "count"), [("0", 3), ("0.51", 1), ("1", 0)])
 def test_threshold(folder, calls, capsys, threshold, count):
-    picture(folder / "a.png")
+    write_image(folder / "a.png")
     assert run("name", "a.png", "--threshold", threshold) == 0
     assert f"a.png: {count} detection" in capsys.readouterr().out
     assert len(json.loads((folder / "predictions" / "detections.json").read_text())["annotations"]) == count
 
 
 def test_json_on_stdout_leaves_the_summaries_to_stderr(folder, calls, capsys):
-    picture(folder / "a.png")
+    write_image(folder / "a.png")
     assert run("name", "a.png", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == json.loads((folder / "predictions" / "detections.json").read_text())
     assert err.startswith("a.png: 2 detections")
 
 
-def test_a_folder_stands_for_the_pictures_in_it(folder, calls, capsys):
+def test_a_folder_stands_for_the_images_in_it(folder, calls, capsys):
     for name in ("photos/b.PNG", "photos/a.jpg", "photos/.hidden.png", "photos/deeper/c.png"):
-        picture(folder / name)
-    (folder / "photos" / "notes.txt").write_text("no picture")
+        write_image(folder / name)
+    (folder / "photos" / "notes.txt").write_text("no image")
     assert run("name", "photos", "photos/a.jpg") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [str(Path("photos", name)) for name in ("a.jpg", "b.PNG")]
 
 
 def test_results_never_overwrite_each_other_or_a_source(folder, calls):
-    sources = [picture(folder / name) for name in ("x.jpg", "a/x.png", "b/x.png", "x-2.png", "b/X.png")]
+    sources = [write_image(folder / name) for name in ("x.jpg", "a/x.png", "b/x.png", "x-2.png", "b/X.png")]
     before = sources[0].read_bytes()
     assert run("name", *sources, "--out", ".") == 0
     assert sources[0].read_bytes() == before
@@ -151,27 +151,27 @@ def test_results_never_overwrite_each_other_or_a_source(folder, calls):
     assert names == {"x.jpg", "x-2.jpg", "x-3.jpg", "x-4.jpg", "x-2-2.jpg", "X-5.jpg"}
 
 
-def test_a_bad_picture_is_named_and_the_others_run(folder, calls, capsys):
-    picture(folder / "good.png")
-    (folder / "bad.jpg").write_bytes(b"no picture")
+def test_a_bad_image_is_named_and_the_others_run(folder, calls, capsys):
+    write_image(folder / "good.png")
+    (folder / "bad.jpg").write_bytes(b"no image")
     (folder / "void").mkdir()
     assert run("name", "bad.jpg", "gone.jpg", "void", "good.png") == 4  # the worst of 4, 3 and 3
     out, err = capsys.readouterr()
     assert out.startswith("good.png: 2 detections")
-    for sentence in ("no such picture: gone.jpg", "no pictures in the folder void", "bad.jpg is no picture"):
+    for sentence in ("no such image: gone.jpg", "no images in the folder void", "bad.jpg is no image"):
         assert sentence in err
     document = json.loads((folder / "predictions" / "detections.json").read_text())
     assert [image["file_name"] for image in document["images"]] == ["good.png"]
 
 
-def test_only_missing_pictures_need_no_model(folder, calls):
+def test_only_missing_images_need_no_model(folder, calls):
     assert run("name", "gone.jpg") == 3
     assert calls == []
     assert not (folder / "predictions").exists()
 
 
 def test_wrong_usage(folder, calls, capsys):
-    picture(folder / "a.png")
+    write_image(folder / "a.png")
     assert run("name") == 2
     assert run("name", "a.png", "--threshold", "1.5") == 2
     assert run("name", "a.png", "--min-size", "0") == 2

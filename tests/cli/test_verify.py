@@ -116,7 +116,7 @@ def test_a_place_for_the_report_is_looked_for_first(root: str, tmp_path: Path, m
 def test_a_batch_that_was_not_timed_is_told(root: str, monkeypatch, capsys) -> None:
     monkeypatch.setattr(cascadezoo, "load", cramped_load)
     assert verify(NAME, "--data-root", root, "--fps", "--batch-size", "2") == 0
-    assert "out of memory with 2 pictures at a time: not timed" in capsys.readouterr().out
+    assert "out of memory with 2 images at a time: not timed" in capsys.readouterr().out
 
 
 def test_both_are_measured_unless_one_is_asked_for(root: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A data set of two pictures, written by hand, and the ways in which one can be wrong."""
+"""A data set of two images, written by hand, and the ways in which one can be wrong."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ def changed(**annotation: Any) -> dict[str, Any]:
     return content
 
 
-def test_two_pictures(write) -> None:
+def test_two_images(write) -> None:
     file, images = write(document())
     data = CocoDataset(file, images)
     assert len(data) == 2
@@ -120,7 +120,7 @@ def test_boxes_are_clipped_and_what_teaches_nothing_is_counted(write, caplog: py
         data = CocoDataset(*write(content))
     assert data.record(0).boxes[2:].tolist() == [[0, 1, 2.5, 4]]
     assert sorted(data.skipped.values()) == [1, 1, 1]
-    assert "1 outside their picture" in caplog.text
+    assert "1 outside their image" in caplog.text
     assert "instances.json" in caplog.text
 
 
@@ -195,8 +195,8 @@ def test_missing_files(write, tmp_path: Path) -> None:
         CocoDataset(tmp_path / "none.json", images)
     with pytest.raises(MissingResource, match="cannot be read"):
         CocoDataset(tmp_path, images)
-    with pytest.raises(MissingResource, match="no folder of pictures"):
+    with pytest.raises(MissingResource, match="no folder of images"):
         CocoDataset(file, tmp_path / "none")
     (images / "a.png").unlink()
-    with pytest.raises(MissingResource, match=r"1 of the 2 pictures .* such as a\.png"):
+    with pytest.raises(MissingResource, match=r"1 of the 2 images .* such as a\.png"):
         CocoDataset(file, images)

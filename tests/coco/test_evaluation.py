@@ -12,7 +12,7 @@ from cascadezoo.coco.evaluation import METRICS, evaluate
 from cascadezoo.errors import FileError, MissingResource, UsageError
 
 EVALUATORS = ("pycocotools", "hotcoco")
-SIDE = 200  # of every picture
+SIDE = 200  # of every image
 
 
 def rle(x: int, y: int, w: int, h: int) -> dict:
@@ -91,9 +91,9 @@ def test_two_images_worked_by_hand(two_images: Path, evaluator: str) -> None:
 
 
 @pytest.mark.parametrize("evaluator", EVALUATORS)
-def test_crowds_empty_pictures_and_missed_objects(tmp_path: Path, evaluator: str) -> None:
-    """Picture 1: an object, found, and a crowd, in which a detection is neither right nor wrong.  Picture 2: an object
-    that nobody finds.  Picture 3: nothing, where something is found with the best score of all that count.
+def test_crowds_empty_images_and_missed_objects(tmp_path: Path, evaluator: str) -> None:
+    """Image 1: an object, found, and a crowd, in which a detection is neither right nor wrong.  Image 2: an object
+    that nobody finds.  Image 3: nothing, where something is found with the best score of all that count.
 
     One right after one wrong: recall ends at 1/2 with precision 1/2.
     """
@@ -108,7 +108,7 @@ def test_crowds_empty_pictures_and_missed_objects(tmp_path: Path, evaluator: str
 
 
 @pytest.mark.parametrize("evaluator", EVALUATORS)
-def test_only_the_pictures_asked_for_count(two_images: Path, evaluator: str) -> None:
+def test_only_the_images_asked_for_count(two_images: Path, evaluator: str) -> None:
     for image_id, ap in ((1, 100), (2, 10)):
         figures = evaluate(two_images, TWO_FOUND, image_ids=[image_id], evaluator=evaluator)
         assert figures["segm"]["AP"] == pytest.approx(ap)

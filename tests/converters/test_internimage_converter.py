@@ -310,7 +310,7 @@ def test_the_plain_keys_are_taken(tmp_path: Path, size: str) -> None:
     for key, name in report.mapped.items():
         assert torch.equal(tensors[name], plain[key]), key
     stem = plain["backbone.patch_embed.conv1.weight"]
-    assert torch.equal(tensors["backbone.stem.conv1.weight"], stem)  # pictures are RGB on both sides
+    assert torch.equal(tensors["backbone.stem.conv1.weight"], stem)  # images are RGB on both sides
     back = to_publisher(tensors, report.entries[0])
     assert back.keys() == plain.keys()
     assert all(torch.equal(back[key], plain[key]) for key in report.mapped)

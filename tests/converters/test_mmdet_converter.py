@@ -86,7 +86,7 @@ def test_other_layers_are_claimed_by_no_row(stranger: str) -> None:
 
 
 @pytest.mark.parametrize("name", SPECS["mmdet"])
-def test_models_of_bgr_pictures_are_turned_to_rgb(name: str) -> None:
+def test_models_of_bgr_images_are_turned_to_rgb(name: str) -> None:
     stem = torch.arange(3.0).reshape(1, 3, 1, 1)
     turned = MMDET.key_map(name).apply("backbone.stem.0.weight", stem).flatten().tolist()
     assert turned == ([2.0, 1.0, 0.0] if name in BGR else [0.0, 1.0, 2.0])

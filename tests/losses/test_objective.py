@@ -1,4 +1,4 @@
-"""A step's losses as a whole: their names, pictures without objects, and that gradients are those of the values."""
+"""A step's losses as a whole: their names, images without objects, and that gradients are those of the values."""
 
 import pytest
 import torch

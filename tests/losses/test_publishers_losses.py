@@ -22,10 +22,10 @@ def test_rpn_sums_are_divided_as_each_publisher_does() -> None:
     assert rule.sampling.size == 256
     assert _normalise(sums, sampled, Normaliser.SAMPLED, rule).item() == pytest.approx(640 / 320)
     assert _normalise(sums, sampled, Normaliser.NOMINAL, rule).item() == pytest.approx(640 / 512)
-    assert _normalise(sums, sampled, Normaliser.PICTURE, rule).item() == pytest.approx((2 + 2) / 2)
+    assert _normalise(sums, sampled, Normaliser.IMAGE, rule).item() == pytest.approx((2 + 2) / 2)
     assert (rule.objectness_normaliser, rule.box_normaliser) == (Normaliser.NOMINAL, Normaliser.NOMINAL)
     theirs = DETECTRON.objective.rpn
-    assert (theirs.objectness_normaliser, theirs.box_normaliser) == (Normaliser.NOMINAL, Normaliser.PICTURE)
+    assert (theirs.objectness_normaliser, theirs.box_normaliser) == (Normaliser.NOMINAL, Normaliser.IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def one_object(box: list[float], label: int = 3) -> Targets:
     # a head that says 0 everywhere: ln 2 an anchor; where dx is 0.1, |0.1| for Paddle, 0.1^2 / 2 * 9 for Detectron
     [
         (PADDLE, 3 * math.log(2) / 256, 0.1 / 256),  # of 3 anchors, by the nominal number
-        (DETECTRON, 2 * math.log(2) / 256, 0.045 / 2),  # the one that leaves the picture takes no part
+        (DETECTRON, 2 * math.log(2) / 256, 0.045 / 2),  # the one that leaves the image takes no part
     ],
     ids=["paddle", "detectron"],
 )
@@ -111,7 +111,7 @@ def test_which_boxes_move_on() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [90, 20, 99, 30]])
     rois = RoIs(boxes, torch.tensor([3, 3, 80]), torch.tensor([0, 0]), torch.tensor([True, False, False]))
     deltas = torch.zeros(3, 1, 4)
-    deltas[2, 0, 0] = 100.0  # of stage 1's deviation 0.1: ten widths to the right, out of a picture of 100 x 100
+    deltas[2, 0, 0] = 100.0  # of stage 1's deviation 0.1: ten widths to the right, out of an image of 100 x 100
     sizes = torch.tensor([[100.0, 100]])
 
     def moved(spec) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""Targets as callers give them: scaled to the network's pixels, or refused with picture and object."""
+"""Targets as callers give them: scaled to the network's pixels, or refused with image and object."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def good() -> dict[str, torch.Tensor]:
     return {"boxes": torch.tensor([[3.0, 5, 9, 10]]), "labels": torch.tensor([2]), "masks": mask}
 
 
-def test_boxes_and_masks_follow_the_picture() -> None:
+def test_boxes_and_masks_follow_the_image() -> None:
     found = checked_targets(good(), TWICE, 0, THREE)
     assert found.boxes.tolist() == [[6, 10, 18, 20]]
     assert found.masks is not None
@@ -31,7 +31,7 @@ def test_boxes_and_masks_follow_the_picture() -> None:
 
 
 def test_boxes_are_those_of_the_publishers_pixels() -> None:
-    # a picture of 20 x 30 at a scale of 1.99 has 39.8 x 59.7 pixels, that is 40 x 60
+    # an image of 20 x 30 at a scale of 1.99 has 39.8 x 59.7 pixels, that is 40 x 60
     image = TWICE._replace(scale=1.99)
     paddle = checked_targets(good(), image, 0, tiny("cascade_mask_r50_fpn", "paddle"))
     torch.testing.assert_close(paddle.boxes, torch.tensor([[3, 5, 9, 10]]) * 1.99)
@@ -49,7 +49,7 @@ def test_no_objects_are_legal() -> None:
     ("change", "words"),
     [
         ({"boxes": torch.tensor([[3.0, 5, 31, 10]])}, r"image 4, object 0: box \(3, 5, 31, 10\) lies outside"),
-        ({"boxes": torch.tensor([[-1.0, 5, 9, 10]])}, "object 0: .* lies outside its picture of 30 x 20"),
+        ({"boxes": torch.tensor([[-1.0, 5, 9, 10]])}, "object 0: .* lies outside its image of 30 x 20"),
         ({"boxes": torch.tensor([[9.0, 5, 9, 10]])}, "object 0: .* has no area"),
         ({"boxes": torch.tensor([[3.0, float("nan"), 9, 10]])}, "object 0: .* is not finite"),
         ({"boxes": None}, "image 4: boxes must be a tensor of shape"),

@@ -1,4 +1,4 @@
-"""Every kind of network of the zoo, small: it detects within the picture, in fixed shapes, with gradients."""
+"""Every kind of network of the zoo, small: it detects within the image, in fixed shapes, with gradients."""
 
 import numpy as np
 import pytest
@@ -34,12 +34,12 @@ def model(request):
     return lively(tiny(architecture, publisher))
 
 
-def picture(height: int = 60, width: int = 90) -> np.ndarray:
+def random_image(height: int = 60, width: int = 90) -> np.ndarray:
     return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_detections_lie_in_the_picture_best_first(model) -> None:
-    found = model.predict(picture())
+def test_detections_lie_in_the_image_best_first(model) -> None:
+    found = model.predict(random_image())
     extent = model.spec.stages[-1].extent
     assert len(found) > 3
     assert found.boxes.min() >= 0
@@ -56,13 +56,13 @@ def test_detections_lie_in_the_picture_best_first(model) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (37, 53)])
 def test_odd_sizes(model, size: tuple[int, int]) -> None:
-    found = model.predict(picture(*size))
+    found = model.predict(random_image(*size))
     assert found.image_size == size
     assert torch.isfinite(found.boxes).all()
 
 
 def test_one_graph_of_fixed_shapes(model) -> None:
-    batch = model.prepare([model.resize(picture()), model.resize(picture(60, 90))])
+    batch = model.prepare([model.resize(random_image()), model.resize(random_image(60, 90))])
     with torch.inference_mode():
         eager = model.infer(batch)
     assert eager.boxes.shape == (2, 100, 4)
@@ -97,19 +97,19 @@ def test_initialisation_fills_everything(model, monkeypatch) -> None:
     monkeypatch.setattr(torch.nn.Module, "to_empty", full_of_nan)
     fresh = build(model.spec)
     assert [name for name, tensor in fresh.state_dict().items() if not tensor.isfinite().all()] == []
-    assert fresh.predict(picture()).image_size == (60, 90)
+    assert fresh.predict(random_image()).image_size == (60, 90)
 
 
 def test_test_time_augmentation_is_for_every_network(model) -> None:
-    found = model.predict(picture(), tta=TTASettings(scales=(0.5, 1.25)))
+    found = model.predict(random_image(), tta=TTASettings(scales=(0.5, 1.25)))
     assert len(found) > 3
     assert (found.scores.diff() <= 0).all()
     assert (found.mask_probs is None) == (model.spec.mask is None)
     assert found.boxes[:, 2].max() <= 90 + 1e-3
 
 
-def test_grey_and_colour_are_the_same_picture(model, tmp_path) -> None:
-    grey = picture()[..., :1].repeat(3, -1)
+def test_grey_and_colour_are_the_same_image(model, tmp_path) -> None:
+    grey = random_image()[..., :1].repeat(3, -1)
     Image.fromarray(grey[..., 0]).save(tmp_path / "grey.png")
     assert model.predict(tmp_path / "grey.png").boxes.tolist() == model.predict(grey).boxes.tolist()
 
@@ -128,7 +128,7 @@ def test_every_architecture_builds_on_meta(publisher: str, architecture: str) ->
 
 
 def scored(boxes, scores, classes: int = 2) -> tuple[Scored, Batch]:
-    """Agnostic boxes with no deltas left, all of class 0, on a picture of 100 x 100 at twice its scale."""
+    """Agnostic boxes with no deltas left, all of class 0, on an image of 100 x 100 at twice its scale."""
     n = len(boxes)
     probabilities = torch.zeros(1, n, classes + 1)
     probabilities[0, :, 0] = torch.tensor(scores)

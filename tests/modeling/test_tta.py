@@ -47,8 +47,8 @@ def test_no_flips_and_no_scales_is_one_plain_pass(mask_model) -> None:
     torch.testing.assert_close(alone.mask_probs[:3], plain.mask_probs[:3], atol=1e-3, rtol=0)
 
 
-def test_a_mirrored_picture_gives_mirrored_boxes(box_model) -> None:
-    """Both pictures are seen from both sides: without the flip a network would answer differently."""
+def test_a_mirrored_image_gives_mirrored_boxes(box_model) -> None:
+    """Both images are seen from both sides: without the flip a network would answer differently."""
     image = np.random.default_rng(4).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     seen = [box_model.predict(i, tta=TTASettings(scales=())) for i in (image, image[:, ::-1].copy())]
     torch.testing.assert_close(seen[0].scores, seen[1].scores, atol=1e-5, rtol=0)

@@ -58,7 +58,7 @@ def test_sides_and_area() -> None:
     assert has_area(boxes).tolist() == [True, True, False, False]
 
 
-def test_clip_keeps_each_picture_to_its_own_size() -> None:
+def test_clip_keeps_each_image_to_its_own_size() -> None:
     boxes = torch.tensor([[[-5.0, -5.0, 50.0, 50.0]], [[-5.0, 2.0, 50.0, 50.0]]])
     sizes = torch.tensor([[20.0, 30.0], [40.0, 10.0]])  # height, width
     expected = torch.tensor([[[0.0, 0.0, 30.0, 20.0]], [[0.0, 2.0, 10.0, 40.0]]])

@@ -74,7 +74,7 @@ def test_autograd_reaches_the_recorded_gradients(path: Path, dtype: torch.dtype,
 
 
 def by_loop(image, offset, mask, kernel, stride, pad, dilation, groups, scale) -> np.ndarray:
-    """The definition, one number at a time, for one picture; pairs are height, width."""
+    """The definition, one number at a time, for one image; pairs are height, width."""
     h, w, channels = image.shape
     ho, wo, _ = mask.shape
     width, points = channels // groups, kernel[0] * kernel[1]

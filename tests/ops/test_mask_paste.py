@@ -60,7 +60,7 @@ def test_only_the_box_and_one_pixel_round_it_is_computed():
         [
             [10.2, 20.7, 30.1, 40.0],  # from floor - 1 up to, not including, ceil + 1
             [-50.0, -50.0, 300.0, 300.0],
-            [-9.0, 5.0, -3.0, 8.0],  # left of the picture
+            [-9.0, 5.0, -3.0, 8.0],  # left of the image
             [400.0, 5.0, 410.0, 8.0],  # right of it
             [99.5, 0.0, 140.0, 3.0],
         ]
@@ -78,7 +78,7 @@ def test_a_box_without_width_samples_the_middle_of_its_mask():
     assert torch.equal(found.any(dim=1), torch.tensor([False, True, True, True, True, False]))
 
 
-def whole_picture(probabilities, boxes, height, width):
+def whole_image(probabilities, boxes, height, width):
     """The method without windows or chunks."""
     n, x, y = len(boxes), torch.arange(width) + 0.5, torch.arange(height) + 0.5
     u = (x - boxes[:, 0:1]) / (boxes[:, 2:3] - boxes[:, 0:1]) * 2 - 1
@@ -88,7 +88,7 @@ def whole_picture(probabilities, boxes, height, width):
 
 
 def random_case(seed):
-    """20 masks, noise or blobs, on boxes inside, across and outside the edges of a small picture."""
+    """20 masks, noise or blobs, on boxes inside, across and outside the edges of a small image."""
     g = torch.Generator().manual_seed(seed)
     height, width = torch.randint(1, 60, (2,), generator=g).tolist()
     size = torch.tensor([width, height])
@@ -102,7 +102,7 @@ def random_case(seed):
 def test_windows_and_chunks_change_nothing(seed, monkeypatch):
     case = random_case(seed)
     monkeypatch.setattr(mask_paste, "GRID_PIXELS", 50 * seed)
-    assert torch.equal(paste(*case), whole_picture(*case))
+    assert torch.equal(paste(*case), whole_image(*case))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -142,7 +142,7 @@ def test_runs_written_out_by_hand():
     }
 
 
-def test_a_large_picture_takes_bounded_memory(monkeypatch):
+def test_a_large_image_takes_bounded_memory(monkeypatch):
     points = []
 
     def sample(cells, grid, **options):
@@ -158,7 +158,7 @@ def test_a_large_picture_takes_bounded_memory(monkeypatch):
     assert sum(points) == 24_000_000 + 202 * 102 + 4000 * 11
 
 
-def test_long_thin_pictures():
+def test_long_thin_images():
     for height, width in ((1, 4000), (4000, 1), (1, 1)):
         masks = paste(torch.ones(1, 28, 28), torch.tensor([[0.0, 0.0, width, height]]), height, width)
         assert masks.shape == (1, height, width)

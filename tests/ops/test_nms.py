@@ -74,7 +74,7 @@ def test_the_rounded_shift_decides_as_float32_does() -> None:
         assert grouped_nms(boxes, scores, groups, valid, rule, 2)[1].tolist() == [kept], (group, rounded_shift)
 
 
-def test_pictures_are_independent_and_nothing_valid_gives_nothing() -> None:
+def test_images_are_independent_and_nothing_valid_gives_nothing() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0]] * 2] * 2)
     scores, groups = torch.tensor([[0.1, 0.2]] * 2), torch.zeros(2, 2, dtype=torch.int64)
     valid = torch.tensor([[True, True], [False, False]])

@@ -34,7 +34,7 @@ def sample(cells: np.ndarray, y: float, x: float) -> bool:
     return bool(np.array([1 - fy, fy]) @ corners @ np.array([1 - fx, fx]) > 0.5)
 
 
-def test_equals_the_formula_in_and_at_the_edges_of_the_picture() -> None:
+def test_equals_the_formula_in_and_at_the_edges_of_the_image() -> None:
     rng = np.random.default_rng(0)
     for box in ([10.0, 12.0, 40.3, 50.9], [0.0, 0.0, 20.0, 33.0], [30.0, 20.0, 79.0, 59.0], [5.2, 5.1, 5.9, 5.3]):
         cells = rng.random((28, 28), dtype=np.float32)
@@ -60,7 +60,7 @@ def test_one_half_is_not_enough() -> None:
     assert paste(torch.full((1, 28, 28), 0.51), boxes, 50, 50, paste_integer_box).any()
 
 
-def test_a_box_outside_the_picture_is_empty() -> None:
+def test_a_box_outside_the_image_is_empty() -> None:
     boxes = torch.tensor([[200.0, 200.0, 220.0, 220.0]])
     (crop,) = paste_integer_box(torch.ones(1, 28, 28), boxes, 50, 60)
     assert crop.mask.numel() == 0

@@ -57,7 +57,7 @@ def pooled_by_loop(feature: np.ndarray, box: list[float], scale: float, resoluti
     return out
 
 
-def test_each_box_is_pooled_from_its_own_level_of_its_own_picture() -> None:
+def test_each_box_is_pooled_from_its_own_level_of_its_own_image() -> None:
     generator = torch.Generator().manual_seed(0)
     strides = [4, 8]
     features = [torch.randn(2, 3, 256 // s, 256 // s, generator=generator) for s in strides]
@@ -69,13 +69,13 @@ def test_each_box_is_pooled_from_its_own_level_of_its_own_picture() -> None:
     )
     pooled = pyramid_roi_align(features, boxes, strides, RULE, ALIGN, 7)
     assert pooled.shape == (6, 3, 7, 7)
-    for row, (picture, level, box) in enumerate([(0, 0, 0), (0, 1, 1), (0, None, 2), (1, 1, 0), (1, 0, 1), (1, 0, 2)]):
+    for row, (image, level, box) in enumerate([(0, 0, 0), (0, 1, 1), (0, None, 2), (1, 1, 0), (1, 0, 1), (1, 0, 2)]):
         for channel in range(3):
             if level is None:  # no area: no sample points
                 expected = np.zeros((7, 7))
             else:
-                feature = features[level][picture, channel].double().numpy()
-                expected = pooled_by_loop(feature, boxes[picture, box].tolist(), 1 / strides[level], 7)
+                feature = features[level][image, channel].double().numpy()
+                expected = pooled_by_loop(feature, boxes[image, box].tolist(), 1 / strides[level], 7)
             np.testing.assert_allclose(pooled[row, channel].numpy(), expected, atol=2e-5)
 
 

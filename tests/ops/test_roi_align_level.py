@@ -15,7 +15,7 @@ SETTINGS = [(0, True), (2, False), (1, True), (3, True), (0, False)]
 
 
 def boxes(count: int, dtype: torch.dtype) -> torch.Tensor:
-    """Over two pictures of 80 x 96 pixels: small, large, partly and wholly outside, without area, turned over."""
+    """Over two images of 80 x 96 pixels: small, large, partly and wholly outside, without area, turned over."""
     generator = torch.Generator().manual_seed(3)
     corner = torch.rand(count, 2, generator=generator) * 110 - 15
     reach = torch.rand(count, 2, generator=generator).pow(3) * 120 - 2
@@ -88,10 +88,10 @@ class TestKernel:
         rois = torch.tensor([[0, 1.0, 2.0, value, 20.0]])
         assert not ops.roi_align(torch.ones(1, 8, 8, 3), rois, 0.25, 7, 0, True).any()
 
-    @pytest.mark.parametrize("picture", [-1.0, 2.0, math.nan])
-    def test_a_picture_that_is_not_there_is_refused(self, picture: float) -> None:
-        rois = torch.tensor([[picture, 1.0, 2.0, 10.0, 20.0]])
-        with pytest.raises(RuntimeError, match="picture that is not there"):
+    @pytest.mark.parametrize("image", [-1.0, 2.0, math.nan])
+    def test_an_image_that_is_not_there_is_refused(self, image: float) -> None:
+        rois = torch.tensor([[image, 1.0, 2.0, 10.0, 20.0]])
+        with pytest.raises(RuntimeError, match="image that is not there"):
             ops.roi_align(torch.ones(2, 8, 8, 3), rois, 0.25, 7, 0, True)
 
     def test_other_types_are_refused(self) -> None:

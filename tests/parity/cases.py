@@ -20,7 +20,7 @@ def feeds_bgr(provider: str, slug: str) -> bool:
 
 @dataclass(frozen=True)
 class Case:
-    """One folder: an architecture, a picture, and what the publisher's own code found on it."""
+    """One folder: an architecture, an image, and what the publisher's own code found on it."""
 
     folder: Path
 

@@ -4,7 +4,7 @@
 
 The publishers' real weights are hundreds of megabytes each, so a stand-in is made here: every tensor of the real model
 with its real name and shape, filled with reproducible numbers, saved as mmdetection saves it.  What mmdetection's own
-code found with it on the same picture is recorded in this folder.
+code found with it on the same image is recorded in this folder.
 """
 
 import argparse
@@ -28,7 +28,7 @@ CASE = Case(HERE / "mmdet" / "cascade_mask_r50_fpn")
 
 def main() -> int:
     """Make, convert, load, detect, compare, draw; 0 when the comparison holds."""
-    parser = argparse.ArgumentParser(description="Convert a checkpoint, detect on a picture, compare with mmdetection.")
+    parser = argparse.ArgumentParser(description="Convert a checkpoint, detect on an image, compare with mmdetection.")
     parser.add_argument("--output", type=Path, default=Path("demo"))
     output: Path = parser.parse_args().output
     output.mkdir(parents=True, exist_ok=True)
@@ -56,20 +56,20 @@ def main() -> int:
     seconds = time.perf_counter() - start
     threads = torch.get_num_threads()
     console.print(
-        f"   detections = model.predict(picture): {len(detections)} in {seconds:.1f} s on {threads} CPU threads"
+        f"   detections = model.predict(image): {len(detections)} in {seconds:.1f} s on {threads} CPU threads"
     )
 
     found = CASE.compare(detections)
     console.print(_table(found, len(load_expected(CASE.folder)["boxes"])))
-    picture = output / "detections.png"
-    detections[:12].plot(CASE.image).save(picture)
-    console.print(f"[bold]4.[/] The twelve best detections, drawn: {picture}")
+    image = output / "detections.png"
+    detections[:12].plot(CASE.image).save(image)
+    console.print(f"[bold]4.[/] The twelve best detections, drawn: {image}")
     console.print("   (The weights are a stand-in, so the class names mean nothing here; the equality does.)")
     return 0 if found["ok"] else 1
 
 
 def _table(found: dict, expected: int) -> Table:
-    title = "the same checkpoint on the same picture: recorded from mmdetection 3.3, and ours"
+    title = "the same checkpoint on the same image: recorded from mmdetection 3.3, and ours"
     table = Table(title=title, title_justify="left")
     for heading in ("", "mmdetection", "cascadezoo", "bound"):
         table.add_column(heading, justify="left" if not heading else "right")

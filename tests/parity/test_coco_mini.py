@@ -1,4 +1,4 @@
-"""The whole of verification measures the AP that mmdetection reports on the same pictures with the same weights."""
+"""The whole of verification measures the AP that mmdetection reports on the same images with the same weights."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ EXPECTED = json.loads((ROOT / "expected.json").read_text())
 
 
 @pytest.mark.parity
-@pytest.mark.slow  # seven pictures at 800 x 1333
+@pytest.mark.slow  # seven images at 800 x 1333
 def test_the_ap_is_mmdetections(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.pth"
     procedural.write_checkpoint(checkpoint, "mmdet", procedural.make_tensors(procedural.load_case(ROOT)))

@@ -1,4 +1,4 @@
-"""The drawn data set: geometry against formulas, pictures against recorded digests, files against COCO's tools."""
+"""The drawn data set: geometry against formulas, images against recorded digests, files against COCO's tools."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ def scenes() -> list[shapes.Scene]:
 
 
 @pytest.mark.parametrize(("split", "index"), GOLDEN)
-def test_pictures_are_those_first_drawn(split: str, index: int) -> None:
+def test_images_are_those_first_drawn(split: str, index: int) -> None:
     assert digest(shapes.scene(split, index)) == GOLDEN[split, index]
 
 
@@ -119,7 +119,7 @@ def test_shapes_have_the_area_of_their_geometry(name: str, direction: int) -> No
     assert mask.sum() / (size / 2) ** 2 == pytest.approx(AREAS[name], rel=0.01)
 
 
-def test_a_quarter_turn_turns_a_picture() -> None:
+def test_a_quarter_turn_turns_an_image() -> None:
     steps = np.arange(-9, 10, 2, dtype=np.int32)
     straight, turned = (
         draw.heart(*draw.turned(steps[:, None], steps[None], direction, 10), 0) for direction in (0, draw.TURN // 2)
@@ -133,9 +133,9 @@ def test_rim_and_softening_by_hand() -> None:
     dot = np.zeros((5, 5), bool)
     dot[1:4, 1:4] = True
     assert draw.rim(dot).sum() == 8
-    picture = np.zeros((3, 3, 3), np.uint8)
-    picture[1, 1] = 160
-    assert draw.soften(picture)[..., 0].tolist() == [[10, 20, 10], [20, 40, 20], [10, 20, 10]]
+    image = np.zeros((3, 3, 3), np.uint8)
+    image[1, 1] = 160
+    assert draw.soften(image)[..., 0].tolist() == [[10, 20, 10], [20, 40, 20], [10, 20, 10]]
 
 
 def test_clouds_are_blended_between_levels() -> None:
@@ -147,12 +147,12 @@ def test_clouds_are_blended_between_levels() -> None:
 
 
 @pytest.mark.parametrize(("split", "index"), [("test", 0), ("train", -1)])
-def test_unknown_pictures_are_refused(split: str, index: int) -> None:
+def test_unknown_images_are_refused(split: str, index: int) -> None:
     with pytest.raises(UsageError):
         shapes.scene(split, index)
 
 
-def test_files_are_coco_s_and_the_pictures_lossless(tmp_path: Path) -> None:
+def test_files_are_coco_s_and_the_images_lossless(tmp_path: Path) -> None:
     progressed: list[int] = []
     path = shapes.generate("val", tmp_path, 12, progress=progressed.append)
     assert path == tmp_path / "annotations/instances_val.json"
@@ -162,8 +162,8 @@ def test_files_are_coco_s_and_the_pictures_lossless(tmp_path: Path) -> None:
     assert len(set(coco.anns)) == sum(len(shapes.scene("val", i).annotations) for i in range(12))
     for index, image_id in enumerate(sorted(coco.imgs)):
         expected = shapes.scene("val", index)
-        picture = cv2.imread(str(tmp_path / "val" / coco.imgs[image_id]["file_name"]))
-        assert (picture[..., ::-1] == expected.image).all()
+        image = cv2.imread(str(tmp_path / "val" / coco.imgs[image_id]["file_name"]))
+        assert (image[..., ::-1] == expected.image).all()
         assert (coco.imgs[image_id]["height"], coco.imgs[image_id]["width"]) == expected.image.shape[:2]
         for annotation in coco.imgToAnns[image_id]:
             assert coco.annToMask(annotation).sum() == annotation["area"]
@@ -211,7 +211,7 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("images", [0, -1])
-def test_no_pictures_is_no_data_set(tmp_path: Path, images: int) -> None:
+def test_no_images_is_no_data_set(tmp_path: Path, images: int) -> None:
     with pytest.raises(UsageError, match="1 or more"):
         shapes.generate("val", tmp_path, images)
 

@@ -1,4 +1,4 @@
-"""Flips, crops and scales worked by hand on pictures of a few pixels."""
+"""Flips, crops and scales worked by hand on images of a few pixels."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def at(spec: ModelSpec, min_size: int, max_size: int = 1000) -> ModelSpec:
     return spec.model_copy(update={"preprocess": preprocess})
 
 
-def picture(height: int = 4, width: int = 6) -> np.ndarray:
+def numbered_image(height: int = 4, width: int = 6) -> np.ndarray:
     return np.arange(height * width * 3, dtype=np.uint8).reshape(height, width, 3)
 
 
@@ -40,8 +40,8 @@ def points(mask: np.ndarray) -> list[list[int]]:
 
 
 def test_as_it_is() -> None:
-    resized, kept_objects, kept = augment(picture(), found(), Augmentation(flip=0), at(MMDET, 4), dice())
-    assert (resized.pixels == picture()).all()
+    resized, kept_objects, kept = augment(numbered_image(), found(), Augmentation(flip=0), at(MMDET, 4), dice())
+    assert (resized.pixels == numbered_image()).all()
     assert kept_objects.boxes.tolist() == BOXES.tolist()
     square, runs = kept_objects.outlines
     assert points(square) == [[y, x] for y in (1, 2, 3) for x in (1, 2)]
@@ -51,8 +51,8 @@ def test_as_it_is() -> None:
 
 def test_mirrored() -> None:
     """Of 6 columns, edge x goes to 6 - x and column c to 5 - c."""
-    resized, mirrored, _ = augment(picture(), found(), Augmentation(flip=1), at(MMDET, 4), dice())
-    assert (resized.pixels == picture()[:, ::-1]).all()
+    resized, mirrored, _ = augment(numbered_image(), found(), Augmentation(flip=1), at(MMDET, 4), dice())
+    assert (resized.pixels == numbered_image()[:, ::-1]).all()
     assert mirrored.boxes.tolist() == [[3, 1, 5, 4], [4, 1, 5, 3]]
     square, runs = mirrored.outlines
     assert points(square) == [[y, x] for y in (1, 2, 3) for x in (3, 4)]
@@ -61,7 +61,7 @@ def test_mirrored() -> None:
 
 
 def test_twice_as_large_masks_and_boxes_grow() -> None:
-    resized, grown, _ = augment(picture(), found(), Augmentation(flip=0), at(MMDET, 8), dice())
+    resized, grown, _ = augment(numbered_image(), found(), Augmentation(flip=0), at(MMDET, 8), dice())
     assert resized.size == (8, 12)
     assert grown.boxes.tolist() == (BOXES * 2).tolist()
     square, runs = grown.outlines
@@ -72,13 +72,13 @@ def test_twice_as_large_masks_and_boxes_grow() -> None:
 def test_polygons_are_drawn_at_network_scale() -> None:
     """A triangle of half the square: seven times as large its edge has steps of one pixel, not of seven."""
     triangle = objects(np.array([[0, 0, 4, 4]], np.float32), ([np.array([[0, 0], [4, 0], [0, 4]], float)],), (4, 4))
-    _, grown, _ = augment(picture(4, 4), triangle, Augmentation(flip=0), at(MMDET, 28), dice())
+    _, grown, _ = augment(numbered_image(4, 4), triangle, Augmentation(flip=0), at(MMDET, 28), dice())
     widths = grown.outlines[0].sum(axis=1)
     assert np.abs(np.diff(widths.astype(int))).max() <= 2
     assert grown.outlines[0].sum() == pytest.approx(28 * 28 / 2, rel=0.05)
 
 
-def test_pictures_are_resized_as_for_inference() -> None:
+def test_images_are_resized_as_for_inference() -> None:
     image = np.random.default_rng(1).integers(0, 256, (37, 53, 3), dtype=np.uint8)
     for spec in (at(MMDET, 64, 80), at(PADDLE, 64, 80), at(DETECTRON, 64, 80)):
         expected = resize(image, spec.preprocess, spec.conventions.resize)
@@ -92,7 +92,7 @@ def test_boxes_scale_by_the_publishers_step() -> None:
     box = Objects(np.array([[0, 0, 320, 427]], np.float32), None)
     for spec, x in ((MMDET, 320 * 480 / 640), (PADDLE, 320 * 320 / 427)):
         assert (spec.conventions.resize.step is ResizeStep.ACHIEVED) == (spec is MMDET)
-        _, scaled, _ = augment(picture(427, 640), box, Augmentation(flip=0), at(spec, 320, 533), dice())
+        _, scaled, _ = augment(numbered_image(427, 640), box, Augmentation(flip=0), at(spec, 320, 533), dice())
         assert scaled.boxes[0].tolist() == pytest.approx([0, 0, x, 320])
         assert scaled.outlines is None
 
@@ -101,7 +101,7 @@ def test_boxes_scale_by_the_publishers_step() -> None:
 def test_last_pixels_where_the_extent_is_one(flip: int) -> None:
     """Edges 1..3 hold the columns 1 and 2, mirrored 3 and 4; at twice the size the publisher doubles these numbers."""
     _, scaled, _ = augment(
-        picture(), Objects(BOXES[:1], None), Augmentation(flip=flip), at(DETECTRON, 8), dice()
+        numbered_image(), Objects(BOXES[:1], None), Augmentation(flip=flip), at(DETECTRON, 8), dice()
     )  # fmt: skip
     x1, x2 = (3, 4) if flip else (1, 2)
     assert scaled.boxes.tolist() == [[2 * x1, 2, 2 * x2, 6]]
@@ -110,7 +110,7 @@ def test_last_pixels_where_the_extent_is_one(flip: int) -> None:
 def test_boxes_at_the_border_stay_inside() -> None:
     whole = Objects(np.array([[0, 0, 53, 37]], np.float32), None)
     for spec in (at(MMDET, 50), at(PADDLE, 50), at(DETECTRON, 50)):
-        resized, scaled, _ = augment(picture(37, 53), whole, Augmentation(flip=1), spec, dice())
+        resized, scaled, _ = augment(numbered_image(37, 53), whole, Augmentation(flip=1), spec, dice())
         height, width = resized.size
         assert (scaled.boxes[0, 2:] <= [width, height]).all()
         assert (scaled.boxes[0, :2] == 0).all()
@@ -119,7 +119,7 @@ def test_boxes_at_the_border_stay_inside() -> None:
 def shorter_sides(augmentation: Augmentation, draws: int = 200) -> set[int]:
     rng = dice()
     nothing = Objects(np.zeros((0, 4), np.float32), None)
-    return {min(augment(picture(), nothing, augmentation, MMDET, rng)[0].size) for _ in range(draws)}
+    return {min(augment(numbered_image(), nothing, augmentation, MMDET, rng)[0].size) for _ in range(draws)}
 
 
 def test_scales_to_choose_from_and_ranges() -> None:
@@ -131,23 +131,23 @@ def test_scales_to_choose_from_and_ranges() -> None:
 def test_flips_come_half_of_the_time() -> None:
     rng, flips = dice(), 0
     for _ in range(400):
-        resized, _, _ = augment(picture(), found(), Augmentation(), at(MMDET, 4), rng)
+        resized, _, _ = augment(numbered_image(), found(), Augmentation(), at(MMDET, 4), rng)
         flips += int(resized.pixels[0, 0, 0] != 0)
     assert 160 < flips < 240  # four standard deviations
 
 
 def test_crops_by_hand() -> None:
-    """Every crop of 2 x 3 pixels: what it holds is where the picture's own numbers say it was."""
+    """Every crop of 2 x 3 pixels: what it holds is where the image's own numbers say it was."""
     crop = Crop(min_sizes=(4,), max_size=100, smallest=2, largest=3, probability=1)
     augmentation, rng, kept_counts, sizes = Augmentation(flip=0, crop=crop), dice(), set(), set()
     for _ in range(300):
-        resized, cut, kept = augment(picture(), found(), augmentation, at(MMDET, 2), rng)
+        resized, cut, kept = augment(numbered_image(), found(), augmentation, at(MMDET, 2), rng)
         height, width = resized.original_size
         sizes.add((height, width))
         if resized.size != (height, width):
             continue  # scaled up after the crop
         top, left = divmod(int(resized.pixels[0, 0, 0]) // 3, 6)
-        assert (resized.pixels == picture()[top : top + height, left : left + width]).all()
+        assert (resized.pixels == numbered_image()[top : top + height, left : left + width]).all()
         kept_counts.add(int(kept.sum()))
         boxes = [
             [max(x1 - left, 0), max(y1 - top, 0), min(x2 - left, width), min(y2 - top, height)]
@@ -164,16 +164,16 @@ def test_crops_by_hand() -> None:
     assert kept_counts == {0, 1, 2}
 
 
-def test_crops_are_half_of_the_time_and_never_larger_than_the_picture() -> None:
+def test_crops_are_half_of_the_time_and_never_larger_than_the_image() -> None:
     crop = Crop(min_sizes=(4,), max_size=100, smallest=3, largest=50)
     rng, cropped = dice(), 0
     for _ in range(300):
-        resized, _, _ = augment(picture(), found(), Augmentation(flip=0, crop=crop), at(MMDET, 4), rng)
+        resized, _, _ = augment(numbered_image(), found(), Augmentation(flip=0, crop=crop), at(MMDET, 4), rng)
         height, width = resized.original_size
         assert 3 <= height <= 4
         assert 3 <= width <= 6
         cropped += (height, width) != (4, 6)
-    assert 90 < cropped < 160  # half, but for 1 in 8 crops, which is the whole picture
+    assert 90 < cropped < 160  # half, but for 1 in 8 crops, which is the whole image
 
 
 def test_an_object_without_a_mask_has_an_empty_one() -> None:

@@ -25,14 +25,14 @@ def records(folder) -> list[dict]:
 
 
 def test_records_are_means_of_the_steps_since_the_last(tmp_path, capsys):
-    with Journal(tmp_path, steps=5, pictures=4, every=2) as journal:
+    with Journal(tmp_path, steps=5, images=4, every=2) as journal:
         tell(journal, range(1, 6))
     steps = records(tmp_path)
     assert [record["step"] for record in steps] == [2, 4, 5]
     first = steps[0]
     assert first["losses"] == {"loss_objectness": 1.5, "loss_classifier_1": 1.0}
     assert (first["loss"], first["grad_norm"], first["epoch"], first["lr"]) == (2.5, 3.0, 1.0, 0.01)
-    assert first["images_per_second"] == pytest.approx(4.0)  # 4 pictures a second of all parts
+    assert first["images_per_second"] == pytest.approx(4.0)  # 4 images a second of all parts
     assert first["seconds"] == pytest.approx(SECONDS)
     line = capsys.readouterr().err.splitlines()[0]
     assert "step 2/5" in line
@@ -41,13 +41,13 @@ def test_records_are_means_of_the_steps_since_the_last(tmp_path, capsys):
 
 
 def test_resuming_drops_what_is_done_again(tmp_path):
-    with Journal(tmp_path, steps=9, pictures=1, every=1) as journal:
+    with Journal(tmp_path, steps=9, images=1, every=1) as journal:
         tell(journal, range(1, 7))
         journal.evaluation(4, 2.0, {"bbox": {"AP": 12.5, "AP50": 20.0}}, 3.0)
         journal.evaluation(6, 3.0, {"bbox": {"AP": None, "AP50": None}}, 3.0)
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"kind": "steps", "losses": {"loss_mask": 1.0}')  # the process was killed while it wrote
-    again = Journal(tmp_path, steps=9, pictures=1, every=1)
+    again = Journal(tmp_path, steps=9, images=1, every=1)
     again.resume(5)
     assert [record["step"] for record in again.evaluations()] == [4]
     assert max(record["step"] for record in records(tmp_path)) == 5
@@ -59,7 +59,7 @@ def test_resuming_drops_what_is_done_again(tmp_path):
 def test_a_damaged_log_is_named(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"kind": oops}\n')
     with pytest.raises(CorruptCheckpoint, match=r"log\.jsonl is damaged"):
-        Journal(tmp_path, steps=9, pictures=1, every=1).resume(5)
+        Journal(tmp_path, steps=9, images=1, every=1).resume(5)
 
 
 def curve(values: list[float], figures: dict | None = None) -> list[dict]:
@@ -92,13 +92,13 @@ def test_curves_of_odd_runs(values):
 
 def test_a_full_disk_is_one_sentence(tmp_path):
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
-    journal = Journal(tmp_path, steps=9, pictures=1, every=1)
+    journal = Journal(tmp_path, steps=9, images=1, every=1)
     with pytest.raises(UnwritableOutput, match=r"log\.jsonl cannot be written: No space left"):
         journal.note(0, "a sentence")
 
 
 def test_norms_that_overflowed_are_left_out(tmp_path):
-    journal = Journal(tmp_path, steps=3, pictures=1, every=2)
+    journal = Journal(tmp_path, steps=3, images=1, every=2)
     for step, norm in ((1, math.inf), (2, 3.0), (3, math.nan)):
         journal.step(step, 0.0, 0.1, {"loss_objectness": 1.0}, norm, SECONDS)
     first, second = (json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "log.jsonl").open())

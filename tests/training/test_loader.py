@@ -28,7 +28,7 @@ WILD = Augmentation(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine pictures 10, 20, … 90; the last is empty, the one before holds only a crowd; every third is upright."""
+    """Nine images 10, 20, … 90; the last is empty, the one before holds only a crowd; every third is upright."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     images, annotations = [], []
     for number in range(1, 10):
@@ -68,7 +68,7 @@ def seen(loader: Iterable[list[Sample]]) -> list[list[tuple[bytes, ...]]]:
 
 
 def test_a_sample(data: CocoDataset) -> None:
-    """At twice the size of the picture 48 x 32, boxes and masks are doubled."""
+    """At twice the size of the image 48 x 32, boxes and masks are doubled."""
     sample = TrainingSet(data, MASKS, Augmentation(flip=0), seed=0).sample(0, 0)
     assert (sample.image_id, sample.image.size) == (10, (64, 96))
     targets = sample.targets
@@ -88,7 +88,7 @@ def test_without_masks(data: CocoDataset) -> None:
     assert TrainingSet(data, BOXES, Augmentation(flip=0), seed=0).sample(0, 0).targets.masks is None
 
 
-def test_crowds_are_kept_as_such_and_empty_pictures_have_empty_targets(data: CocoDataset) -> None:
+def test_crowds_are_kept_as_such_and_empty_images_have_empty_targets(data: CocoDataset) -> None:
     kept = TrainingSet(data, MASKS, WILD, seed=0)
     assert kept.sample(0, 7).targets.crowd.tolist() == [True]
     targets = kept.sample(0, 8).targets
@@ -96,7 +96,7 @@ def test_crowds_are_kept_as_such_and_empty_pictures_have_empty_targets(data: Coc
     assert targets.masks.shape == (0, *kept.sample(0, 8).image.size)
 
 
-def test_pictures_without_objects_can_be_left_out(data: CocoDataset) -> None:
+def test_images_without_objects_can_be_left_out(data: CocoDataset) -> None:
     everything = TrainingSet(data, MASKS, WILD, seed=0)
     less = TrainingSet(data, MASKS, WILD, seed=0, keep_empty=False)
     assert (len(everything), len(less)) == (9, 7)
@@ -130,7 +130,7 @@ def test_labels_follow_the_objects_that_a_crop_leaves(data: CocoDataset) -> None
 SIZES = np.array([[3, 4]] * 23 + [[4, 3]] * 14 + [[4, 4]] * 6)  # 23 wide, 20 not
 
 
-def test_an_epoch_holds_every_picture_once_and_fills_up_the_last_batch() -> None:
+def test_an_epoch_holds_every_image_once_and_fills_up_the_last_batch() -> None:
     for batch_size, world in ((1, 1), (4, 1), (4, 2), (2, 3), (50, 1)):
         ranks = [batches(SIZES, batch_size, seed=1, epoch=2, rank=rank, world=world) for rank in range(world)]
         assert {len(rank) for rank in ranks} == {-(-43 // (batch_size * world))}
@@ -148,7 +148,7 @@ def test_processes_share_the_batches_of_one() -> None:
 
 
 def test_shapes_come_together() -> None:
-    """Of 23 wide and 20 other pictures, 20 of each fill batches of 4; the 3 left and one more make the last."""
+    """Of 23 wide and 20 other images, 20 of each fill batches of 4; the 3 left and one more make the last."""
     found = batches(SIZES, 4, seed=1, epoch=0)
     kinds = [{bool(SIZES[i][1] > SIZES[i][0]) for i in batch} for batch in found]
     assert kinds.count({True}) >= 5
@@ -201,7 +201,7 @@ def test_classes_must_agree(data: CocoDataset) -> None:
 
 
 def altered(folder: Path, into: Path, name: str, content: bytes | None) -> CocoDataset:
-    """The data set with one picture replaced or, after it was read, removed."""
+    """The data set with one image replaced or, after it was read, removed."""
     into.mkdir()
     for file in folder.iterdir():
         (into / file.name).write_bytes(file.read_bytes())
@@ -214,7 +214,7 @@ def altered(folder: Path, into: Path, name: str, content: bytes | None) -> CocoD
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("content", [None, b"", b"damaged"])
-def test_a_picture_that_cannot_be_read_is_named(folder: Path, tmp_path: Path, content, workers: int) -> None:
+def test_an_image_that_cannot_be_read_is_named(folder: Path, tmp_path: Path, content, workers: int) -> None:
     data = altered(folder, tmp_path / "copy", "4.png", content)
     error = MissingResource if content is None else UnreadableImage
     with pytest.raises(error, match=r"^image 40 of .*instances\.json: .*4\.png") as caught:
@@ -222,7 +222,7 @@ def test_a_picture_that_cannot_be_read_is_named(folder: Path, tmp_path: Path, co
     assert "Traceback" not in str(caught.value)
 
 
-def test_a_picture_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
     data = altered(folder, tmp_path / "copy", "4.png", (folder / "3.png").read_bytes())
     with pytest.raises(BadAnnotations, match=r"image 40 .* should be 48 x 32 pixels, but .*4\.png has 32 x 48"):
         list(training_loader(TrainingSet(data, MASKS, WILD, seed=0), 2, epoch=0))

@@ -43,7 +43,7 @@ def small_zoo(monkeypatch):
 
 @pytest.fixture
 def drawn(tmp_path) -> Drawn:
-    return draw_set(tmp_path / "pictures", 4)
+    return draw_set(tmp_path / "images", 4)
 
 
 def adamw(lr: float, epochs: float, **changes) -> Recipe:
@@ -76,7 +76,7 @@ def log(folder, kind: str) -> list[dict]:
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
-def test_overfits_one_picture_and_finds_its_boxes_and_masks(tmp_path):
+def test_overfits_one_image_and_finds_its_boxes_and_masks(tmp_path):
     drawn, run = draw_set(tmp_path / "one", 1), tmp_path / "run"
     config = TrainingConfig(
         **options(drawn, run, val_json=drawn.annotations, batch_size=1, eval_every=1000, log_every=10)
@@ -109,7 +109,7 @@ def test_fine_tuning_twice_on_ids_with_gaps(tmp_path, small_zoo, drawn, caplog):
     assert "num_classes=3 instead of 5" in said
     assert "box_heads.0.cls_score.weight" in said
     assert "mask_heads.2.mask_logits.bias" in said
-    assert "learning rate 0.0025: 0.02 for 16 pictures a step, here 2" in result.stderr
+    assert "learning rate 0.0025: 0.02 for 16 images a step, here 2" in result.stderr
 
     model = cascadezoo.load(ENTRY, weights=final)
     assert model.categories == Categories(["box", "disc", "bar"], [3, 7, 40])
@@ -127,7 +127,7 @@ def test_fine_tuning_twice_on_ids_with_gaps(tmp_path, small_zoo, drawn, caplog):
     assert metadata["publisher"] == "mmdet"
     assert metadata["entries"] == ENTRY
     assert metadata["started_from"].startswith("file five.safetensors, sha256 ")
-    assert json.loads(metadata["data"])["pictures"] == 4
+    assert json.loads(metadata["data"])["images"] == 4
     assert json.loads(metadata["recipe"])["solver"]["lr"] == 0.02
 
 
@@ -151,7 +151,7 @@ def test_frozen_layers_stay_when_fine_tuning_and_learn_from_scratch(tmp_path, sm
     mean = "backbone.layer2.0.conv1.norm.running_mean"
     assert torch.equal(before[mean], after[mean])
     assert "all tensors learn" in fine_tune(drawn, scratch).stderr
-    assert read_canonical(scratch / "final.safetensors")[0][mean].abs().min() > 0  # from the pictures
+    assert read_canonical(scratch / "final.safetensors")[0][mean].abs().min() > 0  # from the images
 
 
 def test_loss_that_is_not_finite_stops_the_run(tmp_path, drawn):
@@ -169,7 +169,7 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path, drawn):
         cascadezoo.train(config, model=model, recipe=adamw(1e-3, epochs=4))
     message = str(caught.value)
     assert message.startswith("step 4: loss_classifier_2 is nan")
-    assert "on the pictures with id 1" in message
+    assert "on the images with id 1" in message
     assert caught.value.exit_code == 1
     assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-00000002.pt"]
     saved = torch.load(run / "checkpoint-00000002.pt", weights_only=True)
@@ -214,7 +214,7 @@ def weights_after(tmp_path, drawn, name: str, **changes) -> dict[str, torch.Tens
 
 
 def test_accumulated_passes_are_close_to_one_large_pass(tmp_path, drawn):
-    # two passes of two pictures each; the losses' own averages are taken a pass, hence the tolerance
+    # two passes of two images each; the losses' own averages are taken a pass, hence the tolerance
     whole = weights_after(tmp_path, drawn, "whole", batch_size=4, lr=1e-3)
     parts = weights_after(tmp_path, drawn, "parts", batch_size=2, accumulate=2, lr=1e-3)
     name = "box_heads.0.cls_score.weight"
@@ -259,8 +259,8 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, drawn, sma
 
     attempt(UsageError, "name an entry", entry=None)
     attempt(UsageError, r"num_classes 7: .* has 3 categories", num_classes=7)
-    attempt(UsageError, "accumulate 3: an epoch of 4 pictures has fewer passes, 2", accumulate=3)
-    attempt(MissingResource, "no folder of pictures", train_images=tmp_path / "nowhere")
+    attempt(UsageError, "accumulate 3: an epoch of 4 images has fewer passes, 2", accumulate=3)
+    attempt(MissingResource, "no folder of images", train_images=tmp_path / "nowhere")
     attempt(MissingResource, "nothing.json", train_json=tmp_path / "nothing.json")
     attempt(MissingResource, "missing.pth is not a file", weights=tmp_path / "missing.pth")
     other = draw_set(tmp_path / "other", 1)

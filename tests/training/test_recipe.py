@@ -55,10 +55,10 @@ def test_paddle_ssld_entries_hold_their_backbone_back():
 
 def test_detectron_counts_steps():
     recipe = of("cascade_r50_fpn_1x.detectron")
-    # 90 000 steps of 16 pictures, of 117 266 that hold objects
+    # 90 000 steps of 16 images, of 117 266 that hold objects
     assert recipe.schedule.epochs == pytest.approx(90_000 * 16 / 117_266)
     assert recipe.schedule.milestones[0] / recipe.schedule.epochs == pytest.approx(60 / 90)
-    wide = of("mask_x101_64x4d_fpn_1x.detectron")  # as long, at 8 pictures a step
+    wide = of("mask_x101_64x4d_fpn_1x.detectron")  # as long, at 8 images a step
     assert (wide.solver.lr, wide.solver.batch) == (0.01, 8)
     assert wide.schedule == recipe.schedule
     long = of("cascade_mask_x152_32x8d_in5k_fpn_s1x")

@@ -16,7 +16,7 @@ from drawn import draw_set
 from tiny_zoo import ENTRY
 
 SCRIPT = Path(__file__).parents[1] / "tiny_zoo.py"
-STEPS = 16  # 8 pictures, 2 a step, 4 epochs
+STEPS = 16  # 8 images, 2 a step, 4 epochs
 
 
 def command(*arguments: object) -> list[str]:
@@ -27,7 +27,7 @@ def command(*arguments: object) -> list[str]:
 def begun(tmp_path_factory):
     """The options of a run, and the folder of one that went through."""
     folder = tmp_path_factory.mktemp("resume")
-    drawn = draw_set(folder / "pictures", 8)
+    drawn = draw_set(folder / "images", 8)
     options = [
         "--entry", ENTRY, "--train-json", drawn.annotations, "--train-images", drawn.images,
         "--val-json", drawn.annotations, "--eval-every", 2, "--schedule", 4, "--lr", 0.01, "--ema", "--clip-grad", 5,

@@ -1,4 +1,4 @@
-"""The cost of evaluation, on a few pictures."""
+"""The cost of evaluation, on a few images."""
 
 import json
 from pathlib import Path

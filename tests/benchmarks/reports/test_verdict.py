@@ -53,10 +53,10 @@ def test_every_published_figure_has_to_agree() -> None:
     assert judge_accuracy(published, figures(41.2, None), TENTH)[0] is Verdict.FAIL  # nothing annotated is no agreement
 
 
-def test_a_part_of_the_pictures_never_passes() -> None:
+def test_a_part_of_the_images_never_passes() -> None:
     published = {"box_ap": Decimal("41.2")}
     for measured in (41.2, 3.0):
-        verdict, reason, _ = judge_accuracy(published, figures(measured), TENTH, partial="10 of 5000 pictures")
+        verdict, reason, _ = judge_accuracy(published, figures(measured), TENTH, partial="10 of 5000 images")
         assert verdict is Verdict.PARTIAL
         assert "10 of 5000" in reason
 

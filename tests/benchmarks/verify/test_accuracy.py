@@ -1,4 +1,4 @@
-"""Detecting on a whole data set: batches, memory, precision, bad pictures."""
+"""Detecting on a whole data set: batches, memory, precision, bad images."""
 
 from pathlib import Path
 
@@ -28,22 +28,22 @@ def model(mask_model):
 def run(model, dataset: Dataset, path: Path, **options):
     options.setdefault("workers", 0)
     with ResultsStream(path, {}) as stream:
-        told = detect_all(model, dataset.pictures, stream, **options)
+        told = detect_all(model, dataset.images, stream, **options)
     return told, read_results(path)
 
 
 def test_what_is_written_is_what_the_model_predicts(model, dataset: Dataset, tmp_path: Path) -> None:
     _, found = run(model, dataset, tmp_path / "x")
     assert list(found) == list(range(1, 9))
-    for picture in dataset.pictures:
-        assert found[picture.image_id] == model.predict(picture.path).to_coco(picture.image_id)
+    for image in dataset.images:
+        assert found[image.image_id] == model.predict(image.path).to_coco(image.image_id)
 
 
 def test_with_augmentation_too(model, dataset: Dataset, tmp_path: Path) -> None:
     with ResultsStream(tmp_path / "x", {}) as stream:
-        detect_all(model, dataset.pictures[:1], stream, tta=True, batch_size=8, workers=0)
-    picture = dataset.pictures[0]
-    assert read_results(tmp_path / "x")[1] == model.predict(picture.path, tta=True).to_coco(1)
+        detect_all(model, dataset.images[:1], stream, tta=True, batch_size=8, workers=0)
+    image = dataset.images[0]
+    assert read_results(tmp_path / "x")[1] == model.predict(image.path, tta=True).to_coco(1)
 
 
 def test_workers_change_nothing(model, dataset: Dataset, tmp_path: Path) -> None:
@@ -66,8 +66,8 @@ def test_workers_start_after_opencv_has_used_threads(model, dataset: Dataset, tm
     assert len(found) == 8
 
 
-def test_batches_hold_pictures_of_one_padded_size(model, dataset: Dataset) -> None:
-    batches = plan(dataset.pictures, model.spec, 3)
+def test_batches_hold_images_of_one_padded_size(model, dataset: Dataset) -> None:
+    batches = plan(dataset.images, model.spec, 3)
     assert sorted(p.image_id for batch in batches for p in batch) == list(range(1, 9))
     # 60x80 is enlarged to 64x85, padded to 64x96, and so is 50x90 from 53x96
     assert [[p.image_id for p in batch] for batch in batches] == [[1, 3, 4], [5, 6, 8], [2, 7]]
@@ -106,14 +106,14 @@ def test_out_of_memory_goes_on_with_less_and_says_so(
     assert device.tried == [4, 2] + [1] * 8  # never more again
     assert told.batch_size == 1
     assert told.notes == (
-        "out of memory with 4 pictures at a time on cpu: went on with 2",
-        "out of memory with 2 pictures at a time on cpu: went on with 1",
+        "out of memory with 4 images at a time on cpu: went on with 2",
+        "out of memory with 2 images at a time on cpu: went on with 1",
     )
 
 
-def test_no_room_for_one_picture_is_an_error(model, dataset: Dataset, tmp_path: Path, monkeypatch) -> None:
+def test_no_room_for_one_image_is_an_error(model, dataset: Dataset, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(model, "extract", TooSmall(model.extract, 0, torch.OutOfMemoryError("CUDA out of memory")))
-    with pytest.raises(OutOfMemory, match="one picture at a time"):
+    with pytest.raises(OutOfMemory, match="one image at a time"):
         run(model, dataset, tmp_path / "x")
 
 
@@ -124,15 +124,15 @@ def test_every_way_to_say_so_is_known() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bad_picture_is_named(model, tmp_path: Path, workers: int) -> None:
+def test_a_bad_image_is_named(model, tmp_path: Path, workers: int) -> None:
     root = write_coco(tmp_path / "coco")
-    (root / "val2017" / "000000000003.jpg").write_bytes(b"\xff\xd8 not a picture \xff\xd9")
+    (root / "val2017" / "000000000003.jpg").write_bytes(b"\xff\xd8 not an image \xff\xd9")
     with pytest.raises(UnreadableImage, match=r"000000000003\.jpg"):
         run(model, coco_val2017(root), tmp_path / "x", workers=workers)
     assert set(read_results(tmp_path / "x")) == {1, 2}  # what was done before is kept
 
 
-def test_a_picture_of_another_size_than_annotated_is_named(model, tmp_path: Path) -> None:
+def test_an_image_of_another_size_than_annotated_is_named(model, tmp_path: Path) -> None:
     root = write_coco(tmp_path / "coco")
     (root / "val2017" / "000000000001.jpg").write_bytes((root / "val2017" / "000000000002.jpg").read_bytes())
     with pytest.raises(FileError, match=r"000000000001\.jpg is 80x60 .* annotated as 60x80"):
@@ -150,11 +150,11 @@ def test_narrower_arithmetic_is_close_and_not_the_same(model, dataset: Dataset, 
 
 def test_figures_have_masks_only_where_the_model_has(model, dataset: Dataset, tmp_path: Path) -> None:
     _, found = run(model, dataset, tmp_path / "x")
-    assert list(figures_of(dataset, dataset.pictures, merged([found]), True, "pycocotools")) == ["bbox", "segm"]
-    assert list(figures_of(dataset, dataset.pictures, merged([found]), False, "hotcoco")) == ["bbox"]
+    assert list(figures_of(dataset, dataset.images, merged([found]), True, "pycocotools")) == ["bbox", "segm"]
+    assert list(figures_of(dataset, dataset.images, merged([found]), False, "hotcoco")) == ["bbox"]
 
 
-def test_progress_counts_pictures(model, dataset: Dataset, tmp_path: Path) -> None:
+def test_progress_counts_images(model, dataset: Dataset, tmp_path: Path) -> None:
     seen = []
     run(model, dataset, tmp_path / "x", batch_size=3, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(3, 8), (6, 8), (8, 8)]

@@ -20,24 +20,24 @@ def root(tmp_path: Path) -> Path:
 def test_a_whole_data_set_passes(root: Path) -> None:
     dataset = coco_val2017(root)
     dataset.check()
-    assert [picture.image_id for picture in dataset.chosen(3)] == [1, 2, 3]
-    assert dataset.pictures[1].path == root / "val2017" / "000000000002.jpg"
-    assert (dataset.pictures[1].height, dataset.pictures[1].width) == (80, 60)
+    assert [image.image_id for image in dataset.chosen(3)] == [1, 2, 3]
+    assert dataset.images[1].path == root / "val2017" / "000000000002.jpg"
+    assert (dataset.images[1].height, dataset.images[1].width) == (80, 60)
 
 
-def test_pictures_come_in_the_order_of_their_ids(root: Path) -> None:
+def test_images_come_in_the_order_of_their_ids(root: Path) -> None:
     path = root / "annotations" / "instances_val2017.json"
     document = json.loads(path.read_text())
     document["images"].reverse()
     path.write_text(json.dumps(document))
-    assert [picture.image_id for picture in coco_val2017(root).pictures] == list(range(1, 9))
+    assert [image.image_id for image in coco_val2017(root).images] == list(range(1, 9))
 
 
 def test_what_is_missing_is_named_with_its_source(root: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingResource, match=r"nowhere/annotations/instances_val2017\.json.*annotations_trainval2017"):
         coco_val2017(tmp_path / "nowhere").check()
     (root / "val2017" / "000000000004.jpg").unlink()
-    with pytest.raises(MissingResource, match=r"1 of 8 pictures are missing \(.*000000000004\.jpg\).*val2017\.zip"):
+    with pytest.raises(MissingResource, match=r"1 of 8 images are missing \(.*000000000004\.jpg\).*val2017\.zip"):
         coco_val2017(root).check()
     coco_val2017(root).check(limit=3)
     (root / "val2017").rename(root / "elsewhere")
@@ -46,10 +46,10 @@ def test_what_is_missing_is_named_with_its_source(root: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("keep", [0, 1, 200])
-def test_a_picture_cut_short_is_named(root: Path, keep: int) -> None:
+def test_an_image_cut_short_is_named(root: Path, keep: int) -> None:
     path = root / "val2017" / "000000000005.jpg"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(FileError, match=r"1 of 8 pictures are damaged.*000000000005\.jpg"):
+    with pytest.raises(FileError, match=r"1 of 8 images are damaged.*000000000005\.jpg"):
         coco_val2017(root).check()
 
 
@@ -57,7 +57,7 @@ def test_damaged_annotations_are_named(root: Path) -> None:
     path = root / "annotations" / "instances_val2017.json"
     for text, message in (
         (path.read_text()[:-40], "no JSON"),
-        ('{"images": [], "annotations": [], "categories": []}', "lists no pictures"),
+        ('{"images": [], "annotations": [], "categories": []}', "lists no images"),
         ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "an image lacks 'file_name'"),
     ):
         path.write_text(text)
@@ -69,7 +69,7 @@ def test_the_drawn_data_set_is_made_once(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
     dataset = shapes_val(3)
     dataset.check()
-    assert len(dataset.pictures) == 3
+    assert len(dataset.images) == 3
     first = dataset.annotations.stat().st_mtime_ns
     assert shapes_val(3).annotations.stat().st_mtime_ns == first
 
@@ -93,13 +93,13 @@ def test_one_process_draws_while_the_others_wait(tmp_path: Path, monkeypatch) ->
 def test_a_damaged_drawing_is_named_with_its_cure(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
     dataset = shapes_val(3)
-    path = dataset.pictures[1].path
+    path = dataset.images[1].path
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FileError, match=rf"{path.name}\).*delete {path.parents[1]}, and they are drawn again"):
         shapes_val(3)
 
 
-def test_a_limit_leaves_a_picture() -> None:
+def test_a_limit_leaves_an_image() -> None:
     require_limit(None)
     with pytest.raises(UsageError, match="limit of 0"):
         require_limit(0)

@@ -23,7 +23,7 @@ def accuracy(tmp_path: Path, monkeypatch, **options):
 
 
 def test_noise_on_one_tensor_fails(tmp_path: Path, monkeypatch) -> None:
-    """On a few pictures, held to what the untouched weights reach on these."""
+    """On a few images, held to what the untouched weights reach on these."""
     monkeypatch.setattr(verify_module, "shapes_val", lambda: shapes_val(8))
     sound = accuracy(tmp_path, monkeypatch, tolerance=100)
     off = max(abs(check.difference) for check in sound.checks)
@@ -40,7 +40,7 @@ def test_noise_on_one_tensor_fails(tmp_path: Path, monkeypatch) -> None:
     assert "box AP" in noisy.reason
 
 
-@pytest.mark.slow  # all 500 pictures
+@pytest.mark.slow  # all 500 images
 def test_it_passes_by_its_manifest_and_bookkeeping_is_cheap(tmp_path: Path, monkeypatch) -> None:
     found = accuracy(tmp_path, monkeypatch)
     assert (found.verdict, found.images, str(found.tolerance)) == (Verdict.PASS, 500, "0.1")

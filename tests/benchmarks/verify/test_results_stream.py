@@ -53,7 +53,7 @@ def test_results_of_something_else_are_begun_anew(tmp_path: Path) -> None:
         assert stream.done == set(RESULTS)
 
 
-def test_a_picture_is_written_once(tmp_path: Path) -> None:
+def test_an_image_is_written_once(tmp_path: Path) -> None:
     whole = fill(tmp_path / "x")
     assert fill(tmp_path / "x") == whole
 
@@ -95,6 +95,6 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ResultsStream(tmp_path / "file" / "x", WHO)
 
 
-def test_parts_join_in_the_order_of_pictures() -> None:
+def test_parts_join_in_the_order_of_images() -> None:
     parts = [{3: [{"a": 1}], 1: [{"a": 2}, {"a": 3}]}, {2: [], 4: [{"a": 4}]}]
     assert merged(parts) == [{"a": 2}, {"a": 3}, {"a": 1}, {"a": 4}]

@@ -68,10 +68,10 @@ def test_the_tolerance_decides(root: Path) -> None:
     assert run(NAME, root, tolerance=None).entries[0].verdict is Verdict.FAIL
 
 
-def test_part_of_the_pictures_is_partial(root: Path) -> None:
+def test_part_of_the_images_is_partial(root: Path) -> None:
     (accuracy,) = run(NAME, root, limit=2).entries[0].accuracy
     assert (accuracy.verdict, accuracy.images) == (Verdict.PARTIAL, 2)
-    assert "2 of 8 pictures" in accuracy.reason
+    assert "2 of 8 images" in accuracy.reason
 
 
 def test_two_evaluations_have_a_verdict_each(tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ def test_out_of_memory_is_told(root: Path, monkeypatch) -> None:
     monkeypatch.setattr(cascadezoo, "load", cramped_load)
     (accuracy,) = run(NAME, root, batch_size=2).entries[0].accuracy
     assert accuracy.verdict is Verdict.PASS
-    assert accuracy.timing.notes == ("out of memory with 2 pictures at a time on cpu: went on with 1",)
+    assert accuracy.timing.notes == ("out of memory with 2 images at a time on cpu: went on with 1",)
 
 
-def test_a_corrupt_picture_is_named(tmp_path: Path) -> None:
+def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "coco")
-    (root / "val2017" / "000000000003.jpg").write_bytes(b"\xff\xd8 not a picture \xff\xd9")
+    (root / "val2017" / "000000000003.jpg").write_bytes(b"\xff\xd8 not an image \xff\xd9")
     (accuracy,) = run(NAME, root).entries[0].accuracy
     assert accuracy.verdict is Verdict.ERROR
     assert "000000000003.jpg" in accuracy.reason
@@ -201,7 +201,7 @@ def test_an_entry_that_cannot_be_kept_does_not_stop_the_others(root: Path, tmp_p
     assert f"{NAME}/report.json cannot be written: No space left on device" in caplog.text
 
 
-def test_pictures_that_speed_needs_are_looked_for_first(tmp_path: Path) -> None:
+def test_images_that_speed_needs_are_looked_for_first(tmp_path: Path) -> None:
     root = write_coco(tmp_path)
     (root / "val2017" / "000000000008.jpg").unlink()
     assert run(NAME, root, limit=2).entries[0].verdict is Verdict.PARTIAL
@@ -233,8 +233,8 @@ def test_killed_three_times_it_ends_the_same(root: Path, tmp_path: Path) -> None
     whole = run(NAME, root, batch_size=2)
     options = ["--run-dir", str(tmp_path / "run"), "--json", str(tmp_path / "report.json")]
     sizes = []
-    for pictures in (3, 2, 3):  # written whole, less one that is torn; the first line counts once
-        assert execute([str(SCRIPT), *command(root, *options)], KILL_AFTER=str(pictures)) == -9
+    for images in (3, 2, 3):  # written whole, less one that is torn; the first line counts once
+        assert execute([str(SCRIPT), *command(root, *options)], KILL_AFTER=str(images)) == -9
         sizes.append((tmp_path / "run" / NAME / "plain.results").stat().st_size)
     assert sizes == sorted(set(sizes))
     assert not (tmp_path / "report.json").exists()
@@ -255,7 +255,7 @@ def test_two_processes_equal_one(root: Path, tmp_path: Path) -> None:
 
 def test_two_processes_agree_on_a_failure(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "coco")
-    (root / "val2017" / "000000000007.jpg").write_bytes(b"\xff\xd8 not a picture \xff\xd9")
+    (root / "val2017" / "000000000007.jpg").write_bytes(b"\xff\xd8 not an image \xff\xd9")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
     assert execute([*torchrun, *command(root, "--json", str(tmp_path / "report.json"))]) == 1
     (accuracy,) = read_report(tmp_path / "report.json").entries[0].accuracy

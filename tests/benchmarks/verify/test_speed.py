@@ -13,17 +13,17 @@ QUICK = Bounds(warm_ups=1, window=2, rounds=3, settled=10.0)
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    found = coco_val2017(write_coco(tmp_path_factory.mktemp("coco"))).pictures
-    return [read_image(picture.path) for picture in found]
+    found = coco_val2017(write_coco(tmp_path_factory.mktemp("coco"))).images
+    return [read_image(image.path) for image in found]
 
 
 def test_each_stage_of_each_batch_size_is_timed(mask_model, images) -> None:
     found = measure(mask_model, images[:2], 3, bounds=QUICK)
-    assert found.pictures == 2
+    assert found.images == 2
     assert [batch.batch_size for batch in found.batches] == [1, 3]
     for batch in found.batches:
         assert list(batch.stages_ms) == list(STAGES)
-        assert batch.runs == 4  # two rounds of two pictures settle any median within a factor of ten
+        assert batch.runs == 4  # two rounds of two images settle any median within a factor of ten
         assert batch.stable
         assert batch.fps == pytest.approx(1000 * batch.batch_size / batch.total_ms.median, rel=1e-3)
         assert batch.total_ms.min >= sum(stage.min for stage in batch.stages_ms.values()) - 0.01
@@ -59,7 +59,7 @@ def test_a_batch_that_does_not_fit_is_left_out(mask_model, images, monkeypatch) 
     monkeypatch.setattr(mask_model, "extract", cramped)
     found = measure(mask_model, images[:1], 4, bounds=QUICK)
     assert [batch.batch_size for batch in found.batches] == [1]
-    assert found.notes == ("out of memory with 4 pictures at a time: not timed",)
+    assert found.notes == ("out of memory with 4 images at a time: not timed",)
 
 
 def test_spread_worked_by_hand() -> None:
