@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-convert embedded test test-parity ops cuda-compile gpu lint format bench clean
+.PHONY: setup demo demo-convert embedded test test-parity check ops cuda-compile gpu lint format bench release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -35,6 +35,9 @@ test: setup
 	if command -v "$${CXX:-c++}" > /dev/null; then \
 		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(BIN)/python -m pytest -m "not slow" tests/ops; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
+
+check:
+	bash .ci/run
 
 test-parity: setup
 	$(BIN)/python -m pytest -m parity tests/parity
@@ -77,6 +80,15 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.training
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pages
+
+# what people will install, in an environment of its own and an empty folder; dist/ holds what was checked
+release-check: setup
+	rm -rf dist build/release && mkdir -p build/release/empty
+	$(BIN)/pip install --quiet build
+	$(BIN)/python -m build --quiet --outdir dist .
+	$(PYTHON) -m venv build/release/venv
+	build/release/venv/bin/pip install --quiet dist/*.whl
+	cd build/release/empty && CASCADEZOO_HOME=$(CURDIR)/build/release/home $(CURDIR)/build/release/venv/bin/python $(CURDIR)/.ci/smoke.py
 
 clean:
 	rm -rf build dist demo *.egg-info

@@ -1,6 +1,7 @@
 """What is in the repository is in the wheel, and the wheel works alone."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -8,6 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import cascadezoo
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
@@ -44,6 +47,12 @@ def test_every_package_and_data_file_is_in_the_wheel(wheel: Path) -> None:
             data = DATA.get(room, ())
             if path.suffix in (".py", ".toml", ".typed", *data):
                 assert f"{installed}/{path.relative_to(ROOT / room)}" in inside
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = cascadezoo.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(rf"^## {re.escape(version)} \(", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
 def test_every_package_is_listed() -> None:
