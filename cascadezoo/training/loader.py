@@ -143,11 +143,14 @@ def training_loader(
     )
     with opencv_on_one_thread():
         loaded = iter(loader)
-    for batch in loaded:
-        for item in batch:
-            if isinstance(item, CascadezooError):
-                raise item
-        yield batch
+    try:
+        for batch in loaded:
+            for item in batch:
+                if isinstance(item, CascadezooError):
+                    raise item
+            yield batch
+    finally:
+        del loaded  # its worker processes end with it: the traceback of an error would keep it alive
 
 
 class _Epoch(Dataset[Sample | CascadezooError]):
