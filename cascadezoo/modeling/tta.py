@@ -16,6 +16,7 @@ from torch import Tensor
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import Found, best, final_boxes
 from cascadezoo.modeling.preprocess import Batch, resize
+from cascadezoo.ops.boxes import pairwise_iou
 from cascadezoo.spec.model import MaskHeadSpec
 from cascadezoo.spec.record import Record
 
@@ -23,20 +24,27 @@ from cascadezoo.spec.record import Record
 
 
 class TTASettings(Record):
-    """What is done to the image and how the passes agree; the default is that of Detectron's X-152 configurations.
+    """What is done to the image and how the passes agree; the default is that of Detectron's X-152 configurations."""
 
-    ``scales``, besides the model's own, and the cap ``max_size`` of the longer side, are multiples of the model's
-    ``min_size``.  ``flip``, ``scale_flip``: mirror the image at the own scale, at the others.  ``voting``: the IoU
-    from which a class's candidates vote on a detection's box, weighted by their scores; None for no vote.
-    """
-
-    scales: tuple[float, ...] = (0.5, 0.625, 0.75, 0.875, 1.125, 1.25, 1.375, 1.5)
-    max_size: float = Field(default=2.5, gt=0)
-    flip: bool = True
-    scale_flip: bool = True
-    boxes: Literal["union"] = "union"  # of all passes' candidates, before one NMS
-    masks: Literal["soft_avg", "soft_max"] = "soft_avg"  # of all passes' probabilities
-    voting: float | None = Field(default=0.9, gt=0, le=1)
+    scales: tuple[float, ...] = Field(
+        default=(0.5, 0.625, 0.75, 0.875, 1.125, 1.25, 1.375, 1.5),
+        description="Scales besides the model's own, as multiples of its min_size.",
+    )
+    max_size: float = Field(
+        default=2.5, gt=0, description="The cap of the longer side at these scales, as a multiple of min_size."
+    )
+    flip: bool = Field(default=True, description="Also mirror the image at the model's own scale.")
+    scale_flip: bool = Field(default=True, description="Also mirror the image at the other scales.")
+    masks: Literal["soft_avg", "soft_max"] = Field(
+        default="soft_avg", description="How the mask probabilities of all passes become one: their mean or maximum."
+    )
+    voting: float | None = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="The IoU from which candidates of the same class vote on a detection's box, weighted by their"
+        " scores; null for no vote.",
+    )
 
 
 class _Pass(NamedTuple):
@@ -113,14 +121,6 @@ def _vote(
         # a box without area overlaps nothing, not even itself, and stays as it is
         voted[mine] = torch.where(total > 0, agree @ candidates / total, chosen[mine])
     return voted
-
-
-def pairwise_iou(a: Tensor, b: Tensor, extent: int) -> Tensor:
-    """IoU (M, K) of boxes (M, 4) and (K, 4)."""
-    low, high = torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = (high - low + extent).clamp(min=0).prod(-1)
-    area_a, area_b = ((box[:, 2:] - box[:, :2] + extent).prod(-1) for box in (a, b))
-    return overlap / (area_a[:, None] + area_b[None] - overlap)
 
 
 def _masks(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from cascadezoo.modeling.tta import TTASettings, _mirror, _passes, _vote, pairwise_iou
+from cascadezoo.modeling.tta import TTASettings, _mirror, _passes, _vote
 
 from tiny import lively, tiny
 
