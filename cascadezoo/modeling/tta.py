@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cascadezoo.modeling.network import Network
-from cascadezoo.modeling.postprocess import Found, best, final_boxes
+from cascadezoo.modeling.postprocess import DetectionBatch, best, final_boxes
 from cascadezoo.modeling.preprocess import Batch, resize
 from cascadezoo.ops.boxes import pairwise_iou
 from cascadezoo.spec.model import MaskHeadSpec
@@ -55,17 +55,17 @@ class _Pass(NamedTuple):
     flipped: bool
 
 
-def detect(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> Found:
+def detect(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> DetectionBatch:
     """The detections on a uint8 (H, W, 3) RGB image, in a batch of one; ``rois`` are in original pixels too."""
     rule, coder = model.spec.conventions.selection, model.spec.stages[-1]
     width = image.shape[1] - coder.extent
     passes, boxes, probabilities, valid = [], [], [], []
     for run in _passes(model, image, settings):
-        scored = model.refine(run.features, model.rpn(run.features, run.batch.sizes), run.batch.sizes)
-        original, _ = final_boxes(scored, run.batch, coder, rule)
+        predictions = model.refine(run.features, model.rpn(run.features, run.batch.sizes), run.batch.sizes)
+        original, _ = final_boxes(predictions, run.batch, coder, rule)
         boxes.append(_mirror(original, width) if run.flipped else original)
-        probabilities.append(scored.probabilities[..., :-1])
-        valid.append(scored.valid)
+        probabilities.append(predictions.probabilities[..., :-1])
+        valid.append(predictions.valid)
         passes.append(run._replace(features=run.features[: len(model.spec.roi_strides)]))
     found = _choose(torch.cat(boxes, 1), torch.cat(probabilities, 1), torch.cat(valid, 1), model, settings)
     if model.spec.mask is None:
@@ -94,7 +94,7 @@ def _mirror(boxes: Tensor, width: int) -> Tensor:
     return torch.stack((width - x2, y1, width - x1, y2), -1)
 
 
-def _choose(boxes: Tensor, scores: Tensor, valid: Tensor, model: Network, settings: TTASettings) -> Found:
+def _choose(boxes: Tensor, scores: Tensor, valid: Tensor, model: Network, settings: TTASettings) -> DetectionBatch:
     rule, extent, classes = model.spec.conventions.selection, model.spec.stages[-1].extent, scores.shape[-1]
     keep, counts = best(boxes, scores, valid, rule)
     keep = keep[:, : int(counts)]
@@ -104,7 +104,7 @@ def _choose(boxes: Tensor, scores: Tensor, valid: Tensor, model: Network, settin
         above = (scores[0] > rule.score_thresh) & valid[0][:, None]
         chosen = _vote(chosen, labels, boxes[0], scores[0], above, settings.voting, extent)
     top = scores[0].flatten()[keep[0]]
-    return Found(chosen[None], top[None], labels[None], counts, rois=chosen[None])
+    return DetectionBatch(chosen[None], top[None], labels[None], counts, rois=chosen[None])
 
 
 def _vote(
@@ -124,7 +124,7 @@ def _vote(
 
 
 def _masks(
-    model: Network, mask: MaskHeadSpec, passes: list[_Pass], found: Found, width: int, settings: TTASettings
+    model: Network, mask: MaskHeadSpec, passes: list[_Pass], found: DetectionBatch, width: int, settings: TTASettings
 ) -> Tensor:
     """Masks (1, D, M, M): each pass's probabilities for the same boxes, mirrored back, then averaged."""
     masks = []

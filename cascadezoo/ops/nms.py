@@ -58,7 +58,7 @@ def _reference(
             continue
         shifted = boxes[i, candidates].to(boxes.dtype if rounded_shift else torch.float64)
         # not torchvision's batched_nms: beyond some size it leaves out the shift, and with it the rounding
-        shifted += (groups[i, candidates].to(shifted.dtype) * (shifted.max() + 1 + extent))[:, None]
+        shifted += (groups[i, candidates] * (shifted.max() + 1 + extent))[:, None]
         shifted[:, 2:] += extent
         kept = candidates[_best_first(shifted, scores[i, candidates], groups[i, candidates], iou)[:max_keep]]
         keep[i, : len(kept)] = kept

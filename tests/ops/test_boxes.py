@@ -71,7 +71,9 @@ def test_encode_divides_by_the_boxs_size_and_the_stds(extent: int) -> None:
 def test_encode_of_a_height() -> None:
     # 40 pixels high, to 10: ln(1 / 4)
     box, target = torch.tensor([[0.0, 0.0, 10.0, 40.0]]), torch.tensor([[0.0, 15.0, 10.0, 25.0]])
-    assert encode(target, box, coder(1, 1, 1, 0.5))[0].tolist() == pytest.approx([0, 0, 0, math.log(0.25) / 0.5])
+    expected = [0, 0, 0, math.log(0.25) / 0.5]
+    assert encode(target, box, coder(1, 1, 1, 0.5))[0].tolist() == pytest.approx(expected)
+    assert encode(target[None], box[None], coder(1, 1, 1, 0.5))[0, 0].tolist() == pytest.approx(expected)
 
 
 def test_iou_of_every_pair_with_and_without_extent() -> None:
@@ -100,6 +102,9 @@ def test_sides_are_compared_in_x_and_in_y(axis: int) -> None:
     assert at_least(some, 1, extent=1).tolist() == [True, True, True, False]
     assert at_least(some, 2, extent=1).tolist() == [False, True, False, False]
     assert has_area(some).tolist() == [True, True, False, False]
+    # boxes of several images, or of one image's classes, are their last dimension
+    assert at_least(some[None], 1, extent=0).tolist() == [[False, True, False, False]]
+    assert has_area(some[None]).tolist() == [[True, True, False, False]]
 
 
 def test_clip_keeps_each_image_to_its_own_size() -> None:
