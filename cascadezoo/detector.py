@@ -12,7 +12,7 @@ from cascadezoo.errors import UsageError
 from cascadezoo.images import read_image
 from cascadezoo.losses.objective import losses_of_images
 from cascadezoo.modeling.network import Network
-from cascadezoo.modeling.postprocess import Found
+from cascadezoo.modeling.postprocess import DetectionBatch
 from cascadezoo.modeling.preprocess import ResizedImage, padded_size
 from cascadezoo.modeling.tta import TTASettings, detect
 from cascadezoo.ops.mask_paste import PASTE
@@ -115,7 +115,7 @@ class Detector(Network):
     def _padded(self, image: ResizedImage) -> tuple[int, int]:
         return padded_size(image.size, self.spec.preprocess)
 
-    def detections(self, found: Found, row: int, image_size: tuple[int, int]) -> Detections:
+    def detections(self, found: DetectionBatch, row: int, image_size: tuple[int, int]) -> Detections:
         """What was found on one image of a batch, without the unused rows; (height, width) as given."""
         n = int(found.counts[row])
         return Detections(

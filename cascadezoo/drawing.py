@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from cascadezoo.images import Pixels
@@ -148,14 +149,23 @@ def _draw_box(canvas: Pixels, one: Row, color: Color, style: _Style) -> None:
     cv2.rectangle(canvas, (x1, y1), (x2, y2), color, style.line)
 
 
-def _place_tags(texts: list[str], found: list[Row], size: tuple[int, int], style: _Style) -> list[_Tag]:
+def _place_tags(texts: list[str], rows: list[Row], size: tuple[int, int], style: _Style) -> list[_Tag]:
     """Where each tag goes: the best detection chooses first, each the place that covers least of the tags so far."""
+    h = style.text_height + 2 * style.margin
+    widths = [round(style.font.getbbox(text)[2]) + 2 * style.margin for text in texts]
+    # how many tags lie on each pixel, so that a place costs its own area however many tags there are; a tag may be
+    # larger than the image
+    tags_on = np.zeros((max(size[0], h), max(size[1], *widths, 1)), np.int32)
     placed: list[_Tag] = []
-    for text, one in zip(reversed(texts), reversed(found), strict=True):
-        w = round(style.font.getbbox(text)[2]) + 2 * style.margin
-        places = _places(one, w, style.text_height + 2 * style.margin, size)
-        placed.append(min(places, key=lambda place: sum(_overlap(place, other) for other in placed)))
+    for w, row in zip(reversed(widths), reversed(rows), strict=True):
+        tag = min(_places(row, w, h, size), key=lambda place: int(_pixels(tags_on, place).sum()))
+        _pixels(tags_on, tag)[:] += 1
+        placed.append(tag)
     return placed[::-1]
+
+
+def _pixels(plane: npt.NDArray[np.int32], tag: _Tag) -> npt.NDArray[np.int32]:
+    return plane[tag.top : tag.bottom, tag.left : tag.right]
 
 
 def _places(one: Row, w: int, h: int, size: tuple[int, int]) -> list[_Tag]:
@@ -168,11 +178,6 @@ def _places(one: Row, w: int, h: int, size: tuple[int, int]) -> list[_Tag]:
             left, top = max(0, min(left, width - w)), max(0, min(top, height - h))
             tags.append(_Tag(left, top, left + w, top + h))
     return tags
-
-
-def _overlap(a: _Tag, b: _Tag) -> int:
-    w, h = min(a.right, b.right) - max(a.left, b.left), min(a.bottom, b.bottom) - max(a.top, b.top)
-    return max(w, 0) * max(h, 0)
 
 
 def _draw_tag(pen: ImageDraw.ImageDraw, text: str, tag: _Tag, color: Color, style: _Style) -> None:

@@ -1,6 +1,7 @@
 """The categories of a data set, and COCO's own."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
@@ -30,7 +31,7 @@ class Categories(Sequence[str]):
         if len(self._names) != len(self._ids):
             raise UsageError(f"{len(self._names)} category names but {len(self._ids)} ids: give one id a name")
         for kind, values in (("name", self._names), ("id", self._ids)):
-            if twice := sorted({str(value) for value in values if values.count(value) > 1}):
+            if twice := sorted(str(value) for value, times in Counter(values).items() if times > 1):
                 raise UsageError(f"category {kind} given twice: {', '.join(twice)}")
 
     @classmethod

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cascadezoo.images import read_image
 from cascadezoo.modeling.mask_head import class_probabilities
-from cascadezoo.modeling.postprocess import Found, Scored, select
+from cascadezoo.modeling.postprocess import BoxPredictions, DetectionBatch, select
 from cascadezoo.modeling.preprocess import Batch, ResizedImage, collate, resize
 from cascadezoo.modeling.rpn import RPN, Proposals
 from cascadezoo.ops.boxes import clip, decode, has_area
@@ -47,7 +47,7 @@ class Network(nn.Module):
         self.mask_heads = nn.ModuleList(mask_heads)
         self._fuse = _FUSIONS[spec.conventions.cascade.fusion]
 
-    def infer(self, batch: Batch) -> Found:
+    def infer(self, batch: Batch) -> DetectionBatch:
         """Prepared pixels to detections; every shape follows from the batch's."""
         features = self.extract(batch.pixels)
         return self.segment(features, self.find(features, batch))
@@ -57,13 +57,13 @@ class Network(nn.Module):
         levels: list[Tensor] = self.neck(self.backbone(pixels))
         return levels
 
-    def find(self, features: list[Tensor], batch: Batch) -> Found:
+    def find(self, features: list[Tensor], batch: Batch) -> DetectionBatch:
         """Detections without masks."""
         proposals = self.rpn(features, batch.sizes)
-        scored = self.refine(features, proposals, batch.sizes)
-        return select(scored, batch, self.spec.stages[-1], self.spec.conventions.selection)
+        predictions = self.refine(features, proposals, batch.sizes)
+        return select(predictions, batch, self.spec.stages[-1], self.spec.conventions.selection)
 
-    def refine(self, features: list[Tensor], proposals: Proposals, sizes: Tensor) -> Scored:
+    def refine(self, features: list[Tensor], proposals: Proposals, sizes: Tensor) -> BoxPredictions:
         """The cascade: each stage pools the boxes that the one before has moved; then their scores are fused."""
         rules, resolution = self.spec.conventions, self.spec.box_head.resolution
         features = [as_pooled(level) for level in features]
@@ -83,14 +83,14 @@ class Network(nn.Module):
         else:
             logits.append(scores)
         rows = boxes.shape[:2]
-        return Scored(boxes, deltas.unflatten(0, rows), self._fuse(logits).unflatten(0, rows), valid)
+        return BoxPredictions(boxes, deltas.unflatten(0, rows), self._fuse(logits).unflatten(0, rows), valid)
 
-    def segment(self, features: list[Tensor], found: Found) -> Found:
+    def segment(self, features: list[Tensor], found: DetectionBatch) -> DetectionBatch:
         """Detections with masks, from a model that has mask heads."""
         if self.spec.mask is None:
             return found
         masks = self.mask_probabilities(features, found.rois, found.labels, self.spec.mask)
-        return Found(found.boxes, found.scores, found.labels, found.counts, found.rois, masks)
+        return DetectionBatch(found.boxes, found.scores, found.labels, found.counts, found.rois, masks)
 
     def mask_probabilities(self, features: list[Tensor], rois: Tensor, labels: Tensor, mask: MaskHeadSpec) -> Tensor:
         """Masks (N, D, M, M) of boxes (N, D, 4), network pixels, and classes (N, D): the mean of the mask heads."""

@@ -1,4 +1,8 @@
-"""From scored boxes to at most D detections an image, in tensors of a fixed size."""
+"""From predicted boxes to at most D detections per image, in tensors of a fixed size.
+
+Shapes: N images, R proposals per image, C classes, B = C where each class has box deltas of its own, else 1,
+D detections per image, M side of a mask.
+"""
 
 from typing import NamedTuple
 
@@ -11,11 +15,9 @@ from cascadezoo.ops.boxes import clip, decode, has_area
 from cascadezoo.ops.nms import grouped_nms
 from cascadezoo.spec.conventions import BoxCoder, Selection, Space
 
-# N images, R scored boxes, C classes, B = C boxes a row where each class has its own, else 1, D detections
 
-
-class Scored(NamedTuple):
-    """What the heads say of each proposal."""
+class BoxPredictions(NamedTuple):
+    """The box heads' outputs for each proposal."""
 
     boxes: Tensor  # (N, R, 4) float32 xyxy, network pixels: what the last stage pooled
     deltas: Tensor  # (N, R, B, 4) raw, the last stage's
@@ -23,37 +25,58 @@ class Scored(NamedTuple):
     valid: Tensor  # (N, R) bool
 
 
-class Found(NamedTuple):
-    """D rows an image, best first; rows from ``counts`` on are zero."""
+class DetectionBatch(NamedTuple):
+    """The detections of N images, best first; rows from ``counts`` on are zero.
 
-    boxes: Tensor  # (N, D, 4) float32 xyxy, pixels of the original image
-    scores: Tensor  # (N, D) float32
-    labels: Tensor  # (N, D) int64, 0..C-1
-    counts: Tensor  # (N,) int64
-    rois: Tensor  # (N, D, 4) the same boxes in network pixels
-    masks: Tensor | None = None  # (N, D, M, M) probabilities inside each box
+    Attributes:
+        boxes: (N, D, 4) float32 xyxy, original pixels.
+        scores: (N, D) float32 in 0..1.
+        labels: (N, D) int64 in 0..C-1.
+        counts: (N,) int64, the detections of each image.
+        rois: (N, D, 4) the same boxes in network pixels.
+        masks: (N, D, M, M) mask probabilities inside each box, or None from a network without masks.
+    """
 
-    def trim(self) -> "Found":
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    counts: Tensor
+    rois: Tensor
+    masks: Tensor | None = None
+
+    def trim(self) -> "DetectionBatch":
         """Without the rows that no image uses; waits for the device, so never inside the fixed-size graph."""
         rows = int(self.counts.max()) if len(self.counts) else 0
         boxes, scores, labels, rois = (x[:, :rows] for x in (self.boxes, self.scores, self.labels, self.rois))
         masks = None if self.masks is None else self.masks[:, :rows]
-        return Found(boxes, scores, labels, self.counts, rois, masks)
+        return DetectionBatch(boxes, scores, labels, self.counts, rois, masks)
 
 
-def select(scored: Scored, batch: Batch, coder: BoxCoder, rule: Selection) -> Found:
-    """Apply the last deltas, threshold, NMS a class, best D (``conventions.Selection``)."""
-    original, network = final_boxes(scored, batch, coder, rule)
-    scores = scored.probabilities[..., :-1]
+def select(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Selection) -> DetectionBatch:
+    """The detections of each image, chosen as ``rule`` has it.
+
+    1. Decode: apply the last stage's deltas and clip the boxes, in network or in original pixels.
+    2. Threshold: keep the valid rows' scores strictly above ``rule.score_thresh``; background is no class.
+    3. NMS per class, in network or in original pixels; of all classes together the best D remain.
+    4. Where the rule says so, clip to the original image and drop the boxes left without area.  They have taken
+       their places among the D, so fewer detections remain.
+    5. Set the rows that hold no detection to zero.
+    """
+    # 1. decode and clip
+    original, network = final_boxes(predictions, batch, coder, rule)
+    # 2. and 3. threshold, NMS per class, best D
+    scores = predictions.probabilities[..., :-1]
+    keep, counts = best(original if rule.nms_space is Space.ORIGINAL else network, scores, predictions.valid, rule)
     classes = scores.shape[-1]
-    keep, counts = best(original if rule.nms_space is Space.ORIGINAL else network, scores, scored.valid, rule)
     original, network = (b.expand(-1, -1, classes, -1).flatten(1, 2) for b in (original, network))
     boxes = _rows(original, keep)
+    # 4. clip to the original image, drop boxes without area
     if rule.clip_original:
         boxes = clip(boxes, batch.original_sizes, coder.extent)
         keep, boxes, counts = _without_empty(keep, boxes, counts)
+    # 5. zero the rows without a detection
     kept = valid_rows(counts, keep.shape[1])
-    return Found(
+    return DetectionBatch(
         boxes=boxes * kept[..., None],
         scores=scores.flatten(1).gather(1, keep) * kept,
         labels=keep % classes * kept,
@@ -63,7 +86,10 @@ def select(scored: Scored, batch: Batch, coder: BoxCoder, rule: Selection) -> Fo
 
 
 def best(boxes: Tensor, scores: Tensor, valid: Tensor, rule: Selection) -> tuple[Tensor, Tensor]:
-    """Boxes (N, R, B, 4), scores (N, R, C), valid rows (N, R) to indices (N, D) into R * C and counts (N,)."""
+    """Threshold and NMS per class: indices (N, D) of the best candidates into R * C, and counts (N,).
+
+    Takes boxes (N, R, B, 4), class scores (N, R, C) without background, and valid rows (N, R) bool.
+    """
     labels = torch.arange(scores.shape[-1], device=scores.device).expand_as(scores)
     candidates = (scores > rule.score_thresh) & valid[..., None]
     return grouped_nms(
@@ -76,23 +102,24 @@ def best(boxes: Tensor, scores: Tensor, valid: Tensor, rule: Selection) -> tuple
     )
 
 
-def final_boxes(scored: Scored, batch: Batch, coder: BoxCoder, rule: Selection) -> tuple[Tensor, Tensor]:
-    """(N, R, B, 4) in original and in network pixels, clipped in the space where they are decoded."""
+def final_boxes(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Selection) -> tuple[Tensor, Tensor]:
+    """The decoded boxes (N, R, B, 4) in original and in network pixels, clipped in the space of decoding."""
     scales = batch.scales.repeat(1, 2)[:, None, None]
-    boxes = scored.boxes[:, :, None]
+    boxes = predictions.boxes[:, :, None]
     if rule.decode_space is Space.ORIGINAL:
-        original = clip(decode(scored.deltas, boxes / scales, coder), batch.original_sizes, coder.extent)
+        original = clip(decode(predictions.deltas, boxes / scales, coder), batch.original_sizes, coder.extent)
         return original, original * scales
-    network = clip(decode(scored.deltas, boxes, coder), batch.sizes, coder.extent)
+    network = clip(decode(predictions.deltas, boxes, coder), batch.sizes, coder.extent)
     return network / scales, network
 
 
 def _without_empty(keep: Tensor, boxes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The kept rows whose box has an area, moved to the front in their order, and their number."""
-    there = has_area(boxes) & valid_rows(counts, keep.shape[1])
-    order = (~there).to(torch.int8).argsort(dim=1, stable=True)
-    return keep.gather(1, order), _rows(boxes, order), there.sum(1)
+    """``keep``, ``boxes`` and ``counts`` of the rows whose box has an area, moved to the front in their order."""
+    solid = has_area(boxes) & valid_rows(counts, keep.shape[1])
+    order = (~solid).to(torch.int8).argsort(dim=1, stable=True)
+    return keep.gather(1, order), _rows(boxes, order), solid.sum(1)
 
 
 def _rows(boxes: Tensor, index: Tensor) -> Tensor:
+    """Of boxes (N, K, 4) those at ``index`` (N, D): (N, D, 4)."""
     return boxes.gather(1, index[..., None].expand(-1, -1, 4))

@@ -14,8 +14,9 @@ from pydantic import Field
 from torch import Tensor
 
 from cascadezoo.modeling.network import Network
-from cascadezoo.modeling.postprocess import Found, best, final_boxes
+from cascadezoo.modeling.postprocess import DetectionBatch, best, final_boxes
 from cascadezoo.modeling.preprocess import Batch, resize
+from cascadezoo.ops.boxes import pairwise_iou
 from cascadezoo.spec.model import MaskHeadSpec
 from cascadezoo.spec.record import Record
 
@@ -23,20 +24,27 @@ from cascadezoo.spec.record import Record
 
 
 class TTASettings(Record):
-    """What is done to the image and how the passes agree; the default is that of Detectron's X-152 configurations.
+    """What is done to the image and how the passes agree; the default is that of Detectron's X-152 configurations."""
 
-    ``scales``, besides the model's own, and the cap ``max_size`` of the longer side, are multiples of the model's
-    ``min_size``.  ``flip``, ``scale_flip``: mirror the image at the own scale, at the others.  ``voting``: the IoU
-    from which a class's candidates vote on a detection's box, weighted by their scores; None for no vote.
-    """
-
-    scales: tuple[float, ...] = (0.5, 0.625, 0.75, 0.875, 1.125, 1.25, 1.375, 1.5)
-    max_size: float = Field(default=2.5, gt=0)
-    flip: bool = True
-    scale_flip: bool = True
-    boxes: Literal["union"] = "union"  # of all passes' candidates, before one NMS
-    masks: Literal["soft_avg", "soft_max"] = "soft_avg"  # of all passes' probabilities
-    voting: float | None = Field(default=0.9, gt=0, le=1)
+    scales: tuple[float, ...] = Field(
+        default=(0.5, 0.625, 0.75, 0.875, 1.125, 1.25, 1.375, 1.5),
+        description="Scales besides the model's own, as multiples of its min_size.",
+    )
+    max_size: float = Field(
+        default=2.5, gt=0, description="The cap of the longer side at these scales, as a multiple of min_size."
+    )
+    flip: bool = Field(default=True, description="Also mirror the image at the model's own scale.")
+    scale_flip: bool = Field(default=True, description="Also mirror the image at the other scales.")
+    masks: Literal["soft_avg", "soft_max"] = Field(
+        default="soft_avg", description="How the mask probabilities of all passes become one: their mean or maximum."
+    )
+    voting: float | None = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="The IoU from which candidates of the same class vote on a detection's box, weighted by their"
+        " scores; null for no vote.",
+    )
 
 
 class _Pass(NamedTuple):
@@ -47,17 +55,17 @@ class _Pass(NamedTuple):
     flipped: bool
 
 
-def detect(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> Found:
+def detect(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> DetectionBatch:
     """The detections on a uint8 (H, W, 3) RGB image, in a batch of one; ``rois`` are in original pixels too."""
     rule, coder = model.spec.conventions.selection, model.spec.stages[-1]
     width = image.shape[1] - coder.extent
     passes, boxes, probabilities, valid = [], [], [], []
     for run in _passes(model, image, settings):
-        scored = model.refine(run.features, model.rpn(run.features, run.batch.sizes), run.batch.sizes)
-        original, _ = final_boxes(scored, run.batch, coder, rule)
+        predictions = model.refine(run.features, model.rpn(run.features, run.batch.sizes), run.batch.sizes)
+        original, _ = final_boxes(predictions, run.batch, coder, rule)
         boxes.append(_mirror(original, width) if run.flipped else original)
-        probabilities.append(scored.probabilities[..., :-1])
-        valid.append(scored.valid)
+        probabilities.append(predictions.probabilities[..., :-1])
+        valid.append(predictions.valid)
         passes.append(run._replace(features=run.features[: len(model.spec.roi_strides)]))
     found = _choose(torch.cat(boxes, 1), torch.cat(probabilities, 1), torch.cat(valid, 1), model, settings)
     if model.spec.mask is None:
@@ -86,7 +94,7 @@ def _mirror(boxes: Tensor, width: int) -> Tensor:
     return torch.stack((width - x2, y1, width - x1, y2), -1)
 
 
-def _choose(boxes: Tensor, scores: Tensor, valid: Tensor, model: Network, settings: TTASettings) -> Found:
+def _choose(boxes: Tensor, scores: Tensor, valid: Tensor, model: Network, settings: TTASettings) -> DetectionBatch:
     rule, extent, classes = model.spec.conventions.selection, model.spec.stages[-1].extent, scores.shape[-1]
     keep, counts = best(boxes, scores, valid, rule)
     keep = keep[:, : int(counts)]
@@ -96,7 +104,7 @@ def _choose(boxes: Tensor, scores: Tensor, valid: Tensor, model: Network, settin
         above = (scores[0] > rule.score_thresh) & valid[0][:, None]
         chosen = _vote(chosen, labels, boxes[0], scores[0], above, settings.voting, extent)
     top = scores[0].flatten()[keep[0]]
-    return Found(chosen[None], top[None], labels[None], counts, rois=chosen[None])
+    return DetectionBatch(chosen[None], top[None], labels[None], counts, rois=chosen[None])
 
 
 def _vote(
@@ -115,16 +123,8 @@ def _vote(
     return voted
 
 
-def pairwise_iou(a: Tensor, b: Tensor, extent: int) -> Tensor:
-    """IoU (M, K) of boxes (M, 4) and (K, 4)."""
-    low, high = torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = (high - low + extent).clamp(min=0).prod(-1)
-    area_a, area_b = ((box[:, 2:] - box[:, :2] + extent).prod(-1) for box in (a, b))
-    return overlap / (area_a[:, None] + area_b[None] - overlap)
-
-
 def _masks(
-    model: Network, mask: MaskHeadSpec, passes: list[_Pass], found: Found, width: int, settings: TTASettings
+    model: Network, mask: MaskHeadSpec, passes: list[_Pass], found: DetectionBatch, width: int, settings: TTASettings
 ) -> Tensor:
     """Masks (1, D, M, M): each pass's probabilities for the same boxes, mirrored back, then averaged."""
     masks = []

@@ -13,6 +13,8 @@ from cascadezoo.spec.conventions import Nms
 
 # N images, K candidates an image, D results an image
 
+_PASS = 512  # candidates of one pass on a CPU, or one group: a pass takes the square of its number
+
 
 def grouped_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, rule: Nms, max_keep: int
@@ -54,15 +56,35 @@ def _reference(
         candidates = valid[i].nonzero()[:, 0]
         if len(candidates) == 0:
             continue
-        found = boxes[i, candidates].to(boxes.dtype if rounded_shift else torch.float64)
-        shift = groups[i, candidates].to(found.dtype) * (found.max() + 1 + extent)
-        found = found + shift[:, None]
-        found[:, 2:] += extent
+        shifted = boxes[i, candidates].to(boxes.dtype if rounded_shift else torch.float64)
         # not torchvision's batched_nms: beyond some size it leaves out the shift, and with it the rounding
-        kept = candidates[_greedy_nms(found, scores[i, candidates].to(found.dtype), iou)[:max_keep]]
+        shifted += (groups[i, candidates] * (shifted.max() + 1 + extent))[:, None]
+        shifted[:, 2:] += extent
+        kept = candidates[_best_first(shifted, scores[i, candidates], groups[i, candidates], iou)[:max_keep]]
         keep[i, : len(kept)] = kept
         count[i] = len(kept)
     return keep, count
+
+
+def _best_first(shifted: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
+    """Rows of the boxes (K, 4) kept by NMS, by falling score and, where scores are equal, in their order.
+
+    Boxes of different groups lie apart, so a pass over some groups keeps what a pass over all of them would.
+    """
+    scores = scores.to(shifted.dtype)
+    passes = [rows[_greedy_nms(shifted[rows], scores[rows], iou)] for rows in _passes(groups)]
+    kept = torch.cat(passes).sort().values
+    return kept[scores[kept].argsort(descending=True, stable=True)]
+
+
+def _passes(groups: Tensor) -> tuple[Tensor, ...]:
+    """The rows of ``groups`` (K,), each group whole in one part; on a GPU, which is quicker so, in a single part."""
+    by_group = groups.argsort(stable=True)
+    if groups.device.type != "cpu":
+        return (by_group,)
+    ordered = groups[by_group]
+    part = torch.searchsorted(ordered, ordered) // _PASS  # a group goes where its first row falls
+    return by_group.split(part.unique_consecutive(return_counts=True)[1].tolist())
 
 
 def _fake(boxes: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:

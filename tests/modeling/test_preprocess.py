@@ -44,6 +44,42 @@ def test_nominal_scale_and_what_bounds_boxes() -> None:
         assert batch.original_sizes.tolist() == [[427, 640]]
 
 
+@pytest.mark.parametrize(
+    ("spec", "size", "expected"),
+    [
+        (DETECTRON, (427, 640), (320, 480)),  # 640 * 320 / 427 = 479.6
+        (DETECTRON, (640, 961), (320, 480)),  # 480.5: half to even
+        (DETECTRON, (640, 963), (320, 482)),  # 481.5: half to even
+        (MMDET, (427, 640), (320, 480)),
+        (MMDET, (640, 961), (320, 481)),  # half up
+        (MMDET, (640, 963), (320, 482)),
+        (MMDET, (481, 640), (320, 426)),  # 425.8
+    ],
+)
+def test_sides_are_whole_pixels_again_in_a_batch(spec, size, expected) -> None:
+    quick = spec.preprocess.model_copy(update={"min_size": 320, "max_size": 533})
+    resized = resize(np.zeros((*size, 3), np.uint8), quick, spec.conventions.resize)
+    assert resized.size == expected
+    batch = collate([resized], quick, spec.conventions.resize, torch.device("cpu"), torch.float32)
+    assert batch.resized_sizes.tolist() == [list(expected)]
+
+
+def test_a_side_that_rounds_to_no_pixel_is_one_pixel_and_is_resized_by_the_sides() -> None:
+    """At half the scale 1 pixel is 0.5, to even 0: OpenCV would refuse.  2 pixels are 1, and 5 are 2.5, to even 2."""
+    half = DETECTRON.preprocess.model_copy(update={"min_size": 1, "max_size": 10})
+    rule = DETECTRON.conventions.resize
+    assert resize(np.zeros((2, 5, 3), np.uint8), half, rule).size == (1, 2)
+    limited = DETECTRON.preprocess.model_copy(update={"min_size": 5, "max_size": 5})
+    assert resize(np.zeros((1, 10, 3), np.uint8), limited, rule).size == (1, 5)
+
+
+def test_the_limit_holds_from_one_pixel_beyond() -> None:
+    # 100 x 200 at 50: the longer side is 100
+    for limit, scale in ((101, 0.5), (100, 0.5), (99, 99 / 200)):
+        spec = SPEC.model_copy(update={"min_size": 50, "max_size": limit})
+        assert image_scale(100, 200, spec, RULE) == image_scale(200, 100, spec, RULE) == scale
+
+
 def test_padding_bounds_boxes_where_the_publisher_has_it_so() -> None:
     quick = DETECTRON.preprocess.model_copy(update={"min_size": 320, "max_size": 533})
     rule = DETECTRON.conventions.resize

@@ -7,9 +7,6 @@ from PIL import Image
 
 from cascadezoo.loading import build
 from cascadezoo.modeling.build import canonical_shapes
-from cascadezoo.modeling.network import _of_best_class
-from cascadezoo.modeling.postprocess import Scored, select
-from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.providers import SPECS
 
@@ -125,51 +122,3 @@ def test_every_architecture_builds_on_meta(publisher: str, architecture: str) ->
     assert shapes["box_heads.0.cls_score.bias"] == (spec.num_classes + 1,)
     assert any(name.startswith("mask_heads.") for name in shapes) == ("mask" in architecture)
     assert not any("num_batches" in name for name in shapes)
-
-
-def scored(boxes, scores, classes: int = 2) -> tuple[Scored, Batch]:
-    """Agnostic boxes with no deltas left, all of class 0, on an image of 100 x 100 at twice its scale."""
-    n = len(boxes)
-    probabilities = torch.zeros(1, n, classes + 1)
-    probabilities[0, :, 0] = torch.tensor(scores)
-    size, scale = torch.tensor([[200.0, 200.0]]), torch.tensor([[2.0, 2.0]])
-    batch = Batch(torch.empty(0), size, scale, size / 2)
-    return Scored(torch.tensor([boxes]), torch.zeros(1, n, 1, 4), probabilities, torch.ones(1, n) > 0), batch
-
-
-def test_the_best_foreground_class_moves_a_box_on() -> None:
-    """Background wins both rows; class 1 is the better of the others in the first, class 0 in the second."""
-    logits = torch.tensor([[0.1, 0.2, 9.0], [0.4, 0.3, 9.0]])
-    deltas = torch.arange(16.0).view(2, 2, 4)
-    assert _of_best_class(logits, deltas).tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
-    assert _of_best_class(logits, deltas[:, :1]).tolist() == deltas[:, 0].tolist()
-
-
-def test_boxes_without_area_take_a_place_and_are_dropped() -> None:
-    """Three candidates for two places: the best has no area, so one detection is left where both places were taken."""
-    spec = tiny("mask_r50_fpn", "paddle")
-    rule = spec.conventions.selection.model_copy(update={"detections_per_img": 2})
-    boxes = [[50.0, 50.0, 50.0, 90.0], [10.0, 10.0, 60.0, 60.0], [100.0, 100.0, 160.0, 160.0]]
-    found = select(*scored(boxes, [0.9, 0.8, 0.7]), spec.stages[-1], rule)
-    assert found.counts.tolist() == [1]
-    assert found.boxes[0, 0].tolist() == [5.0, 5.0, 30.0, 30.0]
-    assert found.scores[0].tolist() == [pytest.approx(0.8), 0]
-
-
-def test_the_threshold_is_strict_and_background_never_wins() -> None:
-    spec = tiny("mask_r50_fpn", "paddle")
-    rule = spec.conventions.selection.model_copy(update={"score_thresh": 0.5})
-    found = select(*scored([[0.0, 0.0, 20.0, 20.0], [50.0, 50.0, 90.0, 90.0]], [0.5, 0.75]), spec.stages[-1], rule)
-    assert found.counts.tolist() == [1]
-    assert found.labels[0, 0] == 0
-
-
-def test_decoding_in_original_pixels_uses_the_extent_there() -> None:
-    """At twice the scale, 20..59 divided first is 10..29.5, 20.5 pixels wide where x2 is the last pixel."""
-    spec = tiny("faster_r50_fpn", "detectron")
-    given, batch = scored([[20.0, 20.0, 59.0, 59.0]], [0.9])
-    deltas = given.deltas.clone()
-    deltas[..., 0] = 10.0  # dx = 10 / 10 = one width
-    found = select(given._replace(deltas=deltas), batch, spec.stages[-1], spec.conventions.selection)
-    assert found.boxes[0, 0].tolist() == pytest.approx([30.5, 10.0, 50.0, 29.5])
-    assert found.rois[0, 0].tolist() == pytest.approx([61.0, 20.0, 100.0, 59.0])

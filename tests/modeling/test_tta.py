@@ -5,7 +5,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from cascadezoo.modeling.tta import TTASettings, _mirror, _passes, _vote, pairwise_iou
+from cascadezoo.modeling.postprocess import BoxPredictions
+from cascadezoo.modeling.tta import TTASettings, _mirror, _passes, _vote, detect
 
 from tiny import lively, tiny
 
@@ -63,12 +64,6 @@ def test_mirror_is_its_own_inverse_with_either_extent() -> None:
     assert _mirror(_mirror(boxes, 19), 19).tolist() == boxes.tolist()
 
 
-def test_iou_with_and_without_extent() -> None:
-    a, b = torch.tensor([[0.0, 0.0, 9.0, 9.0]]), torch.tensor([[0.0, 0.0, 9.0, 4.0]])
-    assert pairwise_iou(a, b, extent=1).item() == 0.5
-    assert pairwise_iou(a, b, extent=0).item() == pytest.approx(4 / 9)
-
-
 def test_votes_are_weighted_by_score_within_class_and_overlap() -> None:
     """Box 0..99 wide: a neighbour moved by 2 overlaps by 98 / 102 = 0.96 and votes; one moved by 20 (0.67) does not.
 
@@ -97,3 +92,88 @@ def test_votes_with_boxes_of_each_class() -> None:
     scores = torch.tensor([[0.5, 0.6], [0.5, 0.2]])
     voted = _vote(boxes[0, 1:], torch.tensor([1]), boxes, scores, scores > 0.05, 0.9, extent=0)
     assert voted[0].tolist() == pytest.approx([50.05, 50.0, 60.0, 60.0])
+
+
+def test_a_vote_counts_from_the_very_iou() -> None:
+    """10 x 10 holds 10 x 5: IoU exactly one half.  y2 = (0.9 * 10 + 0.3 * 5) / 1.2 = 8.75."""
+    boxes, scores = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0]]), torch.tensor([[0.9], [0.3]])
+    for iou, y2 in ((0.5, 8.75), (0.51, 10.0)):
+        voted = _vote(boxes[:1], torch.tensor([0]), boxes[:, None], scores, scores > 0.05, iou, extent=0)
+        assert voted[0].tolist() == pytest.approx([0, 0, 10, y2])
+
+
+def two_sided(monkeypatch, predictions: list[BoxPredictions], **conventions) -> torch.nn.Module:
+    """A network of Detectron's whose passes (mirrored first, then plain) give ``predictions`` in turn."""
+    model = lively(tiny("cascade_r50_fpn", "detectron"))
+    selection = model.spec.conventions.selection.model_copy(update=conventions)
+    model.spec = model.spec.model_copy(
+        update={"conventions": model.spec.conventions.model_copy(update={"selection": selection})}
+    )
+    answers = iter(predictions)
+    monkeypatch.setattr(model, "refine", lambda *_: next(answers))
+    return model
+
+
+def one_class(boxes: list[list[float]], scores: list[float], valid: list[bool] | None = None) -> BoxPredictions:
+    """Rows of class 0 of 5, the deltas zero."""
+    probabilities = torch.zeros(1, len(boxes), 6)
+    probabilities[0, :, 0] = torch.tensor(scores)
+    rows = torch.tensor([valid or [True] * len(boxes)])
+    return BoxPredictions(torch.tensor([boxes]), torch.zeros(1, len(boxes), 1, 4), probabilities, rows)
+
+
+IMAGE = np.zeros((64, 96, 3), np.uint8)  # at network scale as it is
+ONCE_MIRRORED = TTASettings(scales=(), voting=None)
+
+
+def test_a_mirrored_box_comes_back_where_x2_is_the_last_pixel(monkeypatch) -> None:
+    """Of 96 pixels the last is 95: 10..29 seen in the mirror is 95 - 29 = 66 to 95 - 10 = 85."""
+    box = [10.0, 20.0, 29.0, 39.0]
+    model = two_sided(monkeypatch, [one_class([box], [0.9]), one_class([box], [0.8])])
+    with torch.inference_mode():
+        chosen = detect(model, IMAGE, ONCE_MIRRORED)
+    assert chosen.boxes[0, :2].tolist() == [[66, 20, 85, 39], box]
+    assert chosen.scores[0, :2].tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_candidates_of_all_passes_meet_in_one_nms(monkeypatch) -> None:
+    """The plain pass's box is the mirrored one's image: one is left, the better.  A row without a proposal, however
+    good, takes no part, and neither does a score at the threshold."""
+    mirrored = one_class([[66.0, 20.0, 85.0, 39.0], [0.0, 0.0, 9.0, 9.0]], [0.8, 0.99], [True, False])
+    plain = one_class([[10.0, 20.0, 29.0, 39.0], [40.0, 40.0, 59.0, 59.0]], [0.9, 0.5])
+    model = two_sided(monkeypatch, [mirrored, plain], score_thresh=0.5)
+    with torch.inference_mode():
+        chosen = detect(model, IMAGE, ONCE_MIRRORED)
+    assert chosen.counts.tolist() == [1]
+    assert chosen.boxes[0].tolist() == [[10, 20, 29, 39]]
+    assert chosen.scores[0].tolist() == [pytest.approx(0.9)]
+
+
+def test_rows_that_hold_nothing_and_scores_at_the_threshold_have_no_vote(monkeypatch) -> None:
+    """All four boxes overlap by 0.9: only those above 0.5 in a valid row move x1, (0.9 * 0 + 0.6 * 1) / 1.5 = 0.4."""
+    boxes = [[0.0, 0.0, 19.0, 19.0], [1.0, 0.0, 19.0, 19.0], [1.0, 0.0, 19.0, 19.0], [1.0, 0.0, 19.0, 19.0]]
+    empty = one_class([[0.0, 0.0, 9.0, 9.0]], [0.0])
+    plain = one_class(boxes, [0.9, 0.6, 0.5, 0.8], [True, True, True, False])
+    model = two_sided(monkeypatch, [empty, plain], score_thresh=0.5)
+    with torch.inference_mode():
+        chosen = detect(model, IMAGE, TTASettings(scales=(), voting=0.9))
+    assert chosen.boxes[0].tolist() == [pytest.approx([0.4, 0, 19, 19])]
+
+
+@pytest.mark.parametrize(("way", "left", "right"), [("soft_avg", 0.5, 0.3), ("soft_max", 0.8, 0.4)])
+def test_masks_of_all_passes_become_one_in_the_images_direction(way: str, left, right, monkeypatch) -> None:
+    """Each pass's mask has a left and a right cell; the mirrored pass's are swapped: 0.4, 0.2 becomes 0.2, 0.4."""
+    model = lively(tiny("cascade_mask_r50_fpn", "detectron"))
+    answers = iter([one_class([[10.0, 20.0, 29.0, 39.0]], [0.9]), one_class([[10.0, 20.0, 29.0, 39.0]], [0.0])])
+    monkeypatch.setattr(model, "refine", lambda *_: next(answers))
+    masks, rois = iter([[0.4, 0.2], [0.8, 0.2]]), []
+
+    def mask_probabilities(features, boxes, labels, mask):
+        rois.append(boxes[0, 0].tolist())
+        return torch.tensor(next(masks)).view(1, 1, 1, 2)
+
+    monkeypatch.setattr(model, "mask_probabilities", mask_probabilities)
+    with torch.inference_mode():
+        chosen = detect(model, IMAGE, TTASettings(scales=(), voting=None, masks=way))
+    assert chosen.masks.flatten().tolist() == pytest.approx([left, right])
+    assert rois == [[10, 20, 29, 39], [66, 20, 85, 39]]  # where each pass saw it

@@ -1,8 +1,9 @@
 """Hand-worked anchors of one level."""
 
+import pytest
 import torch
 
-from cascadezoo.ops.anchors import level_anchors
+from cascadezoo.ops.anchors import grid_anchors, level_anchors
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.conventions import AnchorGrid
 
@@ -43,3 +44,18 @@ def test_several_sizes_a_level_come_size_by_size() -> None:
     squares = anchors[1:15:3]  # the middle ratio of each size
     assert squares.tolist() == [[-s / 2, -s / 2, s / 2, s / 2] for s in (32, 64, 128, 256, 512)]
     assert (anchors[16] - anchors[1]).tolist() == [16, 0, 16, 0]
+
+
+def test_levels_come_in_the_order_of_their_strides() -> None:
+    grid = AnchorGrid(sizes=((8,), (32,)), ratios=(1.0,), strides=(4, 16), extent=0, rounded=False)
+    fine, coarse = grid_anchors([(1, 2), (1, 1)], grid, CPU)
+    assert fine.tolist() == [[-4, -4, 4, 4], [0, -4, 8, 4]]
+    assert coarse.tolist() == [[-16, -16, 16, 16]]
+    with pytest.raises(ValueError, match="1 levels for a grid of 2"):
+        grid_anchors([(1, 2)], grid, CPU)
+
+
+def test_where_x2_is_the_last_pixel_a_cell_of_stride_4_is_centred_on_1_5() -> None:
+    grid = AnchorGrid(sizes=((8,),), ratios=(1.0,), strides=(4,), extent=1, rounded=False)
+    # 8 pixels from -2 to 5 inclusive, then one stride on
+    assert level_anchors((2, 1), grid, 0, CPU).tolist() == [[-2, -2, 5, 5], [-2, 2, 5, 9]]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cascadezoo.ops.boxes import at_least, clip, decode, has_area
+from cascadezoo.ops.boxes import at_least, clip, decode, encode, has_area, pairwise_iou
 from cascadezoo.spec.conventions import BoxCoder
 
 CLAMP = math.log(1000 / 16)
@@ -51,11 +51,60 @@ def test_deltas_of_every_class_move_one_box() -> None:
     assert moved[0, 0].tolist() == [[0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 11, 10]]
 
 
-def test_sides_and_area() -> None:
-    boxes = torch.tensor([[0.0, 0.0, 0.9, 5.0], [0.0, 0.0, 1.0, 5.0], [3.0, 3.0, 3.0, 3.0], [4.0, 4.0, 3.5, 9.0]])
-    assert at_least(boxes, 1, extent=0).tolist() == [False, True, False, False]
-    assert at_least(boxes, 1, extent=1).tolist() == [True, True, True, False]
-    assert has_area(boxes).tolist() == [True, True, False, False]
+def test_decode_of_heights_where_y2_is_the_last_pixel() -> None:
+    # 20..59 holds 40 pixels, centre 20 + 20 = 40; dy -0.1 moves it by -4; dh -ln2 makes it 20 high: 26..45
+    box = torch.tensor([[0.0, 20.0, 9.0, 59.0]])
+    moved = decode(torch.tensor([[0.0, -0.1, 0.0, -math.log(2)]]), box, coder(1, 1, 1, 1, extent=1))
+    torch.testing.assert_close(moved, torch.tensor([[0.0, 26.0, 9.0, 45.0]]))
+
+
+@pytest.mark.parametrize("extent", [0, 1])
+def test_encode_divides_by_the_boxs_size_and_the_stds(extent: int) -> None:
+    # box 10..30 x 20..60, target 2..42 x 12..52, as edges: the centre moves by (2, -8), the width doubles
+    box, target = torch.tensor([[10.0, 20.0, 30.0, 60.0]]), torch.tensor([[2.0, 12.0, 42.0, 52.0]])
+    box[:, 2:] -= extent
+    target[:, 2:] -= extent
+    deltas = encode(target, box, coder(0.1, 0.2, 0.5, 0.25, extent=extent))
+    torch.testing.assert_close(deltas, torch.tensor([[2 / 20 / 0.1, -8 / 40 / 0.2, math.log(2) / 0.5, 0.0]]))
+
+
+def test_encode_of_a_height() -> None:
+    # 40 pixels high, to 10: ln(1 / 4)
+    box, target = torch.tensor([[0.0, 0.0, 10.0, 40.0]]), torch.tensor([[0.0, 15.0, 10.0, 25.0]])
+    expected = [0, 0, 0, math.log(0.25) / 0.5]
+    assert encode(target, box, coder(1, 1, 1, 0.5))[0].tolist() == pytest.approx(expected)
+    assert encode(target[None], box[None], coder(1, 1, 1, 0.5))[0, 0].tolist() == pytest.approx(expected)
+
+
+def test_iou_of_every_pair_with_and_without_extent() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [20.0, 20.0, 29.0, 29.0]])
+    others = torch.tensor([[0.0, 0.0, 9.0, 4.0], [20.0, 20.0, 29.0, 29.0], [10.0, 0.0, 19.0, 9.0]])
+    # where x2 is the last pixel, 10 x 10 holds 10 x 5, and 0..9 ends where 10..19 begins
+    assert pairwise_iou(boxes, others, extent=1).tolist() == [[0.5, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    expected = [[pytest.approx(4 / 9), 0.0, 0.0], [0.0, 1.0, 0.0]]
+    assert pairwise_iou(boxes, others, extent=0).tolist() == expected
+
+
+def test_boxes_without_area_overlap_nothing() -> None:
+    boxes = torch.tensor([[5.0, 5.0, 5.0, 9.0]])
+    assert pairwise_iou(boxes, boxes, extent=0).tolist() == [[0.0]]
+    assert pairwise_iou(boxes, boxes, extent=1).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sides_are_compared_in_x_and_in_y(axis: int) -> None:
+    def boxes(*spans: tuple[float, float]) -> torch.Tensor:
+        sides = [(*span, 0.0, 5.0) if axis == 0 else (0.0, 5.0, *span) for span in spans]
+        return torch.tensor([[x1, y1, x2, y2] for x1, x2, y1, y2 in sides])
+
+    some = boxes((0.0, 0.9), (0.0, 1.0), (3.0, 3.0), (4.0, 3.5))
+    assert at_least(some, 1, extent=0).tolist() == [False, True, False, False]
+    assert at_least(some, 1, extent=1).tolist() == [True, True, True, False]
+    assert at_least(some, 2, extent=1).tolist() == [False, True, False, False]
+    assert has_area(some).tolist() == [True, True, False, False]
+    # boxes of several images, or of one image's classes, are their last dimension
+    assert at_least(some[None], 1, extent=0).tolist() == [[False, True, False, False]]
+    assert has_area(some[None]).tolist() == [[True, True, False, False]]
 
 
 def test_clip_keeps_each_image_to_its_own_size() -> None:

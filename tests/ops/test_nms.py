@@ -74,6 +74,43 @@ def test_the_rounded_shift_decides_as_float32_does() -> None:
         assert grouped_nms(boxes, scores, groups, valid, rule, 2)[1].tolist() == [kept], (group, rounded_shift)
 
 
+@pytest.mark.parametrize(
+    ("largest", "extent", "kept"), [(2046.0, 0, 1), (2047.0, 0, 2), (2044.0, 1, 1), (2045.0, 1, 2)]
+)
+def test_groups_are_shifted_by_the_largest_coordinate_and_one_pixel(largest: float, extent: int, kept: int) -> None:
+    """Below 2048 float32 has steps of 2**-13, above it of 2**-12, where 2**-13 rounds off and the IoU is no longer
+    above the threshold.  Group 1 is shifted by largest + 1 + extent.
+
+    extent 0: 0.5 + 2**-13 of a pixel in 1; the shift 2047 keeps the sum below 2048, the shift 2048 does not.
+    extent 1: 1.125 + 2**-13 in 1.5; the last pixel's far edge is 1 more: 2046 keeps it below 2048, 2047 does not.
+    """
+    pair = [[0.0, 0.0, 0.5, 0.0], [0.0, 0.0, 0.125 + 2**-13, 0.0]] if extent else [[0.0, 0.0, 1.0, 1.0]] * 2
+    boxes = torch.tensor([[*pair, [2000.0, 2000.0, largest, largest]]])
+    if not extent:
+        boxes[0, 1, 2] = 0.5 + 2**-13
+    scores, groups, valid = torch.tensor([[0.9, 0.8, 0.7]]), torch.tensor([[1, 1, 0]]), torch.ones(1, 3) > 0
+    rule = Nms(iou=0.75 if extent else 0.5, extent=extent, inclusive=False, rounded_shift=True)
+    assert grouped_nms(boxes, scores, groups, valid, rule, 3)[1].tolist() == [kept + 1]
+
+
+@pytest.mark.parametrize("groups", [1, 7, 90, 3000])
+@pytest.mark.parametrize("rounded_shift", [False, True])
+def test_any_number_of_groups_is_a_loop_over_the_groups(groups: int, rounded_shift: bool) -> None:
+    """Scores of few values, so that equal ones come in the candidates' order; sizes from one group's worth to many."""
+    rng = np.random.default_rng(groups)
+    boxes, scores = random_boxes(rng, 3000), (rng.integers(0, 40, 3000) / 40).astype(np.float32)
+    of_group = rng.integers(0, groups, 3000)
+    rule = Nms(iou=0.4, extent=0, inclusive=False, rounded_shift=rounded_shift)
+    inputs = [torch.from_numpy(a)[None] for a in (boxes, scores, of_group, np.ones(3000, bool))]
+    keep, count = grouped_nms(*inputs, rule, 3000)
+    kept = []
+    for group in range(groups):
+        rows = np.flatnonzero(of_group == group)
+        kept += [int(rows[i]) for i in greedy(boxes[rows], scores[rows], np.zeros(len(rows)), 0.4, 0)]
+    kept.sort(key=lambda row: (-scores[row], row))
+    assert keep[0, : count[0]].tolist() == kept
+
+
 def test_images_are_independent_and_nothing_valid_gives_nothing() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0]] * 2] * 2)
     scores, groups = torch.tensor([[0.1, 0.2]] * 2), torch.zeros(2, 2, dtype=torch.int64)

@@ -3,8 +3,10 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
+from cascadezoo.ops import roi_align as module
 from cascadezoo.ops.roi_align import box_levels, pyramid_roi_align
 from cascadezoo.spec.conventions import LevelRule, RoIAlign
 
@@ -26,6 +28,49 @@ def test_levels_from_the_canonical_size_and_with_extent() -> None:
     rule = LevelRule(size=224, level=2, epsilon=1e-6, extent=1)
     sides = (110.0, 111.0, 222.0, 223.0, 447.0)  # one pixel more than x2 - x1
     assert box_levels(torch.tensor([square(s) for s in sides]), rule, 4).tolist() == [0, 1, 1, 2, 3]
+
+
+def test_epsilon_lifts_a_box_just_below_the_next_level() -> None:
+    """111.99997 / 56 is 2 - 5e-7: a millionth more lies above 2, the size at which level 1 begins."""
+    boxes = torch.tensor([[0.0, 0.0, 111.99997, 111.99997]])
+    assert box_levels(boxes, RULE, 4).tolist() == [1]
+    assert box_levels(boxes, RULE.model_copy(update={"epsilon": 0.0}), 4).tolist() == [0]
+
+
+def test_the_level_is_that_of_the_square_of_equal_area() -> None:
+    # 28 x 448 has the area of 112 x 112, and with extent 27 x 447
+    boxes = torch.tensor([[0.0, 0.0, 28.0, 448.0], [0.0, 0.0, 448.0, 28.0], [0.0, 0.0, 28.0, 447.0]])
+    assert box_levels(boxes, RULE, 4).tolist() == [1, 1, 0]
+    rule = RULE.model_copy(update={"extent": 1})
+    assert box_levels(boxes - torch.tensor([0.0, 0, 1, 1]), rule, 4).tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(("aligned", "left"), [(True, 1.5), (False, 2.0)])
+def test_half_a_cell_lies_between_aligned_and_not(aligned: bool, left: float) -> None:
+    """A ramp whose value is its column: two bins of 8 / 4 / 2 = 1 cell each, sampled once in their middle."""
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8).contiguous()
+    align = RoIAlign(sampling_ratio=1, aligned=aligned, skip_empty=False)
+    pooled = pyramid_roi_align([ramp], torch.tensor([[[8.0, 8.0, 16.0, 16.0]]]), [4], RULE, align, 2)
+    assert pooled[0, 0].tolist() == [[left + 0.5, left + 1.5]] * 2
+
+
+def test_the_number_of_samples_of_a_bin() -> None:
+    """One bin over columns 2..6 of the squares 0, 1, 4, 9, …: one sample at 4, or two at 3 and 5."""
+    squares = torch.arange(8.0).square().expand(1, 1, 8, 8).contiguous()
+    for ratio, expected in ((1, 16.0), (2, (9 + 25) / 2)):
+        align = RoIAlign(sampling_ratio=ratio, aligned=False, skip_empty=False)
+        pooled = pyramid_roi_align([squares], torch.tensor([[[8.0, 8.0, 24.0, 24.0]]]), [4], RULE, align, 1)
+        assert pooled.item() == expected
+
+
+@pytest.mark.parametrize("compiled", [(), ("cpu",), ("cuda",)])
+def test_levels_are_rearranged_for_the_kernel_that_reads_them(compiled: tuple, monkeypatch) -> None:
+    monkeypatch.setattr(module, "COMPILED", compiled)
+    plain = torch.arange(2.0 * 3 * 4 * 5).view(2, 3, 4, 5)
+    for feature in (plain, plain.contiguous(memory_format=torch.channels_last)):
+        pooled = module.as_pooled(feature)
+        assert torch.equal(pooled, plain)
+        assert pooled.is_contiguous(memory_format=torch.channels_last) == ("cpu" in compiled)
 
 
 def bilinear(feature: np.ndarray, y: float, x: float) -> float:

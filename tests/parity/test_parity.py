@@ -16,7 +16,13 @@ QUICK = {
     ),
     "internimage": ("cascade_mask_internimage_l_fpn",),
     "paddle": ("cascade_mask_r50_vd_fpn", "cascade_r50_fpn", "mask_r101_fpn", "mask_r50_c4"),
-    "detectron": ("cascade_mask_r50_fpn", "cascade_mask_x152_32x8d_fpn", "faster_r50_fpn", "mask_x101_64x4d_fpn"),
+    "detectron": (
+        "cascade_mask_r50_fpn",
+        "cascade_mask_r50_fpn_tta_vote",
+        "cascade_mask_x152_32x8d_fpn",
+        "faster_r50_fpn",
+        "mask_x101_64x4d_fpn",
+    ),
 }
 
 
