@@ -11,7 +11,7 @@ from pycocotools.coco import COCO as CocoIndex
 
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detections import Detections
-from cascadezoo.errors import MissingResource, UnreadableImage, UsageError
+from cascadezoo.errors import MissingResource, UnreadableImage, UnwritableOutput, UsageError
 from cascadezoo.ops.mask_paste import Crop
 
 PERSON, CAR, DOG = COCO.index("person"), COCO.index("car"), COCO.index("dog")
@@ -218,6 +218,14 @@ def test_save_writes_a_coco_file(tmp_path):
     assert none().save(tmp_path / "one.json") == path  # replaces
     assert json.loads(path.read_text())["annotations"] == []
     assert [p.name for p in tmp_path.iterdir()] == ["one.json"]
+
+
+def test_save_into_a_missing_folder_is_an_error_of_ours(tmp_path):
+    target = tmp_path / "missing" / "one.json"
+    with pytest.raises(UnwritableOutput) as caught:
+        three().save(target)
+    assert str(caught.value) == f"{target} cannot be written: No such file or directory; nothing was left"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_save_names_what_it_does_not_write(tmp_path):

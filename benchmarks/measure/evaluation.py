@@ -20,6 +20,7 @@ from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream, 
 from cascadezoo.coco.categories import COCO
 from cascadezoo.coco.evaluation import EVALUATORS, evaluate
 from cascadezoo.environment import process_memory, write_report
+from cascadezoo.files import write_json
 
 HEIGHT, WIDTH = 480, 640
 OBJECTS = 7  # an image, as in val2017
@@ -80,7 +81,7 @@ def generate(folder: Path, count: int, detections: int) -> None:
                 result["score"] = float(rng.random())
             stream.add(image_id, results)
     document = {"images": images, "annotations": annotations, "categories": COCO.to_coco()}
-    annotations_file(folder).write_text(json.dumps(document))
+    write_json(annotations_file(folder), document)
 
 
 def measure(folder: str, evaluator: str) -> None:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cascadezoo.files import whole_file
+
 RESULTS = Path("benchmarks/results")
 SPEED = Path("docs/speed.md")
 
@@ -253,7 +255,8 @@ _SECTIONS = {
 
 def main() -> None:
     """Write the pages."""
-    SPEED.write_text(speed_page(RESULTS))
+    with whole_file(SPEED) as file:
+        file.write(speed_page(RESULTS).encode())
     print(f"written: {SPEED}")
 
 

@@ -5,7 +5,6 @@ of 480 x 640 with seven objects each, as COCO has them on average.  The network 
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +26,7 @@ from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World, join
 from cascadezoo.environment import write_report
+from cascadezoo.files import write_json
 from cascadezoo.losses import cascade_loss, rpn_loss
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.training.config import Precision, TrainingConfig, recipe_of
@@ -67,7 +67,7 @@ def generate(folder: Path, count: int) -> tuple[Path, Path]:
             )
     file = folder / "instances.json"
     named = [{"id": number, "name": name} for number, name in zip(COCO.ids, COCO, strict=True)]
-    file.write_text(json.dumps({"images": records, "annotations": annotations, "categories": named}))
+    write_json(file, {"images": records, "annotations": annotations, "categories": named})
     return file, images
 
 

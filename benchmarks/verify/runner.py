@@ -19,7 +19,7 @@ from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, every
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset
 from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
 from cascadezoo.distributed import World
-from cascadezoo.errors import MissingResource, WrongEntry
+from cascadezoo.errors import MissingResource, UnwritableOutput, WrongEntry
 from cascadezoo.files import write_json
 from cascadezoo.images import read_image
 from cascadezoo.manifest import Evaluation, ZooEntry
@@ -67,8 +67,8 @@ def _keep(path: Path, report: EntryReport) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, report.model_dump(mode="json"))
-    except OSError as error:
-        _log.warning("%s cannot be written: %s", path, error.strerror or error)
+    except (OSError, UnwritableOutput) as error:
+        _log.warning("%s is not kept: %s", path, error)
 
 
 def _finished(path: Path) -> list[EntryReport]:

@@ -13,7 +13,7 @@ from rich.progress import MofNCompleteColumn, Progress
 import cascadezoo
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.errors import CascadezooError, MissingResource
-from cascadezoo.files import write_json
+from cascadezoo.files import whole_file, write_json
 
 _SUFFIXES = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _RESULTS = "detections.json"
@@ -113,7 +113,8 @@ def _predict_one(
     pixels = read_image(path)
     detections = model.predict(pixels, tta=tta)
     detections = detections[detections.scores >= threshold]
-    detections.plot(pixels).save(target, quality=95, subsampling=0)
+    with whole_file(target) as file:
+        detections.plot(pixels).save(file, "JPEG", quality=95, subsampling=0)
     height, width = detections.image_size
     record = {"id": number, "file_name": str(path), "height": height, "width": width}
     counts = [f"{count} {label}" for label, count in detections.counts().items()]

@@ -12,12 +12,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+
+from filelock import FileLock
 
 from cascadezoo.errors import BuildError, NoCompiler, UsageError
 from cascadezoo.paths import home
@@ -69,13 +70,15 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
         BuildError: the compiler failed; the message holds its own words.
         UnwritableOutput, OSError: the cache cannot be written.
     """
+    if os.name != "posix":
+        raise NoCompiler("compiled operators are supported on Linux and macOS: the PyTorch ones run instead")
     compiler = _find_cxx()
     toolkit = _Cuda(compiler, archs) if kind == "cuda" else None
     name = f"cascadezoo_{toolkit.name}.so" if toolkit else "cascadezoo_cpu.so"
     target = folder()
     target.mkdir(parents=True, exist_ok=True)
     library = target / name
-    with _lock(target / f".{kind}.lock"):
+    with FileLock(target / f".{kind}.lock"):  # one builder at a time; the system frees the lock of a killed one
         if library.is_file() and not force:  # perhaps by another builder, while this one waited
             library.touch()  # what was asked for last is what loads
             return library
@@ -211,15 +214,3 @@ def _run(command: Sequence[str | Path]) -> str:
         words = (done.stderr + done.stdout).strip() or f"it ended with code {done.returncode} and said nothing"
         raise BuildError(f"the operators do not build: `{' '.join(arguments)}` failed:\n{words}")
     return done.stdout
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One builder at a time; the system frees the lock of a builder that was killed."""
-    try:
-        import fcntl
-    except ImportError:
-        raise NoCompiler("compiled operators are supported on Linux and macOS: the PyTorch ones run instead") from None
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

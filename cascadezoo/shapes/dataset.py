@@ -7,7 +7,6 @@ annotated as a crowd, and a few images are empty.
 
 import json
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from pycocotools import mask as coco_mask
 
 from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError
-from cascadezoo.files import write_json
+from cascadezoo.files import whole_file, write_json
 from cascadezoo.shapes import drawing as draw
 from cascadezoo.shapes.drawing import Dice, Grid, Mask
 
@@ -270,12 +269,8 @@ def _file_name(index: int) -> str:
 
 def _write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
     _, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_bytes(data.tobytes())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(data.data)
 
 
 def _info_of(annotations: Path) -> Any:

@@ -1,21 +1,23 @@
 """The mechanism, on toy tables that need everything the publishers need: translated words, transposed layers, moved
 class rows, twins to ignore, counters to restore."""
 
+import hashlib
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 
 from cascadezoo.converters.keymap import (
     FIRST_ROW_LAST,
     REVERSE_INPUT_CHANNELS,
+    TRANSPOSE,
+    Fit,
     KeyMap,
-    Transform,
     abbreviate,
     same,
     without_first_rows,
 )
 from cascadezoo.errors import TensorMismatch
-
-TRANSPOSE = Transform("transpose", lambda t: t.T, lambda t: t.T)
 
 TOY = KeyMap(
     rows=(
@@ -179,11 +181,98 @@ def test_dead_rows_are_left_out_listed_and_written_as_zeros() -> None:
     }
 
 
+def test_a_transposed_tensor_is_laid_out_anew() -> None:
+    theirs = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    ours = TRANSPOSE.forward(theirs)
+    assert ours.tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert ours.is_contiguous()
+    assert TRANSPOSE.inverse(ours).tolist() == theirs.tolist()
+    assert TRANSPOSE.inverse(ours).is_contiguous()
+
+
+def test_transforms_are_told_apart_by_name() -> None:
+    """The names enter the digest of a map, and with it what a converted file is compared by."""
+    named = (REVERSE_INPUT_CHANNELS, TRANSPOSE, FIRST_ROW_LAST, without_first_rows(4, "dead"))
+    assert [transform.name for transform in named] == [
+        "reverse_input_channels",
+        "transpose",
+        "first_row_last",
+        "without_first_rows_4",
+    ]
+    assert [transform.drops for transform in named] == [None, None, None, "rows 0 to 3: dead"]
+
+
+def test_what_nothing_claims_is_not_said_to_be_ignored() -> None:
+    assert TOY.ignored_because("ema_res2") == "a twin"
+    assert TOY.ignored_because("res2.res2a.w") is None
+
+
+def test_problems_of_every_kind_count_and_are_listed() -> None:
+    fit = Fit(
+        pairs={},
+        ignored={},
+        missing=("a",),
+        unexpected=("b", "c"),
+        contested=("d", "e", "f", "g"),
+        misshapen=tuple((f"m{i}", (i,), (9,)) for i in range(8)),
+    )
+    assert fit.problems == 1 + 2 + 4 + 8
+    assert fit.describe() == (
+        "1 missing: a; 2 unexpected: b, c; 4 claimed twice: d, e, f, g; 8 of another shape: m0 is (0,), expected (9,), "
+        "m1 is (1,), expected (9,), m2 is (2,), expected (9,), m3 is (3,), expected (9,), m4 is (4,), expected (9,), "
+        "m5 is (5,), expected (9,), m6 is (6,), expected (9,), m7 is (7,), expected (9,)"
+    )
+
+
+def test_what_is_missing_is_named_by_every_row_that_could_give_it() -> None:
+    key_map = KeyMap(rows=(("a.{x}", "left.{x}"), ("b.{x}", "left.{x}")))
+    fit = key_map.fit({}, {"left.2": (1,), "left.1": (1,)})
+    assert fit.missing == ("a.1 or b.1", "a.2 or b.2")
+
+
+def test_a_later_key_is_paired_after_one_that_was_not() -> None:
+    key_map = KeyMap(rows=(("a.{x}", "b.{x}"),), ignored=(("skip", "because"),))
+    fit = key_map.fit({"stray": (), "skip": (), "a.1": (2,)}, {"b.1": (2,)})
+    assert fit.pairs == {"a.1": "b.1"}
+    assert (fit.unexpected, fit.ignored, fit.misshapen) == (("stray",), {"skip": "because"}, ())
+
+
+def test_a_name_that_two_rows_lead_to_has_no_way_back() -> None:
+    key_map = KeyMap(rows=(("a.{x}", "left.{x}"), ("b.{x}", "left.{x}")))
+    with pytest.raises(TensorMismatch) as caught:
+        key_map.invert({"left.1": torch.zeros(1)})
+    assert str(caught.value) == "1 tensors have no place in the publisher's layout: left.1"
+
+
 def test_a_table_that_cannot_be_inverted_is_refused() -> None:
-    with pytest.raises(ValueError, match="differ in their holes"):
+    with pytest.raises(ValueError, match=r"\A'a\.\{x\}' and 'b' differ in their holes\Z"):
         KeyMap(rows=(("a.{x}", "b"),))
-    with pytest.raises(ValueError, match="one meaning"):
+    with pytest.raises(ValueError, match=r"\Ahole 'x' gives two words one meaning\Z"):
         KeyMap(rows=(), holes={"x": {"1": "0", "2": "0"}})
+
+
+def test_tables_are_frozen_and_spelt_out() -> None:
+    for record, name in ((TRANSPOSE, "name"), (TOY, "rows"), (TOY.fit({}, {}), "missing")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(record, name, ())
+    with pytest.raises(TypeError):
+        KeyMap((("a", "b"),))
+    with pytest.raises(TypeError):
+        Fit({}, {}, (), (), (), ())
+
+
+def test_the_digest_is_over_the_table_as_json() -> None:
+    key_map = KeyMap(
+        rows=(("a{x}", "b{x}"),),
+        holes={"x": {"2": "1", "1": "0"}},
+        ignored=(("d", "because"),),
+        transforms={"b0": TRANSPOSE},
+    )
+    table = (
+        b'{"holes": {"x": [["1", "0"], ["2", "1"]]}, "ignored": ["d"], "rows": [["a{x}", "b{x}"]], '
+        b'"transforms": {"b0": "transpose"}}'
+    )
+    assert key_map.digest == hashlib.sha256(table).hexdigest()
 
 
 def test_the_digest_follows_what_decides_a_conversion() -> None:
@@ -200,5 +289,10 @@ def test_the_digest_follows_what_decides_a_conversion() -> None:
 
 
 def test_long_lists_are_abbreviated() -> None:
+    names = [f"k{i}" for i in range(10)]
+    assert abbreviate([]) == ""
     assert abbreviate(["b", "a"]) == "a, b"
-    assert abbreviate([f"k{i}" for i in range(9)]) == "k0, k1, k2, k3, k4, k5, k6, k7 and 1 more"
+    assert abbreviate(names[:7]) == "k0, k1, k2, k3, k4, k5, k6"
+    assert abbreviate(names[:8]) == "k0, k1, k2, k3, k4, k5, k6, k7"
+    assert abbreviate(names[:9]) == "k0, k1, k2, k3, k4, k5, k6, k7 and 1 more"
+    assert abbreviate(names) == "k0, k1, k2, k3, k4, k5, k6, k7 and 2 more"

@@ -77,7 +77,16 @@ class Wrong:
     body: bytes
 
 
-Fault = Status | Cut | Reset | Stall | Short | Redirect | Wrong
+@dataclass(frozen=True)
+class Partial:
+    """A partial answer of the server's own choice: the bytes from ``start`` on, under these headers and no others."""
+
+    start: int
+    headers: dict[str, str]
+    code: int = 206
+
+
+Fault = Status | Cut | Reset | Stall | Short | Redirect | Wrong | Partial
 
 
 @dataclass
@@ -184,7 +193,17 @@ class _Handler(BaseHTTPRequestHandler):
             return self._bare(fault.code, {"Retry-After": fault.retry_after} if fault.retry_after else {})
         if isinstance(fault, Redirect):
             return self._bare(fault.code, {"Location": fault.location})
+        if isinstance(fault, Partial):
+            return self._partial(resource, fault)
         return self._file(resource, headers, fault)
+
+    def _partial(self, resource: Resource, fault: Partial) -> None:
+        body = resource.data()[fault.start :]
+        self.send_response(fault.code)
+        for name, value in (fault.headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self._send(body, resource, None)
 
     def _bare(self, code: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(code)

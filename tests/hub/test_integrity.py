@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hub import standin
+from pydantic import ValidationError
 
 from cascadezoo import registry
 from cascadezoo.errors import CorruptCheckpoint, HashMismatch
@@ -61,6 +63,62 @@ def test_every_published_fact_must_hold(source, sound) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "value", "holds"),
+    [
+        ("sha256", SHA256, True),
+        ("sha256", SHA256[:8], True),
+        ("sha256", SHA256[:63], True),
+        ("sha256", SHA256[:8] + "0" * 56, False),  # the first 8 digits alone do not make it the file
+        ("sha256", SHA256[:32] + "0" * 32, False),
+        ("sha256", SHA256[:63] + ("0" if SHA256[63] != "0" else "1"), False),
+        ("sha256", SHA256[:8] + "0", SHA256[8] == "0"),
+        ("sha256", SHA256[1:9], False),  # digits from the middle
+        ("md5", MD5, True),
+        ("md5", MD5[:8], False),  # an md5 is published whole
+        ("md5", MD5[:31] + ("0" if MD5[31] != "0" else "1"), False),
+        ("size", "4", True),
+        ("size", "3", False),
+        ("size", "40", False),
+        ("size", "", False),
+    ],
+)
+def test_a_check_is_held_to_all_that_is_known(kind: str, value: str, holds: bool) -> None:
+    assert integrity.Check(kind=kind, value=value, origin="a test").holds(file()) is holds
+
+
+def test_a_size_is_compared_as_a_whole() -> None:
+    assert not integrity.Check(kind="size", value="4", origin="a test").holds(file(b"f" * 45))
+
+
+def test_a_fault_names_what_was_expected_and_what_came() -> None:
+    def fault(**source: object) -> str | None:
+        entry = standin.variant(**source)
+        return integrity.fault(entry, file(), integrity.known_checks(entry))
+
+    head = f"{standin.URL} is not the file of {standin.NAME}: "
+    zeros = "0" * 64
+    assert fault(sha256=zeros) == f"{head}sha256 {zeros} expected (the published sha256), {SHA256} found"
+    assert fault(sha256_prefix="00000000") == (
+        f"{head}sha256 starts with 00000000 expected (the 8 digits of sha256 in the published name), {SHA256} found"
+    )
+    assert fault(size=5) == f"{head}size 5 expected (the published size), 4 found"
+    md5 = integrity.md5_check("0" * 32, "https://host/a.md5sum")
+    assert integrity.fault(standin.variant(), file(), (md5,)) == (
+        f"{head}md5 {'0' * 32} expected (the published md5), {MD5} found"
+    )
+
+
+def test_records_of_trust_are_frozen() -> None:
+    now = datetime.now(UTC)
+    trusted = integrity.Trusted(url=standin.URL, size=4, sha256=SHA256, basis="first use", when=now)
+    assert trusted.etag is None
+    with pytest.raises(ValidationError):
+        trusted.sha256 = "0" * 64
+    with pytest.raises(ValidationError):
+        integrity.Check(kind="size", value="4", origin="a test").value = "5"
+
+
+@pytest.mark.parametrize(
     "text", [MD5, f"{MD5}  model_final.pkl\n", MD5.upper(), f"  {MD5} *a"], ids=["bare", "named", "upper", "binary"]
 )
 def test_md5_files(text) -> None:
@@ -69,17 +127,26 @@ def test_md5_files(text) -> None:
     assert not check.holds(file(b"other"))
 
 
-@pytest.mark.parametrize("text", ["", "<html>moved</html>", MD5[:-1], "z" * 32])
+@pytest.mark.parametrize("text", ["", "<html>moved</html>", MD5[:-1], MD5 + "0", "z" * 32, "x" * 50])
 def test_what_is_no_md5_file(text) -> None:
-    with pytest.raises(CorruptCheckpoint, match=r"a\.md5sum holds no md5"):
+    with pytest.raises(CorruptCheckpoint) as caught:
         integrity.md5_check(text, "https://host/a.md5sum")
+    assert str(caught.value) == (
+        f"https://host/a.md5sum holds no md5 but {text[:40]!r}: try again later, or set CASCADEZOO_MIRROR"
+    )
 
 
 def test_first_use_is_recorded_and_enforced() -> None:
     entry = registry.info(standin.NAME)
     assert integrity.recorded(standin.NAME) is None
     integrity.record(entry, file(), ())
-    noted = json.loads(record_path(standin.NAME).read_text())
+    text = record_path(standin.NAME).read_text()
+    assert text.startswith('{\n  "url": ')  # for people to read
+    assert text.endswith("\n}\n")
+    noted = json.loads(text)
+    when = datetime.fromisoformat(noted["when"])
+    assert when.utcoffset() is not None  # a time without its zone would mean another moment elsewhere
+    assert abs((datetime.now(UTC) - when).total_seconds()) < 60
     assert {key: noted[key] for key in ("url", "size", "sha256", "etag", "basis")} == {
         "url": standin.URL,
         "size": 4,
@@ -90,10 +157,11 @@ def test_first_use_is_recorded_and_enforced() -> None:
     checks = integrity.known_checks(entry)
     assert integrity.fault(entry, file(), checks) is None
     fault = integrity.fault(entry, file(b"other"), checks)
-    assert fault is not None
-    assert SHA256 in fault
-    assert hashlib.sha256(b"other").hexdigest() in fault
-    assert str(record_path(standin.NAME)) in fault
+    other = hashlib.sha256(b"other").hexdigest()
+    assert fault == (
+        f"{standin.URL} is not the file of {standin.NAME}: sha256 {SHA256} expected (the file trusted on "
+        f"{when:%Y-%m-%d}, until you delete the note {record_path(standin.NAME)}), {other} found"
+    )
 
 
 def test_a_record_keeps_its_date_and_says_its_reason() -> None:
@@ -104,6 +172,10 @@ def test_a_record_keeps_its_date_and_says_its_reason() -> None:
     assert integrity.recorded(standin.NAME) == before
     assert before is not None
     assert before.basis == "the 8 digits of sha256 in the published name and the published size"
+    integrity.record(entry, file(b"another"), ())  # another file under the same url is noted in its place
+    after = integrity.recorded(standin.NAME)
+    assert after is not None
+    assert (after.sha256, after.basis) == (hashlib.sha256(b"another").hexdigest(), "first use")
 
 
 def test_a_record_is_of_its_url() -> None:
@@ -120,7 +192,14 @@ def test_a_record_that_cannot_be_read_is_not_taken_for_none() -> None:
     path = record_path(standin.NAME)
     path.parent.mkdir(parents=True)
     path.write_text('{"url": ')
-    with pytest.raises(CorruptCheckpoint, match="delete it to trust the next one anew"):
+    with pytest.raises(CorruptCheckpoint) as caught:
+        integrity.known_checks(registry.info(standin.NAME))
+    assert str(caught.value) == (
+        f"{path}, which says what file was trusted before, cannot be read: delete it to trust the next one anew"
+    )
+    path.unlink()
+    path.mkdir()  # an OSError other than that there is none
+    with pytest.raises(CorruptCheckpoint):
         integrity.known_checks(registry.info(standin.NAME))
 
 
@@ -130,7 +209,10 @@ def test_quarantine_takes_the_same_file_once(home, tmp_path) -> None:
         (tmp_path / "a.bin").write_bytes(b"file")
         kept = integrity.quarantine(entry, file(path=tmp_path / "a.bin"))
         assert not (tmp_path / "a.bin").exists()
+    assert kept == home / "quarantine" / standin.NAME / f"{SHA256[:16]}-a.bin"
     assert [p for p in (home / "quarantine").rglob("*") if p.is_file()] == [kept]
+    assert kept.read_bytes() == b"file"
     error = integrity.refuse("it is wrong", kept)
     assert isinstance(error, HashMismatch)
     assert error.exit_code == 4
+    assert str(error) == f"it is wrong; it was fetched twice and is kept in {kept} for inspection"
