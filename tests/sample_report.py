@@ -35,6 +35,20 @@ def accuracy(box: float, mask: float, tta: bool = False) -> Accuracy:
     )  # fmt: skip
 
 
+def accuracy_of(published: dict[str, str], figures: dict, tolerance: str) -> Accuracy:
+    """An evaluation with these published and measured figures, judged."""
+    wanted = {name: Decimal(value) for name, value in published.items()}
+    verdict, reason, checks = judge_accuracy(wanted, figures, Decimal(tolerance))
+    return Accuracy(tta=False, basis="table", verdict=verdict, reason=reason, tolerance=Decimal(tolerance),
+                    checks=checks, figures=figures, dataset="COCO val2017", images=5000, detections=9)  # fmt: skip
+
+
+def report_of(part: Accuracy) -> Report:
+    """A report of one entry with this evaluation."""
+    entry = EntryReport(name="cascade_mask_r50_fpn_1x.mmdet", verdict=part.verdict, accuracy=(part,))
+    return sample().model_copy(update={"entries": (entry,)})
+
+
 def speed(fps: float, verdict: Verdict = Verdict.NO_REFERENCE) -> Speed:
     spread = Spread(median=1000 / fps, min=1, max=99, q1=2, q3=98)
     batch = BatchSpeed(batch_size=1, fps=fps, total_ms=spread, stages_ms={"rpn": spread}, detections=99.0, runs=24,

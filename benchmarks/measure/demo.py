@@ -15,11 +15,18 @@ from rich.table import Table
 
 import cascadezoo
 from cascadezoo import shapes
+from cascadezoo.benchmarks.reports.metrics import METRICS, Measured, published, rounded
 from cascadezoo.coco.evaluation import evaluate
 
 ENTRY = "cascade_mask_r18_fpn_shapes.cascadezoo"
 IMAGES = 100  # of the 500 of the validation split
 SURE = 0.5  # scores that are drawn
+
+_MEANINGS = {
+    "box_ap": "how well boxes fit, 0 to 100, over ten strictnesses",
+    "box_ap50": "found and named right, roughly placed",
+    "mask_ap": "how well outlines fit, pixel by pixel",
+}
 
 
 def main() -> None:
@@ -56,18 +63,17 @@ def main() -> None:
     )
 
 
-def _table(figures: dict[str, dict[str, float | None]], speed: float) -> Table:
+def _table(figures: Measured, speed: float) -> Table:
     entry = cascadezoo.info(ENTRY)
     table = Table(title=f"{ENTRY} on {IMAGES} images", title_justify="left")
     for heading in ("", "measured here", "on all 500", "what it means"):
         table.add_column(heading, justify="right" if heading in ("measured here", "on all 500") else "left")
-    rows = (
-        ("box AP", figures["bbox"]["AP"], entry.box_ap, "how well boxes fit, 0 to 100, over ten strictnesses"),
-        ("box AP50", figures["bbox"]["AP50"], entry.box_ap50, "found and named right, roughly placed"),
-        ("mask AP", figures["segm"]["AP"], entry.mask_ap, "how well outlines fit, pixel by pixel"),
-    )
-    for name, measured, expected, meaning in rows:
-        table.add_row(name, f"{measured or 0:.1f}", str(expected), meaning)
+    expected_figures = published(entry)
+    for name, meaning in _MEANINGS.items():
+        metric, expected = METRICS[name], expected_figures[name]
+        measured = metric.of(figures)
+        shown = "none" if measured is None else str(rounded(measured, expected))
+        table.add_row(metric.heading, shown, str(expected), meaning)
     table.add_row("speed", f"{speed:.1f} /s", "", "images a second on this machine, one at a time")
     return table
 

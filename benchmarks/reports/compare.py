@@ -3,29 +3,31 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from pydantic import Field
+
 from cascadezoo import registry
-from cascadezoo.benchmarks.reports.rows import evaluation_name
+from cascadezoo.benchmarks.reports.rows import detailed, evaluation_name
 from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, Report, ReportTiming
 from cascadezoo.errors import UsageError
 from cascadezoo.spec.record import Record
 
-MOVED = 0.005  # percentage points: less is not shown
-FASTER_OR_SLOWER = 0.02
+MOVED = 0.005  # percentage points; smaller differences of a figure are not listed
+FASTER_OR_SLOWER = 0.02  # part of the earlier speed; smaller differences are not listed
 
 
 class Move(Record):
-    """Something that differs: of which entry and part, what, and its value in either report."""
+    """One difference between two reports."""
 
-    entry: str | None
-    part: str
-    what: str
-    before: str | None
-    after: str | None
+    entry: str | None = Field(description="The entry's name; None for a difference of the whole reports.")
+    part: str = Field(description="The evaluation, or speed; empty for a difference of the whole entry or reports.")
+    what: str = Field(description="What differs, such as verdict, bbox AP, fps at batch 8, or a setting's name.")
+    before: str | None = Field(description="Its value in the earlier report; None where it is not there.")
+    after: str | None = Field(description="Its value in the later report; None where it is not there.")
     kind: Literal["verdict", "figure", "speed", "presence", "setting"]
 
 
 def compare(before: Report, after: Report) -> list[Move]:
-    """What moved from one report to another; empty where nothing did."""
+    """All differences between two reports; empty where there are none."""
     moves = [*_settings(before, after)]
     old, new = ({entry.name: entry for entry in report.entries} for report in (before, after))
     for name in [*old, *(name for name in new if name not in old)]:
@@ -130,7 +132,7 @@ def _accuracy(before: EntryReport, after: EntryReport) -> Iterator[Move]:
                 x, y = (side.get(metric) for side in figures)
                 if (x is None) != (y is None) or (x is not None and y is not None and abs(x - y) >= MOVED):
                     what = f"{kind} {metric}"
-                    yield Move(entry=name, part=label, what=what, before=_ap(x), after=_ap(y), kind="figure")
+                    yield Move(entry=name, part=label, what=what, before=detailed(x), after=detailed(y), kind="figure")
 
 
 def _speed(before: EntryReport, after: EntryReport, old: Report, new: Report) -> Iterator[Move]:
@@ -151,7 +153,3 @@ def _speed(before: EntryReport, after: EntryReport, old: Report, new: Report) ->
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-def _ap(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3f}"

@@ -4,6 +4,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from cascadezoo.benchmarks.reports.rows import (
+    ACCURACY_HEADINGS,
+    ACCURACY_NOTE,
+    SPEED_HEADINGS,
+    SPEED_NOTE,
     accuracy_rows,
     code_lines,
     entry_details,
@@ -13,9 +17,6 @@ from cascadezoo.benchmarks.reports.rows import (
 )
 from cascadezoo.benchmarks.reports.schema import EntryReport, Report
 from cascadezoo.benchmarks.reports.verdict import Verdict
-
-_ACCURACY = ("entry", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
-_SPEED = ("entry", "verdict", "batch", "fps", "median, ms", "quartiles, ms", "peak, MiB", "published fps", "why")
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -40,12 +41,9 @@ def html(report: Report) -> str:
     title = f"Verification of {len(report.entries)} models"
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(summary(report))}</p>"]
     if rows := list(accuracy_rows(report)):
-        parts += ["<h2>Accuracy</h2>", "<p>COCO average precision in percent.</p>", _table(_ACCURACY, rows)]
+        parts += ["<h2>Accuracy</h2>", f"<p>{escape(ACCURACY_NOTE)}</p>", _table(ACCURACY_HEADINGS, rows)]
     if timed := list(speed_rows(report)):
-        explained = (
-            "Images a second at the median, decoding excluded. Published fps are another device's, never judged."
-        )
-        parts += ["<h2>Speed</h2>", f"<p>{escape(explained)}</p>", _table(_SPEED, timed)]
+        parts += ["<h2>Speed</h2>", f"<p>{escape(SPEED_NOTE)}</p>", _table(SPEED_HEADINGS, timed)]
     parts += ["<h2>Details</h2>", *map(_details, report.entries)]
     for number, machine in enumerate(report.machines, start=1):
         parts += [f"<h2>Machine{f' {number}' if len(report.machines) > 1 else ''}</h2>", _list(machine_lines(machine))]

@@ -2,27 +2,27 @@
 
 from collections.abc import Iterable, Sequence
 
-from cascadezoo.benchmarks.reports.rows import accuracy_rows, code_lines, machine_lines, speed_rows, summary
+from cascadezoo.benchmarks.reports.rows import (
+    ACCURACY_HEADINGS,
+    ACCURACY_NOTE,
+    SPEED_HEADINGS,
+    SPEED_NOTE,
+    accuracy_rows,
+    code_lines,
+    machine_lines,
+    speed_rows,
+    summary,
+)
 from cascadezoo.benchmarks.reports.schema import Report
-
-_ACCURACY = ("entry", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
-_SPEED = ("entry", "verdict", "batch", "fps", "median, ms", "quartiles, ms", "peak, MiB", "published fps", "why")
 
 
 def markdown(report: Report) -> str:
     """The whole report, less the details of each entry."""
     parts = ["# Verification", "", f"{summary(report)}.", ""]
     if rows := list(accuracy_rows(report)):
-        parts += ["## Accuracy", "", "COCO average precision in percent.", "", *table(_ACCURACY, rows), ""]
+        parts += ["## Accuracy", "", ACCURACY_NOTE, "", *table(ACCURACY_HEADINGS, rows), ""]
     if timed := list(speed_rows(report)):
-        parts += [
-            "## Speed",
-            "",
-            "Images a second at the median, decoding excluded.  Published fps are another device's, never judged.",
-            "",
-            *table(_SPEED, timed),
-            "",
-        ]
+        parts += ["## Speed", "", SPEED_NOTE, "", *table(SPEED_HEADINGS, timed), ""]
     for number, machine in enumerate(report.machines):
         used = sum(entry.machine == number for entry in report.entries)
         heading = "## Machine" if len(report.machines) == 1 else f"## Machine {number + 1}, {used} entries"

@@ -4,12 +4,28 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cascadezoo.benchmarks.reports.metrics import HUNDREDTH, METRICS, THOUSANDTH, rounded
 from cascadezoo.benchmarks.reports.schema import Accuracy, BatchSpeed, EntryReport, Machine, Report, Settings
-from cascadezoo.benchmarks.reports.verdict import METRICS, Verdict
+from cascadezoo.benchmarks.reports.verdict import Verdict
+
+ACCURACY_HEADINGS = ("entry", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
+ACCURACY_NOTE = "COCO average precision in percent."
+SPEED_HEADINGS = (
+    "entry",
+    "verdict",
+    "batch",
+    "fps",
+    "median, ms",
+    "quartiles, ms",
+    "peak, MiB",
+    "published fps",
+    "why",
+)
+SPEED_NOTE = "Images per second at the median, decoding excluded. Published fps are another device's, never judged."
 
 
 class AccuracyRow(NamedTuple):
-    """One evaluation; figures are in percent, ``measured (published)``."""
+    """One evaluation; figures are in percent, ``measured (published)``.  Fields as in ``ACCURACY_HEADINGS``."""
 
     entry: str
     evaluation: str
@@ -20,7 +36,7 @@ class AccuracyRow(NamedTuple):
 
 
 class SpeedRow(NamedTuple):
-    """One entry at one batch size, or, with empty cells, why it was not timed."""
+    """One entry at one batch size, or, with empty cells, why it was not timed.  Fields as in ``SPEED_HEADINGS``."""
 
     entry: str
     verdict: Verdict
@@ -69,12 +85,14 @@ def evaluation_name(part: Accuracy) -> str:
 
 def cell(part: Accuracy, metric: str) -> str:
     """A figure as measured and, in brackets, as published."""
-    kind, name = METRICS[metric]
-    published = next((str(check.published) for check in part.checks if check.metric == metric), "")
-    measured = part.figures.get(kind, {}).get(name)
-    if measured is None:
-        return f"({published})" if published else ""
-    return f"{measured:.2f} ({published})" if published else f"{measured:.2f}"
+    published = next((f"({check.published})" for check in part.checks if check.metric == metric), "")
+    measured = METRICS[metric].of(part.figures)
+    return published if measured is None else f"{rounded(measured, HUNDREDTH)} {published}".rstrip()
+
+
+def detailed(figure: float | None) -> str | None:
+    """A figure with the digits that tell two runs apart."""
+    return None if figure is None else str(rounded(figure, THOUSANDTH))
 
 
 def summary(report: Report) -> str:
@@ -126,7 +144,7 @@ def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str
     for part in entry.accuracy:
         for kind, figures in part.figures.items():
             heading = f"{kind}, {evaluation_name(part)}, {part.images} images, {part.detections} detections"
-            yield heading, [(name, "none" if value is None else f"{value:.3f}") for name, value in figures.items()]
+            yield heading, [(name, detailed(value) or "none") for name, value in figures.items()]
         if timing := part.timing:
             spent = [
                 (name, f"{getattr(timing, name):.1f} s") for name in ("seconds", "decode", "inference", "evaluate")

@@ -209,7 +209,9 @@ def read_report(path: Path) -> Report:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise FileError(f"{path} is no verify report: {where}: {first['msg']}") from error
+        raise FileError(
+            f"{path} is not a report of `cascadezoo verify` ({where}: {first['msg']}): make it again"
+        ) from error
 
 
 def schema() -> str:

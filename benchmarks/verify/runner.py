@@ -13,8 +13,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cascadezoo.benchmarks.reports.metrics import published
 from cascadezoo.benchmarks.reports.schema import Accuracy, AccuracyTiming, EntryReport, Report, Settings, Speed
-from cascadezoo.benchmarks.reports.verdict import METRICS, SpeedReference, Verdict, judge_accuracy, judge_speed, overall
+from cascadezoo.benchmarks.reports.verdict import SpeedReference, Verdict, judge_accuracy, judge_speed, overall
 from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, everyones, shared
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset
 from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
@@ -149,7 +150,7 @@ def _evaluate(
         return _unmeasured(evaluation, job.settings, stopped.failure)
     partial = f"{len(images)} of {len(dataset.images)} images" * (job.settings.limit is not None)
     tolerance = _tolerance(evaluation, job.settings)
-    verdict, reason, checks = judge_accuracy(_published(evaluation), figures, tolerance, partial)
+    verdict, reason, checks = judge_accuracy(published(evaluation), figures, tolerance, partial)
     return Accuracy(
         tta=evaluation.tta,
         basis=evaluation.basis,
@@ -260,7 +261,3 @@ def _unmeasured(evaluation: Evaluation, settings: Settings, failure: Failure) ->
 
 def _tolerance(evaluation: Evaluation, settings: Settings) -> Decimal:
     return evaluation.tolerance if settings.tolerance is None else settings.tolerance
-
-
-def _published(evaluation: Evaluation) -> dict[str, Decimal]:
-    return {metric: value for metric in METRICS if (value := getattr(evaluation, metric)) is not None}

@@ -116,11 +116,12 @@ def verify_command(
 
 def _tell(entry: "EntryReport", err: bool) -> None:
     """One line a part."""
+    from cascadezoo.benchmarks.reports.metrics import METRICS
     from cascadezoo.benchmarks.reports.rows import cell, evaluation_name
 
     for part in entry.accuracy:
-        figures = [(label, cell(part, metric)) for label, metric in (("box AP", "box_ap"), ("mask AP", "mask_ap"))]
-        measured = "".join(f"{label} {text}, " for label, text in figures if text and part.figures)
+        figures = [(METRICS[metric].heading, cell(part, metric)) for metric in ("box_ap", "mask_ap")]
+        measured = "".join(f"{heading} {text}, " for heading, text in figures if text and part.figures)
         click.echo(f"{part.verdict:12} {entry.name}, {evaluation_name(part)}: {measured}{part.reason}", err=err)
         for note in part.timing.notes if part.timing else ():
             click.echo(f"{'':12} {note}", err=err)

@@ -29,7 +29,7 @@ def evaluate(
     kinds: Sequence[Kind] = ("bbox", "segm"),
     image_ids: Iterable[int] | None = None,
     evaluator: str = "pycocotools",
-) -> dict[str, Figures]:
+) -> dict[Kind, Figures]:
     """The twelve COCO figures of each kind, in percent; None where no object of that size is annotated.
 
     Args:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from cascadezoo.benchmarks.reports.metrics import METRICS
 from cascadezoo.hub.repo_config import RepoConfig
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.publishing.figures import METRICS, Figures, Row, eval_results
+from cascadezoo.publishing.figures import Figures, Row, eval_results
 from cascadezoo.publishing.licensing import WeightsLicense
 
 _MODELS = {

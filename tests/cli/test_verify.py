@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import small_coco
-from sample_report import sample
+from sample_report import accuracy_of, report_of, sample
 from small_coco import NAME, cramped_load, tiny_load, write_coco
 
 import cascadezoo
@@ -75,6 +75,21 @@ def test_a_figure_that_is_not_the_published_one_fails(root: str, tmp_path: Path,
         "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
     }  # fmt: skip
     assert entry["speed"] is None
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown"), [(45.125, "45.13 "), (45.135, "45.14 "), (44.95, "44.95 "), (0.05, "0.05 "), (None, "")]
+)
+def test_figures_are_rounded_as_everywhere(measured: float | None, shown: str, monkeypatch, capsys) -> None:
+    part = accuracy_of({"box_ap": "41.2"}, {"bbox": {"AP": measured}}, tolerance="100")
+
+    def verified(names, finished, **_: object):
+        finished(report_of(part).entries[0])
+        return report_of(part)
+
+    monkeypatch.setattr(verify_module, "verify", verified)
+    assert verify(NAME) == (measured is None)
+    assert capsys.readouterr().out.startswith(f"{part.verdict:12} {NAME}, plain: box AP {shown}(41.2), ")
 
 
 def test_json_on_stdout_is_alone_there(root: str, capsys) -> None:

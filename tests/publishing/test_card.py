@@ -1,6 +1,7 @@
 """The generated model card: its front matter read by a YAML library, its text by eye and here by phrase."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,15 @@ def test_a_report_replaces_the_published_figures_and_is_uploaded(tmp_path: Path)
     assert "**measured** on these files" in done.card
     assert done.figures == "measured"
     assert done.files["report.json"] == path.stat().st_size
+
+
+@pytest.mark.parametrize(("value", "shown"), [(45.125, "45.13"), (45.135, "45.14"), (44.95, "44.95"), (0.05, "0.05")])
+def test_a_measured_figure_shows_the_digits_of_its_report(tmp_path: Path, value: float, shown: str) -> None:
+    found = {"bbox": {"AP": value, "AP50": None}, "segm": {"AP": 33.9}}
+    path = measured(tmp_path, MASK, digest_of(tmp_path, MASK), figures=found)
+    text = card(tmp_path, MASK, report=path)
+    assert f"| test-time augmentation | box AP | mask AP |\n|---|---|---|\n| no | {shown} | 33.90 |" in text
+    assert figures(front(text))["object-detection", "box AP@[.50:.95]"] == float(Decimal(shown) / 100)
 
 
 def test_a_trained_model_on_its_own_data(tmp_path: Path) -> None:

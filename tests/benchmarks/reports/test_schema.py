@@ -38,7 +38,7 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
         read_report(tmp_path / "none.json")
     for text in ("{", "{}", text_of(sample()).replace("cascadezoo verify 1", "cascadezoo verify 9")):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(FileError, match="no verify report"):
+        with pytest.raises(FileError, match="not a report of `cascadezoo verify`"):
             read_report(tmp_path / "bad.json")
 
 
