@@ -1,1 +1,1 @@
-"""What a network learns from: targets, matching, sampling and the losses of every publisher."""
+"""The losses of every publisher: ground truth as targets, matching, sampling, and what is minimised."""

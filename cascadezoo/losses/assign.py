@@ -1,4 +1,7 @@
-"""Which box learns which object: matching by IoU, then sampling (https://arxiv.org/abs/1506.01497, section 3.1.2)."""
+"""Which box learns which object: matching by IoU, then sampling (https://arxiv.org/abs/1506.01497, section 3.1.2).
+
+R boxes (anchors or RoIs) and T ground-truth objects, both of one image.
+"""
 
 from typing import NamedTuple
 
@@ -6,52 +9,82 @@ import torch
 from torch import Tensor
 
 from cascadezoo.ops.boxes import pairwise_iou
-from cascadezoo.spec.objective import Matching, Sampling
-
-# R boxes, T objects of one image
+from cascadezoo.spec.objective import BestBoxes, Matching, Sampling
 
 BACKGROUND = -1
 NEITHER = -2
 
+_PAIRS = 2**20  # box-object pairs that are compared at once; each takes about 40 bytes
 
-class Drawn(NamedTuple):
-    """Indices of the boxes that learn."""
 
-    positive: Tensor  # (P,) int64
-    negative: Tensor  # (Q,) int64
+class Sampled(NamedTuple):
+    """Rows of the boxes that take part in the losses."""
+
+    positive: Tensor  # (F,) int64, matched to an object
+    negative: Tensor  # (S - F,) int64, background
 
 
 def match(boxes: Tensor, objects: Tensor, rule: Matching, extent: int) -> Tensor:
-    """The object (R,) int64 of each of boxes (R, 4) among objects (T, 4), or BACKGROUND, or NEITHER."""
-    if len(objects) == 0:
+    """The object (R,) int64 of each of boxes (R, 4) among objects (T, 4), or BACKGROUND, or NEITHER.
+
+    Boxes are compared with all objects a chunk at a time, so that the memory needed does not grow with R * T.
+    """
+    if len(boxes) == 0 or len(objects) == 0:
         return torch.full((len(boxes),), BACKGROUND, device=boxes.device)
-    iou = pairwise_iou(boxes, objects, extent)
-    most, of = iou.max(1)
+    rows = max(1, _PAIRS // len(objects))
+    chunks = [_compare(chunk, objects, extent) for chunk in boxes.split(rows)]
+    most, of = torch.cat([chunk.most for chunk in chunks]), torch.cat([chunk.of for chunk in chunks])
     matched = torch.where(most >= rule.positive, of, NEITHER).masked_fill(most < rule.negative, BACKGROUND)
-    if rule.best is None or len(boxes) == 0:
+    if rule.best is None:
         return matched
-    best = iou.amax(0)
-    is_best = (iou == best) & (best >= rule.best.least) & (best > 0)
-    if rule.best.taken:  # where a box is the best of several objects, of the last
-        order = torch.arange(1, len(objects) + 1, device=boxes.device)
-        of = (is_best * order).amax(1) - 1
-    return torch.where(is_best.any(1), of, matched)
+    best = torch.stack([chunk.best for chunk in chunks]).amax(0)
+    # no other box can be the best of an object, for it overlaps every object less than the box that is
+    for some in (most >= best.min()).nonzero()[:, 0].split(rows):
+        iou = pairwise_iou(boxes[some], objects, extent)
+        matched[some] = _match_best(iou, best, of[some], matched[some], rule.best)
+    return matched
 
 
-def sample(matched: Tensor, rule: Sampling, generator: torch.Generator | None) -> Drawn:
+def sample(matched: Tensor, rule: Sampling, generator: torch.Generator | None) -> Sampled:
     """At most ``rule.size`` of the matched boxes (R,), at random; ``generator`` lives on the CPU."""
     positive, negative = everything(matched)
     positive = _some(positive, int(rule.size * rule.positive_fraction), generator)
     wanted = rule.size - len(positive)
     if rule.replacement and len(negative) > wanted:
         rows = torch.randint(len(negative), (wanted,), generator=generator).unique()
-        return Drawn(positive, negative[rows.to(negative.device)])
-    return Drawn(positive, _some(negative, wanted, generator))
+        return Sampled(positive, negative[rows.to(negative.device)])
+    return Sampled(positive, _some(negative, wanted, generator))
 
 
-def everything(matched: Tensor) -> Drawn:
+def everything(matched: Tensor) -> Sampled:
     """Every box that is matched to an object or to background."""
-    return Drawn((matched >= 0).nonzero()[:, 0], (matched == BACKGROUND).nonzero()[:, 0])
+    return Sampled((matched >= 0).nonzero()[:, 0], (matched == BACKGROUND).nonzero()[:, 0])
+
+
+class _Overlaps(NamedTuple):
+    """How some of the boxes, R of them, and the T objects overlap."""
+
+    most: Tensor  # (R,) the highest IoU of each box
+    of: Tensor  # (R,) int64, the object that it has it with
+    best: Tensor  # (T,) the highest IoU of each object
+
+
+def _compare(boxes: Tensor, objects: Tensor, extent: int) -> _Overlaps:
+    iou = pairwise_iou(boxes, objects, extent)
+    most, of = iou.max(1)
+    return _Overlaps(most, of, iou.amax(0))
+
+
+def _match_best(iou: Tensor, best: Tensor, of: Tensor, matched: Tensor, rule: BestBoxes) -> Tensor:
+    """``matched`` (R,), but boxes that have an object's highest IoU, ``best`` (T,), are positive.
+
+    ``iou`` (R, T); ``of`` (R,): the object that each box overlaps most.
+    """
+    is_best = (iou == best) & (best >= rule.least) & (best > 0)
+    if rule.taken:  # where a box is the best of several objects, of the last
+        order = torch.arange(1, len(best) + 1, device=iou.device)
+        of = (is_best * order).amax(1) - 1
+    return torch.where(is_best.any(1), of, matched)
 
 
 def _some(rows: Tensor, count: int, generator: torch.Generator | None) -> Tensor:

@@ -1,4 +1,8 @@
-"""What the heads learn, stage by stage: classes, boxes and masks (https://arxiv.org/abs/1906.09756)."""
+"""The losses of the heads, stage by stage: classes, boxes and masks (https://arxiv.org/abs/1906.09756).
+
+N images; R boxes (RoIs) of one image; S of all images, F of them positive; T objects of one image; C classes;
+B = C where each class has box deltas of its own, else 1; P the side of a pooled feature map; M the side of a mask.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.ops import generalized_box_iou_loss, roi_align
+from torchvision.ops import generalized_box_iou_loss
 
 from cascadezoo.losses.assign import everything, match, sample
 from cascadezoo.losses.rpn_loss import Generators, mean_count
@@ -17,22 +21,20 @@ from cascadezoo.ops.boxes import at_least, clip, decode, encode
 from cascadezoo.spec.conventions import BoxCoder
 from cascadezoo.spec.objective import BoxObjective, GIoU, MaskObjective, Matching, SmoothL1, StageObjective
 
-# N images, R boxes of one, K of all, P positive ones; C classes, B = C boxes a row or 1; M the side of a mask
-
-_SMALLEST = 1.17549435e-38  # float32
+_SMALLEST = 1.17549435e-38  # the smallest normal number of float32: a side above zero
 
 
 class RoIs(NamedTuple):
-    """The boxes of one image that learn at one stage, the positive ones first."""
+    """The boxes of one image that take part in one stage's losses, the positive ones first."""
 
     boxes: Tensor  # (R, 4) float32 xyxy, network pixels
     labels: Tensor  # (R,) int64, C for background
-    objects: Tensor  # (P,) int64: which object the positive ones are matched to
-    truth: Tensor  # (R,) bool: true boxes, added to the proposals
+    objects: Tensor  # (positive,) int64: the object that each positive box is matched to
+    truth: Tensor  # (R,) bool: ground-truth boxes, which were added to the proposals
 
     @property
     def positive(self) -> int:
-        """P."""
+        """How many boxes are positive."""
         return len(self.objects)
 
 
@@ -44,35 +46,39 @@ def cascade_losses(
     targets: Sequence[Targets],
     generators: Generators,
 ) -> dict[str, Tensor]:
-    """``loss_classifier_1``, ``loss_box_reg_1``, ``loss_mask_1`` and so on, times their weights; one stage: no number.
+    """``loss_classifier_1``, ``loss_box_reg_1``, ``loss_mask_1`` and so on, times their weights; without numbers where
+    the network has one stage.
 
-    ``proposals``: (R, 4) an image; ``sizes`` (N, 2): what bounds moved boxes, (height, width).
+    Args:
+        proposals: (R, 4) per image, network pixels.
+        sizes: (N, 2) height and width, which bound the boxes that move on to the next stage.
+        generators: for the sampler, one per image.
     """
     rule, spec = model.spec.objective, model.spec
     losses: dict[str, Tensor] = {}
     boxes = list(proposals)
     for i, (head, coder, stage) in enumerate(zip(model.box_heads, spec.stages, rule.box.stages, strict=True)):
         suffix = f"_{i + 1}" if len(spec.stages) > 1 else ""
-        drawn = [
-            _draw(b, target, i, rule.box, coder.extent, spec.num_classes, generator)
+        sampled = [
+            _sample_rois(b, target, i, rule.box, coder.extent, spec.num_classes, generator)
             for b, target, generator in zip(boxes, targets, generators, strict=True)
         ]
-        pooled = _pool(model, features, [rois.boxes for rois in drawn], spec.box_head.resolution)
+        pooled = _pool(model, features, [rois.boxes for rois in sampled], spec.box_head.resolution)
         if rule.box.full_head_gradients:
             pooled = _slow_gradient(pooled, stage.weight)
         scores, deltas = head(pooled)
-        classes, moves = _box_losses(scores, deltas, drawn, targets, coder, rule.box)
+        classes, moves = _box_losses(scores, deltas, sampled, targets, coder, rule.box)
         losses[f"loss_classifier{suffix}"] = _weigh(classes, stage, rule.box)
         losses[f"loss_box_reg{suffix}"] = _weigh(moves, stage, rule.box)
         for k, mask in enumerate(rule.masks):
             if mask.stage == i:
-                losses[f"loss_mask{suffix}"] = _mask_loss(model, k, mask, features, drawn, targets)
+                losses[f"loss_mask{suffix}"] = _mask_loss(model, k, mask, features, sampled, targets)
         if i + 1 < len(spec.stages):
-            boxes = _move(scores.detach(), deltas.detach(), drawn, coder, model, sizes)
+            boxes = _move(scores.detach(), deltas.detach(), sampled, coder, model, sizes)
     return losses
 
 
-def _draw(
+def _sample_rois(
     boxes: Tensor,
     target: Targets,
     index: int,
@@ -96,20 +102,20 @@ def _draw(
 def _box_losses(
     scores: Tensor,
     deltas: Tensor,
-    drawn: Sequence[RoIs],
+    sampled: Sequence[RoIs],
     targets: Sequence[Targets],
     coder: BoxCoder,
     rule: BoxObjective,
 ) -> tuple[Tensor, Tensor]:
-    """Cross entropy of scores (K, C + 1) and the box loss of deltas (K, B, 4), not yet weighted."""
-    labels = torch.cat([rois.labels for rois in drawn])
+    """Cross entropy of scores (S, C + 1) and the box loss of deltas (S, B, 4), not yet weighted."""
+    labels = torch.cat([rois.labels for rois in sampled])
     count = mean_count(len(labels), scores)
     classes = F.cross_entropy(scores, labels, reduction="sum") / count
 
     positive = (labels < scores.shape[1] - 1).nonzero()[:, 0]
     own = deltas[positive, 0 if deltas.shape[1] == 1 else labels[positive]]
-    boxes = torch.cat([rois.boxes for rois in drawn])[positive]
-    goals = torch.cat([t.boxes[rois.objects] for rois, t in zip(drawn, targets, strict=True)])
+    boxes = torch.cat([rois.boxes for rois in sampled])[positive]
+    goals = torch.cat([t.boxes[rois.objects] for rois, t in zip(sampled, targets, strict=True)])
     match rule.loss:
         case SmoothL1(beta=beta):
             moves = F.smooth_l1_loss(own, encode(goals, boxes, coder), reduction="sum", beta=beta)
@@ -123,43 +129,40 @@ def _mask_loss(
     head: int,
     rule: MaskObjective,
     features: list[Tensor],
-    drawn: Sequence[RoIs],
+    sampled: Sequence[RoIs],
     targets: Sequence[Targets],
 ) -> Tensor:
     """Binary cross entropy of the true class's mask inside each positive box, mean over boxes and pixels."""
     mask = model.spec.mask
     if mask is None:
         raise ValueError("a network without mask heads has no mask loss")
-    boxes = [rois.boxes[: rois.positive] for rois in drawn]
+    boxes = [rois.boxes[: rois.positive] for rois in sampled]
     pooled = model.mask_features(_pool(model, features, boxes, mask.resolution), mask)
-    labels = torch.cat([rois.labels[: rois.positive] for rois in drawn])
+    labels = torch.cat([rois.labels[: rois.positive] for rois in sampled])
     logits = model.mask_heads[head](pooled)[torch.arange(len(labels), device=labels.device), labels].float()
     side = logits.shape[-1]
-    truth = torch.cat([_crop(t, rois, side) for rois, t in zip(drawn, targets, strict=True)])
+    truth = torch.cat([_crop(t, rois, side) for rois, t in zip(sampled, targets, strict=True)])
     loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
-    weighed: Tensor = rule.weight * loss / (mean_count(len(labels), logits) * side**2)
-    return weighed
+    weighted: Tensor = rule.weight * loss / (mean_count(len(labels), logits) * side**2)
+    return weighted
 
 
 def _crop(target: Targets, rois: RoIs, side: int) -> Tensor:
-    """The object's mask inside each positive box, (P, M, M) zeros and ones (mmdetection ``BitmapMasks``)."""
+    """The object's mask inside each positive box, (F, M, M) zeros and ones."""
     if target.masks is None:
         raise ValueError("targets without masks for a network with mask heads")
-    needed, rows = rois.objects.unique(return_inverse=True)
-    boxes = torch.cat((rows[:, None].to(rois.boxes.dtype), rois.boxes[: rois.positive]), 1)
-    masks = target.masks[needed, None].float()
-    cropped: Tensor = roi_align(masks, boxes, side, 1.0, 0, True)[:, 0]
-    return (cropped >= 0.5).float()
+    return target.masks.crop(rois.boxes[: rois.positive], rois.objects, side)
 
 
 @torch.no_grad()
 def _move(
-    scores: Tensor, deltas: Tensor, drawn: Sequence[RoIs], coder: BoxCoder, model: Network, sizes: Tensor
+    scores: Tensor, deltas: Tensor, sampled: Sequence[RoIs], coder: BoxCoder, model: Network, sizes: Tensor
 ) -> list[Tensor]:
-    """The boxes (R, 4) that each image hands to the next stage."""
-    rule, sections = model.spec.objective.box, [len(rois.boxes) for rois in drawn]
+    """The boxes (R, 4) of each image that go to the next stage, moved by the deltas of one class: of positive boxes
+    the true label's, of background the best foreground class's."""
+    rule, sections = model.spec.objective.box, [len(rois.boxes) for rois in sampled]
     moved = []
-    for n, (rois, score, delta) in enumerate(zip(drawn, scores.split(sections), deltas.split(sections), strict=True)):
+    for n, (rois, score, delta) in enumerate(zip(sampled, scores.split(sections), deltas.split(sections), strict=True)):
         best = torch.where(rois.labels == score.shape[1] - 1, score[:, :-1].argmax(1), rois.labels)
         own = delta[torch.arange(len(best), device=best.device), 0 if delta.shape[1] == 1 else best]
         boxes = decode(own, rois.boxes, coder)
@@ -175,9 +178,9 @@ def _move(
 
 
 def _pool(model: Network, features: list[Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:
-    """Each image's (R, 4), however many, to (K, C, P, P)."""
-    there = pad_sequence([torch.ones_like(b[:, 0], dtype=torch.bool) for b in boxes], batch_first=True)
-    return model.pool(features, pad_sequence(list(boxes), batch_first=True), resolution)[there.flatten()]
+    """Boxes (R, 4) per image, R of each its own, to pooled features (S, channels, P, P)."""
+    is_box = pad_sequence([torch.ones_like(b[:, 0], dtype=torch.bool) for b in boxes], batch_first=True)
+    return model.pool(features, pad_sequence(list(boxes), batch_first=True), resolution)[is_box.flatten()]
 
 
 def _slow_gradient(x: Tensor, weight: float) -> Tensor:
@@ -186,5 +189,5 @@ def _slow_gradient(x: Tensor, weight: float) -> Tensor:
 
 
 def _weigh(loss: Tensor, stage: StageObjective, rule: BoxObjective) -> Tensor:
-    """The loss times its weight; where heads learn at full speed, only its value."""
+    """The loss times its weight; with ``full_head_gradients`` only its value, its gradient is the whole loss's."""
     return loss - loss.detach() * (1 - stage.weight) if rule.full_head_gradients else loss * stage.weight

@@ -21,22 +21,22 @@ def losses(
     targets: Sequence[Targets],
     generators: Sequence[torch.Generator] | None = None,
 ) -> dict[str, Tensor]:
-    """Every loss by name, a scalar each and already weighted: their sum is what is minimised.
+    """Every loss by name, scalars that are already weighted: training minimises their sum.
 
-    ``generators``: one an image, on the CPU, for the samplers; without, torch's own.
+    ``generators``: one per image, on the CPU, for the samplers; without them, torch's global generator.
 
-    Names: ``loss_objectness``, ``loss_rpn_box_reg``, then ``loss_classifier_1``, ``loss_box_reg_1`` and, where masks
-    learn at that stage, ``loss_mask_1``, and so on; a network of one stage has no numbers.
+    Names: ``loss_objectness``, ``loss_rpn_box_reg``, then for each stage ``loss_classifier_1``, ``loss_box_reg_1`` and,
+    where a mask head learns at that stage, ``loss_mask_1``; a network of one stage has no numbers.
     """
     spec, rule = model.spec, model.spec.objective.rpn
     device = batch.pixels.device
     objects = [target.to(device).single() for target in targets]
-    chance = list(generators) if generators is not None else [None] * len(objects)
+    samplers = list(generators) if generators is not None else [None] * len(objects)
 
     features = [as_pooled(level) for level in model.extract(batch.pixels)]
     outputs, anchors = [model.rpn.head(level) for level in features], model.rpn.anchors_of(features)
     coder = spec.conventions.proposals.coder
-    found = rpn_losses(outputs, anchors, batch.resized_sizes, objects, coder, rule, chance)
+    losses_of_rpn = rpn_losses(outputs, anchors, batch.resized_sizes, objects, coder, rule, samplers)
 
     proposing = spec.conventions.proposals.model_copy(
         update={"pre_nms_top_n": rule.pre_nms_top_n, "post_nms_top_n": rule.post_nms_top_n}
@@ -44,7 +44,7 @@ def losses(
     with torch.no_grad():
         proposals = propose([(s.detach(), d.detach()) for s, d in outputs], anchors, batch.sizes, proposing)
     boxes = [b[:n] for b, n in zip(proposals.boxes, proposals.counts.tolist(), strict=True)]
-    return found | cascade_losses(model, features, boxes, batch.sizes, objects, chance)
+    return losses_of_rpn | cascade_losses(model, features, boxes, batch.sizes, objects, samplers)
 
 
 def losses_of_images(
@@ -55,7 +55,7 @@ def losses_of_images(
     Raises BadTarget, naming the image and the object.
     """
     if len(images) != len(targets):
-        raise BadTarget(f"{len(images)} images with {len(targets)} targets: give each image its own")
+        raise BadTarget(f"{len(images)} images with {len(targets)} targets: give one target per image")
     resized = [model.resize(image) for image in images]
     checked = [
         checked_targets(given, image, i, model.spec)

@@ -1,4 +1,7 @@
-"""What the region proposal network learns: objectness of anchors, and deltas of the positive ones."""
+"""The losses of the region proposal network: objectness of anchors, and deltas of the positive ones.
+
+N images; A_l anchors of one level, A of all levels.
+"""
 
 from collections.abc import Sequence
 
@@ -13,8 +16,6 @@ from cascadezoo.ops.boxes import encode
 from cascadezoo.spec.conventions import BoxCoder
 from cascadezoo.spec.objective import Normaliser, RpnObjective
 
-# N images, A anchors of all levels
-
 Generators = Sequence[torch.Generator | None]
 
 
@@ -27,9 +28,13 @@ def rpn_losses(
     rule: RpnObjective,
     generators: Generators,
 ) -> dict[str, Tensor]:
-    """``loss_objectness`` and ``loss_rpn_box_reg`` of what the head says of each level, (N, A_l) and (N, A_l, 4).
+    """``loss_objectness`` and ``loss_rpn_box_reg``.
 
-    ``sizes`` (N, 2): height and width of the images without their padding.
+    Args:
+        outputs: per level the head's logits (N, A_l) and raw deltas (N, A_l, 4).
+        anchors: per level (A_l, 4), network pixels.
+        sizes: (N, 2) height and width of the images without their padding.
+        generators: for the sampler, one per image.
     """
     logits, deltas = (torch.cat(parts, 1) for parts in zip(*outputs, strict=True))
     boxes = torch.cat(list(anchors))
@@ -40,12 +45,12 @@ def rpn_losses(
         else:
             matched = match(boxes, target.boxes, rule.matching, coder.extent)
         positive, negative = sample(matched, rule.sampling, generator)
-        drawn = torch.cat((positive, negative))
-        truth = (torch.arange(len(drawn), device=drawn.device) < len(positive)).to(logits.dtype)
+        rows = torch.cat((positive, negative))
+        truth = (torch.arange(len(rows), device=rows.device) < len(positive)).to(logits.dtype)
         goals = encode(target.boxes[matched[positive]], boxes[positive], coder)
-        scores.append(F.binary_cross_entropy_with_logits(logits[n, drawn], truth, reduction="sum"))
+        scores.append(F.binary_cross_entropy_with_logits(logits[n, rows], truth, reduction="sum"))
         moves.append(F.smooth_l1_loss(deltas[n, positive], goals, reduction="sum", beta=rule.box_loss.beta))
-        counts.append(len(drawn))
+        counts.append(len(rows))
     sampled = boxes.new_tensor(counts)
     return {
         "loss_objectness": _normalise(torch.stack(scores), sampled, rule.objectness_normaliser, rule),
@@ -54,16 +59,17 @@ def rpn_losses(
 
 
 def mean_count(count: Tensor | float, like: Tensor) -> Tensor:
-    """How many there are in a process, on average; at least 1 in all processes together.
+    """``count`` per process: the mean over all processes, whose sum is taken as at least 1; on the device of ``like``.
 
-    Divided by it in every process, a loss has the gradient, averaged over processes, of one process with all images.
+    Where every process divides its own loss by this number, the gradients' mean over the processes is the gradient of
+    one process that has all the images.
     """
     total = sum_of_processes(torch.as_tensor(count, dtype=torch.float32, device=like.device).detach())
     return total.clamp(min=1) / processes()
 
 
 def _match_inside(boxes: Tensor, size: Tensor, target: Targets, rule: RpnObjective, extent: int) -> Tensor:
-    """As ``match``, of the boxes inside an image of ``size`` (height, width) alone; the others are NEITHER."""
+    """``match`` for the boxes that lie inside an image of ``size`` (height, width); all others are NEITHER."""
     height, width = size
     inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] < width) & (boxes[:, 3] < height)
     matched = torch.full((len(boxes),), NEITHER, device=boxes.device)
@@ -72,7 +78,7 @@ def _match_inside(boxes: Tensor, size: Tensor, target: Targets, rule: RpnObjecti
 
 
 def _normalise(sums: Tensor, sampled: Tensor, normaliser: Normaliser, rule: RpnObjective) -> Tensor:
-    """A loss from its sum (N,) and the number of anchors sampled (N,) an image."""
+    """A loss from its sums (N,) and the numbers of sampled anchors (N,), both per image."""
     match normaliser:
         case Normaliser.SAMPLED:
             return sums.sum() / mean_count(sampled.sum(), sums)

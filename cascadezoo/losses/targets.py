@@ -1,41 +1,40 @@
-"""What an image truly holds: as callers give it, checked, and as the losses take it."""
+"""The ground truth of an image: as callers give it, checked, and as the losses take it.
 
-from collections.abc import Mapping
+T objects of one image; (h, w) its size at network scale, without padding.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from cascadezoo.errors import BadTarget
+from cascadezoo.losses.masks import Masks
 from cascadezoo.modeling.preprocess import ResizedImage, scales_of
 from cascadezoo.spec.model import ModelSpec
 
-# T objects of an image; (H, W) its size after resizing, without padding
-
-_ROUNDING = 0.01  # pixels that a box may lie outside its image by
+_ROUNDING = 0.01  # pixels by which a box may lie outside its image
 
 
 class Targets(NamedTuple):
-    """The objects of one image at network scale."""
+    """The ground-truth objects of one image at network scale."""
 
     boxes: Tensor  # (T, 4) float32 xyxy, network pixels
     labels: Tensor  # (T,) int64, 0..C-1
-    masks: Tensor | None  # (T, H, W) uint8, 0 or 1
-    crowd: Tensor  # (T,) bool: a group of objects, which nothing is matched to
+    masks: Masks | None
+    crowd: Tensor  # (T,) bool: a group of objects in one box, which no box is matched to
 
     def to(self, device: torch.device) -> "Targets":
-        """The same on another device."""
-        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
-        rest = (x.to(device, non_blocking=True) for x in (self.boxes, self.labels, self.crowd))
-        boxes, labels, crowd = rest
-        return Targets(boxes, labels, masks, crowd)
+        """The same objects on another device."""
+        boxes, labels, crowd = (x.to(device, non_blocking=True) for x in (self.boxes, self.labels, self.crowd))
+        return Targets(boxes, labels, None if self.masks is None else self.masks.to(device), crowd)
 
     def single(self) -> "Targets":
-        """Without the crowds."""
+        """The objects that are no crowds."""
         keep = ~self.crowd
-        masks = None if self.masks is None else self.masks[keep]
+        masks = None if self.masks is None else self.masks.where(keep)
         return Targets(self.boxes[keep], self.labels[keep], masks, self.crowd[keep])
 
 
@@ -45,19 +44,21 @@ def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int
     Args:
         given: ``boxes`` (T, 4) xyxy and, where the network has mask heads, ``masks`` (T, H, W) of zeros and ones, in
             pixels of the image as given, x2 and y2 the edges behind the last ones; ``labels`` (T,) integers in
-            0..C-1; ``iscrowd`` (T,), if there are any.
-        image: the resized image; ``index``: its place in the batch, for messages.
+            0..C-1; optionally ``iscrowd`` (T,).
+        image: the resized image.
+        index: its place in the batch, for messages.
+        spec: the network, which has C classes.
 
     Raises:
-        BadTarget: something is missing, of another shape, outside the image or without area.
+        BadTarget: a field is missing, has another shape or holds a value out of range.
     """
     height, width = image.original_size
 
     def need(key: str, shape: tuple[int, ...]) -> Tensor:
         value = given.get(key)
         if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-            held = "nothing" if value is None else f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
-            raise BadTarget(f"image {index}: {key} must be a tensor of shape {shape}, not {held}")
+            got = "nothing" if value is None else f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
+            raise BadTarget(f"image {index}: {key} must be a tensor of shape {shape}, not {got}")
         return value
 
     count = len(given["boxes"]) if isinstance(given.get("boxes"), Tensor) else 0
@@ -72,12 +73,15 @@ def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int
             f"image {index}, object {row}: label {int(labels[row])} is not in 0..{spec.num_classes - 1} "
             "(labels count from 0, without background)"
         )
-    resized = _resize(need("masks", (count, height, width)), image.size) if spec.mask else None
-    return Targets(_scaled(boxes, image, spec), labels.long(), resized, crowd.to(boxes.device))
+    masks = None
+    if spec.mask:
+        bitmaps = need("masks", (count, height, width))
+        masks = Masks.of(_resized(bitmaps, image.size), image.size, bitmaps.device)
+    return Targets(_scaled(boxes, image, spec), labels.long(), masks, crowd.to(boxes.device))
 
 
 def _scaled(boxes: Tensor, image: ResizedImage, spec: ModelSpec) -> Tensor:
-    """Boxes (T, 4) at network scale; from edges to the last pixels inside where these are the spec's coordinates."""
+    """Boxes (T, 4) at network scale, x2 and y2 moved to the last pixels inside where the spec's ``extent`` is 1."""
     x, y = scales_of(image, spec.conventions.resize)
     extent = spec.stages[0].extent
     return (boxes - boxes.new_tensor((0, 0, extent, extent))) * boxes.new_tensor((x, y, x, y))
@@ -97,12 +101,13 @@ def _check_boxes(boxes: Tensor, index: int, height: int, width: int) -> None:
             raise BadTarget(f"image {index}, object {row}: box ({values}) {what}")
 
 
-def _resize(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """(T, H, W) to another (height, width), each pixel that of its nearest."""
-    if tuple(masks.shape[1:]) == size:
-        return masks.to(torch.uint8)
-    pixels = masks.to("cpu", torch.uint8).numpy()
+def _resized(bitmaps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Each of bitmaps (T, H, W), uint8 (h, w): every pixel that of its nearest in the original."""
     height, width = size
-    resized = [cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) for mask in pixels]
-    stacked = np.stack(resized) if resized else np.zeros((0, height, width), np.uint8)
-    return torch.from_numpy(stacked).to(masks.device)
+    for bitmap in bitmaps:
+        if tuple(bitmap.shape) == size:
+            yield bitmap.to(torch.uint8)
+        else:
+            pixels = bitmap.to("cpu", torch.uint8).numpy()
+            resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST)
+            yield torch.from_numpy(resized).to(bitmap.device)

@@ -1,81 +1,106 @@
 """Random changes of an image and its objects: mirrored, cropped, resized; the record says which, a generator decides.
 
+T objects of one image; (h, w) its size at network scale.
+
 Sources: mmdet ``RandomFlip``, ``RandomResize``, ``RandomChoiceResize`` and ``RandomCrop`` (``absolute_range``);
 InternImage's 3x recipe, after DETR's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from cascadezoo.coco.dataset import Bitmap, Polygons, Segmentation, bitmap
+from cascadezoo.coco.dataset import Bitmap, Segmentation, bitmap
 from cascadezoo.images import Pixels
+from cascadezoo.losses.masks import Masks
 from cascadezoo.modeling.preprocess import ResizedImage, resize, scales_of
 from cascadezoo.spec.conventions import Resize
 from cascadezoo.spec.model import ModelSpec, PreprocessSpec
 from cascadezoo.spec.recipe import Augmentation, Crop, Scales
 
 Points = npt.NDArray[np.float64]  # (K, 2) x and y
-Outlines = list[Polygons | Bitmap]
+Boxes = npt.NDArray[np.float32]  # (T, 4) x1 y1 x2 y2, edges
+
+
+class Change(NamedTuple):
+    """What one change of the image does to a mask: to the points of its polygons, or to its bitmap (H, W)."""
+
+    points: Callable[[Points], Points]
+    bitmap: Callable[[Bitmap], Bitmap]
 
 
 class Objects(NamedTuple):
-    """T objects of one image, all in pixels of that image."""
+    """T objects of one image.
 
-    boxes: npt.NDArray[np.float32]  # (T, 4) x1 y1 x2 y2, edges
-    outlines: Outlines | None  # T polygons or masks (H, W); None where no masks are wanted
+    Masks stay as the data set has them, with what is to be done to them: only one at a time becomes a bitmap.
+
+    Attributes:
+        boxes: in pixels of the image as it has become.
+        segmentations: in pixels of the image as it was, T of them, an empty mask where one is None; None where the
+            network needs no masks.
+        size: (height, width) of the image as it was.
+        changes: of the image since, in order.
+    """
+
+    boxes: Boxes
+    segmentations: tuple[Segmentation | None, ...] | None
+    size: tuple[int, int]
+    changes: tuple[Change, ...] = ()
+
+    def bitmaps(self, size: tuple[int, int]) -> Iterator[torch.Tensor]:
+        """The mask of each object in the image as it has become, uint8 (height, width) of ``size``."""
+        for segmentation in self.segmentations or ():
+            if isinstance(segmentation, list):
+                yield torch.from_numpy(bitmap([self._moved(polygon) for polygon in segmentation], *size))
+            else:
+                mask = np.zeros(self.size, np.uint8) if segmentation is None else bitmap(segmentation, *self.size)
+                for change in self.changes:
+                    mask = change.bitmap(mask)
+                yield torch.from_numpy(mask)
+
+    def _moved(self, points: Points) -> Points:
+        for change in self.changes:
+            points = change.points(points)
+        return points
 
 
-def objects(
-    boxes: npt.NDArray[np.float32], segmentations: tuple[Segmentation | None, ...], size: tuple[int, int]
-) -> Objects:
-    """Objects with masks, from COCO's segmentations in an image of ``size`` (height, width); None is an empty mask."""
-    return Objects(boxes, [_outline(segmentation, size) for segmentation in segmentations])
+class Augmented(NamedTuple):
+    """An image at network scale, and those of its T objects that are still in it."""
+
+    image: ResizedImage  # resized as for inference
+    boxes: Boxes  # in the spec's coordinates: x2 and y2 of the last pixel inside where its ``extent`` is 1; clipped
+    masks: Masks | None
+    kept: npt.NDArray[np.bool_]  # (T,)
 
 
 def augment(
-    image: Pixels, found: Objects, augmentation: Augmentation, spec: ModelSpec, generator: np.random.Generator
-) -> tuple[ResizedImage, Objects, npt.NDArray[np.bool_]]:
-    """Change a uint8 (H, W, 3) RGB image and its objects at random, up to network scale.
-
-    Returns the resized image, as inference would resize it; those of the objects that are still in it, boxes in the
-    spec's coordinates (x2 and y2 of the last pixel inside where its ``extent`` is 1) and clipped, masks uint8 (h, w)
-    of the resized image; and which of the T objects these are (T,).
-    """
+    image: Pixels, objects: Objects, augmentation: Augmentation, spec: ModelSpec, generator: np.random.Generator
+) -> Augmented:
+    """Change a uint8 (H, W, 3) RGB image and its objects at random, up to network scale."""
     rule, preprocess = spec.conventions.resize, spec.preprocess
     if generator.random() < augmentation.flip:
-        image, found = np.ascontiguousarray(image[:, ::-1]), _mirrored(found, image.shape[1])
-    kept = np.ones(len(found.boxes), dtype=np.bool_)
+        image, objects = np.ascontiguousarray(image[:, ::-1]), _mirrored(objects, image.shape[1])
+    kept = np.ones(len(objects.boxes), dtype=np.bool_)
     crop = augmentation.crop
     if crop and generator.random() < crop.probability:
         first = _scale(preprocess, int(generator.choice(crop.min_sizes)), crop.max_size)
-        resized, found = _resized(image, found, first, rule, extent=0)
+        resized, objects = _resized(image, objects, first, rule, extent=0)
         top, height = _part(resized.size[0], crop, generator)
         left, width = _part(resized.size[1], crop, generator)
         part = resized.pixels[top : top + height, left : left + width]
         image = part.round().clip(0, 255).astype(np.uint8)
-        found = _cropped(found, top, left, height, width)
-        kept = (found.boxes[:, 2] > found.boxes[:, 0]) & (found.boxes[:, 3] > found.boxes[:, 1])
-        found = _chosen(found, kept)
+        objects = _cropped(objects, top, left, height, width)
+        kept = (objects.boxes[:, 2] > objects.boxes[:, 0]) & (objects.boxes[:, 3] > objects.boxes[:, 1])
+        objects = _chosen(objects, kept)
     if augmentation.min_sizes and augmentation.max_size:
         preprocess = _scale(preprocess, _min_size(augmentation, generator), augmentation.max_size)
-    resized, found = _resized(image, found, preprocess, rule, spec.stages[0].extent)
-    if found.outlines is not None:
-        found = found._replace(outlines=[_rasterised(outline, resized.size) for outline in found.outlines])
-    return resized, found, kept
-
-
-def _outline(segmentation: Segmentation | None, size: tuple[int, int]) -> Polygons | Bitmap:
-    if segmentation is None:
-        return np.zeros(size, dtype=np.uint8)
-    return bitmap(segmentation, *size) if isinstance(segmentation, Mapping) else segmentation
-
-
-def _rasterised(outline: Polygons | Bitmap, size: tuple[int, int]) -> Bitmap:
-    return bitmap(outline, *size) if isinstance(outline, list) else outline
+    resized, objects = _resized(image, objects, preprocess, rule, spec.stages[0].extent)
+    masks = None if objects.segmentations is None else Masks.of(objects.bitmaps(resized.size), resized.size)
+    return Augmented(resized, objects.boxes, masks, kept)
 
 
 def _min_size(augmentation: Augmentation, generator: np.random.Generator) -> int:
@@ -95,47 +120,44 @@ def _part(side: int, crop: Crop, generator: np.random.Generator) -> tuple[int, i
     return int(generator.integers(0, side - length, endpoint=True)), length
 
 
-def _mirrored(found: Objects, width: int) -> Objects:
-    boxes = found.boxes.copy()
-    boxes[:, [0, 2]] = width - found.boxes[:, [2, 0]]
-    return Objects(boxes, _moved(found.outlines, lambda xy: xy * (-1, 1) + (width, 0), lambda mask: mask[:, ::-1]))
+def _mirrored(objects: Objects, width: int) -> Objects:
+    boxes = objects.boxes.copy()
+    boxes[:, [0, 2]] = width - objects.boxes[:, [2, 0]]
+    return _changed(objects, boxes, Change(lambda xy: xy * (-1, 1) + (width, 0), lambda mask: mask[:, ::-1]))
 
 
-def _cropped(found: Objects, top: int, left: int, height: int, width: int) -> Objects:
-    boxes = (found.boxes - _float32(left, top, left, top)).clip(0, _float32(width, height, width, height))
+def _cropped(objects: Objects, top: int, left: int, height: int, width: int) -> Objects:
+    boxes = (objects.boxes - _float32(left, top, left, top)).clip(0, _float32(width, height, width, height))
     rows, columns = slice(top, top + height), slice(left, left + width)
-    return Objects(boxes, _moved(found.outlines, lambda xy: xy - (left, top), lambda mask: mask[rows, columns]))
+    return _changed(objects, boxes, Change(lambda xy: xy - (left, top), lambda mask: mask[rows, columns]))
 
 
 def _resized(
-    image: Pixels, found: Objects, preprocess: PreprocessSpec, rule: Resize, extent: int
+    image: Pixels, objects: Objects, preprocess: PreprocessSpec, rule: Resize, extent: int
 ) -> tuple[ResizedImage, Objects]:
     """Image and objects at the scale of ``preprocess``; boxes go over to coordinates of ``extent`` before."""
     resized = resize(image, preprocess, rule)
     height, width = resized.size
     x, y = scales_of(resized, rule)
-    boxes = (found.boxes - _float32(0, 0, extent, extent)) * _float32(x, y, x, y)
+    boxes = (objects.boxes - _float32(0, 0, extent, extent)) * _float32(x, y, x, y)
     boxes = boxes.clip(0, _float32(width, height, width, height))
 
     def nearest(mask: Bitmap) -> Bitmap:
         source = np.ascontiguousarray(mask)
         return np.asarray(cv2.resize(source, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
-    return resized, Objects(boxes, _moved(found.outlines, lambda xy: xy * (x, y), nearest))
+    return resized, _changed(objects, boxes, Change(lambda xy: xy * (x, y), nearest))
 
 
-def _moved(
-    outlines: Outlines | None, points: Callable[[Points], Points], mask: Callable[[Bitmap], Bitmap]
-) -> Outlines | None:
-    """Every outline changed: polygons by what happens to their points, masks by what happens to their pixels."""
-    if outlines is None:
-        return None
-    return [[points(polygon) for polygon in o] if isinstance(o, list) else mask(o) for o in outlines]
+def _changed(objects: Objects, boxes: Boxes, change: Change) -> Objects:
+    return objects._replace(boxes=boxes, changes=(*objects.changes, change))
 
 
-def _chosen(found: Objects, kept: npt.NDArray[np.bool_]) -> Objects:
-    outlines = found.outlines and [o for o, keep in zip(found.outlines, kept, strict=True) if keep]
-    return Objects(found.boxes[kept], outlines)
+def _chosen(objects: Objects, kept: npt.NDArray[np.bool_]) -> Objects:
+    masks = objects.segmentations
+    if masks is not None:
+        masks = tuple(segmentation for segmentation, keep in zip(masks, kept, strict=True) if keep)
+    return objects._replace(boxes=objects.boxes[kept], segmentations=masks)
 
 
 def _float32(*numbers: float) -> npt.NDArray[np.float32]:

@@ -20,7 +20,7 @@ from cascadezoo.losses.targets import Targets
 from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.recipe import Augmentation
-from cascadezoo.training.augment import Objects, augment, objects
+from cascadezoo.training.augment import Objects, augment
 
 _WORD = 2**64
 
@@ -72,12 +72,17 @@ class TrainingSet:
         """
         record = self.data.record(int(self._kept[index]))
         image = self._read(record)
-        masks = self.spec.mask is not None
-        size = image.shape[0], image.shape[1]
-        found = objects(record.boxes, record.segmentations, size) if masks else Objects(record.boxes, None)
+        masks = record.segmentations if self.spec.mask else None
+        objects = Objects(record.boxes, masks, (record.height, record.width))
         generator = np.random.default_rng([number % _WORD for number in (self.seed, epoch, record.image_id)])
-        resized, found, kept = augment(image, found, self.augmentation, self.spec, generator)
-        return Sample(record.image_id, resized, _targets(found, record, kept, resized.size))
+        changed = augment(image, objects, self.augmentation, self.spec, generator)
+        targets = Targets(
+            boxes=torch.from_numpy(changed.boxes),
+            labels=torch.from_numpy(record.labels[changed.kept]),
+            masks=changed.masks,
+            crowd=torch.from_numpy(record.crowd[changed.kept]),
+        )
+        return Sample(record.image_id, changed.image, targets)
 
     def _read(self, record: ImageRecord) -> Pixels:
         try:
@@ -169,15 +174,3 @@ class _Epoch(Dataset[Sample | CascadezooError]):
 def _start_worker(_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes: the parent stops its workers after its step
         signal.signal(number, signal.SIG_IGN)
-
-
-def _targets(found: Objects, record: ImageRecord, kept: npt.NDArray[np.bool_], size: tuple[int, int]) -> Targets:
-    masks = None
-    if found.outlines is not None:
-        masks = torch.from_numpy(np.stack(found.outlines) if found.outlines else np.zeros((0, *size), np.uint8))
-    return Targets(
-        boxes=torch.from_numpy(found.boxes),
-        labels=torch.from_numpy(record.labels[kept]),
-        masks=masks,
-        crowd=torch.from_numpy(record.crowd[kept]),
-    )

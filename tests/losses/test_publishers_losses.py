@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cascadezoo.losses.cascade_loss import RoIs, _box_losses, _draw, _move, _slow_gradient, _weigh
+from cascadezoo.losses.cascade_loss import RoIs, _box_losses, _move, _sample_rois, _slow_gradient, _weigh
 from cascadezoo.losses.rpn_loss import _normalise, rpn_losses
 from cascadezoo.losses.targets import Targets
 from cascadezoo.providers import SPECS
@@ -97,12 +97,12 @@ def test_the_first_stage_samples_and_the_later_ones_take_every_box(spec, added: 
     target = one_object([0, 0, 20 - extent, 20 - extent])
     near = torch.tensor([[0.0, 0, 20 - extent, 11 - extent]]).repeat(200, 1)  # an IoU of 0.55: positive at 0.5 only
     far = torch.tensor([[50.0, 50, 60, 60]]).repeat(700, 1)
-    drawn = [_draw(torch.cat((near, far)), target, i, rule, extent, 80, None) for i in (0, 1)]
+    drawn = [_sample_rois(torch.cat((near, far)), target, i, rule, extent, 80, None) for i in (0, 1)]
     assert (drawn[0].positive, len(drawn[0].boxes)) == (128, 512)
     assert (drawn[1].positive, len(drawn[1].boxes)) == (added[1], 900 + added[1])
     assert drawn[1].truth.sum() == added[1]
     assert (drawn[1].labels == 80).sum() == 900
-    first = _draw(near[:2], target, 0, rule, extent, 80, None)
+    first = _sample_rois(near[:2], target, 0, rule, extent, 80, None)
     assert first.truth.tolist() == [True, False, False]  # the object itself is among the boxes
     assert first.labels.tolist() == [3, 3, 3]
 

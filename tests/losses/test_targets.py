@@ -24,9 +24,11 @@ def test_boxes_and_masks_follow_the_image() -> None:
     found = checked_targets(good(), TWICE, 0, THREE)
     assert found.boxes.tolist() == [[6, 10, 18, 20]]
     assert found.masks is not None
-    assert found.masks.shape == (1, 40, 60)
-    assert found.masks[0, 10:20, 6:18].all()
-    assert found.masks.sum() == 120
+    assert found.masks.windows.tolist() == [[6, 10, 18, 20]]
+    (mask,) = found.masks.bitmaps(torch.tensor([0]))
+    assert mask.shape == (40, 60)
+    assert mask[10:20, 6:18].all()
+    assert mask.sum() == 120
     assert found.crowd.tolist() == [False]
 
 
@@ -42,7 +44,8 @@ def test_boxes_are_those_of_the_publishers_pixels() -> None:
 
 def test_no_objects_are_legal() -> None:
     none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 20, 30)}
-    assert checked_targets(none, TWICE, 0, THREE).masks.shape == (0, 40, 60)
+    masks = checked_targets(none, TWICE, 0, THREE).masks
+    assert (masks.size, len(masks.windows), len(masks.pixels)) == ((40, 60), 0, 0)
 
 
 @pytest.mark.parametrize(

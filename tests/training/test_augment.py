@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from cascadezoo.modeling.preprocess import resize
@@ -9,7 +10,7 @@ from cascadezoo.providers import SPECS
 from cascadezoo.spec.conventions import ResizeStep
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.recipe import Augmentation, Crop, Scales
-from cascadezoo.training.augment import Objects, augment, objects
+from cascadezoo.training.augment import Augmented, Objects, augment
 
 MMDET, DETECTRON = SPECS["mmdet"]["cascade_mask_r50_fpn"], SPECS["detectron"]["faster_r50_fpn"]
 PADDLE = SPECS["paddle"]["cascade_mask_r50_fpn"]
@@ -27,8 +28,17 @@ def numbered_image(height: int = 4, width: int = 6) -> np.ndarray:
     return np.arange(height * width * 3, dtype=np.uint8).reshape(height, width, 3)
 
 
-def found() -> Objects:
-    return objects(BOXES, (POLYGON, RUNS), (4, 6))
+def two_objects() -> Objects:
+    return Objects(BOXES, (POLYGON, RUNS), (4, 6))
+
+
+def boxes_only(boxes: np.ndarray, size: tuple[int, int] = (4, 6)) -> Objects:
+    return Objects(boxes, None, size)
+
+
+def bitmaps(augmented: Augmented) -> np.ndarray:
+    assert augmented.masks is not None
+    return augmented.masks.bitmaps(torch.arange(len(augmented.boxes))).numpy()
 
 
 def dice() -> np.random.Generator:
@@ -40,86 +50,86 @@ def points(mask: np.ndarray) -> list[list[int]]:
 
 
 def test_as_it_is() -> None:
-    resized, kept_objects, kept = augment(numbered_image(), found(), Augmentation(flip=0), at(MMDET, 4), dice())
-    assert (resized.pixels == numbered_image()).all()
-    assert kept_objects.boxes.tolist() == BOXES.tolist()
-    square, runs = kept_objects.outlines
+    same = augment(numbered_image(), two_objects(), Augmentation(flip=0), at(MMDET, 4), dice())
+    assert (same.image.pixels == numbered_image()).all()
+    assert same.boxes.tolist() == BOXES.tolist()
+    square, runs = bitmaps(same)
     assert points(square) == [[y, x] for y in (1, 2, 3) for x in (1, 2)]
     assert points(runs) == [[1, 1], [2, 1]]
-    assert kept.tolist() == [True, True]
+    assert same.kept.tolist() == [True, True]
 
 
 def test_mirrored() -> None:
     """Of 6 columns, edge x goes to 6 - x and column c to 5 - c."""
-    resized, mirrored, _ = augment(numbered_image(), found(), Augmentation(flip=1), at(MMDET, 4), dice())
-    assert (resized.pixels == numbered_image()[:, ::-1]).all()
+    mirrored = augment(numbered_image(), two_objects(), Augmentation(flip=1), at(MMDET, 4), dice())
+    assert (mirrored.image.pixels == numbered_image()[:, ::-1]).all()
     assert mirrored.boxes.tolist() == [[3, 1, 5, 4], [4, 1, 5, 3]]
-    square, runs = mirrored.outlines
+    square, runs = bitmaps(mirrored)
     assert points(square) == [[y, x] for y in (1, 2, 3) for x in (3, 4)]
     assert points(runs) == [[1, 4], [2, 4]]
-    assert all(mask.dtype == np.uint8 for mask in mirrored.outlines)
+    assert square.dtype == np.uint8
 
 
 def test_twice_as_large_masks_and_boxes_grow() -> None:
-    resized, grown, _ = augment(numbered_image(), found(), Augmentation(flip=0), at(MMDET, 8), dice())
-    assert resized.size == (8, 12)
+    grown = augment(numbered_image(), two_objects(), Augmentation(flip=0), at(MMDET, 8), dice())
+    assert grown.image.size == (8, 12)
     assert grown.boxes.tolist() == (BOXES * 2).tolist()
-    square, runs = grown.outlines
+    square, runs = bitmaps(grown)
     assert points(square) == [[y, x] for y in range(2, 8) for x in range(2, 6)]
     assert points(runs) == [[y, x] for y in range(2, 6) for x in (2, 3)]
 
 
 def test_polygons_are_drawn_at_network_scale() -> None:
     """A triangle of half the square: seven times as large its edge has steps of one pixel, not of seven."""
-    triangle = objects(np.array([[0, 0, 4, 4]], np.float32), ([np.array([[0, 0], [4, 0], [0, 4]], float)],), (4, 4))
-    _, grown, _ = augment(numbered_image(4, 4), triangle, Augmentation(flip=0), at(MMDET, 28), dice())
-    widths = grown.outlines[0].sum(axis=1)
+    triangle = Objects(np.array([[0, 0, 4, 4]], np.float32), ([np.array([[0, 0], [4, 0], [0, 4]], float)],), (4, 4))
+    grown = augment(numbered_image(4, 4), triangle, Augmentation(flip=0), at(MMDET, 28), dice())
+    (mask,) = bitmaps(grown)
+    widths = mask.sum(axis=1)
     assert np.abs(np.diff(widths.astype(int))).max() <= 2
-    assert grown.outlines[0].sum() == pytest.approx(28 * 28 / 2, rel=0.05)
+    assert mask.sum() == pytest.approx(28 * 28 / 2, rel=0.05)
 
 
 def test_images_are_resized_as_for_inference() -> None:
     image = np.random.default_rng(1).integers(0, 256, (37, 53, 3), dtype=np.uint8)
     for spec in (at(MMDET, 64, 80), at(PADDLE, 64, 80), at(DETECTRON, 64, 80)):
         expected = resize(image, spec.preprocess, spec.conventions.resize)
-        result, _, _ = augment(image, Objects(np.zeros((0, 4), np.float32), None), Augmentation(flip=0), spec, dice())
+        nothing = boxes_only(np.zeros((0, 4), np.float32), (37, 53))
+        result = augment(image, nothing, Augmentation(flip=0), spec, dice()).image
         assert (result.pixels == expected.pixels).all()
         assert (result.scale, result.original_size) == (expected.scale, expected.original_size)
 
 
 def test_boxes_scale_by_the_publishers_step() -> None:
     """427 x 640 at 320: 479.6 columns are rounded to 480, which only the achieved scale follows."""
-    box = Objects(np.array([[0, 0, 320, 427]], np.float32), None)
+    box = boxes_only(np.array([[0, 0, 320, 427]], np.float32), (427, 640))
     for spec, x in ((MMDET, 320 * 480 / 640), (PADDLE, 320 * 320 / 427)):
         assert (spec.conventions.resize.step is ResizeStep.ACHIEVED) == (spec is MMDET)
-        _, scaled, _ = augment(numbered_image(427, 640), box, Augmentation(flip=0), at(spec, 320, 533), dice())
+        scaled = augment(numbered_image(427, 640), box, Augmentation(flip=0), at(spec, 320, 533), dice())
         assert scaled.boxes[0].tolist() == pytest.approx([0, 0, x, 320])
-        assert scaled.outlines is None
+        assert scaled.masks is None
 
 
 @pytest.mark.parametrize("flip", [0, 1])
 def test_last_pixels_where_the_extent_is_one(flip: int) -> None:
     """Edges 1..3 hold the columns 1 and 2, mirrored 3 and 4; at twice the size the publisher doubles these numbers."""
-    _, scaled, _ = augment(
-        numbered_image(), Objects(BOXES[:1], None), Augmentation(flip=flip), at(DETECTRON, 8), dice()
-    )  # fmt: skip
+    scaled = augment(numbered_image(), boxes_only(BOXES[:1]), Augmentation(flip=flip), at(DETECTRON, 8), dice())
     x1, x2 = (3, 4) if flip else (1, 2)
     assert scaled.boxes.tolist() == [[2 * x1, 2, 2 * x2, 6]]
 
 
 def test_boxes_at_the_border_stay_inside() -> None:
-    whole = Objects(np.array([[0, 0, 53, 37]], np.float32), None)
+    whole = boxes_only(np.array([[0, 0, 53, 37]], np.float32), (37, 53))
     for spec in (at(MMDET, 50), at(PADDLE, 50), at(DETECTRON, 50)):
-        resized, scaled, _ = augment(numbered_image(37, 53), whole, Augmentation(flip=1), spec, dice())
-        height, width = resized.size
+        scaled = augment(numbered_image(37, 53), whole, Augmentation(flip=1), spec, dice())
+        height, width = scaled.image.size
         assert (scaled.boxes[0, 2:] <= [width, height]).all()
         assert (scaled.boxes[0, :2] == 0).all()
 
 
 def shorter_sides(augmentation: Augmentation, draws: int = 200) -> set[int]:
     rng = dice()
-    nothing = Objects(np.zeros((0, 4), np.float32), None)
-    return {min(augment(numbered_image(), nothing, augmentation, MMDET, rng)[0].size) for _ in range(draws)}
+    nothing = boxes_only(np.zeros((0, 4), np.float32))
+    return {min(augment(numbered_image(), nothing, augmentation, MMDET, rng).image.size) for _ in range(draws)}
 
 
 def test_scales_to_choose_from_and_ranges() -> None:
@@ -131,7 +141,7 @@ def test_scales_to_choose_from_and_ranges() -> None:
 def test_flips_come_half_of_the_time() -> None:
     rng, flips = dice(), 0
     for _ in range(400):
-        resized, _, _ = augment(numbered_image(), found(), Augmentation(), at(MMDET, 4), rng)
+        resized = augment(numbered_image(), two_objects(), Augmentation(), at(MMDET, 4), rng).image
         flips += int(resized.pixels[0, 0, 0] != 0)
     assert 160 < flips < 240  # four standard deviations
 
@@ -141,7 +151,8 @@ def test_crops_by_hand() -> None:
     crop = Crop(min_sizes=(4,), max_size=100, smallest=2, largest=3, probability=1)
     augmentation, rng, kept_counts, sizes = Augmentation(flip=0, crop=crop), dice(), set(), set()
     for _ in range(300):
-        resized, cut, kept = augment(numbered_image(), found(), augmentation, at(MMDET, 2), rng)
+        cut = augment(numbered_image(), two_objects(), augmentation, at(MMDET, 2), rng)
+        resized, kept = cut.image, cut.kept
         height, width = resized.original_size
         sizes.add((height, width))
         if resized.size != (height, width):
@@ -159,7 +170,7 @@ def test_crops_by_hand() -> None:
         masks = [np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8)]
         masks[0][1:4, 1:3], masks[1][1:3, 1] = 1, 1
         expected = [m[top : top + height, left : left + width] for m, ok in zip(masks, inside, strict=True) if ok]
-        assert [mask.tolist() for mask in cut.outlines] == [mask.tolist() for mask in expected]
+        assert [mask.tolist() for mask in bitmaps(cut)] == [mask.tolist() for mask in expected]
     assert sizes == {(h, w) for h in (2, 3) for w in (2, 3)}
     assert kept_counts == {0, 1, 2}
 
@@ -168,7 +179,7 @@ def test_crops_are_half_of_the_time_and_never_larger_than_the_image() -> None:
     crop = Crop(min_sizes=(4,), max_size=100, smallest=3, largest=50)
     rng, cropped = dice(), 0
     for _ in range(300):
-        resized, _, _ = augment(numbered_image(), found(), Augmentation(flip=0, crop=crop), at(MMDET, 4), rng)
+        resized = augment(numbered_image(), two_objects(), Augmentation(flip=0, crop=crop), at(MMDET, 4), rng).image
         height, width = resized.original_size
         assert 3 <= height <= 4
         assert 3 <= width <= 6
@@ -177,7 +188,8 @@ def test_crops_are_half_of_the_time_and_never_larger_than_the_image() -> None:
 
 
 def test_an_object_without_a_mask_has_an_empty_one() -> None:
-    (mask,) = objects(BOXES[:1], (None,), (4, 6)).outlines
+    same = augment(numbered_image(), Objects(BOXES[:1], (None,), (4, 6)), Augmentation(flip=0), at(MMDET, 4), dice())
+    (mask,) = bitmaps(same)
     assert mask.shape == (4, 6)
     assert not mask.any()
 

@@ -59,7 +59,7 @@ def fingerprint(sample: Sample) -> tuple[bytes, ...]:
         str(sample.image_id).encode(),
         sample.image.pixels.tobytes(),
         *(t.numpy().tobytes() for t in (sample.targets.boxes, sample.targets.labels, sample.targets.crowd)),
-        b"" if masks is None else masks.numpy().tobytes(),
+        b"" if masks is None else masks.windows.numpy().tobytes() + masks.pixels.numpy().tobytes(),
     )
 
 
@@ -76,10 +76,12 @@ def test_a_sample(data: CocoDataset) -> None:
     assert targets.boxes.tolist() == [[8, 10, 48, 50], [54, 54, 62, 62]]
     assert targets.labels.dtype == torch.int64
     assert targets.labels.tolist() == [0, 1]  # of the ids 3 and 8
-    assert targets.masks.dtype == torch.uint8
-    assert targets.masks.shape == (2, 64, 96)
-    assert targets.masks.sum(dim=(1, 2)).tolist() == [40 * 40, 8 * 8]
-    assert targets.masks[0, 10:50, 8:48].all()
+    masks = targets.masks.bitmaps(torch.arange(2))
+    assert masks.dtype == torch.uint8
+    assert masks.shape == (2, 64, 96)
+    assert masks.sum(dim=(1, 2)).tolist() == [40 * 40, 8 * 8]
+    assert masks[0, 10:50, 8:48].all()
+    assert len(targets.masks.pixels) == 40 * 40 + 8 * 8  # no pixel outside the objects' windows
     assert targets.crowd.dtype == torch.bool
     assert targets.crowd.tolist() == [False, False]
 
@@ -93,7 +95,7 @@ def test_crowds_are_kept_as_such_and_empty_images_have_empty_targets(data: CocoD
     assert kept.sample(0, 7).targets.crowd.tolist() == [True]
     targets = kept.sample(0, 8).targets
     assert targets.boxes.shape == (0, 4)
-    assert targets.masks.shape == (0, *kept.sample(0, 8).image.size)
+    assert (targets.masks.size, len(targets.masks.windows)) == (kept.sample(0, 8).image.size, 0)
 
 
 def test_images_without_objects_can_be_left_out(data: CocoDataset) -> None:
@@ -122,7 +124,7 @@ def test_labels_follow_the_objects_that_a_crop_leaves(data: CocoDataset) -> None
     training_set, left = TrainingSet(data, MASKS, WILD, seed=0), Counter()
     for epoch in range(60):
         targets = training_set.sample(epoch, 0).targets
-        assert len(targets.labels) == len(targets.boxes) == len(targets.masks) == len(targets.crowd)
+        assert len(targets.labels) == len(targets.boxes) == len(targets.masks.windows) == len(targets.crowd)
         left[tuple(targets.labels.tolist())] += 1
     assert set(left) == {(0, 1), (0,), (1,)}
 
