@@ -45,7 +45,7 @@ def main(
     except BlockingIOError:
         sys.exit(f"error: another run, or a mutant of one that was killed, still works in {work}: wait for its end")
     trees = [copy(root, config["copied"], work / f"tree-{i}") for i in range(options.processes)]
-    session = Session(work / "results.jsonl", state_of(trees[0]), options.keep)
+    session = Session(work / "results.jsonl", {room.name: state_of(trees[0], room) for room in rooms}, options.keep)
     populations = {
         room.name: [m for f in room.files for m in mutants_of(f, (trees[0] / f).read_text())] for room in rooms
     }
@@ -103,7 +103,7 @@ def _run_room(room: Room, chosen: Sequence[Mutant], trees: Sequence[Path], sessi
     print(f"{room.name}: tests pass in {seconds:.0f} s; {len(waiting)} of {len(chosen)} mutants to run", flush=True)
     outcomes = run(waiting, trees, lambda tree, mutant: room.arguments(tree, mutant), limit=max(20, 5 * seconds))
     for i, (mutant, outcome, took) in enumerate(outcomes, 1):
-        session.add(mutant, outcome, took)
+        session.add(room, mutant, outcome, took)
         if outcome == SURVIVED:
             print(
                 f"[{i}/{len(waiting)}] {mutant.file}:{mutant.line} {mutant.operator} survived ({took:.0f} s)\n"

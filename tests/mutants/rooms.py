@@ -76,26 +76,28 @@ def sample(populations: Mapping[str, Sequence[Mutant]], size: int | None, seed: 
 class Session:
     """The outcomes so far, a line each, appended as they come: a run that is cut off goes on where it was.
 
-    An outcome holds for one mutant and one state of code and tests.  ``keep``: what was killed stays killed when other
-    files have changed, which is right as long as tests were only added.
+    An outcome holds for one mutant and one state of the code and its room's tests (``states``, by the room's name).
+    ``keep``: what was killed stays killed in another state, which is right as long as tests were only added.
     """
 
-    def __init__(self, path: Path, state: str, keep: bool) -> None:
-        self._path, self._state, self._began = path, state, time.time()
+    def __init__(self, path: Path, states: Mapping[str, str], keep: bool) -> None:
+        self._path, self._states, self._began = path, states, time.time()
         self._runs: dict[float, float] = {}  # when each run began, and the seconds until its last outcome
         self.outcomes: dict[str, tuple[str, float]] = {}
-        self.kept = 0
+        kept = set()
         for row in self._rows():
-            same = row["state"] == state
+            same = row["state"] in states.values()
             if same or (keep and row["outcome"] != SURVIVED):
                 self.outcomes[row["key"]] = (row["outcome"], row["seconds"])
                 self._runs[row["began"]] = max(row["after"], self._runs.get(row["began"], 0))
-                self.kept += not same
+                (kept.discard if same else kept.add)(row["key"])
+        self.kept = len(kept)
 
-    def add(self, mutant: Mutant, outcome: str, seconds: float) -> None:
+    def add(self, room: Room, mutant: Mutant, outcome: str, seconds: float) -> None:
         """Note one outcome."""
         after = round(time.time() - self._began, 1)
-        row = {"key": mutant.key, "state": self._state, "outcome": outcome, "seconds": round(seconds, 2)}
+        state = self._states[room.name]
+        row = {"key": mutant.key, "state": state, "outcome": outcome, "seconds": round(seconds, 2)}
         row |= {"began": self._began, "after": after}
         self._runs[self._began] = after
         with self._path.open("a") as file:
@@ -115,12 +117,15 @@ class Session:
                 continue
 
 
-def state_of(tree: Path) -> str:
-    """The digest of the code and tests in a copy of the repository, without this tool."""
-    digest = hashlib.sha256()
+def state_of(tree: Path, room: Room) -> str:
+    """The digest of all code in a copy of the repository, of one room's tests and of what all tests share."""
+    digest = hashlib.sha256(room.name.encode())
     for path in sorted(tree.rglob("*.py")):
-        if "mutants" not in path.relative_to(tree).parts:
-            digest.update(f"{path.relative_to(tree)}\0".encode() + path.read_bytes())
+        name = path.relative_to(tree)
+        test = name.parts[0] == "tests"
+        shared = test and (name.parts[1] in (name.name, "parity") or name.name == "conftest.py")
+        if not test or shared or any(name.is_relative_to(own) for own in room.tests):
+            digest.update(f"{name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
