@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-convert embedded test test-parity check ops cuda-compile gpu lint format bench release-check clean
+PROCESSES ?= 2
+MUTANTS ?= all
+
+.PHONY: setup demo demo-convert embedded test test-parity check mutants ops cuda-compile gpu lint format bench release-check \
+	clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -41,6 +45,12 @@ check:
 
 test-parity: setup
 	$(BIN)/python -m pytest -m parity tests/parity
+
+# by hand, for hours: MUTANTS=150 draws a sample, ARGS takes what else tests/mutants knows (docs/testing.md)
+mutants: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[dev,mutants]"
+	$(BIN)/python -m pytest tests/mutants
+	PYTHONPATH=tests $(BIN)/python -W ignore::SyntaxWarning -m mutants --sample $(MUTANTS) --processes $(PROCESSES) $(ARGS)
 
 ops: setup
 	$(BIN)/cascadezoo build-ops
