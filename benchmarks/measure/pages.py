@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path("benchmarks/results")
+from cascadezoo.benchmarks.measure.results import RESULTS
+
 SPEED = Path("docs/speed.md")
 
 
