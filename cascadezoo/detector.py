@@ -1,12 +1,13 @@
 """The face of a model that people hold: images in, ``Detections`` or torchvision's dicts out."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from cascadezoo.coco.categories import COCO, Categories
+from cascadezoo.detecting import Fitting, batched, equal_neighbours
 from cascadezoo.detections import Detections
 from cascadezoo.errors import UsageError
 from cascadezoo.images import read_image
@@ -14,7 +15,8 @@ from cascadezoo.losses.objective import losses_of_images
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import DetectionBatch
 from cascadezoo.modeling.preprocess import ResizedImage, padded_size
-from cascadezoo.modeling.tta import TTASettings, detect
+from cascadezoo.modeling.tta import TTASettings
+from cascadezoo.modeling.tta import detect as detect_augmented
 from cascadezoo.ops.mask_paste import PASTE
 
 
@@ -53,16 +55,23 @@ class Detector(Network):
             image: a path (EXIF orientation applied), a PIL image, a uint8 (H, W, 3) RGB array, a (3, H, W) tensor,
                 uint8 or float in 0..1; or a list of these.
             tta: test-time augmentation, with its default settings or others; one image at a time.
-            batch_size: images of a list that go through the network together.  Only images of equal padded size
-                share a batch, so an image's detections never depend on its neighbours.
+            batch_size: images of a list that go through the network together, and so many are in memory at a time.
+                Only images of equal padded size share a batch, so an image's detections never depend on its
+                neighbours.  Where the device's memory runs out, batches are halved, which is logged.
+
+        Returns:
+            The detections on the image, or a list of them in the order of the images.
 
         Raises:
             UnreadableImage: not an image.
             MissingResource: no such file.
-            UsageError: the model is in training mode.
+            UsageError: the model is in training mode, or ``batch_size`` is below 1.
+            OutOfMemory: the device has no room even for one image.
         """
         if self.training:
             raise UsageError("the model is in training mode: call model.eval() before predict")
+        if batch_size < 1:
+            raise UsageError(f"batch_size {batch_size}: give 1 or more images at a time")
         images = image if isinstance(image, list) else [image]
         if tta:
             settings = TTASettings() if tta is True else tta
@@ -95,22 +104,31 @@ class Detector(Network):
             return losses_of_images(self, images, targets)
         return [_as_dict(found) for found in self._predict_all(list(images), batch_size=max(1, len(images)))]
 
-    @torch.inference_mode()
     def _predict_all(self, images: list[Any], batch_size: int) -> list[Detections]:
+        detect = Fitting(self.detect, batch_size, next(self.parameters()).device)
         results: list[Detections | None] = [None] * len(images)
         resized = ((i, self.resize(image)) for i, image in enumerate(images))
-        for group in _equal_sizes(resized, self._padded, batch_size):
-            batch = self.prepare([image for _, image in group])
+        for group in batched(resized, lambda item: self._padded(item[1]), batch_size, waiting=batch_size):
+            for (i, _), found in zip(group, detect([image for _, image in group]), strict=True):
+                results[i] = found
+        return [r for r in results if r is not None]
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[ResizedImage]) -> list[Detections]:
+        """The detections on images at network scale, as ``resize`` gives them; neighbours of equal padded size go
+        through the network together."""
+        results = []
+        for group in equal_neighbours(images, self.spec.preprocess):
+            batch = self.prepare(group)
             features = self.extract(batch.pixels)
             found = self.segment(features, self.find(features, batch).trim())
-            for row, (i, image) in enumerate(group):
-                results[i] = self.detections(found, row, image.original_size)
-        return [r for r in results if r is not None]
+            results += [self.detections(found, row, image.original_size) for row, image in enumerate(group)]
+        return results
 
     @torch.inference_mode()
     def _predict_augmented(self, image: Any, settings: TTASettings) -> Detections:
         pixels = read_image(image)
-        return self.detections(detect(self, pixels, settings), 0, (pixels.shape[0], pixels.shape[1]))
+        return self.detections(detect_augmented(self, pixels, settings), 0, (pixels.shape[0], pixels.shape[1]))
 
     def _padded(self, image: ResizedImage) -> tuple[int, int]:
         return padded_size(image.size, self.spec.preprocess)
@@ -128,19 +146,6 @@ class Detector(Network):
             paste_method=PASTE[self.spec.conventions.paste],
             extent=self.spec.stages[-1].extent,
         )
-
-
-def _equal_sizes(
-    images: Iterable[tuple[int, ResizedImage]], key: Any, batch_size: int
-) -> Iterator[list[tuple[int, ResizedImage]]]:
-    """Groups of at most ``batch_size`` images with equal key, each given out as soon as it is full."""
-    waiting: dict[Any, list[tuple[int, ResizedImage]]] = {}
-    for item in images:
-        group = waiting.setdefault(key(item[1]), [])
-        group.append(item)
-        if len(group) == batch_size:
-            yield waiting.pop(key(item[1]))
-    yield from waiting.values()
 
 
 def _as_dict(found: Detections) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
-"""What a measurement depends on, recorded beside every result."""
+"""The environment that a measurement depends on, recorded beside every result."""
 
-import json
 import os
 import platform
 import re
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from cascadezoo import manifest
-from cascadezoo.files import whole_file
 
 _PACKAGES = (
     "cascadezoo",
@@ -26,13 +24,6 @@ _PACKAGES = (
     "pydantic",
     "click",
 )
-
-
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a benchmark's report with the environment it was measured in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        file.write(json.dumps({**report, "environment": environment()}, indent=2).encode() + b"\n")
 
 
 def environment() -> dict[str, Any]:
@@ -60,12 +51,6 @@ def environment() -> dict[str, Any]:
 def is_first_process() -> bool:
     """Whether this process is the one that writes and reports: alone, or the first that ``torchrun`` started."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def process_memory(field: str) -> int:
-    """Bytes of this process as Linux counts them: ``VmRSS`` now, ``VmHWM`` at its highest."""
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def _torch() -> dict[str, Any] | None:

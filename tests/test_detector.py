@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_coco import TooSmall
 
 from cascadezoo.detections import Detections
-from cascadezoo.errors import UnreadableImage
+from cascadezoo.errors import OutOfMemory, UnreadableImage, UsageError
 from cascadezoo.loading import build
 from cascadezoo.modeling.resnet import ConvNorm
 from cascadezoo.providers.mmdet import SPECS
@@ -72,6 +73,61 @@ def test_neighbours_never_change_a_result(mask_model, batch_size: int) -> None:
     together = mask_model.predict(images, batch_size=batch_size)
     for image, found in zip(images, together, strict=True):
         assert_same(found, mask_model.predict(image))
+
+
+def test_a_list_is_read_as_it_is_needed(mask_model, monkeypatch) -> None:
+    """No more images than the batch size are ever in memory, of however many sizes they are."""
+    resized, run, most = [], [], []
+    resize, extract = mask_model.resize, mask_model.extract
+
+    def counting_resize(image):
+        resized.append(image)
+        most.append(len(resized) - sum(run))
+        return resize(image)
+
+    def counting_extract(pixels):
+        run.append(len(pixels))
+        return extract(pixels)
+
+    monkeypatch.setattr(mask_model, "resize", counting_resize)
+    monkeypatch.setattr(mask_model, "extract", counting_extract)
+    sizes = [(60, 90), (90, 60), (20, 90), (60, 90), (90, 20), (61, 88), (60, 90), (64, 64)]
+    images = [random_image(*size) for size in sizes]
+    found = mask_model.predict(images, batch_size=3)
+    assert [each.image_size for each in found] == sizes
+    assert max(most) == 3
+    # padded sizes a b c a d a a e: a b c, the first of them goes; b c a; c a d; a d a: two of one size; d a e
+    assert run == [1, 1, 1, 2, 1, 1, 1]
+
+
+def test_out_of_memory_halves_the_batch_and_says_so_once(mask_model, monkeypatch, caplog) -> None:
+    images = [random_image() for _ in range(5)]
+    expected = [mask_model.predict(image) for image in images]
+    device = TooSmall(mask_model.extract, 1, torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(mask_model, "extract", device)
+    found = mask_model.predict(images, batch_size=4)
+    assert device.tried == [4, 2, 1, 1, 1, 1, 1]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_same(ours, theirs)
+    assert [record.message for record in caplog.records] == [
+        "out of memory with 4 images at a time on cpu: went on with 2"
+    ]
+    device.tried.clear()
+    tensors = [torch.from_numpy(image).permute(2, 0, 1) for image in images[:2]]
+    assert [len(output["boxes"]) for output in mask_model(tensors)] == [len(each) for each in expected[:2]]
+    assert device.tried == [2, 1, 1]
+
+
+def test_no_room_for_one_image_is_an_error(mask_model, monkeypatch) -> None:
+    device = TooSmall(mask_model.extract, 0, torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(mask_model, "extract", device)
+    with pytest.raises(OutOfMemory, match="one image at a time"):
+        mask_model.predict(random_image())
+
+
+def test_a_batch_size_below_one_is_refused(mask_model) -> None:
+    with pytest.raises(UsageError, match="batch_size 0"):
+        mask_model.predict([random_image()], batch_size=0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (2, 3), (600, 400)])

@@ -129,15 +129,23 @@ def test_evaluation_is_shared_out_without_loss(tmp_path):
     model = lively(narrow(num_classes=3))
     model.categories = data.categories
     cpu = torch.device("cpu")
-    seen: list[int] = []
-    evaluate(model, data, Scripted(1, 2, cpu), seen.append)
-    assert seen == [1, 2]
+    done: list[int] = []
+    assert evaluate(model, data, Scripted(1, 2, cpu), done.append) is None
+    assert done == [1, 2]
     theirs, own = Scripted.mine[0], World(0, 1, cpu)
     assert {result["image_id"] for result in theirs} <= {12, 14}  # every second image
     Scripted.theirs = [theirs]
-    shared, alone = (evaluate(model, data, world, seen.append) for world in (Scripted(0, 2, cpu), own))
+    shared, alone = (evaluate(model, data, world, done.append) for world in (Scripted(0, 2, cpu), own))
     assert shared == alone
     assert alone["bbox"]["AR100"] > 0
+    assert not model.training
+    done.clear()
+    together = evaluate(model.train(), data, own, done.append, batch_size=2, workers=1)
+    assert done[-1] == 5
+    assert len(done) < 5  # of each size two share a batch
+    assert model.training
+    for kind, figures in alone.items():
+        assert together[kind] == pytest.approx(figures, abs=1e-3)
 
 
 @pytest.mark.slow

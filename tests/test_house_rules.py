@@ -68,6 +68,21 @@ def test_public_functions_say_what_they_do(path: Path) -> None:
             assert ast.get_docstring(node), f"{name(path)}: {node.name} has no docstring"
 
 
+SPEAKING = ("cascadezoo/cli", "benchmarks/measure", "tests")  # commands, whose output is for people
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if not name(p).startswith(SPEAKING)], ids=name)
+def test_the_library_logs_under_one_name_and_never_prints(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        assert called not in ("print", "builtins.print"), f"{name(path)}:{node.lineno}: print"
+        if called.rpartition(".")[2] == "getLogger":
+            given = [ast.unparse(argument) for argument in node.args]
+            assert given == ["'cascadezoo'"], f"{name(path)}:{node.lineno}: getLogger({', '.join(given)})"
+
+
 def test_listing_needs_no_torch_in_its_source() -> None:
     for stem in TORCHLESS:
         base = ROOT / "cascadezoo" / stem

@@ -17,9 +17,9 @@ from typing import Any
 import click
 import torch
 
+from cascadezoo.benchmarks.measure.results import RESULTS, process_memory, write_report
 from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.checkpoints.conversion import convert, to_publisher
-from cascadezoo.environment import process_memory, write_report
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
 
@@ -36,7 +36,7 @@ MIB = 2**20
 )
 @click.option(
     "--output",
-    default=Path(__file__).parent / "results" / "convert.json",
+    default=RESULTS / "convert.json",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The report.  [default: benchmarks/results/convert.json]",
 )

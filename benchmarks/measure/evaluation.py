@@ -16,10 +16,10 @@ from typing import Any
 import click
 import numpy as np
 
+from cascadezoo.benchmarks.measure.results import RESULTS, process_memory, write_report
 from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream, merged, read_results
 from cascadezoo.coco.categories import COCO
 from cascadezoo.coco.evaluation import EVALUATORS, evaluate
-from cascadezoo.environment import process_memory, write_report
 from cascadezoo.files import write_json
 
 HEIGHT, WIDTH = 480, 640
@@ -32,7 +32,7 @@ SHAPES = 400  # different masks
 @click.option("--detections", default=100, show_default=True, type=click.IntRange(min=1), help="An image.")
 @click.option(
     "--output",
-    default=Path(__file__).parent / "results" / "evaluation.json",
+    default=RESULTS / "evaluation.json",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The report.  [default: benchmarks/results/evaluation.json]",
 )

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cascadezoo.environment import process_memory, write_report
+from cascadezoo.benchmarks.measure.results import RESULTS, process_memory, write_report
 
 # the heaviest of each kind: entry, with test-time augmentation or without
 ENTRIES = (
@@ -65,7 +65,7 @@ def run_fresh(name: str, tta: bool) -> dict[str, Any]:
 def main() -> None:
     """Measure, print the table, write the report."""
     parser = argparse.ArgumentParser(description="Peak memory and time of one image at the published scale.")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/footprint.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "footprint.json")
     output: Path = parser.parse_args().output
     rows = []
     print(f"{'entry':52}{'tta':>5}{'seconds':>9}{'peak GiB':>10}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cascadezoo.environment import write_report
+from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.ops import building
 
 SUITES = {"operators": ["tests/ops"], "parity": ["-m", "parity", "tests/parity", "-k", "cuda"]}
@@ -49,7 +49,7 @@ def run_suite(arguments: list[str], report: Path) -> dict[str, Any]:
 def main() -> int:
     """Build, test, measure, write; 1 where a test failed."""
     parser = argparse.ArgumentParser(description="Tests and benchmarks on a GPU.")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     results = parser.parse_args().results
     if not torch.cuda.is_available():
         print("no GPU that this torch can use: nothing was run")
@@ -61,7 +61,7 @@ def main() -> int:
     for name, suite in suites.items():
         print(f"{name}: {suite['passed']} passed, {len(suite['failures'])} failed, {suite['on_gpu']} on the GPU")
     for benchmark, options in BENCHMARKS.items():
-        module, output = f"cascadezoo.benchmarks.{benchmark}", str(results / f"gpu_{benchmark}.json")
+        module, output = f"cascadezoo.benchmarks.measure.{benchmark}", str(results / f"gpu_{benchmark}.json")
         subprocess.run([sys.executable, "-m", module, "--device", "cuda", "--output", output, *options], check=True)
     return int(any(suite["exit_code"] for suite in suites.values()))
 

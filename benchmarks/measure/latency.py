@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 import cascadezoo
+from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.benchmarks.verify.speed import STAGES, run_stages
 from cascadezoo.benchmarks.verify.timing import Clock, spread, timed
 from cascadezoo.detector import Detector
-from cascadezoo.environment import write_report
 from cascadezoo.images import read_image
 from cascadezoo.ops.library import COMPILED
 
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--image", help="an image; default: a generated one of 480x640")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latency.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "latency.json")
     options = parser.parse_args()
     image = read_image(options.image) if options.image else scene()
     report = measure(options.entry, options.weights, image, torch.device(options.device), options.runs)

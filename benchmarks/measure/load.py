@@ -28,11 +28,11 @@ import torch
 from safetensors.torch import load_file
 
 from cascadezoo import registry
+from cascadezoo.benchmarks.measure.results import RESULTS, process_memory, write_report
 from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.checkpoints.conversion import convert
 from cascadezoo.checkpoints.exporting import export
 from cascadezoo.converters.canonical import write_canonical
-from cascadezoo.environment import process_memory, write_report
 from cascadezoo.files import file_sha256
 from cascadezoo.hub import transport
 from cascadezoo.loading import load
@@ -54,7 +54,7 @@ MIB = 2**20
 )
 @click.option(
     "--output",
-    default=Path(__file__).parent / "results" / "load.json",
+    default=RESULTS / "load.json",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The report.  [default: benchmarks/results/load.json]",
 )
@@ -175,7 +175,8 @@ def fetch(url: str, path: str) -> dict[str, int]:
 def fresh(function: str, *arguments: str, home: Path | None = None, mirror: str | None = None) -> Any:
     """What a function of this module returns in a process of its own."""
     code = (
-        f"import json, sys; from cascadezoo.benchmarks import load; print(json.dumps(load.{function}(*sys.argv[1:])))"
+        f"import json, sys; from cascadezoo.benchmarks.measure.load import {function};"
+        f"print(json.dumps({function}(*sys.argv[1:])))"
     )
     given = {"CASCADEZOO_HOME": home, "CASCADEZOO_MIRROR": mirror, "CASCADEZOO_HUB": None, "HTTP_PROXY": None}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in given}

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.benchmarks.verify.timing import now, spread
-from cascadezoo.environment import write_report
 from cascadezoo.errors import OpsNotBuilt
 from cascadezoo.ops import dcnv3 as ops
 from cascadezoo.ops.library import COMPILED, STATUS
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The compiled DCNv3 beside PyTorch ones.")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ops.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "ops.json")
     parser.add_argument("--peak", nargs=2, metavar=("NAME", "STAGE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
-RESULTS = Path("benchmarks/results")
 SPEED = Path("docs/speed.md")
 
 

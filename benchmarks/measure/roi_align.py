@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
+from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.benchmarks.verify.timing import now, spread
-from cascadezoo.environment import write_report
 from cascadezoo.errors import OpsNotBuilt
 from cascadezoo.ops.library import COMPILED, STATUS
 from cascadezoo.ops.roi_align import as_pooled
@@ -102,7 +102,7 @@ def main() -> None:
     """Measure, print the table, write the report."""
     parser = argparse.ArgumentParser(description="The compiled RoIAlign beside torchvision's, on the CPU.")
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/roi_align.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "roi_align.json")
     options = parser.parse_args()
     if "cpu" not in COMPILED:
         raise OpsNotBuilt(f"no compiled operators for the CPU ({STATUS['cpu']}): run `cascadezoo build-ops`")

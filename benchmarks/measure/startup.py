@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from cascadezoo.environment import write_report
+from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 
 CASES = {
     "python -c pass": ("-c", "pass"),
@@ -26,7 +26,7 @@ WARM_UPS = 2
 @click.option("--runs", default=15, show_default=True, type=click.IntRange(min=1), help="Timed runs of each case.")
 @click.option(
     "--output",
-    default=Path(__file__).parent / "results" / "startup.json",
+    default=RESULTS / "startup.json",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The report.  [default: benchmarks/results/startup.json]",
 )

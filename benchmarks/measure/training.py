@@ -19,13 +19,13 @@ import torch
 
 import cascadezoo
 from cascadezoo.benchmarks.measure.latency import scene
+from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.benchmarks.verify.speed import peak_memory
 from cascadezoo.benchmarks.verify.timing import Clock, spread, timed
 from cascadezoo.coco.categories import COCO
 from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World, join
-from cascadezoo.environment import write_report
 from cascadezoo.files import write_json
 from cascadezoo.losses import cascade_loss, rpn_loss
 from cascadezoo.ops.library import COMPILED
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=TrainingConfig.model_fields["workers"].default)
     parser.add_argument("--precision", type=Precision, default=Precision.FP32, choices=list(Precision))
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/training.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "training.json")
     options = parser.parse_args()
     entry = cascadezoo.info(options.entry).name
     with TemporaryDirectory(prefix="cascadezoo-") as folder, join(options.device) as world:

@@ -34,134 +34,145 @@ _OUTER = ("converters", "benchmarks", "zoo_manifest", "csrc")  # inside the pack
 
 
 class Settings(Record):
-    """What was asked for.  ``limit`` images of each data set; ``shard`` i of n of the entries, counted from 1."""
+    """The options of a run of ``cascadezoo verify``, as far as the figures depend on them."""
 
-    accuracy: bool = True
-    speed: bool = True
-    tta: bool = False
-    precision: Precision = "fp32"
-    evaluator: str = "pycocotools"
-    limit: int | None = None
-    tolerance: Annotated[Decimal, Field(ge=0, le=100)] | None = None
-    shard: tuple[int, int] | None = None
-    seed: int = 0
+    accuracy: bool = Field(default=True, description="Measure accuracy.")
+    speed: bool = Field(default=True, description="Measure speed.")
+    tta: bool = Field(
+        default=False, description="Also the evaluations with test-time augmentation; else they are SKIPPED."
+    )
+    precision: Precision = Field(
+        default="fp32", description="What matrix products and convolutions are computed in; fp32 is without TF32."
+    )
+    evaluator: str = Field(default="pycocotools", description="The program that computes COCO's figures.")
+    limit: int | None = Field(default=None, description="Only the first N images of a data set: PARTIAL at best.")
+    tolerance: Annotated[Decimal, Field(ge=0, le=100)] | None = Field(
+        default=None, description="Difference in AP that still passes; default: the manifest's, which is 0.1."
+    )
+    shard: tuple[int, int] | None = Field(
+        default=None,
+        description="Every n-th of the entries, from the i-th, counted from 1: one part of many machines.",
+    )
+    seed: int = Field(default=0, description="Of all randomness.")
 
 
 class Machine(Record):
-    """Where and with what it was measured."""
+    """The machine and the software of a measurement."""
 
-    device: str  # the GPU's name, or the CPU's and how many threads of it: what speed depends on
-    gpu: str | None
-    driver: str | None
-    cpu: str
-    cores: int
-    threads: int | None
-    system: str
-    python: str
-    cuda: str | None
-    packages: dict[str, str]
-    decoder: str
-    evaluator: str
+    device: str = Field(description="What speed depends on: the GPU's name, or the CPU's and the number of threads.")
+    gpu: str | None = Field(description="Its name; None for a measurement on the CPU.")
+    driver: str | None = Field(description="Version of the GPU's driver.")
+    cpu: str = Field(description="The CPU's name.")
+    cores: int = Field(description="Cores that the process may use.")
+    threads: int | None = Field(description="Threads that torch computes with.")
+    system: str = Field(description="Operating system and architecture.")
+    python: str = Field(description="Implementation and version.")
+    cuda: str | None = Field(description="The CUDA version that torch was built for.")
+    packages: dict[str, str] = Field(description="Versions of the packages that a result depends on.")
+    decoder: str = Field(description="OpenCV and its JPEG and PNG libraries.")
+    evaluator: str = Field(description="The program that computed COCO's figures, with its version.")
 
 
 class AccuracyTiming(Record):
-    """Seconds of one evaluation, without loading the weights.
+    """The time of one evaluation, without loading the weights; of several processes the slowest one's."""
 
-    ``decode``: waiting for images.  ``inference``: the network and what follows on its device.  ``evaluate``: COCO's
-    evaluation.  ``outside_share``: of the whole time, the part that was neither decoding nor inference.
-    """
-
-    seconds: float
-    decode: float
-    inference: float
-    evaluate: float
-    outside_share: float
-    images: int  # in this run: fewer than in the evaluation after a resume
-    batch_size: int
-    processes: int
-    notes: tuple[str, ...] = ()
+    seconds: float = Field(description="The whole evaluation.")
+    decode: float = Field(description="Seconds spent waiting for decoded images.")
+    inference: float = Field(description="Seconds of the network and of what follows on its device.")
+    evaluate: float = Field(description="Seconds of COCO's evaluation.")
+    outside_share: float = Field(description="Part of the whole time, 0 to 1, that was neither decode nor inference.")
+    images: int = Field(description="Images of this run: after a resume, fewer than in the evaluation.")
+    batch_size: int = Field(description="Images at a time, in the end.")
+    processes: int = Field(description="Processes that shared the images.")
+    notes: tuple[str, ...] = Field(default=(), description="Sentences for people, as on memory that ran out.")
 
 
 class Accuracy(Record):
-    """One evaluation of one entry; ``figures`` are all that COCO defines, in percent, by kind and name."""
+    """One evaluation of one entry."""
 
-    tta: bool
-    basis: Literal["table", "later"]
+    tta: bool = Field(description="With the entry's test-time augmentation.")
+    basis: Literal["table", "later"] = Field(
+        description="Where the published figures come from: the publisher's table or a later edition of the page."
+    )
     verdict: Verdict
-    reason: str
-    tolerance: Decimal
-    checks: tuple[Check, ...] = ()
-    figures: dict[Kind, Figures] = Field(default_factory=dict)
-    dataset: str | None = None
-    annotations_sha256: str | None = None
-    images: int = 0
-    detections: int = 0
+    reason: str = Field(description="Why that verdict, in one sentence.")
+    tolerance: Decimal = Field(description="Difference in AP that still passes.")
+    checks: tuple[Check, ...] = Field(default=(), description="One per published figure.")
+    figures: dict[Kind, Figures] = Field(
+        default_factory=dict, description="All figures that COCO defines, in percent, by kind and name."
+    )
+    dataset: str | None = Field(default=None, description="The data set's name.")
+    annotations_sha256: str | None = Field(default=None, description="SHA-256 of the annotation file.")
+    images: int = Field(default=0, description="Images that were evaluated.")
+    detections: int = Field(default=0, description="Detections on all of them.")
     timing: AccuracyTiming | None = None
 
 
 class Spread(Record):
-    """Milliseconds: the median, the extremes and the quartiles of all runs."""
+    """How long the runs took, in milliseconds."""
 
-    median: float
-    min: float
-    max: float
-    q1: float
-    q3: float
+    median: float = Field(description="The median of all runs.")
+    min: float = Field(description="The shortest.")
+    max: float = Field(description="The longest.")
+    q1: float = Field(description="The first quartile.")
+    q3: float = Field(description="The third quartile.")
 
 
 class BatchSpeed(Record):
-    """Speed at one batch size: ``fps`` is images a second at the median, decoding excluded."""
+    """Speed at one batch size."""
 
-    batch_size: int
-    fps: float
-    total_ms: Spread  # of one batch
-    stages_ms: dict[str, Spread]
-    detections: float  # an image
-    runs: int
-    stable: bool  # the median had settled before the runs were out
-    peak_bytes: int
+    batch_size: int = Field(description="Images at a time.")
+    fps: float = Field(description="Images per second at the median, decoding excluded.")
+    total_ms: Spread = Field(description="The time of one batch.")
+    stages_ms: dict[str, Spread] = Field(description="The time of each stage of one batch.")
+    detections: float = Field(description="Mean number of detections per image.")
+    runs: int = Field(description="Batches that were timed.")
+    stable: bool = Field(description="Whether the median had settled before the runs were out.")
+    peak_bytes: int = Field(
+        description="Highest use of memory: the GPU's in this measurement, or the process's so far."
+    )
 
 
 class SpeedTiming(Record):
-    """What was measured on ``images`` fixed images."""
+    """Speed by batch size."""
 
-    images: int
-    batches: tuple[BatchSpeed, ...]
-    notes: tuple[str, ...] = ()
+    images: int = Field(description="How many fixed images were timed.")
+    batches: tuple[BatchSpeed, ...] = Field(description="One per batch size, the smallest first.")
+    notes: tuple[str, ...] = Field(default=(), description="Sentences for people, as on memory that ran out.")
 
 
 class Speed(Record):
-    """The speed of one entry, beside the published one, which was measured on another device."""
+    """The speed of one entry."""
 
     verdict: Verdict
-    reason: str
-    published_fps: Decimal | None = None
-    published_device: str | None = None
+    reason: str = Field(description="Why that verdict, in one sentence.")
+    published_fps: Decimal | None = Field(default=None, description="Images per second as published; never judged.")
+    published_device: str | None = Field(default=None, description="The device of the published figure.")
     timing: SpeedTiming | None = None
 
 
 class EntryReport(Record):
-    """Everything found of one entry; ``machine`` counts in the report's list."""
+    """Everything that was measured of one entry."""
 
-    name: str
-    verdict: Verdict
-    weights_digest: str | None = None  # of the canonical tensors
-    accuracy: tuple[Accuracy, ...] = ()
+    name: str = Field(description="The entry's full name.")
+    verdict: Verdict = Field(description="The gravest of its parts'.")
+    weights_digest: str | None = Field(default=None, description="Content digest of the canonical tensors.")
+    accuracy: tuple[Accuracy, ...] = Field(default=(), description="One per evaluation, in the manifest's order.")
     speed: Speed | None = None
-    machine: int = 0
+    machine: int = Field(default=0, description="Index into the report's machines.")
 
     def verdicts(self) -> Iterator[Verdict]:
-        """Those of its parts."""
+        """The verdicts of its parts."""
         yield from (evaluation.verdict for evaluation in self.accuracy)
         if self.speed:
             yield self.speed.verdict
 
 
 class ReportTiming(Record):
-    """When, and how long."""
+    """The time of the run."""
 
-    date: str
-    seconds: float
+    date: str = Field(description="When it began, in UTC.")
+    seconds: float = Field(description="How long it took.")
 
 
 class Report(Record):
@@ -169,17 +180,17 @@ class Report(Record):
 
     format: Literal["cascadezoo verify 1"] = "cascadezoo verify 1"
     settings: Settings
-    version: str
-    commit: str | None
-    modified: bool | None
-    manifest_sha256: str
-    code_sha256: str
-    machines: tuple[Machine, ...]
-    entries: tuple[EntryReport, ...]
+    version: str = Field(description="Of cascadezoo.")
+    commit: str | None = Field(description="The checkout's commit; None outside a checkout.")
+    modified: bool | None = Field(description="Whether the checkout differed from its commit.")
+    manifest_sha256: str = Field(description="SHA-256 of the manifest of entries.")
+    code_sha256: str = Field(description="SHA-256 of the installed sources.")
+    machines: tuple[Machine, ...] = Field(description="Several where the reports of several machines were merged.")
+    entries: tuple[EntryReport, ...] = Field(description="One per entry, in the manifest's order.")
     timing: ReportTiming
 
     def verdicts(self) -> Iterator[Verdict]:
-        """Those of all parts of all entries."""
+        """The verdicts of all parts of all entries."""
         for entry in self.entries:
             yield from entry.verdicts()
 

@@ -76,11 +76,11 @@ def judge_accuracy(
 
 
 class SpeedReference(Record):
-    """What an earlier report says of the speed of an entry: images a second by batch size."""
+    """The speed of an entry in an earlier report."""
 
-    device: str
-    precision: str
-    fps: dict[int, float]
+    device: str = Field(description="The device's name, as in a report's Machine.")
+    precision: str = Field(description="What was computed in, such as fp32.")
+    fps: dict[int, float] = Field(description="Images per second by batch size.")
 
 
 def judge_speed(

@@ -26,7 +26,7 @@ from cascadezoo.images import read_image
 from cascadezoo.manifest import Evaluation, ZooEntry
 
 if TYPE_CHECKING:
-    from cascadezoo.benchmarks.verify.accuracy import Detected
+    from cascadezoo.benchmarks.verify.accuracy import DetectionCost
     from cascadezoo.detector import Detector
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # what, images done, of so many
@@ -169,7 +169,7 @@ def _evaluate(
 
 def _detect(
     entry: ZooEntry, evaluation: Evaluation, model: "Detector", digest: str, dataset: Dataset, job: Job
-) -> tuple["Detected", dict[int, Any]]:
+) -> tuple["DetectionCost", dict[int, Any]]:
     """This process's share of the images: what detecting took, and the results, read back from disk."""
     from cascadezoo.benchmarks.verify.accuracy import detect_all, results_path
 
@@ -198,7 +198,7 @@ def _detect(
     return detected, read_results(path)
 
 
-def _timing(shares: Sequence["Detected"], seconds: float, evaluate: float) -> AccuracyTiming:
+def _timing(shares: Sequence["DetectionCost"], seconds: float, evaluate: float) -> AccuracyTiming:
     """Of several processes the slowest decides: its time is the run's."""
     slowest = max(shares, key=lambda share: share.seconds)
     used = slowest.decode + slowest.inference

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cascadezoo.cli.options import FieldOption
+
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.reports.schema import Precision, SpeedTiming
 
@@ -18,7 +20,14 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--pretrained", is_flag=True, help="The published weights.")
 @click.option("--weights", metavar="FILE", type=_FILE, help="Canonical or publisher's own file.")
 @click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    cls=FieldOption,
+    record="cascadezoo.benchmarks.reports.schema:Settings",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    default="fp32",
+    show_default=True,
+)
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Timed too, beside one at a time."
 )

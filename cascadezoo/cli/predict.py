@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -14,6 +14,9 @@ import cascadezoo
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.errors import CascadezooError, MissingResource
 from cascadezoo.files import whole_file, write_json
+
+if TYPE_CHECKING:
+    from cascadezoo.detector import Detector
 
 _SUFFIXES = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _RESULTS = "detections.json"
@@ -39,8 +42,9 @@ class _Failures:
     help="Where the results go.",
 )  # fmt: skip
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lowest score to draw and write."
-)
+    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+    help="Lowest score to draw and write; below the entry's own (0.05), the network keeps lower scores too.",
+)  # fmt: skip
 @click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
 @click.option("--min-size", type=click.IntRange(min=1), help="Shorter side, in pixels; default: the entry's own.")
 @click.option("--max-size", type=click.IntRange(min=1), help="Longer side, in pixels; default: the entry's own.")
@@ -75,8 +79,9 @@ def predict_command(
     from cascadezoo.devices import usable  # torch is imported only when there is an image
 
     _silence_opencv()
-    model = cascadezoo.load(
+    model = _load(
         name,
+        threshold,
         weights=weights,
         pretrained=weights is None,
         device=usable(device),
@@ -104,8 +109,17 @@ def predict_command(
     ctx.exit(failures.exit_code)
 
 
+def _load(name: str, threshold: float, **options: Any) -> "Detector":
+    """The model; where it would drop scores that reach the threshold, once more with the threshold for its own."""
+    model = cascadezoo.load(name, **options)
+    if threshold < model.spec.conventions.selection.score_thresh:
+        del model  # there may be no room for two
+        model = cascadezoo.load(name, **options, box_score_thresh=threshold)
+    return model
+
+
 def _predict_one(
-    model: Any, path: Path, target: Path, threshold: float, number: int, tta: bool
+    model: "Detector", path: Path, target: Path, threshold: float, number: int, tta: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     """Write the annotated picture; returns the image's COCO record, its results, and the line that sums it up."""
     from cascadezoo.images import read_image

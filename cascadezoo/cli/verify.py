@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from cascadezoo.cli.options import FieldOption
 from cascadezoo.environment import is_first_process
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.files import whole_file
@@ -33,6 +35,7 @@ class _Shard(click.ParamType[tuple[int, int]]):
 
 
 _PATH = click.Path(path_type=Path)
+_setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.reports.schema:Settings")
 
 
 @click.command("verify")
@@ -43,17 +46,17 @@ _PATH = click.Path(path_type=Path)
 @click.option("--data-root", metavar="DIR", type=_PATH, help="COCO: annotations/instances_val2017.json and val2017/.")
 @click.option("--ap", is_flag=True, help="Only accuracy.")
 @click.option("--fps", is_flag=True, help="Only speed.")
-@click.option("--tta", is_flag=True, help="Also the evaluations with test-time augmentation; else they are SKIPPED.")
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only the first N images: PARTIAL at best.")
+@_setting("--tta", is_flag=True)
+@_setting("--limit", metavar="N", type=click.IntRange(min=1))
 @click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
+@_setting("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time; default: 1 on the CPU, 8 on a GPU.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that decode images.")
-@click.option("--evaluator", type=click.Choice(["pycocotools", "hotcoco"]), default="pycocotools", show_default=True)
-@click.option("--tolerance", metavar="AP", help="Default: the manifest's, which is 0.1.")
+@_setting("--evaluator", type=click.Choice(["pycocotools", "hotcoco"]), default="pycocotools", show_default=True)
+@_setting("--tolerance", metavar="AP")
 @click.option("--baseline", metavar="FILE", type=_PATH, help="A report of the same device to hold the speed against.")
 @click.option("--run-dir", metavar="DIR", type=_PATH, help="Keep detections here; the same command again goes on.")
-@click.option("--shard", type=_Shard(), help="Every n-th of the entries, from the i-th: one part of many machines.")
+@_setting("--shard", type=_Shard())
 @click.option("--json", "json_file", metavar="FILE", type=_PATH, help="Write the report; - is stdout.")
 @click.option("--html", "html_file", metavar="FILE", type=_PATH, help="Write the report as a page.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also where anything was SKIPPED.")

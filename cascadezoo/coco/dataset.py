@@ -17,7 +17,7 @@ from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import BadAnnotations, FileError, MissingResource
 
 _FAR = 1e9  # pixels: beyond any image
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("cascadezoo")
 
 Bitmap = npt.NDArray[np.uint8]
 Polygons = list[npt.NDArray[np.float64]]  # each (K, 2) x and y, K >= 3

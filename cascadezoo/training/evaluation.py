@@ -1,34 +1,65 @@
 """COCO's figures of a model on a data set, its images shared out over the processes."""
 
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.coco.evaluation import Figures, Kind
+from cascadezoo.coco.evaluation import evaluate as score
+from cascadezoo.detecting import Fitting, plan, prepared, read_annotated
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World
+from cascadezoo.modeling.preprocess import ResizedImage, resize
+from cascadezoo.spec.model import ModelSpec
 
-Figures = dict[str, dict[str, float | None]]
 
-
-def evaluate(model: Detector, data: CocoDataset, world: World, seen: Callable[[int], None]) -> Figures:
+def evaluate(
+    model: Detector,
+    data: CocoDataset,
+    world: World,
+    progress: Callable[[int], None],
+    *,
+    batch_size: int = 1,
+    workers: int = 0,
+) -> dict[str, Figures]:
     """The twelve figures of boxes and, from a model with masks, of masks, in percent; the same on every process.
 
-    The model's categories are the data set's; ``seen`` is called with the number of images this process has done.
-    """
-    from cascadezoo.coco.evaluation import Kind
-    from cascadezoo.coco.evaluation import evaluate as score
+    Args:
+        model: its categories are the data set's.
+        progress: called with the number of images that this process has done.
+        batch_size: images of equal padded size that go through the network together.
+        workers: processes that decode images ahead; 0 decodes them here.
 
+    Raises:
+        UnreadableImage, MissingResource, BadAnnotations: an image that is not what its annotations say.
+        OutOfMemory: the device has no room even for one image.
+    """
     was_training = model.training
     model.eval()
+    sizes = list(zip(data.heights.tolist(), data.widths.tolist(), strict=True))
+    batches = plan(sizes, model.spec, batch_size)[world.rank :: world.size]
+    detect = Fitting(model.detect, batch_size, world.device)
     results: list[dict[str, Any]] = []
-    for done, index in enumerate(range(world.rank, len(data), world.size), start=1):
-        record = data.record(index)
-        results += model.predict(record.path).to_coco(record.image_id)
-        seen(done)
+    done = 0
+    with closing(prepared(batches, partial(_read, data, model.spec), workers)) as images:
+        for batch, resized in zip(batches, images, strict=True):
+            for index, detections in zip(batch, detect(resized), strict=True):
+                results += detections.to_coco(data.image_ids[index])
+            done += len(batch)
+            progress(done)
     model.train(was_training)
     parts = world.gather(results)
     kinds: tuple[Kind, ...] = ("bbox", "segm") if model.spec.mask else ("bbox",)
-    figures = None
+    figures: dict[str, Figures] | None = None
     if parts is not None:
-        figures = score(data.annotations, [result for part in parts for result in part], kinds, data.image_ids)
+        everything = [result for part in parts for result in part]
+        figures = dict(score(data.annotations, everything, kinds, data.image_ids).items())
     return world.broadcast(figures)
+
+
+def _read(data: CocoDataset, spec: ModelSpec, index: int) -> ResizedImage:
+    record = data.record(index)
+    pixels = read_annotated(record.path, record.height, record.width)
+    return resize(pixels, spec.preprocess, spec.conventions.resize)

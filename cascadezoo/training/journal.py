@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -147,10 +146,7 @@ class Journal:
             raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}") from error
 
     def _say(self, text: str) -> None:
-        if self._bar.disable:
-            print(text, file=sys.stderr, flush=True)
-        else:
-            self._bar.console.print(text, highlight=False, markup=False)
+        self._bar.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def _line(record: Mapping[str, Any]) -> str:

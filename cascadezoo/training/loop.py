@@ -229,7 +229,14 @@ class _Run:
             return
         began = time.perf_counter()
         with self.ema.applied(self.model) if self.ema else nullcontext():
-            figures = evaluate(self.model, self.val, self.world, self._seen)
+            figures = evaluate(
+                self.model,
+                self.val,
+                self.world,
+                self._seen,
+                batch_size=self.config.batch_size,
+                workers=self.config.workers,
+            )
         if self.journal:
             best = max((_score(record["figures"]) for record in self.journal.evaluations()), default=-1.0)
             if _score(figures) > best:

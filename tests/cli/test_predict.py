@@ -13,12 +13,16 @@ import cascadezoo
 from cascadezoo.cli import main
 from cascadezoo.coco.categories import COCO
 from cascadezoo.detections import Detections
+from cascadezoo.providers import SPECS
+
+from tiny import lively, tiny
 
 
 class FakeModel:
     """Finds a person (0.9), a dog (0.5) and a cup (0.2), each with a mask, on every image."""
 
     categories = COCO
+    spec = SPECS["mmdet"]["cascade_mask_r50_fpn"]  # which keeps scores above 0.05
     tta: ClassVar[list[bool]] = []  # of each call
 
     def predict(self, image, tta):
@@ -122,6 +126,39 @@ def test_threshold(folder, calls, capsys, threshold, count):
     assert run("name", "a.png", "--threshold", threshold) == 0
     assert f"a.png: {count} detection" in capsys.readouterr().out
     assert len(json.loads((folder / "predictions" / "detections.json").read_text())["annotations"]) == count
+
+
+@pytest.mark.parametrize(
+    ("threshold", "asked"), [("0.5", [None]), ("0.05", [None]), ("0.049", [None, 0.049]), ("0", [None, 0.0])]
+)
+def test_a_threshold_below_the_models_own_reaches_the_model(folder, calls, threshold, asked):
+    write_image(folder / "a.png")
+    assert run("name", "a.png", "--threshold", threshold) == 0
+    assert [options.get("box_score_thresh") for _, options in calls] == asked
+    first, *again = [
+        {name: value for name, value in options.items() if name != "box_score_thresh"} for _, options in calls
+    ]
+    assert all(options == first for options in again)
+
+
+def test_more_is_detected_below_the_models_own_threshold(folder, monkeypatch):
+    def load(name, box_score_thresh=0.2, **_):
+        model = lively(tiny())
+        selection = model.spec.conventions.selection.model_copy(update={"score_thresh": box_score_thresh})
+        conventions = model.spec.conventions.model_copy(update={"selection": selection})
+        model.spec = model.spec.model_copy(update={"conventions": conventions})
+        return model
+
+    monkeypatch.setitem(vars(cascadezoo), "load", load)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "a.png")
+    scores = []
+    for threshold in ("0.2", "0.1"):
+        assert run("name", "a.png", "--threshold", threshold, "--device", "cpu") == 0
+        document = json.loads((folder / "predictions" / "detections.json").read_text())
+        scores.append([annotation["score"] for annotation in document["annotations"]])
+    assert min(scores[0]) >= 0.2
+    assert 0.1 <= min(scores[1]) < 0.2
 
 
 def test_json_on_stdout_leaves_the_summaries_to_stderr(folder, calls, capsys):

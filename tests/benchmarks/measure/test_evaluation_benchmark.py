@@ -25,7 +25,7 @@ def test_both_evaluators_are_timed_and_agree(tmp_path: Path) -> None:
 
 
 def test_what_is_generated_is_worth_evaluating(tmp_path: Path) -> None:
-    evaluation.generate(tmp_path, images=6, detections=20)
+    evaluation.generate(tmp_path, count=6, detections=20)
     results = read_results(evaluation.results_file(tmp_path))
     assert [len(found) for found in results.values()] == [20] * 6
     flat = [result for found in results.values() for result in found]

@@ -54,6 +54,14 @@ def test_the_server_ends_with_its_use(tmp_path: Path) -> None:
         requests.get(f"{url}/a", timeout=5)
 
 
+def test_a_part_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("here")
+    with load.served(tmp_path) as url:
+        found = load.fresh("fetch", f"{url}/a", str(tmp_path / "b"))
+    assert found["peak_bytes"] >= 0
+    assert (tmp_path / "b").read_text() == "here"
+
+
 def test_two_programs_beside_one_another() -> None:
     found = load._beside([1.0, 2.0, 6.0], "other", [1.0, 4.0, 2.0])
     assert found["seconds"]["other"] == {"median": 2.0, "min": 1.0, "max": 4.0}

@@ -1,0 +1,200 @@
+"""Detecting on many images: batches of equal padded size, images decoded ahead of the device, and fewer images at a
+time where memory runs out.
+
+What is computed of a batch is a callable: ``Detector.predict``, the evaluation of a training run and the verification
+of published figures share what stands here.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from cascadezoo.errors import BadAnnotations, CascadezooError, OutOfMemory
+from cascadezoo.images import Pixels, opencv_on_one_thread, read_image
+from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size
+from cascadezoo.spec.model import ModelSpec, PreprocessSpec
+
+T = TypeVar("T")
+P = TypeVar("P")  # an item, prepared
+R = TypeVar("R")  # its result
+
+_AHEAD = 2  # batches that each worker prepares in advance
+_MOST_WORKERS = 8
+_NO_ROOM = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of CUDA, of the CPU, of cuBLAS and cuDNN
+
+_log = logging.getLogger("cascadezoo")
+
+
+def batched(
+    items: Iterable[T], key: Callable[[T], Hashable], batch_size: int, waiting: int | None = None
+) -> Iterator[list[T]]:
+    """Groups of at most ``batch_size`` items with equal key: each as soon as it is full, the others at the end.
+
+    ``waiting``: how many items may wait for their groups to fill; with that many the largest group goes as it is.
+    """
+    groups: dict[Hashable, list[T]] = {}
+    for item in items:
+        mine = key(item)
+        group = groups.setdefault(mine, [])
+        group.append(item)
+        if len(group) == batch_size:
+            yield groups.pop(mine)
+        elif sum(map(len, groups.values())) == waiting:
+            yield groups.pop(max(groups, key=lambda each: len(groups[each])))
+    yield from groups.values()
+
+
+def plan(sizes: Sequence[tuple[int, int]], spec: ModelSpec, batch_size: int) -> list[list[int]]:
+    """Indices of images of these annotated sizes (height, width), in batches of at most ``batch_size`` whose padded
+    sizes are equal, in the order in which they fill up.
+
+    Which images share a batch follows from the annotated sizes alone: it depends neither on how many processes share
+    the work nor on what an interrupted run had already done, and so no figure does.
+    """
+
+    def padded(index: int) -> tuple[int, int]:
+        height, width = sizes[index]
+        scale = image_scale(height, width, spec.preprocess, spec.conventions.resize)
+        return padded_size((int(height * scale + 0.5), int(width * scale + 0.5)), spec.preprocess)
+
+    return list(batched(range(len(sizes)), padded, batch_size))
+
+
+def equal_neighbours(images: Iterable[ResizedImage], spec: PreprocessSpec) -> Iterator[list[ResizedImage]]:
+    """The images in their order, in runs of equal padded size."""
+    for _, run in groupby(images, lambda image: padded_size(image.size, spec)):
+        yield list(run)
+
+
+def read_annotated(path: Path, height: int, width: int) -> Pixels:
+    """An image of a data set, uint8 (H, W, 3) RGB.
+
+    Raises UnreadableImage, MissingResource, or BadAnnotations where it is not of its annotated size.
+    """
+    pixels = read_image(path)
+    if pixels.shape[:2] != (height, width):
+        raise BadAnnotations(
+            f"{path} is {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), annotated as {height}x{width}: "
+            "images and annotations are not of the same data set, get both again"
+        )
+    return pixels
+
+
+def prepared(batches: Sequence[Sequence[T]], prepare: Callable[[T], P], workers: int) -> Generator[list[P], None, None]:
+    """The items of each batch in turn, prepared ahead by ``workers`` processes; 0 prepares them here.
+
+    Close it to end the processes early.  Raises the CascadezooError that ``prepare`` raised, in its batch's turn.
+    """
+    workers = min(workers, len(batches))
+    loader = DataLoader(
+        _Prepared(batches, prepare),
+        batch_size=None,
+        collate_fn=_as_it_is,  # or arrays would become tensors
+        num_workers=workers,
+        prefetch_factor=_AHEAD if workers else None,
+        multiprocessing_context="fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None,
+        worker_init_fn=_start_worker,
+    )
+    with opencv_on_one_thread():
+        items = iter(loader)
+    try:
+        for item in items:
+            if isinstance(item, CascadezooError):
+                raise item
+            yield item
+    finally:
+        del items  # ends the workers, even while the traceback of an error keeps this frame
+
+
+def default_workers() -> int:
+    """Processes that prepare images: one per core less the one that feeds the device, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_WORKERS, max(1, cores - 1))
+
+
+class Fitting(Generic[P, R]):
+    """``detect`` on as many images at a time as the device has memory for.
+
+    ``detect`` takes images and returns one result per image.  Where memory runs out the batch is halved, for good; the
+    first time is logged.
+
+    Attributes:
+        batch_size: images at a time.
+        notes: one sentence per halving.
+    """
+
+    def __init__(self, detect: Callable[[Sequence[P]], list[R]], batch_size: int, device: torch.device) -> None:
+        self.batch_size = batch_size
+        self.notes: list[str] = []
+        self._detect, self._device = detect, device
+
+    def __call__(self, images: Sequence[P]) -> list[R]:
+        """One result per image, in order; raises OutOfMemory where there is no room even for one image."""
+        results: list[R] = []
+        while len(results) < len(images):
+            chunk = images[len(results) : len(results) + self.batch_size]
+            if (found := self._attempt(chunk)) is None:
+                self._halve(len(chunk))
+            else:
+                results += found
+        return results
+
+    def _attempt(self, images: Sequence[P]) -> list[R] | None:
+        """None where memory ran out; on return nothing holds the tensors of the attempt."""
+        try:
+            return self._detect(images)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _halve(self, tried: int) -> None:
+        if tried == 1:
+            raise OutOfMemory(f"{self._device} has too little memory for one image at a time: take another device")
+        self.batch_size = (tried + 1) // 2
+        note = f"out of memory with {tried} images at a time on {self._device}: went on with {self.batch_size}"
+        if not self.notes:
+            _log.warning("%s", note)
+        self.notes.append(note)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device, or the host, had no room for a tensor."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)
+
+
+class _Prepared(Dataset[Any]):
+    """What runs in the workers.  An error is an item like others: raised there, it would come as a traceback."""
+
+    def __init__(self, batches: Sequence[Sequence[T]], prepare: Callable[[T], Any]) -> None:
+        self.batches, self.prepare = batches, prepare
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> list[Any] | CascadezooError:
+        if index >= len(self.batches):
+            raise IndexError(index)
+        try:
+            return [self.prepare(item) for item in self.batches[index]]
+        except CascadezooError as error:
+            return error
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _start_worker(_: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes: the parent ends its workers itself
+        signal.signal(number, signal.SIG_IGN)
