@@ -60,7 +60,7 @@ class Masks(NamedTuple):
             rows = torch.isin(objects, some).nonzero().flatten()
             which = torch.searchsorted(some, objects[rows])
             rois = torch.cat((which[:, None].to(boxes.dtype), boxes[rows]), 1)
-            cropped[rows] = roi_align(self.bitmaps(some)[:, None].float(), rois, side, 1.0, 0, True)[:, 0]
+            cropped[rows] = roi_align(self.bitmaps(some)[:, None].float(), rois, side, 1.0, 0, True).squeeze(1)
         return (cropped >= 0.5).float()
 
     def _parts(self) -> tuple[Tensor, ...]:
