@@ -18,6 +18,7 @@ from cascadezoo.modeling.preprocess import ResizedImage, padded_size
 from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.modeling.tta import detect as detect_augmented
 from cascadezoo.ops.mask_paste import PASTE
+from cascadezoo.spec.origin import Origin
 
 
 class Detector(Network):
@@ -26,10 +27,14 @@ class Detector(Network):
     Attributes:
         spec: every number of the network.
         categories: class names by label, with the data set's ids.
+        origin: where the weights came from, and on which terms.
     """
 
-    def __init__(self, network: Network, categories: Categories | None = None) -> None:
-        """The modules of ``network`` become this model's own; without ``categories``, COCO's where there are 80."""
+    def __init__(self, network: Network, categories: Categories | None = None, origin: Origin | None = None) -> None:
+        """The modules of ``network`` become this model's own.
+
+        ``categories``: by default COCO's where there are 80.  ``origin``: by default random weights.
+        """
         super().__init__(
             network.spec,
             backbone=network.backbone,
@@ -40,6 +45,7 @@ class Detector(Network):
         )
         classes = network.spec.num_classes
         self.categories = categories or (COCO if classes == len(COCO) else Categories.numbered(classes))
+        self.origin = origin or Origin.random()
         self.train(network.training)
 
     @overload

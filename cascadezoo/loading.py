@@ -4,8 +4,9 @@
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -19,12 +20,14 @@ from cascadezoo.converters.canonical import read_network
 from cascadezoo.detector import Detector
 from cascadezoo.devices import usable
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound
+from cascadezoo.files import file_sha256
 from cascadezoo.hub import huggingface, memo
-from cascadezoo.hub.huggingface import Source
+from cascadezoo.hub.huggingface import HubSource, Source
 from cascadezoo.hub.progress import bars
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling import build as _build
 from cascadezoo.spec.model import ModelSpec
+from cascadezoo.spec.origin import Origin
 
 _log = logging.getLogger("cascadezoo")
 
@@ -78,13 +81,14 @@ def load(
     if source is not None:
         if weights is not None:
             raise UsageError(f"{name} brings its own weights: leave weights=FILE out")
-        published, tensors, categories = _from_repo(source)
+        published = _from_repo(source)
     else:
-        published, tensors, categories = _from_zoo(registry.info(name), pretrained, weights)
-    held = published.num_classes if categories is None else len(categories)
+        published = _from_zoo(registry.info(name), pretrained, weights)
+    tensors, categories = published.tensors, published.categories
+    own_classes = published.spec.num_classes if categories is None else len(categories)
     spec = _override(
-        published,
-        num_classes=held if num_classes is None else num_classes,
+        published.spec,
+        num_classes=own_classes if num_classes is None else num_classes,
         preprocess={"min_size": min_size, "max_size": max_size},
         conventions={
             "selection": {
@@ -100,63 +104,114 @@ def load(
     )
     if tensors is None:
         model = build(spec)
-    elif spec.num_classes == held:
+    elif spec.num_classes == own_classes:
         model = _assign(Detector(_build.build(spec, device="meta")), tensors)
     else:
-        model = _replace_classes(spec, _override(spec, num_classes=held), tensors)
+        model = _replace_classes(spec, _override(spec, num_classes=own_classes), tensors)
     if categories is not None and len(categories) == spec.num_classes:
         model.categories = categories
+    model.origin = published.origin
     return model if target.type == "cpu" else model.to(target)
 
 
-_Found = tuple[ModelSpec, dict[str, Tensor] | None, Categories | None]  # as published, before the caller's changes
+class _Published(NamedTuple):
+    """A network before the caller's changes; without tensors, it is to be newly initialised."""
+
+    spec: ModelSpec
+    origin: Origin
+    tensors: dict[str, Tensor] | None = None
+    categories: Categories | None = None
 
 
-def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | Path | None) -> _Found:
+def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | Path | None) -> _Published:
     """An entry's network, with its published weights, those of a file, or none."""
     if pretrained and weights is not None:
         raise UsageError("give either pretrained=True or weights=FILE, not both")
-    tensors, categories = None, None
     if weights is not None:
-        tensors, categories = _read(Path(weights), entry)
-    elif pretrained:
-        tensors, categories = _published(entry)
-    return registry.spec_of(entry), tensors, categories
+        return _from_file(Path(weights), entry)
+    if pretrained:
+        return _as_published(entry)
+    return _Published(registry.spec_of(entry), Origin.random(**_network(entry)))
 
 
-def _from_repo(source: Source) -> _Found:
+def _network(entry: ZooEntry) -> dict[str, str]:
+    return {"entry": entry.name, "architecture": entry.architecture, "publisher": entry.publisher}
+
+
+def _terms(entry: ZooEntry) -> dict[str, str]:
+    return {
+        "code_license": entry.code_license,
+        "weights_license": entry.weights_license,
+        "attribution": entry.attribution,
+    }
+
+
+def _from_repo(source: Source) -> _Published:
     """Network, weights and categories as a repository has them."""
     with bars() as shown, shown.of(str(source)) as report:
         repo = huggingface.fetch_repo(source, report)
     config = repo.config
-    tensors, _ = read_network(repo.weights, config.publisher, config.architecture, verify=memo.require_digest)
-    return config.spec, tensors, config.names
+    tensors, metadata = read_network(repo.weights, config.publisher, config.architecture, verify=memo.require_digest)
+    network = {"entry": config.entry, "architecture": config.architecture, "publisher": config.publisher}
+    if isinstance(source, HubSource):
+        words = f"hf-hub:{source.repo}@{repo.commit}"
+    else:  # without the path, which says something about this machine and nothing about the weights
+        words = f"folder {source.folder.resolve().name}, content digest {config.content_digest}"
+    origin = Origin.of_file(words, metadata, **network)
+    return _Published(config.spec, origin, tensors, config.names)
 
 
-def _published(entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | None]:
+def _as_published(entry: ZooEntry) -> _Published:
     """An entry's published weights; a file of the cache that no longer holds what was written is made anew, once."""
-    path = obtain(entry)
     try:
-        return _read(path, entry)
+        tensors, metadata = _canonical(obtain(entry), entry)
     except CorruptCheckpoint as error:
         set_aside_damaged(entry, error)
-    return _read(obtain(entry), entry)
+        tensors, metadata = _canonical(obtain(entry), entry)
+    origin = Origin(
+        started_from=f"{entry.name} as published",
+        **_network(entry),
+        **_terms(entry),
+        source_url=entry.download_url,
+        source_sha256=metadata.get("source_sha256"),
+    )
+    return _Published(registry.spec_of(entry), origin, tensors, _categories(metadata))
 
 
-def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories | None]:
-    """Canonical tensors of a file, whichever kind it is, and the categories it names for itself."""
+def _from_file(path: Path, entry: ZooEntry) -> _Published:
+    """The weights of a canonical file, with the categories that it names, or of the publisher's own file."""
     if not path.is_file():
         raise WeightsNotFound(f"{path} is not a file: give the path of a .safetensors or of the publisher's checkpoint")
+    spec = registry.spec_of(entry)
     if path.suffix != ".safetensors":
-        converted, _ = convert_in_memory(path, source=entry.publisher, entry=entry.name)
+        converted, report = convert_in_memory(path, source=entry.publisher, entry=entry.name)
+        origin = Origin(
+            started_from=f"file {path.name}, sha256 {report.source_sha256}",
+            **_network(entry),
+            **_terms(entry),
+            source_url=entry.download_url if report.source_is_published else None,
+            source_sha256=report.source_sha256,
+        )
         # copies: the converted tensors may be views of the file, which a model must outlive
-        return {name: tensor.clone() for name, tensor in converted.items()}, None
+        return _Published(spec, origin, {name: tensor.clone() for name, tensor in converted.items()})
+    tensors, metadata = _canonical(path, entry)
+    # the content digest was verified just now; hashing the file as well would take longer than reading it
+    digest = metadata.get("content_digest")
+    words = f"file {path.name}, " + (f"content digest {digest}" if digest else f"sha256 {file_sha256(path)}")
+    return _Published(spec, Origin.of_file(words, metadata, **_network(entry)), tensors, _categories(metadata))
+
+
+def _canonical(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a canonical file for this entry's network."""
     tensors, metadata = read_network(path, entry.publisher, entry.architecture, verify=memo.require_digest)
     made_from = metadata.get("entries", entry.name).split(",")
     if entry.name not in made_from:
         _log.warning("%s holds the weights of %s, loaded as %s", path, " or ".join(made_from), entry.name)
-    categories = metadata.get("categories")
-    return tensors, None if categories is None else Categories.from_json(categories)
+    return tensors, metadata
+
+
+def _categories(metadata: Mapping[str, str]) -> Categories | None:
+    return Categories.from_json(metadata["categories"]) if "categories" in metadata else None
 
 
 def _override(spec: ModelSpec, **changes: Any) -> ModelSpec:
@@ -194,12 +249,12 @@ def _assign(model: Detector, tensors: dict[str, Tensor]) -> Detector:
     return model
 
 
-def _replace_classes(spec: ModelSpec, held: ModelSpec, tensors: dict[str, Tensor]) -> Detector:
-    """The model of ``spec`` with the weights of ``held``, but for the layers whose shape depends on the classes."""
-    before, after = _build.canonical_shapes(held), _build.canonical_shapes(spec)
+def _replace_classes(spec: ModelSpec, old: ModelSpec, tensors: dict[str, Tensor]) -> Detector:
+    """The model of ``spec`` with the weights of ``old``, except in the layers whose shape depends on the classes."""
+    before, after = _build.canonical_shapes(old), _build.canonical_shapes(spec)
     fresh = {name for name, shape in after.items() if before[name] != shape}
     random = build(spec).state_dict()
     model = _assign(Detector(_build.build(spec, device="meta")), {**tensors, **{name: random[name] for name in fresh}})
     names = ", ".join(sorted(fresh))
-    _log.warning("num_classes=%d instead of %d: newly initialised %s", spec.num_classes, held.num_classes, names)
+    _log.warning("num_classes=%d instead of %d: newly initialised %s", spec.num_classes, old.num_classes, names)
     return model

@@ -14,7 +14,7 @@ from cascadezoo.spec.objective import BestBoxes, Matching, Sampling
 BACKGROUND = -1
 NEITHER = -2
 
-_PAIRS = 2**20  # box-object pairs that are compared at once; each takes about 40 bytes
+_PAIRS = 1_000_000  # box-object pairs that are compared at once; each takes about 40 bytes
 
 
 class Sampled(NamedTuple):
@@ -39,7 +39,7 @@ def match(boxes: Tensor, objects: Tensor, rule: Matching, extent: int) -> Tensor
         return matched
     best = torch.stack([chunk.best for chunk in chunks]).amax(0)
     # no other box can be the best of an object, for it overlaps every object less than the box that is
-    for some in (most >= best.min()).nonzero()[:, 0].split(rows):
+    for some in (most >= best.min()).nonzero().flatten().split(rows):
         iou = pairwise_iou(boxes[some], objects, extent)
         matched[some] = _match_best(iou, best, of[some], matched[some], rule.best)
     return matched
@@ -58,7 +58,7 @@ def sample(matched: Tensor, rule: Sampling, generator: torch.Generator | None) -
 
 def everything(matched: Tensor) -> Sampled:
     """Every box that is matched to an object or to background."""
-    return Sampled((matched >= 0).nonzero()[:, 0], (matched == BACKGROUND).nonzero()[:, 0])
+    return Sampled((matched >= 0).nonzero().flatten(), (matched == BACKGROUND).nonzero().flatten())
 
 
 class _Overlaps(NamedTuple):

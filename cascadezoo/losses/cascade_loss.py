@@ -74,7 +74,7 @@ def cascade_losses(
             if mask.stage == i:
                 losses[f"loss_mask{suffix}"] = _mask_loss(model, k, mask, features, sampled, targets)
         if i + 1 < len(spec.stages):
-            boxes = _move(scores.detach(), deltas.detach(), sampled, coder, model, sizes)
+            boxes = _move(scores, deltas, sampled, coder, model, sizes)
     return losses
 
 
@@ -112,7 +112,7 @@ def _box_losses(
     count = mean_count(len(labels), scores)
     classes = F.cross_entropy(scores, labels, reduction="sum") / count
 
-    positive = (labels < scores.shape[1] - 1).nonzero()[:, 0]
+    positive = (labels < scores.shape[1] - 1).nonzero().flatten()
     own = deltas[positive, 0 if deltas.shape[1] == 1 else labels[positive]]
     boxes = torch.cat([rois.boxes for rois in sampled])[positive]
     goals = torch.cat([t.boxes[rois.objects] for rois, t in zip(sampled, targets, strict=True)])

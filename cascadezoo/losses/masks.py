@@ -57,10 +57,10 @@ class Masks(NamedTuple):
         """
         cropped = boxes.new_empty(len(boxes), side, side, dtype=torch.float32)
         for some in objects.unique().split(_LAID_OUT):
-            rows = torch.isin(objects, some).nonzero()[:, 0]
+            rows = torch.isin(objects, some).nonzero().flatten()
             which = torch.searchsorted(some, objects[rows])
             rois = torch.cat((which[:, None].to(boxes.dtype), boxes[rows]), 1)
-            cropped[rows] = roi_align(self.bitmaps(some)[:, None].float(), rois, side, 1.0, 0, True)[:, 0]
+            cropped[rows] = roi_align(self.bitmaps(some)[:, None].float(), rois, side, 1.0, 0, True).squeeze(1)
         return (cropped >= 0.5).float()
 
     def _parts(self) -> tuple[Tensor, ...]:
@@ -71,5 +71,5 @@ class Masks(NamedTuple):
 
 def _span(marks: Tensor) -> tuple[int, int]:
     """From the first to behind the last of the marks that are set; (0, 0) where none is."""
-    places = marks.nonzero()[:, 0]
+    places = marks.nonzero().flatten()
     return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)

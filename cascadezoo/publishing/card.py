@@ -8,6 +8,7 @@ from cascadezoo.hub.repo_config import RepoConfig
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing.figures import Figures, Row, eval_results
 from cascadezoo.publishing.licensing import WeightsLicense
+from cascadezoo.spec.origin import is_from_scratch
 
 _MODELS = {
     "faster": ("Faster R-CNN", "faster-rcnn"),
@@ -33,7 +34,7 @@ class Weights:
 
     @property
     def from_scratch(self) -> bool:
-        return self.metadata.get("started_from") == "random"
+        return is_from_scratch(self.metadata)
 
 
 @dataclass(frozen=True, kw_only=True)

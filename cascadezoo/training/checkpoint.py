@@ -14,14 +14,20 @@ _PATTERN = "checkpoint-*.pt"
 
 
 class State(NamedTuple):
-    """Everything that the steps after ``step`` depend on, but the data and the options.
+    """Everything that the steps after ``step`` depend on, except the data and the options.
 
-    ``identity``: what these were, in words; a run goes on only where they are the same.  The place in the data, the
-    learning rate and all randomness follow from ``step``.
+    The place in the data, the learning rate and all randomness follow from ``step``.
+
+    Attributes:
+        step: steps done.
+        identity: the data and the options in words; a run goes on only where they are the same.
+        origin: of the weights that the run started from, an ``Origin``'s fields.
+        model, optimizer, scaler, ema: their state dicts; no ``ema`` where the recipe has none.
     """
 
-    step: int  # steps done
+    step: int
     identity: dict[str, str]
+    origin: Mapping[str, Any]
     model: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     scaler: Mapping[str, Any]

@@ -99,8 +99,30 @@ class TrainingConfig(Record):
         with whole_file(self.run_dir / _FILE) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
 
-    def adjust(self, recipe: Recipe, published: PreprocessSpec) -> Recipe:
-        """The recipe with what these options change; ``published``: the test scale that it goes with."""
+    def require_agreement(self, *, model: bool, recipe: bool) -> None:
+        """Raise one UsageError that names every option which a model, or a recipe, given beside them leaves no use."""
+        sides = {
+            "model": ("pretrained", "weights", "num_classes", "min_size", "max_size") if model else (),
+            "recipe": ("schedule", "ema", "clip_grad") if recipe else (),
+            "model and a recipe": ("entry",) if model and recipe else (),
+        }
+        problems = []
+        for side, names in sides.items():
+            given = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+            if given:
+                problems.append(f"{', '.join(given)} beside a {side}")
+        if problems:
+            raise UsageError(
+                f"options that contradict what is given with them: {'; '.join(problems)}. Leave them out, and give the "
+                "model or the recipe as it should be"
+            )
+
+    def adjust(self, recipe: Recipe, published: PreprocessSpec, own: PreprocessSpec) -> Recipe:
+        """The recipe with what these options change.
+
+        Its sizes are those for networks that are tested at the scale ``published``; they follow in proportion to
+        ``own``, the scale of the network that is trained.
+        """
         changes: dict[str, Any] = {}
         if self.clip_grad is not None:
             changes["clip"] = self.clip_grad or None
@@ -108,8 +130,8 @@ class TrainingConfig(Record):
             changes["ema"] = (recipe.ema or EmaRule()) if self.ema else None
         changes["augmentation"] = _scaled(
             recipe.augmentation,
-            (self.min_size or published.min_size) / published.min_size,
-            (self.max_size or published.max_size) / published.max_size,
+            own.min_size / published.min_size,
+            own.max_size / published.max_size,
         )
         return recipe.model_copy(update=changes)
 

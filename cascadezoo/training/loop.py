@@ -24,6 +24,7 @@ from cascadezoo.errors import FileError, OutputExists, UsageError
 from cascadezoo.loading import build, load
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.model import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
+from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
 from cascadezoo.training.config import TrainingConfig, recipe_of
@@ -32,7 +33,7 @@ from cascadezoo.training.evaluation import evaluate
 from cascadezoo.training.interrupt import Interrupt
 from cascadezoo.training.journal import Journal
 from cascadezoo.training.loader import Sample, TrainingSet, training_loader
-from cascadezoo.training.result import network_of, origin, write_weights
+from cascadezoo.training.result import write_result
 from cascadezoo.training.schedule import Plan
 from cascadezoo.training.step import Stepper
 
@@ -49,7 +50,10 @@ def train(
 
     Args:
         config: the options; ``entry`` names the network and its recipe.
-        model, recipe: instead of an entry's, for a network that no entry names.
+        model: instead of the entry's network, for instance one of ``build`` or ``load``; the options that choose or
+            change the network (``pretrained``, ``weights``, ``num_classes``, ``min_size``, ``max_size``) contradict it.
+        recipe: instead of the entry's; the options that choose or change the recipe (``schedule``, ``ema``,
+            ``clip_grad``) contradict it.  With both, so does ``entry``.
 
     Returns:
         The final weights, which ``load(entry, weights=...)`` reads.
@@ -60,6 +64,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint of the step reached.
         UsageError, MissingResource, FileError: options, data or weights that do not fit.
     """
+    config.require_agreement(model=model is not None, recipe=recipe is not None)
     with join(config.device) as world:
         if not world.is_first:
             logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # one process says it
@@ -69,11 +74,10 @@ def train(
         if model is None:
             model = _model(config, entry, data)
         if recipe is None:
-            recipe = config.adjust(
-                recipe_of(_required(entry), config.schedule), registry.spec_of(_required(entry)).preprocess
-            )
+            published = registry.spec_of(_required(entry)).preprocess
+            recipe = config.adjust(recipe_of(_required(entry), config.schedule), published, model.spec.preprocess)
         with Interrupt() as interrupt:
-            return _Run(config, entry, model, recipe, data, world, interrupt).go(resume)
+            return _Run(config, model, recipe, data, world, interrupt).go(resume)
 
 
 def _required(entry: ZooEntry | None) -> ZooEntry:
@@ -97,7 +101,11 @@ def _model(config: TrainingConfig, entry: ZooEntry | None, data: CocoDataset) ->
     if config.pretrained or config.weights is not None:
         return model
     spec = _all_learning(model.spec)
-    return model if spec == model.spec else build(spec)
+    if spec == model.spec:
+        return model
+    free = build(spec)
+    free.origin = model.origin
+    return free
 
 
 def _all_learning(spec: ModelSpec) -> ModelSpec:
@@ -115,7 +123,6 @@ class _Run:
     def __init__(
         self,
         config: TrainingConfig,
-        entry: ZooEntry | None,
         model: Detector,
         recipe: Recipe,
         data: CocoDataset,
@@ -128,7 +135,7 @@ class _Run:
         if recipe.drop_path is not None:
             _set_drop_path(model, recipe.drop_path)
         self.model = model.to(world.device).train()
-        self.origin = {**({} if entry is None else network_of(entry)), **origin(entry, config)}
+        self.origin = model.origin
         self.batch = config.batch_size * config.accumulate * world.size
         self.lr = config.lr or recipe.solver.lr * self.batch / recipe.solver.batch
         self.set = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
@@ -256,6 +263,7 @@ class _Run:
         state = checkpoint.State(
             step=self.step,
             identity=self._identity(),
+            origin=self.origin.model_dump(),
             model=self.model.state_dict(),
             optimizer=self.stepper.optimizer.state_dict(),
             scaler=self.stepper.scaler.state_dict(),
@@ -266,6 +274,7 @@ class _Run:
     def _resume(self) -> None:
         state = checkpoint.latest(self.config.run_dir, self._identity())
         if state is not None:
+            self.origin = Origin.model_validate(state.origin)
             self.model.load_state_dict(state.model)
             self.stepper.optimizer.load_state_dict(dict(state.optimizer))
             self.stepper.scaler.load_state_dict(dict(state.scaler))
@@ -325,9 +334,7 @@ class _Run:
     def _write_weights(self, path: Path) -> None:
         if self.world.is_first:
             tensors = self.ema.average if self.ema else self.model.state_dict()
-            write_weights(
-                path, tensors, self.data.categories, self.origin, self.config, self.recipe, self.data, self.step
-            )
+            write_result(path, tensors, self.origin, self.config, self.recipe, self.data, self.step)
 
 
 def _validation(config: TrainingConfig, data: CocoDataset) -> CocoDataset | None:

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from cascadezoo.errors import BadTarget
 from cascadezoo.loading import build
+from cascadezoo.losses import objective
 from cascadezoo.losses.cascade_loss import RoIs, _box_losses, _slow_gradient, _weigh
 from cascadezoo.losses.rpn_loss import rpn_losses
 from cascadezoo.losses.targets import Targets
@@ -36,7 +38,9 @@ def target(objects: int) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(("publisher", "architecture"), NAMES, ids=lambda name: name)
 def test_losses_have_torchvisions_names_and_need_no_objects(publisher, architecture, objects) -> None:
     torch.manual_seed(0)
-    model = build(tiny(architecture, publisher)).train()
+    spec = tiny(architecture, publisher).model_dump()
+    spec["objective"]["box"]["sampling"]["size"] = 8  # boxes; in a C4 network each goes through a ResNet's last stage
+    model = build(type(tiny()).model_validate(spec)).train()
     images = [torch.randint(0, 255, (3, 64, 80), dtype=torch.uint8) for _ in objects]
     losses = model(images, [target(count) for count in objects])
     assert set(losses) == {*RPN, *NAMES[publisher, architecture]}
@@ -48,6 +52,99 @@ def test_losses_have_torchvisions_names_and_need_no_objects(publisher, architect
     assert all(gradient.isfinite().all() for gradient in learning.values())
     without = [name for name in losses if "box_reg" in name or "mask" in name]
     assert any(objects) or all(losses[name] == 0 for name in without)
+
+
+def given(*, count: int = 1, crowd: bool = False) -> dict[str, torch.Tensor]:
+    return {**target(count), "iscrowd": torch.full((count,), crowd)}
+
+
+def values(model, images, targets, **options) -> dict[str, float]:
+    resized = [model.resize(image) for image in images]
+    checked = [
+        objective.checked_targets(t, image, i, model.spec)
+        for i, (t, image) in enumerate(zip(targets, resized, strict=True))
+    ]
+    losses = objective.losses(model, model.prepare(resized), checked, **options)
+    return {name: loss.item() for name, loss in losses.items()}
+
+
+def test_crowds_teach_nothing() -> None:
+    torch.manual_seed(0)
+    model = build(tiny()).train()
+    image = torch.randint(0, 255, (3, 64, 80), dtype=torch.uint8)
+    torch.manual_seed(1)
+    crowd = values(model, [image], [given(crowd=True)])
+    torch.manual_seed(1)
+    assert crowd == values(model, [image], [given(count=0)])
+    assert crowd["loss_box_reg_1"] == 0
+
+
+def test_each_image_has_a_generator_of_its_own() -> None:
+    torch.manual_seed(0)
+    rpn = {"sampling": {"size": 6, "positive_fraction": 0.5}}
+    spec = tiny().model_dump()
+    spec["objective"]["rpn"] |= rpn
+    spec["objective"]["box"]["sampling"] |= {"size": 6}
+    model = build(type(tiny()).model_validate(spec)).train()
+    images = [torch.randint(0, 255, (3, 64, 80), dtype=torch.uint8) for _ in range(2)]
+
+    def drawn(*seeds: int) -> dict[str, float]:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return values(model, images, [given(), given()], generators=generators)
+
+    assert drawn(1, 2) == drawn(1, 2)
+    assert drawn(1, 2) != drawn(1, 3) != drawn(2, 3)
+
+
+def test_the_heads_learn_from_the_objectives_proposals_inside_the_images(monkeypatch) -> None:
+    """Training has numbers of proposals of its own; anchors are held to the whole pixels of the resized image, boxes
+    to what the publisher clips them to."""
+    spec = tiny("cascade_mask_r50_fpn", "paddle").model_dump()
+    spec["objective"]["rpn"] |= {"pre_nms_top_n": 31, "post_nms_top_n": 7}
+    model = build(type(tiny()).model_validate(spec)).train()
+    noted = {}
+
+    def propose(outputs, anchors, sizes, rule):
+        noted["propose"] = rule, sizes, [torch.is_grad_enabled(), len(outputs), len(anchors)]
+        return proposals(outputs, anchors, sizes, rule)
+
+    def rpn(outputs, anchors, sizes, targets, coder, rule, generators):
+        noted["rpn"] = sizes
+        return {"loss_rpn": torch.zeros(())}
+
+    def heads(model, features, boxes, sizes, targets, generators):
+        noted["heads"] = boxes, sizes
+        return {"loss_heads": torch.ones(())}
+
+    proposals = objective.propose
+    for name, stand_in in (("propose", propose), ("rpn_losses", rpn), ("cascade_losses", heads)):
+        monkeypatch.setattr(objective, name, stand_in)
+    images = [torch.randint(0, 255, (3, height, 80), dtype=torch.uint8) for height in (61, 47)]
+    none = [{**target(0), "masks": torch.zeros(0, height, 80)} for height in (61, 47)]
+    assert values(model, images, none) == {"loss_rpn": 0, "loss_heads": 1}
+
+    rule, sizes, state = noted["propose"]
+    assert (rule.pre_nms_top_n, rule.post_nms_top_n) == (31, 7)
+    assert rule.nms == model.spec.conventions.proposals.nms
+    assert state == [False, 5, 5]
+    boxes, bounds = noted["heads"]
+    assert [0 < len(b) <= 7 for b in boxes] == [True, True]
+    assert (boxes[0][:, 2:] > boxes[0][:, :2]).all()  # rows that hold no proposal are left out
+    # 61 x 80 at 64 is 83.93 pixels wide, 47 x 80 at 56.4 / 47 is 56.4 high: Paddle's bounds are not rounded
+    scale = 64 / 61
+    assert sizes[0].tolist() == pytest.approx([64, 80 * scale])
+    assert sizes[1].tolist() == pytest.approx([47 * 1.2, 96])
+    assert torch.equal(sizes, bounds)
+    assert noted["rpn"].tolist() == [[64, 84], [56, 96]]
+
+
+def test_what_does_not_fit_is_named_by_its_image() -> None:
+    model = build(tiny()).train()
+    images = [torch.zeros(3, 64, 80, dtype=torch.uint8)] * 2
+    with pytest.raises(BadTarget, match=r"^2 images with 1 targets"):
+        model(images, [target(1)])
+    with pytest.raises(BadTarget, match=r"^image 1: labels"):
+        model(images, [target(1), {**target(1), "labels": torch.zeros(3).long()}])
 
 
 @pytest.mark.parametrize("publisher", ["mmdet", "paddle", "detectron"])

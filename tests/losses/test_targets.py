@@ -42,6 +42,53 @@ def test_boxes_are_those_of_the_publishers_pixels() -> None:
     torch.testing.assert_close(detectron.boxes, torch.tensor([[3, 5, 8, 9]]) * 1.99)
 
 
+def test_boxes_follow_the_two_axes_each_by_its_own_scale() -> None:
+    # 20 x 30 pixels to 40 x 90: mmdetection scales by 3 and 2, the sides that were achieved
+    image = ResizedImage(np.zeros((40, 90, 3), np.uint8), (20, 30), 2.0)
+    targets = checked_targets(good(), image, 0, THREE)
+    assert targets.boxes.tolist() == [[9, 10, 27, 20]]
+    assert targets.masks.windows.tolist() == [[9, 10, 27, 20]]
+
+
+def test_masks_of_the_networks_own_size_stay_as_they_are() -> None:
+    image = ResizedImage(np.zeros((20, 30, 3), np.uint8), (20, 30), 1.0)
+    targets = checked_targets({**good(), "masks": good()["masks"].float()}, image, 0, THREE)
+    assert torch.equal(targets.masks.bitmaps(torch.tensor([0])), good()["masks"].to(torch.uint8))
+    assert targets.boxes.tolist() == [[3, 5, 9, 10]]
+
+
+def test_a_resized_mask_has_the_nearest_pixels() -> None:
+    # half as large: OpenCV takes columns 0, 2, 4, … and rows 0, 2, 4, …; of columns 3 to 8, rows 5 to 9 these are
+    # the columns 4, 6, 8 and the rows 6, 8
+    image = ResizedImage(np.zeros((10, 15, 3), np.uint8), (20, 30), 0.5)
+    assert checked_targets(good(), image, 0, THREE).masks.windows.tolist() == [[2, 3, 5, 5]]
+
+
+def test_a_network_without_masks_needs_none() -> None:
+    given = {key: value for key, value in good().items() if key != "masks"}
+    targets = checked_targets(given, TWICE, 0, tiny("cascade_r50_fpn", num_classes=3))
+    assert targets.masks is None
+    assert targets.single().masks is None
+    assert targets.to(torch.device("meta")).masks is None
+
+
+def test_labels_and_crowds() -> None:
+    given = {
+        "boxes": good()["boxes"].repeat(3, 1),
+        "labels": torch.tensor([0, 2, 1], dtype=torch.int32),
+        "masks": torch.cat((good()["masks"], ~good()["masks"], good()["masks"])),
+        "iscrowd": torch.tensor([0, 1, 0]),
+    }
+    targets = checked_targets(given, TWICE, 0, THREE)
+    assert (targets.labels.dtype, targets.labels.tolist()) == (torch.int64, [0, 2, 1])
+    assert targets.crowd.tolist() == [False, True, False]
+    single = targets.single()
+    assert (single.labels.tolist(), single.crowd.tolist()) == ([0, 1], [False, False])
+    assert (len(single.boxes), single.masks.windows.tolist()) == (2, [[6, 10, 18, 20]] * 2)
+    there = targets.to(torch.device("meta"))
+    assert {x.device.type for x in (there.boxes, there.labels, there.crowd, there.masks.pixels)} == {"meta"}
+
+
 def test_no_objects_are_legal() -> None:
     none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 20, 30)}
     masks = checked_targets(none, TWICE, 0, THREE).masks
@@ -49,8 +96,41 @@ def test_no_objects_are_legal() -> None:
 
 
 @pytest.mark.parametrize(
+    "box",
+    [(-0.01, 5, 9, 10), (3, -0.01, 9, 10), (3, 5, 30.01, 10), (3, 5, 9, 20.01), (0, 0, 30, 20), (3, 5, 3.001, 5.001)],
+)
+def test_a_hundredth_of_a_pixel_outside_is_rounding(box: tuple[float, ...]) -> None:
+    targets = checked_targets({**good(), "boxes": torch.tensor([box])}, TWICE, 0, THREE)
+    torch.testing.assert_close(targets.boxes, 2 * torch.tensor([box]).float())
+
+
+@pytest.mark.parametrize("box", [(-0.02, 5, 9, 10), (3, -0.02, 9, 10), (3, 5, 30.02, 10), (3, 5, 9, 20.02)])
+def test_two_hundredths_are_not(box: tuple[float, ...]) -> None:
+    with pytest.raises(BadTarget, match=r"image 0, object 0: .* lies outside its image of 30 x 20 pixels"):
+        checked_targets({**good(), "boxes": torch.tensor([box])}, TWICE, 0, THREE)
+
+
+@pytest.mark.parametrize("box", [(9, 5, 9, 10), (3, 5, 9, 5), (9, 5, 3, 10), (3, 10, 9, 5)])
+def test_boxes_without_area(box: tuple[float, ...]) -> None:
+    with pytest.raises(BadTarget, match="has no area"):
+        checked_targets({**good(), "boxes": torch.tensor([box]).float()}, TWICE, 0, THREE)
+
+
+def test_the_first_wrong_object_is_named() -> None:
+    boxes = good()["boxes"].repeat(4, 1)
+    given = {"boxes": boxes, "labels": torch.tensor([0, 1, 2, 0]), "masks": good()["masks"].repeat(4, 1, 1)}
+    wrong = boxes.clone()
+    wrong[1, 3], wrong[3, 0] = float("inf"), float("nan")
+    with pytest.raises(BadTarget, match=r"^image 7, object 1: .* is not finite$"):
+        checked_targets({**given, "boxes": wrong}, TWICE, 7, THREE)
+    with pytest.raises(BadTarget, match=r"^image 7, object 2: label 3 is not in 0\.\.2 \(labels count from 0, with"):
+        checked_targets({**given, "labels": torch.tensor([0, 1, 3, 4])}, TWICE, 7, THREE)
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"boxes": [[3.0, 5, 9, 10]]}, r"image 4: boxes must be a tensor of shape \(0, 4\), not \[\[3.0, 5, 9, 10\]\]"),
         ({"boxes": torch.tensor([[3.0, 5, 31, 10]])}, r"image 4, object 0: box \(3, 5, 31, 10\) lies outside"),
         ({"boxes": torch.tensor([[-1.0, 5, 9, 10]])}, "object 0: .* lies outside its image of 30 x 20"),
         ({"boxes": torch.tensor([[9.0, 5, 9, 10]])}, "object 0: .* has no area"),

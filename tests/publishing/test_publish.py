@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from hub.fake_hub import READER, FakeHub, FakeRepo
-from hub.publishing import canonical_file, no_sockets, same_weights, shrink, use_hub
+from hub.publishing import SOURCE_SHA256, canonical_file, no_sockets, same_weights, shrink, use_hub
 
 import cascadezoo
 from cascadezoo.cli import main
@@ -109,6 +109,8 @@ def test_it_loads_by_its_name_on_the_hub_and_from_an_organisation(hub, weights, 
         model = cascadezoo.load(name)
         assert same_weights(model, own)
         assert model.spec == own.spec
+        assert model.origin.started_from == f"hf-hub:org/{STATED}@{done.commit}"
+        assert (model.origin.entry, model.origin.source_sha256) == (STATED, SOURCE_SHA256)
     monkeypatch.setenv("CASCADEZOO_HUB", "org")
     assert same_weights(cascadezoo.load(STATED, pretrained=True), own)
 

@@ -10,18 +10,20 @@ from cascadezoo.errors import CorruptCheckpoint, UnwritableOutput, UsageError
 from cascadezoo.training.checkpoint import State, latest, save
 
 IDENTITY = {"seed": "0", "processes": "1"}
+ORIGIN = {"started_from": "random", "from_scratch": True, "entry": None}
 
 
 def state(step: int) -> State:
     weight = torch.full((3,), float(step))
     momentum = {"state": {0: {"momentum_buffer": weight * 2}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
-    return State(step, IDENTITY, {"weight": weight}, momentum, {"scale": 65536.0}, None)
+    return State(step, IDENTITY, ORIGIN, {"weight": weight}, momentum, {"scale": 65536.0}, None)
 
 
 def test_comes_back_as_it_was(tmp_path):
     save(tmp_path, state(7), keep=2)
     found = latest(tmp_path, IDENTITY)
     assert (found.step, found.scaler, found.ema) == (7, {"scale": 65536.0}, None)
+    assert found.origin == ORIGIN
     assert torch.equal(found.model["weight"], torch.full((3,), 7.0))
     assert torch.equal(found.optimizer["state"][0]["momentum_buffer"], torch.full((3,), 14.0))
 

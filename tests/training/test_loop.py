@@ -271,6 +271,30 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, drawn, sma
     assert not run.exists()
 
 
+def test_options_that_contradict_a_model_or_a_recipe_are_refused_at_once(tmp_path, drawn):
+    config = TrainingConfig(**options(drawn, tmp_path / "run", pretrained=True, ema=True, entry=ENTRY))
+    words = "pretrained beside a model; ema beside a recipe; entry beside a model and a recipe"
+    with pytest.raises(UsageError, match=words):
+        cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_entrys_recipe_follows_the_size_of_the_model_given(tmp_path, drawn, monkeypatch):
+    """mmdetection's 3x recipe has shorter sides of 640 to 800 for a network tested at 800; for one tested at 64 …"""
+    small = narrow(num_classes=3)
+    published = small.model_copy(
+        update={"preprocess": small.preprocess.model_copy(update={"min_size": 800, "max_size": 1333})}
+    )
+    monkeypatch.setitem(SPECS["mmdet"], "cascade_mask_r50_fpn", published)
+    assert (small.preprocess.min_size, small.preprocess.max_size) == (64, 96)
+    run = tmp_path / "run"
+    config = TrainingConfig(**options(drawn, run, entry="cascade_mask_r50_fpn_3x.mmdet", schedule="0.5"))
+    cascadezoo.train(config, model=build(small))
+    (begun,) = log(run, "begin")
+    assert begun["recipe"]["augmentation"]["min_sizes"] == [51, 64]  # 640 * 64 / 800 is 51.2
+    assert begun["recipe"]["augmentation"]["max_size"] == 96  # 1333 * 96 / 1333
+
+
 def test_the_command_says_what_is_missing(tmp_path):
     result = CliRunner().invoke(cli, ["train", "--run-dir", str(tmp_path)])
     assert result.exit_code == 2

@@ -96,15 +96,15 @@ RECIPE = Recipe(
 
 
 def test_options_change_the_recipe(tmp_path):
-    def adjusted(**options):
+    def adjusted(own=PUBLISHED, **options):
         config = TrainingConfig(train_json=tmp_path, train_images=tmp_path, run_dir=tmp_path, **options)
-        return config.adjust(RECIPE, PUBLISHED)
+        return config.adjust(RECIPE, PUBLISHED, own)
 
     assert adjusted() == RECIPE
     assert adjusted(clip_grad=0).clip is None
     assert adjusted(clip_grad=35).clip == 35
     assert adjusted(ema=True).ema == EmaRule()
-    small = adjusted(min_size=400, max_size=600).augmentation
+    small = adjusted(PUBLISHED.model_copy(update={"min_size": 400, "max_size": 600})).augmentation
     assert (small.min_sizes, small.max_size) == ((240, 400), 600)  # 1333 * 600 / 1333
     assert small.crop == Crop(min_sizes=(200,), max_size=round(4000 * 600 / 1333), smallest=192, largest=300)
 
@@ -125,3 +125,46 @@ def test_options_are_checked_and_kept(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CorruptCheckpoint, match="no record of a run"):
         TrainingConfig.read(tmp_path)
+
+
+def contradictions(tmp_path, *, model: bool, recipe: bool, **options) -> str:
+    config = TrainingConfig(train_json=tmp_path, train_images=tmp_path, run_dir=tmp_path, **options)
+    with pytest.raises(UsageError) as caught:
+        config.require_agreement(model=model, recipe=recipe)
+    return str(caught.value)
+
+
+MODELS_OWN = {"pretrained": True, "weights": "a.pth", "num_classes": 3, "min_size": 64, "max_size": 96}
+RECIPES_OWN = {"schedule": "2x", "ema": False, "clip_grad": 0}
+
+
+@pytest.mark.parametrize("name", MODELS_OWN)
+def test_an_option_that_makes_the_model_contradicts_a_model(tmp_path, name):
+    text = contradictions(tmp_path, model=True, recipe=False, **{name: MODELS_OWN[name]})
+    assert text.startswith(f"options that contradict what is given with them: {name} beside a model. Leave them out")
+
+
+@pytest.mark.parametrize("name", RECIPES_OWN)
+def test_an_option_that_makes_the_recipe_contradicts_a_recipe(tmp_path, name):
+    text = contradictions(tmp_path, model=False, recipe=True, **{name: RECIPES_OWN[name]})
+    assert f": {name} beside a recipe. " in text
+
+
+def test_contradictions_are_named_together(tmp_path):
+    own = {**MODELS_OWN, **RECIPES_OWN, "entry": "cascade_r50_fpn_1x.mmdet"}
+    del own["pretrained"]
+    text = contradictions(tmp_path, model=True, recipe=True, **own)
+    assert "weights, num_classes, min_size, max_size beside a model; schedule, ema, clip_grad beside a recipe; " in text
+    assert "entry beside a model and a recipe. " in text
+
+
+def test_options_that_still_have_a_use_contradict_nothing(tmp_path):
+    def check(*, model: bool, recipe: bool, **options):
+        config = TrainingConfig(train_json=tmp_path, train_images=tmp_path, run_dir=tmp_path, **options)
+        config.require_agreement(model=model, recipe=recipe)
+
+    entry = "cascade_r50_fpn_1x.mmdet"
+    check(model=True, recipe=False, entry=entry, **RECIPES_OWN)  # the entry's recipe
+    own = {name: value for name, value in MODELS_OWN.items() if name != "weights"}
+    check(model=False, recipe=True, entry=entry, **own)  # the entry's network
+    check(model=True, recipe=True, lr=0.1, batch_size=4, keep_empty=True, precision="bf16", seed=3, eval_every=2)
