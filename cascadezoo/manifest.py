@@ -237,7 +237,11 @@ class ManifestFile(Record):
 
 def parse(text: str) -> tuple[ZooEntry, ...]:
     """The entries of one manifest file; a ValueError (pydantic's ValidationError is one) says what is wrong with it."""
-    entries = ManifestFile.model_validate(tomllib.loads(text, parse_float=Decimal)).entries()
+    try:
+        fields = tomllib.loads(text, parse_float=Decimal)
+    except RecursionError as error:
+        raise ValueError("tables or arrays nested too deeply") from error
+    entries = ManifestFile.model_validate(fields).entries()
     repeated = _repeated(name for entry in entries for name in (entry.bare_name, *entry.aliases))
     if repeated:
         raise ValueError(f"names or aliases given twice: {', '.join(repeated)}")

@@ -57,7 +57,7 @@ class Categories(Sequence[str]):
         try:
             fields = json.loads(text)
             return cls(fields["names"], fields["ids"])
-        except (ValueError, KeyError, TypeError, UsageError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, UsageError) as error:
             raise FileError(f"not a JSON record of categories (names and ids): {error}") from error
 
     def to_json(self) -> str:

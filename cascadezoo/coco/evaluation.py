@@ -68,7 +68,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
         raise MissingResource(f"no such annotation file: {path}") from error
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path} is no JSON ({error}): it is damaged or cut short, get it again") from error
     wanted = ("images", "annotations", "categories")
     missing = [key for key in wanted if not isinstance(document, dict) or not isinstance(document.get(key), list)]

@@ -1,0 +1,107 @@
+"""Every reader of this package by the public function that people call, and what it may raise."""
+
+import os
+
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**20))  # before OpenCV is loaded: no input takes long or much
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from readers import small_files
+
+from cascadezoo.benchmarks.reports.schema import read_report
+from cascadezoo.coco.categories import Categories
+from cascadezoo.coco.dataset import CocoDataset, bitmap
+from cascadezoo.coco.evaluation import read_annotations
+from cascadezoo.converters.canonical import is_safetensors, read_canonical
+from cascadezoo.converters.checkpoint import read_checkpoint
+from cascadezoo.errors import CascadezooError
+from cascadezoo.hub.repo_config import read_config
+from cascadezoo.images import read_image
+from cascadezoo.manifest import parse
+from cascadezoo.training.config import TrainingConfig
+
+_SMALL = 2**16  # pixels of a mask that is worth drawing here
+
+
+@dataclass(frozen=True)
+class Reader:
+    """``read`` takes the file and uses what it holds; ``seeds`` are small valid files; ``file`` is the name they go by.
+
+    ``refuses``: what it raises for a bad file, and nothing else is.  The manifest is no input of a user's but a part
+    of the package: its documented error is ValueError.
+    """
+
+    read: Callable[[Path], object]
+    seeds: tuple[Callable[[], bytes], ...]
+    file: str
+    refuses: type[Exception] = CascadezooError
+
+    def holds(self, path: Path) -> bool:
+        """Whether the file is taken; an error other than ``refuses`` escapes."""
+        try:
+            self.read(path)
+        except self.refuses as error:
+            str(error)
+            return False
+        return True
+
+
+def _checkpoint(path: Path) -> None:
+    checkpoint = read_checkpoint(path)
+    for tensor in checkpoint.tensors.values():
+        tensor.clone()
+    repr(checkpoint)
+    str(checkpoint.meta)
+
+
+def _canonical(path: Path) -> None:
+    is_safetensors(path)
+    tensors, metadata = read_canonical(path)
+    for tensor in tensors.values():
+        tensor.clone()
+    str(metadata)
+
+
+def _annotations(path: Path) -> None:
+    images = path.parent / "images"
+    images.mkdir(exist_ok=True)
+    (images / "a.png").touch()
+    dataset = CocoDataset(path, images)
+    for index in range(min(len(dataset), 10)):
+        record = dataset.record(index)
+        if record.height * record.width <= _SMALL:
+            for segmentation in record.segmentations:
+                if segmentation is not None:
+                    assert bitmap(segmentation, record.height, record.width).shape == (record.height, record.width)
+
+
+READERS = {
+    "torch_zip": Reader(_checkpoint, (small_files.torch_zip,), "a.pth"),
+    "torch_legacy": Reader(_checkpoint, (small_files.torch_legacy,), "a.pth"),
+    "pickle": Reader(
+        _checkpoint, (small_files.pdparams, small_files.detectron_pickle, small_files.numpy_pickle), "a.pkl"
+    ),
+    "safetensors": Reader(_canonical, (small_files.safetensors,), "a.safetensors"),
+    "manifest": Reader(
+        lambda path: parse(path.read_bytes().decode("utf-8", "replace")), (small_files.manifest,), "a.toml", ValueError
+    ),
+    "repo_config": Reader(lambda path: read_config(path, "org/name").names, (small_files.repo_config,), "config.json"),
+    "report": Reader(read_report, (small_files.report,), "report.json"),
+    "training_config": Reader(
+        lambda path: TrainingConfig.read(path.parent), (small_files.training_config,), "config.json"
+    ),
+    "categories": Reader(
+        lambda path: Categories.from_json(path.read_bytes().decode("utf-8", "replace")),
+        (small_files.categories,),
+        "categories.json",
+    ),
+    "annotations": Reader(_annotations, (small_files.annotations,), "instances.json"),
+    "evaluation": Reader(read_annotations, (small_files.annotations,), "instances.json"),
+    "image": Reader(
+        read_image,
+        (small_files.image, lambda: small_files.image(".jpg"), lambda: small_files.image(".bmp")),
+        "a.png",
+    ),
+}
