@@ -4,6 +4,7 @@ Importing torch takes longer than most rooms' tests.  So this process imports on
 cascadezoo, and forks for each mutant; a fork imports cascadezoo from its copy, mutated, and ends.  For Linux.
 """
 
+import json
 import os
 import resource
 import shutil
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from mutants.population import Mutant
 
@@ -23,6 +25,9 @@ SURVIVED, KILLED, TIMED_OUT = "survived", "killed", "timed out"
 MEMORY = 6 * 2**30  # bytes that a mutant's tests may take beyond what this process has
 _NEVER_IMPORTED = 70  # exit status of tests that pass without importing the file in question
 _NO_TESTS = 5  # pytest's own
+
+
+SLOW = 0.5  # seconds from which on a test comes after the others
 
 
 class BaselineError(Exception):
@@ -114,7 +119,10 @@ def _outcome(code: int, mutant: Mutant) -> str:
 
 
 def _fork(tree: Path, files: Sequence[str], arguments: Sequence[str], limit: float, cache: bool = False) -> int:
-    """The process id of a fork that runs pytest in ``tree`` and exits with its status; ``cache``: keeps bytecode."""
+    """The process id of a fork that runs pytest in ``tree`` and exits with its status.
+
+    ``cache``: keeps bytecode and notes each test's seconds, for the runs to come.
+    """
     assert "cascadezoo" not in sys.modules, "every fork has to import cascadezoo from its own copy"
     sys.stdout.flush()
     if pid := os.fork():
@@ -128,7 +136,9 @@ def _fork(tree: Path, files: Sequence[str], arguments: Sequence[str], limit: flo
         import pytest
 
         scratch = tree.with_name(f"{tree.name}.tmp")
-        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={scratch}", *arguments]))
+        slow_last = _SlowLast(tree.with_name(f"{tree.name}.seconds.json"), measure=cache)
+        command = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={scratch}", *arguments]
+        code = int(pytest.main(command, [slow_last]))
         imported = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
         if code == 0 and not {str(tree / file) for file in files} <= imported:
             code = _NEVER_IMPORTED
@@ -139,6 +149,28 @@ def _fork(tree: Path, files: Sequence[str], arguments: Sequence[str], limit: flo
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+class _SlowLast:
+    """A plugin of pytest: most mutants fail a fast test, so the slow ones of the baseline run after all others."""
+
+    def __init__(self, path: Path, measure: bool) -> None:
+        self._path, self._measure = path, measure
+        self._seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if self._measure:
+            self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0) + report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        if self._measure:
+            self._path.write_text(json.dumps(self._seconds))
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        if not self._measure:
+            seconds = [self._seconds.get(item.nodeid, 0) for item in items]
+            order = sorted(range(len(items)), key=lambda i: seconds[i] if seconds[i] > SLOW else 0)
+            items[:] = [items[i] for i in order]
 
 
 def _enter(tree: Path, limit: float) -> None:

@@ -146,6 +146,14 @@ print([(tree / "toy.py").read_text() == Path("toy.py").read_text() for tree in t
     assert done.stdout.splitlines() == ["dying killed", "endless timed out", "[True, True]"], done.stderr
 
 
+def test_slow_tests_run_last(toy: Path) -> None:
+    slow = "def test_slow():\n    time.sleep(0.7)\n    open('slow', 'a').write('x')\n"
+    (toy / "tests/test_toy.py").write_text("import time\n" + TEST.replace("\n\n\ndef", f"\n\n\n{slow}\n\ndef"))
+    python(toy, BY_HAND)
+    # in the baseline and for the survivor; the other mutant was killed before
+    assert (toy / "build/mutants/tree-0/slow").read_text() == "xx"
+
+
 def test_a_wrong_equivalent_is_refused_before_anything_runs(toy: Path) -> None:
     entry = '[[equivalent]]\nfile = "toy.py"\nbefore = "return a + b"\nafter = "return a * b"\nreason = "none"\n'
     (toy / "tests/mutants/equivalent.toml").write_text(entry)
