@@ -78,7 +78,7 @@ def main(
 
     report = {
         "tool": tool(),
-        "sample": {"size": options.sample, "seed": options.seed},
+        "sample": {"size": options.sample and len(rows), "seed": options.seed},
         "processes": options.processes,
         "wall_seconds": round(session.wall),
         "outcomes_kept_of_earlier_code_or_tests": session.kept,

@@ -74,7 +74,7 @@ def page(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         "# Mutants",
         "",
         f"Written by `make mutants` on {report['environment']['date'][:10]} with {report['tool']}, on"
-        f" {report['environment']['cpu']} ({report['processes']} processes): {what} of"
+        f" {report['environment']['cpu']} (processes: {report['processes']}): {what} of"
         f" {sum(room['population'] for room in report['rooms'])} mutants in {report['wall_seconds'] / 60:.0f} minutes."
         " How to read it and run it: [testing.md](testing.md).  Every mutant:"
         " [mutants.json](../benchmarks/results/mutants.json).",
