@@ -134,11 +134,11 @@ def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | Path | None) -> 
     return _Published(registry.spec_of(entry), Origin.random(**_network(entry)))
 
 
-def _network(entry: ZooEntry) -> dict[str, str]:
+def _network(entry: ZooEntry) -> dict[str, Any]:
     return {"entry": entry.name, "architecture": entry.architecture, "publisher": entry.publisher}
 
 
-def _terms(entry: ZooEntry) -> dict[str, str]:
+def _terms(entry: ZooEntry) -> dict[str, Any]:
     return {
         "code_license": entry.code_license,
         "weights_license": entry.weights_license,

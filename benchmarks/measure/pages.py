@@ -159,6 +159,34 @@ def _training(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _dense_targets(report: dict[str, Any]) -> list[str]:
+    rows = []
+    for row in report["rows"]:
+        seconds, peak, sample = row["matching"]["seconds"], row["matching"]["peak_bytes"], row["sample"]
+        ratio = row["matching"]["times_faster"]
+        rows.append(
+            f"| {row['objects']} | {seconds['chunks']['median']:.2f} | {seconds['whole']['median']:.2f} | "
+            f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f}) | "
+            f"{peak['chunks'] / 2**20:.0f} | {peak['whole'] / 2**20:.0f} | "
+            f"{sample['mask_bytes'] / 2**20:.1f} | {sample['bitmap_bytes'] / 2**20:.0f} |"
+        )
+    height, width = report["image"]
+    equal = "equal" if all(row["matching"]["equal"] for row in report["rows"]) else "NOT equal"
+    return [
+        "## Training targets of dense images",
+        "",
+        f"The {report['anchors']} anchors of a {height}x{width} image, matched to its objects in chunks and as one",
+        f"matrix of IoUs ({equal} results), {report['threads']} thread, medians of {report['runs']} processes each;",
+        "memory above that of the inputs.  Masks: what a training sample keeps of them, and what whole bitmaps would take.",
+        f"({_machine(report)}; `dense_targets.json`)",
+        "",
+        "| objects | chunks, s | matrix, s | times faster | chunks, MiB | matrix, MiB | masks, MiB | bitmaps, MiB |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
 def _evaluation(report: dict[str, Any]) -> list[str]:
     rows = [
         f"| {name} | {row['seconds']['read']:.0f} | {row['seconds']['evaluate']:.0f} "
@@ -246,6 +274,7 @@ _SECTIONS = {
     "ops": _ops,
     "roi_align": _roi_align,
     "training": _training,
+    "dense_targets": _dense_targets,
     "evaluation": _evaluation,
     "convert": _convert,
     "load": _load,

@@ -39,19 +39,23 @@ PARTS = ("data", "targets", "forward", "backward", "optimizer")
 _TARGETS = {rpn_loss: ("match", "sample"), cascade_loss: ("_sample_rois", "_crop")}
 
 
-def generate(folder: Path, count: int) -> tuple[Path, Path]:
-    """A data set in COCO's layout, ellipses on a scene: its annotation file and its folder of JPEGs."""
+def generate(
+    folder: Path, count: int, objects: int = OBJECTS, size: tuple[int, int] = (HEIGHT, WIDTH)
+) -> tuple[Path, Path]:
+    """A data set in COCO's layout, ellipses on scenes of ``size`` (height, width): its annotation file and its folder
+    of JPEGs."""
+    height, width = size
     rng, images = np.random.default_rng(0), folder / "images"
     images.mkdir()
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(1, count + 1):
         name = f"{number:06d}.jpg"
-        cv2.imwrite(str(images / name), scene(HEIGHT, WIDTH)[..., ::-1])
-        records.append({"id": number, "file_name": name, "height": HEIGHT, "width": WIDTH})
-        for _ in range(OBJECTS):
+        cv2.imwrite(str(images / name), scene(height, width)[..., ::-1])
+        records.append({"id": number, "file_name": name, "height": height, "width": width})
+        for _ in range(objects):
             w, h = rng.uniform(20, 300, 2)
-            x, y = rng.uniform(0, WIDTH - w), rng.uniform(0, HEIGHT - h)
+            x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
             angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
             outline = np.stack((x + w / 2 * (1 + np.cos(angles)), y + h / 2 * (1 + np.sin(angles))), 1)
             annotations.append(

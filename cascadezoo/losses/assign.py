@@ -32,12 +32,16 @@ def match(boxes: Tensor, objects: Tensor, rule: Matching, extent: int) -> Tensor
     if len(boxes) == 0 or len(objects) == 0:
         return torch.full((len(boxes),), BACKGROUND, device=boxes.device)
     rows = max(1, _PAIRS // len(objects))
-    chunks = [_compare(chunk, objects, extent) for chunk in boxes.split(rows)]
-    most, of = torch.cat([chunk.most for chunk in chunks]), torch.cat([chunk.of for chunk in chunks])
+    most, best = boxes.new_empty(len(boxes)), boxes.new_zeros(len(objects))  # the highest IoU of each
+    of = torch.empty_like(most, dtype=torch.int64)  # the object that each box has it with
+    for start in range(0, len(boxes), rows):
+        chunk = slice(start, start + rows)
+        iou = pairwise_iou(boxes[chunk], objects, extent)
+        most[chunk], of[chunk] = iou.max(1)
+        best = torch.maximum(best, iou.amax(0))
     matched = torch.where(most >= rule.positive, of, NEITHER).masked_fill(most < rule.negative, BACKGROUND)
     if rule.best is None:
         return matched
-    best = torch.stack([chunk.best for chunk in chunks]).amax(0)
     # no other box can be the best of an object, for it overlaps every object less than the box that is
     for some in (most >= best.min()).nonzero().flatten().split(rows):
         iou = pairwise_iou(boxes[some], objects, extent)
@@ -59,20 +63,6 @@ def sample(matched: Tensor, rule: Sampling, generator: torch.Generator | None) -
 def everything(matched: Tensor) -> Sampled:
     """Every box that is matched to an object or to background."""
     return Sampled((matched >= 0).nonzero().flatten(), (matched == BACKGROUND).nonzero().flatten())
-
-
-class _Overlaps(NamedTuple):
-    """How some of the boxes, R of them, and the T objects overlap."""
-
-    most: Tensor  # (R,) the highest IoU of each box
-    of: Tensor  # (R,) int64, the object that it has it with
-    best: Tensor  # (T,) the highest IoU of each object
-
-
-def _compare(boxes: Tensor, objects: Tensor, extent: int) -> _Overlaps:
-    iou = pairwise_iou(boxes, objects, extent)
-    most, of = iou.max(1)
-    return _Overlaps(most, of, iou.amax(0))
 
 
 def _match_best(iou: Tensor, best: Tensor, of: Tensor, matched: Tensor, rule: BestBoxes) -> Tensor:

@@ -66,7 +66,8 @@ class Masks(NamedTuple):
     def _parts(self) -> tuple[Tensor, ...]:
         """Each mask's own pixels."""
         x1, y1, x2, y2 = self.windows.unbind(1)
-        return self.pixels.split(((x2 - x1) * (y2 - y1)).tolist())
+        parts: tuple[Tensor, ...] = self.pixels.split(((x2 - x1) * (y2 - y1)).tolist())
+        return parts
 
 
 def _span(marks: Tensor) -> tuple[int, int]:

@@ -68,9 +68,9 @@ def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int
     _check_boxes(boxes, index, height, width)
     if labels.is_floating_point():
         raise BadTarget(f"image {index}: labels must be integers, not {labels.dtype}")
-    for row in ((labels < 0) | (labels >= spec.num_classes)).nonzero()[:1, 0].tolist():
+    if rows := _rows((labels < 0) | (labels >= spec.num_classes)):
         raise BadTarget(
-            f"image {index}, object {row}: label {int(labels[row])} is not in 0..{spec.num_classes - 1} "
+            f"image {index}, object {rows[0]}: label {int(labels[rows[0]])} is not in 0..{spec.num_classes - 1} "
             "(labels count from 0, without background)"
         )
     masks = None
@@ -95,10 +95,15 @@ def _check_boxes(boxes: Tensor, index: int, height: int, width: int) -> None:
         "has no area (boxes are x1, y1, x2, y2)": (high <= low).any(1),
         f"lies outside its image of {width} x {height} pixels": (low < -_ROUNDING).any(1) | (high > limit).any(1),
     }
-    for what, rows in wrong.items():
-        for row in rows.nonzero()[:1, 0].tolist():
-            values = ", ".join(f"{value:g}" for value in boxes[row].tolist())
-            raise BadTarget(f"image {index}, object {row}: box ({values}) {what}")
+    for what, marks in wrong.items():
+        if rows := _rows(marks):
+            values = ", ".join(f"{value:g}" for value in boxes[rows[0]].tolist())
+            raise BadTarget(f"image {index}, object {rows[0]}: box ({values}) {what}")
+
+
+def _rows(marks: Tensor) -> list[int]:
+    rows: list[int] = marks.nonzero().flatten().tolist()
+    return rows
 
 
 def _resized(bitmaps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:

@@ -1,6 +1,7 @@
 """An exponential moving average of a model's weights, batch norms' statistics included.
 
-Source: mmcv ``ExpMomentumEMAHook`` as InternImage uses it.
+Source: mmcv ``ExpMomentumEMAHook`` as InternImage uses it.  Not torch's ``AveragedModel``: its first update copies the
+weights where this one averages them with those before training, and it keeps a second module instead of tensors.
 """
 
 import math
@@ -14,7 +15,7 @@ from cascadezoo.spec.recipe import EmaRule
 
 
 class Ema:
-    """``average`` <- (1 - m) ``average`` + m weights after every step, with m falling from almost 1 to the rule's.
+    """``average`` becomes (1 - m) ``average`` + m weights after every step; m falls from almost 1 to the rule's momentum.
 
     Attributes:
         average: name -> tensor, as the model's state dict; on the model's device.
@@ -31,7 +32,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights that ``step`` has left."""
+        """Average in the weights after ``step``; whole numbers, such as counters, are copied."""
         momentum = self.momentum(step)
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
@@ -40,7 +41,7 @@ class Ema:
                 self.average[name].copy_(tensor)
 
     def load(self, average: Mapping[str, Tensor]) -> None:
-        """Go on from an average saved before."""
+        """Continue from an average saved before."""
         for name, tensor in self.average.items():
             tensor.copy_(average[name])
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cascadezoo.losses import cascade_loss
 from cascadezoo.losses.cascade_loss import RoIs, _box_losses, _mask_loss, _move, _pool, _sample_rois, cascade_losses
 from cascadezoo.losses.masks import Masks
 from cascadezoo.losses.targets import Targets
@@ -228,11 +229,11 @@ def move(
 
 def test_the_true_labels_deltas_move_positive_boxes_and_the_best_classes_move_background() -> None:
     """Raw dx of 1, 2, 3 for the classes 0, 1, 2 are 5, 10, 15 pixels.  The scores prefer class 0, or background."""
-    deltas = torch.zeros(3, CLASSES, 4)
+    deltas = torch.zeros(4, CLASSES, 4)
     deltas[:, :, 0] = torch.tensor([1.0, 2, 3])
-    taken = [rois([[0, 0, 10, 10], [0, 10, 10, 20], [0, 20, 10, 30]], [2, 3, 3], [0])]
-    scores = torch.tensor([[9.0, 0, 0, 0], [0, 4, 3, 9], [5, 4, 3, 0]])
-    moved = [[[15, 0, 25, 10], [10, 10, 20, 20], [5, 20, 15, 30]]]
+    taken = [rois([[0, 0, 10, 10], [0, 10, 10, 20], [0, 20, 10, 30], [0, 30, 10, 40]], [2, 3, 3, 3], [0])]
+    scores = torch.tensor([[9.0, 0, 0, 0], [0, 4, 3, 9], [5, 4, 3, 0], [1, 2, 6, 9]])
+    moved = [[[15, 0, 25, 10], [10, 10, 20, 20], [5, 20, 15, 30], [15, 30, 25, 40]]]
     assert move(scores, deltas, taken, rule()) == moved
 
 
@@ -300,7 +301,7 @@ class TwoStages:
         self.boxes: list[torch.Tensor] = []
         self.inputs: list[torch.Tensor] = []
         self.box_heads = [self.head(i + 1) for i in range(stages)]
-        self.mask_heads = [lambda pooled: torch.zeros(len(pooled), CLASSES, 2, 2)] * len(masks)
+        self.mask_heads = [lambda pooled: torch.zeros(len(pooled), CLASSES, 3, 3)] * len(masks)
         self.weight = torch.ones(1, requires_grad=True)
 
     def head(self, dx: int) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
@@ -335,6 +336,15 @@ def test_each_stage_pools_the_boxes_that_the_one_before_has_moved() -> None:
         "loss_classifier_2": round(LN4, 5),
         "loss_box_reg_2": 0.0,  # an IoU of 1/3: background
     }
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_boxes_move_between_stages_only(monkeypatch, stages: int) -> None:
+    moves = []
+    monkeypatch.setattr(cascade_loss, "_move", lambda *given: moves.append(given) or _move(*given))
+    network = TwoStages(rule(*(0.5, 0.3)[:stages]), stages=stages)
+    run(network, torch.ones(1, 4), target([[0, 0, 10, 10]], [1]), [[0, 0, 10, 10]])
+    assert len(moves) == stages - 1
 
 
 def test_one_stage_has_no_number_and_weights_count() -> None:

@@ -89,6 +89,12 @@ def test_labels_and_crowds() -> None:
     assert {x.device.type for x in (there.boxes, there.labels, there.crowd, there.masks.pixels)} == {"meta"}
 
 
+def test_a_network_of_one_stage_has_its_publishers_pixels_too() -> None:
+    image = TWICE._replace(scale=2.0)
+    targets = checked_targets(good(), image, 0, tiny("mask_r50_fpn", "detectron"))
+    assert targets.boxes.tolist() == [[6, 10, 16, 18]]  # columns 3 to 8, rows 5 to 9, doubled
+
+
 def test_no_objects_are_legal() -> None:
     none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": torch.zeros(0, 20, 30)}
     masks = checked_targets(none, TWICE, 0, THREE).masks
