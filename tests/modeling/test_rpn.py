@@ -81,7 +81,7 @@ def test_levels_do_not_suppress_each_other_and_the_best_of_all_come_first() -> N
 
 
 def test_deltas_move_the_anchors_and_boxes_are_clipped_to_their_image() -> None:
-    """The first moves by 1.5 widths, the second stays, the last grows to 14 widths, -15..125, and is cut at 0 and 58."""
+    """The first moves by 1.5 widths, the second stays, the last grows to 14 widths, -15..125, and is cut."""
     deltas = torch.tensor([[[1.5, 0.0, 0.0, 0.0], [0.0] * 4, [0.0, 0.0, math.log(14), 0.0]]] * 2)
     sizes = torch.tensor([[100.0, 200.0], [55.0, 58.0]])
     made = propose([(torch.tensor([[0.5, 0.1, 0.3]] * 2), deltas)], [FINE], sizes, RULE)
