@@ -1,4 +1,4 @@
-"""How cost grows with the number of candidates, categories and boxes: ``python -m cascadezoo.benchmarks.measure.growth``.
+"""How cost grows with candidates, categories and boxes: ``python -m cascadezoo.benchmarks.measure.growth``.
 
 Each case is timed at 1, 4 and 16 times its smallest size.  NMS has 400 candidates of each class, so that more
 candidates are more classes, and beside it stands one pass over all classes, which compares candidates of different

@@ -190,9 +190,8 @@ def _growth(report: dict[str, Any]) -> list[str]:
     return [
         "## How cost grows",
         "",
-        f"The final NMS with {report['candidates_per_class']} candidates of each class, beside one pass over all classes; the"
-        " check of a data set's",
-        f"categories; `plot` on a 480x640 image.  Medians of {report['runs']} runs.",
+        f"The final NMS with {report['candidates_per_class']} candidates of each class, beside one pass over all classes;",
+        f"a data set's categories, checked; `plot` on a 480x640 image.  Medians of {report['runs']} runs.",
         f"({_machine(report)}; `growth.json`)",
         "",
         "| case | size | cascadezoo, ms | one pass, ms |",
