@@ -190,7 +190,7 @@ def _growth(report: dict[str, Any]) -> list[str]:
     return [
         "## How cost grows",
         "",
-        f"The final NMS with {report['candidates_per_class']} candidates of each class, beside one pass over all classes;",
+        f"The final NMS with {report['candidates_per_class']} candidates per class, beside one pass over all of them;",
         f"a data set's categories, checked; `plot` on a 480x640 image.  Medians of {report['runs']} runs.",
         f"({_machine(report)}; `growth.json`)",
         "",
