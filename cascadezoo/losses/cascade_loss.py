@@ -1,4 +1,14 @@
-"""What the heads learn, stage by stage: classes, boxes and masks (https://arxiv.org/abs/1906.09756)."""
+"""What the heads learn, stage by stage: classes, boxes and masks (https://arxiv.org/abs/1906.09756).
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmdet/models/roi_heads/cascade_roi_head.py``,
+  ``mmdet/models/roi_heads/bbox_heads/bbox_head.py``, ``mmdet/structures/mask/structures.py`` (``BitmapMasks``)
+- zhaoweicai/Detectron-Cascade-RCNN 8cec009, on Detectron e8942c8, Apache-2.0:
+  ``detectron/modeling/cascade_rcnn_heads.py``, ``detectron/roi_data/cascade_rcnn.py``
+- PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
+  ``ppdet/modeling/heads/cascade_head.py``
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple

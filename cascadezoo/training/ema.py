@@ -1,6 +1,9 @@
 """An exponential moving average of a model's weights, batch norms' statistics included.
 
-Source: mmcv ``ExpMomentumEMAHook`` as InternImage uses it.
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 2.28.1, Copyright (c) OpenMMLab, Apache-2.0: ``mmdet/core/hook/ema.py``
+  (``ExpMomentumEMAHook``), as InternImage uses it
 """
 
 import math
