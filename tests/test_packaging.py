@@ -27,7 +27,7 @@ DATA = {"zoo_manifest": (".json", ".md", ".safetensors"), "csrc": (".cpp", ".cu"
 def clone(tmp_path_factory) -> Path:
     """A copy of the sources, as a clone has them: building in place would leave files behind."""
     folder = tmp_path_factory.mktemp("clone")
-    for path in (*ROOMS, "pyproject.toml", "README.md", "LICENSE"):
+    for path in (*ROOMS, "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         subprocess.run(["cp", "-r", str(ROOT / path), str(folder)], check=True)
     return folder
 

@@ -209,6 +209,28 @@ def _evaluation(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _growth(report: dict[str, Any]) -> list[str]:
+    names = {"nms": "NMS, candidates", "categories": "categories", "plot": "plot, boxes"}
+    rows = []
+    for case, sizes in report["cases"].items():
+        for row in sizes:
+            ways = (row["milliseconds"].get(way) for way in ("ours", "one_pass"))
+            cells = ["" if way is None else f"{way['median']:.1f}" for way in ways]
+            rows.append(f"| {names[case]} | {row['size']} | {' | '.join(cells)} |")
+    return [
+        "## How cost grows",
+        "",
+        f"The final NMS with {report['candidates_per_class']} candidates per class, beside one pass over all of them;",
+        f"a data set's categories, checked; `plot` on a 480x640 image.  Medians of {report['runs']} runs.",
+        f"({_machine(report)}; `growth.json`)",
+        "",
+        "| case | size | cascadezoo, ms | one pass, ms |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
 def _convert(report: dict[str, Any]) -> list[str]:
     size, peak, seconds = report["checkpoint_bytes"] / 2**20, report["peak_bytes"] / 2**20, report["seconds"]
     return [
@@ -276,6 +298,7 @@ _SECTIONS = {
     "training": _training,
     "dense_targets": _dense_targets,
     "evaluation": _evaluation,
+    "growth": _growth,
     "convert": _convert,
     "load": _load,
     "startup": _startup,

@@ -1,4 +1,10 @@
-"""A COCO-format data set, validated once: afterwards every record is known to be sound."""
+"""A COCO-format data set, validated once: afterwards every record is known to be sound.
+
+Formulas ported from (licences in NOTICE):
+
+- cocodataset/cocoapi (pycocotools 2.0), Copyright (c) 2014, Piotr Dollar and Tsung-Yi Lin, BSD-2-Clause:
+  ``common/maskApi.c`` (``rleFrString``)
+"""
 
 import hashlib
 import json

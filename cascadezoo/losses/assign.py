@@ -1,6 +1,15 @@
 """Which box learns which object: matching by IoU, then sampling (https://arxiv.org/abs/1506.01497, section 3.1.2).
 
 R boxes (anchors or RoIs) and T ground-truth objects, both of one image.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``max_iou_assigner.py`` and ``random_sampler.py``
+  under ``mmdet/models/task_modules``
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/roi_data/rpn.py``, ``detectron/roi_data/fast_rcnn.py``
+- PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
+  ``ppdet/modeling/proposal_generator/target.py``
 """
 
 from typing import NamedTuple

@@ -2,6 +2,15 @@
 
 N images; R boxes (RoIs) of one image; S of all images, F of them positive; T objects of one image; C classes;
 B = C where each class has box deltas of its own, else 1; P the side of a pooled feature map; M the side of a mask.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmdet/models/roi_heads/cascade_roi_head.py``,
+  ``mmdet/models/roi_heads/bbox_heads/bbox_head.py``, ``mmdet/structures/mask/structures.py`` (``BitmapMasks``)
+- zhaoweicai/Detectron-Cascade-RCNN 8cec009, on Detectron e8942c8, Apache-2.0:
+  ``detectron/modeling/cascade_rcnn_heads.py``, ``detectron/roi_data/cascade_rcnn.py``
+- PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
+  ``ppdet/modeling/heads/cascade_head.py``
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,14 @@
 """The losses of the region proposal network: objectness of anchors, and deltas of the positive ones.
 
 N images; A_l anchors of one level, A of all levels.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmdet/models/dense_heads/anchor_head.py``
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/roi_data/rpn.py``, ``detectron/modeling/rpn_heads.py``
+- PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
+  ``ppdet/modeling/proposal_generator/rpn_head.py``
 """
 
 from collections.abc import Sequence

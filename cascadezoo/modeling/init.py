@@ -1,7 +1,11 @@
 """Random initialisation before training from scratch, as the publishers do it without a pretrained backbone.
 
-Source: mmdetection ``resnet.py``, ``fpn.py``, ``rpn_head.py``, ``convfc_bbox_head.py``, ``fcn_mask_head.py``;
-InternImage ``intern_image.py``, ``ops_dcnv3/modules/dcnv3.py``.
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``resnet.py``, ``fpn.py``, ``rpn_head.py``,
+  ``convfc_bbox_head.py`` and ``fcn_mask_head.py`` under ``mmdet/models``
+- OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT:
+  ``detection/mmdet_custom/models/backbones/intern_image.py``, ``detection/ops_dcnv3/modules/dcnv3.py``
 """
 
 from torch import nn

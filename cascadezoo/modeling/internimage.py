@@ -1,7 +1,11 @@
 """InternImage (https://arxiv.org/abs/2211.05778): deformable convolutions in the layout of a vision transformer.
 
-Source: OpenGVLab/InternImage ``detection/mmdet_custom/models/backbones/intern_image.py`` and ``ops_dcnv3``.  Here
-everything between two convolutions is channels last, (N, H, W, C).
+Everything between two convolutions is channels last, (N, H, W, C).
+
+Formulas ported from (licences in NOTICE):
+
+- OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT:
+  ``detection/mmdet_custom/models/backbones/intern_image.py``, ``detection/ops_dcnv3/modules/dcnv3.py``
 """
 
 import torch

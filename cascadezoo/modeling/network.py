@@ -2,6 +2,14 @@
 size.
 
 ``infer`` is what compile, export and CUDA graphs see; ``cascadezoo.detector`` has the face that people hold.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmdet/models/roi_heads/cascade_roi_head.py``
+- zhaoweicai/Detectron-Cascade-RCNN 8cec009, on Detectron e8942c8, Apache-2.0:
+  ``detectron/modeling/cascade_rcnn_heads.py``, ``detectron/core/test.py``
+- PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
+  ``ppdet/modeling/heads/cascade_head.py``
 """
 
 from collections.abc import Sequence

@@ -2,6 +2,14 @@
 
 Shapes: N images, R proposals per image, C classes, B = C where each class has box deltas of its own, else 1,
 D detections per image, M side of a mask.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmdet/models/layers/bbox_nms.py``
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/core/test.py`` (``box_results_with_nms_and_limit``)
+- PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
+  ``ppdet/modeling/post_process.py``
 """
 
 from typing import NamedTuple

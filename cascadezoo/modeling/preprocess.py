@@ -1,7 +1,15 @@
 """From decoded images to the network's pixels, on the host: the publishers' exact resize, normalisation, padding.
 
-Source: mmcv ``imrescale`` and ``imresize``, mmdet ``DetDataPreprocessor``; PaddleDetection ``operators.py`` Resize;
-Detectron ``utils/blob.py``.
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmcv 2.1.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmcv/image/geometric.py`` (``imrescale``,
+  ``imresize``)
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0:
+  ``mmdet/models/data_preprocessors/data_preprocessor.py``
+- PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
+  ``ppdet/data/transform/operators.py`` (``Resize``)
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/utils/blob.py``
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,14 @@
 """Region Proposal Network (https://arxiv.org/abs/1506.01497) over a feature pyramid.
 
 Shapes: N images, A anchors a cell, L levels, K candidates (at most ``pre_nms_top_n`` a level), R proposals.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmdet/models/dense_heads/rpn_head.py``
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/ops/generate_proposals.py``, ``detectron/modeling/FPN.py``
+- PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
+  ``ppdet/modeling/proposal_generator``
 """
 
 from collections.abc import Sequence

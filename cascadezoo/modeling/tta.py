@@ -1,7 +1,10 @@
 """Test-time augmentation: one image at several scales and mirrored, one set of detections.
 
-Source: Detectron ``core/test.py`` (``im_detect_bbox_aug``, ``im_detect_mask_aug``, ``box_results_with_nms_and_limit``),
-``utils/boxes.py`` (``box_voting``), and the configurations of its X-152 models.
+Formulas ported from (licences in NOTICE):
+
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/core/test.py`` (``im_detect_bbox_aug``, ``im_detect_mask_aug``, ``box_results_with_nms_and_limit``),
+  ``detectron/utils/boxes.py`` (``box_voting``), and the configurations of its X-152 models
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,12 @@
-"""Anchors of a region proposal network (Ren et al. 2015; one size a level: Lin et al. 2016)."""
+"""Anchors of a region proposal network (Ren et al. 2015; one size a level: Lin et al. 2016).
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0:
+  ``mmdet/models/task_modules/prior_generators/anchor_generator.py``
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/modeling/generate_anchors.py``
+"""
 
 import math
 from collections.abc import Sequence

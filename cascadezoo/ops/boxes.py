@@ -1,4 +1,12 @@
-"""Boxes (x1, y1, x2, y2) in pixels, last dimension 4.  ``extent``: see ``cascadezoo.spec.conventions``."""
+"""Boxes (x1, y1, x2, y2) in pixels, last dimension 4.  ``extent``: see ``cascadezoo.spec.conventions``.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0:
+  ``mmdet/models/task_modules/coders/delta_xywh_bbox_coder.py``
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/utils/boxes.py``
+"""
 
 import torch
 from torch import Tensor

@@ -2,6 +2,11 @@
 
 The reference below gathers the four pixels around each sampling position and weighs them; csrc/ has the same in C++ and
 CUDA.  Work is done in float32 for half types.
+
+Formulas ported from (licences in NOTICE):
+
+- OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT: ``detection/ops_dcnv3/functions/dcnv3_func.py``
+  and ``detection/ops_dcnv3/src``
 """
 
 from collections.abc import Iterator

@@ -2,6 +2,13 @@
 
 Shapes: N detections, M x M cells a mask, an image of H x W pixels.  Masks are computed one detection at a time and
 only where they can be set, so that memory follows the largest box, not N * H * W.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0:
+  ``mmdet/models/roi_heads/mask_heads/fcn_mask_head.py`` (``_do_paste_mask``)
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/core/test.py`` (``segm_results``), ``detectron/utils/boxes.py`` (``expand_boxes``)
 """
 
 import math

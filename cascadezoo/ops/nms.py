@@ -1,4 +1,11 @@
-"""Non-maximum suppression with results of a fixed size."""
+"""Non-maximum suppression with results of a fixed size.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmcv 2.1.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmcv/ops/nms.py`` (``batched_nms``)
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/utils/cython_nms.pyx``
+"""
 
 import math
 from typing import Any

@@ -1,4 +1,12 @@
-"""RoIAlign (He et al. 2017) over a feature pyramid: every box is pooled from the level of its size."""
+"""RoIAlign (He et al. 2017) over a feature pyramid: every box is pooled from the level of its size.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0:
+  ``mmdet/models/roi_heads/roi_extractors/single_level_roi_extractor.py`` (``map_roi_levels``)
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/modeling/FPN.py`` (``map_rois_to_fpn_levels``)
+"""
 
 from typing import Any
 

@@ -2,8 +2,14 @@
 
 T objects of one image; (h, w) its size at network scale.
 
-Sources: mmdet ``RandomFlip``, ``RandomResize``, ``RandomChoiceResize`` and ``RandomCrop`` (``absolute_range``);
-InternImage's 3x recipe, after DETR's.
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmdet/datasets/transforms/transforms.py``
+  (``RandomFlip``, ``RandomCrop`` with ``absolute_range``)
+- open-mmlab/mmcv 2.1.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmcv/transforms/processing.py`` (``RandomResize``,
+  ``RandomChoiceResize``)
+- OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT: ``detection/configs/coco``, the 3x recipe, after
+  DETR's
 """
 
 from collections.abc import Callable, Iterator

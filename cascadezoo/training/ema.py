@@ -1,7 +1,12 @@
 """An exponential moving average of a model's weights, batch norms' statistics included.
 
-Source: mmcv ``ExpMomentumEMAHook`` as InternImage uses it.  Not torch's ``AveragedModel``: its first update copies the
-weights where this one averages them with those before training, and it keeps a second module instead of tensors.
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmdetection 2.28.1, Copyright (c) OpenMMLab, Apache-2.0: ``mmdet/core/hook/ema.py``
+  (``ExpMomentumEMAHook``), as InternImage uses it
+
+Not torch's ``AveragedModel``: its first update copies the weights where this one averages them with those before
+training, and it keeps a second module instead of tensors.
 """
 
 import math

@@ -1,7 +1,13 @@
 """The optimizer of a recipe: parameters in groups of equal learning rate and decay.
 
-Source: Detectron ``optimizer.py``, ``model_builder.py``; InternImage ``custom_layer_decay_optimizer_constructor.py``;
-PaddleDetection ``resnet.py`` (``lr_mult_list``).
+Formulas ported from (licences in NOTICE):
+
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/modeling/optimizer.py``, ``detectron/modeling/model_builder.py``
+- OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT:
+  ``detection/mmcv_custom/custom_layer_decay_optimizer_constructor.py``
+- PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
+  ``ppdet/modeling/backbones/resnet.py`` (``lr_mult_list``)
 """
 
 import re

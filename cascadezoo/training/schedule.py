@@ -1,4 +1,11 @@
-"""The learning rate at a step: a pure function, so that a resumed run needs nothing but the step's number."""
+"""The learning rate at a step: a pure function, so that a resumed run needs nothing but the step's number.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmcv 1.5.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmcv/runner/hooks/lr_updater.py``
+- facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
+  ``detectron/utils/lr_policy.py``
+"""
 
 import math
 from dataclasses import dataclass

@@ -167,6 +167,21 @@ def test_empty_boxes_leave_and_the_others_keep_their_order() -> None:
     assert kept.counts.tolist() == [4]
 
 
+def test_rows_of_dropped_detections_are_zero_in_every_image() -> None:
+    """Of two images the first loses its better detection, which is of class 1; the second keeps both."""
+    rule = RULE.model_copy(update={"clip_original": True, "detections_per_img": 2})
+    boxes = torch.tensor([[[35.0, 0.0, 50.0, 10.0], SQUARES[0]], [SQUARES[0], SQUARES[1]]])
+    probabilities = torch.tensor([[[0.0, 0.9, 0.1], [0.8, 0.0, 0.2]]] * 2)
+    predictions = BoxPredictions(boxes, torch.zeros(2, 2, 1, 4), probabilities, torch.ones(2, 2) > 0)
+    sizes = torch.tensor([[60.0, 60.0]] * 2)
+    batch = Batch(torch.empty(0), sizes, torch.ones(2, 2), torch.tensor([[30.0, 30.0], [60.0, 60.0]]))
+    chosen = select(predictions, batch, CODER, rule)
+    assert chosen.counts.tolist() == [1, 2]
+    assert chosen.labels.tolist() == [[0, 0], [1, 0]]
+    assert chosen.boxes.tolist() == [[SQUARES[0], [0.0] * 4], SQUARES[:2]]
+    assert chosen.scores.flatten().tolist() == pytest.approx([0.8, 0, 0.9, 0.8])
+
+
 def test_trimming_leaves_the_rows_of_the_fullest_image() -> None:
     counts = torch.tensor([1, 2])
     batch = DetectionBatch(

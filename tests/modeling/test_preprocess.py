@@ -53,6 +53,8 @@ def test_nominal_scale_and_what_bounds_boxes() -> None:
         (MMDET, (427, 640), (320, 480)),
         (MMDET, (640, 961), (320, 481)),  # half up
         (MMDET, (640, 963), (320, 482)),
+        (MMDET, (961, 640), (481, 320)),
+        (DETECTRON, (961, 640), (480, 320)),
         (MMDET, (481, 640), (320, 426)),  # 425.8
     ],
 )
@@ -92,6 +94,9 @@ def test_the_limit_of_the_longer_side_may_be_compared_after_rounding() -> None:
     # 600 x 1000 at 800: the longer side would be 1333.33, which is 1333 when rounded
     assert image_scale(600, 1000, SPEC, RULE) == 1333 / 1000
     assert image_scale(600, 1000, SPEC, DETECTRON.conventions.resize) == 800 / 600
+    # 31 x 52 at 50: 83.87 is 84, beyond 83
+    small = SPEC.model_copy(update={"min_size": 50, "max_size": 83})
+    assert image_scale(31, 52, small, DETECTRON.conventions.resize) == 83 / 52
 
 
 @pytest.mark.parametrize("spec", [MMDET, PADDLE, DETECTRON])

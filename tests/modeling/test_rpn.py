@@ -43,6 +43,10 @@ def test_a_larger_level_gives_its_best_in_order() -> None:
     assert scores[0].tolist() == pytest.approx([0.9, 0.9, 0.7])
     assert deltas[0, :, 0].tolist() == [101, 104, 103]
     assert anchors[0].tolist() == [[1] * 4, [4] * 4, [3] * 4]
+    logits, deltas, anchors = level([0.1, 0.9, 0.5, 0.7, 0.9])
+    _, deltas, anchors = _best_of_level(torch.cat((logits, -logits)), deltas.expand(2, -1, -1), anchors, RULE)
+    assert deltas[:, :, 0].tolist() == [[101, 104, 103], [100, 102, 103]]
+    assert anchors[:, :, 3].tolist() == [[1, 4, 3], [0, 2, 3]]
 
 
 def test_saturated_probabilities_tie_where_logits_do_not() -> None:
@@ -81,7 +85,7 @@ def test_levels_do_not_suppress_each_other_and_the_best_of_all_come_first() -> N
 
 
 def test_deltas_move_the_anchors_and_boxes_are_clipped_to_their_image() -> None:
-    """The first moves by 1.5 widths, the second stays, the last grows to 14 widths, -15..125, and is cut at 0 and 58."""
+    """The first moves by 1.5 widths, the second stays, the last grows to 14 widths, -15..125, and is cut."""
     deltas = torch.tensor([[[1.5, 0.0, 0.0, 0.0], [0.0] * 4, [0.0, 0.0, math.log(14), 0.0]]] * 2)
     sizes = torch.tensor([[100.0, 200.0], [55.0, 58.0]])
     made = propose([(torch.tensor([[0.5, 0.1, 0.3]] * 2), deltas)], [FINE], sizes, RULE)
@@ -148,6 +152,12 @@ def test_every_level_has_its_own_anchors() -> None:
         made = rpn([fine, coarse], SIZE)
     assert made.scores.tolist() == [[7, 5]]
     assert made.boxes.tolist() == [[[0, 0, 4, 16], [0, 0, 2, 8]]]
+
+
+def test_anchors_follow_from_the_rows_and_columns_of_each_level() -> None:
+    fine, coarse = make(RULE).anchors_of([torch.zeros(1, 2, 1, 2), torch.zeros(1, 2, 2, 1)])
+    assert fine.tolist() == [[-8, -2, 8, 2], [-2, -8, 2, 8], [-4, -2, 12, 2], [2, -8, 6, 8]]
+    assert coarse.tolist() == [[-16, -4, 16, 4], [-4, -16, 4, 16], [-16, 4, 16, 12], [-4, -8, 4, 24]]
 
 
 def test_half_precision_ends_with_the_heads_maps() -> None:

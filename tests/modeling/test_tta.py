@@ -38,6 +38,24 @@ def test_passes_are_mirrored_and_scaled_relative_to_min_size() -> None:
     assert bright_left == [not run.flipped for run in runs]
 
 
+@pytest.mark.parametrize(
+    ("scale", "max_size", "size", "expected"),
+    [
+        (0.9, 2.0, (100, 100), 0.58),  # 57.6 is 58 of 100 pixels
+        (1.4, 1.494, (50, 100), 0.96),  # the cap of the longer side: 95.6 is 96 of 100 pixels
+        (2.0, 1.5, (50, 100), 1.28),  # a size of 128 lifts the cap of 96
+    ],
+)
+def test_sizes_of_a_pass_are_whole_pixels_and_never_above_their_cap(scale, max_size, size, expected) -> None:
+    model = lively(tiny("cascade_r50_fpn", "detectron"))  # min_size 64
+    settings = TTASettings(scales=(scale,), max_size=max_size, flip=False, scale_flip=False)
+    with torch.inference_mode():
+        scaled, own = _passes(model, np.zeros((*size, 3), np.uint8), settings)
+    assert scaled.batch.scales[0].tolist() == pytest.approx([expected] * 2)
+    assert not scaled.flipped
+    assert not own.flipped
+
+
 def test_no_flips_and_no_scales_is_one_plain_pass(mask_model) -> None:
     image = np.random.default_rng(3).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     plain = mask_model.predict(image)

@@ -130,16 +130,6 @@ def test_gradcheck(window) -> None:
     assert torch.autograd.gradcheck(lambda *t: dcnv3(*t, *map(tuple, window), 2, 1.5), tensors)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-def test_opcheck(dtype: torch.dtype) -> None:
-    tensors = make(2, 4, 5, 2, 4, SQUARE, dtype)
-    torch.library.opcheck(registered.dcnv3, (*tensors, *SQUARE, 2, 2.0))
-    grad = torch.ones_like(tensors[0])
-    torch.library.opcheck(registered.dcnv3_backward, (grad, *tensors, *SQUARE, 2, 2.0))
-    if dtype == torch.float64:
-        torch.library.opcheck(registered.dcnv3, (*(t.requires_grad_() for t in tensors), *SQUARE, 2, 2.0))
-
-
 def test_compile_and_export_see_one_node() -> None:
     class Sampler(torch.nn.Module):
         def forward(self, input, offset, mask):
@@ -218,13 +208,6 @@ def test_chunks_do_not_show(monkeypatch) -> None:
         parts = module.reference(*tensors, *SQUARE, 2, 2.0), *module.backward_reference(grad, *tensors, *SQUARE, 2, 2.0)
         for one, other in zip(whole, parts, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
-
-
-def test_strided_inputs_are_read_as_they_are() -> None:
-    tensors = make(2, 5, 6, 2, 4, SQUARE)
-    views = [t.permute(3, 0, 2, 1).contiguous().permute(1, 3, 2, 0) for t in tensors]
-    assert not views[0].is_contiguous()
-    assert torch.equal(dcnv3(*views, 3, 1, 1, 1, 2, 2.0), dcnv3(*tensors, 3, 1, 1, 1, 2, 2.0))
 
 
 def test_results_do_not_depend_on_the_threads() -> None:

@@ -118,18 +118,3 @@ def test_images_are_independent_and_nothing_valid_gives_nothing() -> None:
     keep, count = grouped_nms(boxes, scores, groups, valid, RULE, 3)
     assert count.tolist() == [1, 0]
     assert keep.tolist() == [[1, 0, 0], [0, 0, 0]]
-
-
-def test_operator_is_registered_as_torch_demands() -> None:
-    boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [1.0, 1.0, 9.0, 9.0]]])
-    arguments = (
-        boxes,
-        torch.tensor([[0.9, 0.8]]),
-        torch.zeros(1, 2, dtype=torch.int64),
-        torch.ones(1, 2) > 0,
-        0.5,
-        0,
-        True,
-        4,
-    )
-    torch.library.opcheck(torch.ops.cascadezoo.grouped_nms.default, arguments)

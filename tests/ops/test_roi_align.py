@@ -131,10 +131,3 @@ def test_half_precision_features_keep_full_precision_coordinates() -> None:
     half = pyramid_roi_align([feature.half()], boxes, [4], RULE, ALIGN, 7)
     assert half.dtype == torch.float16
     torch.testing.assert_close(half.float(), full, atol=1e-3, rtol=0)
-
-
-def test_operator_is_registered_as_torch_demands() -> None:
-    features = [torch.randn(1, 2, 8, 8), torch.randn(1, 2, 4, 4)]
-    boxes = torch.tensor([[[1.0, 1.0, 20.0, 20.0], [0.0, 0.0, 30.0, 31.0]]])
-    arguments = (features, boxes, torch.tensor([[0, 1]]), [0.25, 0.125], 7, 0, True)
-    torch.library.opcheck(torch.ops.cascadezoo.pyramid_roi_align.default, arguments)

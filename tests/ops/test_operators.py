@@ -1,0 +1,222 @@
+"""Every operator on every device, in every type and memory layout, against torchvision's operators in float64, and as
+torch demands of an operator (``opcheck``).  What one operator means is in the file of its name."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, deform_conv2d, roi_align
+
+import cascadezoo.ops.dcnv3
+import cascadezoo.ops.nms
+import cascadezoo.ops.roi_align  # noqa: F401  (they register the operators)
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+FLOAT, HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
+BOUND = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}  # of the largest value
+
+
+class Operator(NamedTuple):
+    """``arguments`` of a type, and what the operator gives for them by ``expected``, in float64 on the CPU."""
+
+    arguments: Callable[[torch.dtype], list[Any]]
+    expected: Callable[..., list[Tensor]]
+    dtypes: tuple[torch.dtype, ...]
+    differentiable: bool = False
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def nms_arguments(dtype: torch.dtype) -> list[Any]:
+    low = noise(2, 40, 2).abs() * 20
+    boxes = torch.cat((low, low + 4 + noise(2, 40, 2, seed=1).abs() * 20), -1)
+    scores = torch.stack([torch.randperm(40, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]) / 40
+    return [boxes.to(dtype), scores.to(dtype), torch.arange(80).view(2, 40) % 3, noise(2, 40) > -1, 0.5, 0, False, 25]
+
+
+def nms_expected(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou: float, *_: Any) -> list[Tensor]:
+    keep, count = torch.zeros(2, 25, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+    for i in range(2):
+        rows = valid[i].nonzero()[:, 0]
+        kept = rows[batched_nms(boxes[i, rows], scores[i, rows], groups[i, rows], iou)][:25]
+        keep[i, : len(kept)], count[i] = kept, len(kept)
+    return [keep, count]
+
+
+ROIS = torch.tensor(
+    [[0, 3, 7, 40, 30], [1, -9, -9, 20, 90], [0, 0, 0, 64, 64], [1, 50, 20, 80, 21]], dtype=torch.float64
+)
+
+
+def roi_arguments(dtype: torch.dtype) -> list[Any]:
+    return [noise(2, 16, 18, 3).to(dtype), ROIS.to(dtype), 0.25, 5, 0, True]
+
+
+def roi_expected(
+    feature: Tensor, rois: Tensor, scale: float, resolution: int, ratio: int, aligned: bool
+) -> list[Tensor]:
+    return [roi_align(feature.permute(0, 3, 1, 2), rois, resolution, scale, ratio, aligned)]
+
+
+def roi_backward_arguments(dtype: torch.dtype) -> list[Any]:
+    return [noise(4, 3, 5, 5).to(dtype), ROIS.to(dtype), 0.25, 2, False, 2, 16, 18]
+
+
+def roi_backward_expected(
+    grad: Tensor, rois: Tensor, scale: float, ratio: int, aligned: bool, *size: int
+) -> list[Tensor]:
+    feature = torch.zeros(size[0], 3, *size[1:], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(roi_align(feature, rois, 5, scale, ratio, aligned), feature, grad)
+    return [slope.permute(0, 2, 3, 1)]
+
+
+def pyramid_arguments(dtype: torch.dtype) -> list[Any]:
+    features = [noise(2, 3, 16, 18, seed=1).to(dtype), noise(2, 3, 8, 9, seed=2).to(dtype)]
+    boxes = ROIS[:, 1:].view(2, 2, 4).to(torch.promote_types(dtype, torch.float32))
+    return [features, boxes, torch.tensor([[1, 0], [1, 1]]), [0.25, 0.125], 5, 0, True]
+
+
+def pyramid_expected(
+    features: list[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    resolution: int,
+    ratio: int,
+    aligned: bool,
+) -> list[Tensor]:
+    rows = []
+    for image in range(2):
+        for box, level in zip(boxes[image], levels[image].tolist(), strict=True):
+            feature = features[level][image : image + 1]
+            rows.append(roi_align(feature, [box[None]], resolution, scales[level], ratio, aligned))
+    return [torch.cat(rows)]
+
+
+WINDOW = (
+    [3, 2],
+    [1, 2],
+    [1, 0],
+    [1, 2],
+    2,
+    1.5,
+)  # kernel, stride, pad, dilation as height, width; groups; offset_scale
+
+
+def dcn_arguments(dtype: torch.dtype) -> list[Any]:
+    input, offset, mask = noise(2, 7, 8, 6), noise(2, 7, 3, 2 * 6 * 2, seed=1), noise(2, 7, 3, 2 * 6, seed=2)
+    return [*(x.to(dtype) for x in (input, offset, mask)), *WINDOW]
+
+
+def dcn_expected(
+    input: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    pad: list[int],
+    dilation: list[int],
+    groups: int,
+    scale: float,
+) -> list[Tensor]:
+    """A deformable convolution of each channel alone whose weights are 1.
+
+    torchvision's points run along x first and are given as y, x; DCNv3's run along y first and are x, y, and its
+    offsets and grid are widened about the grid's centre.
+    """
+    n, ho, wo, _ = mask.shape
+    own = offset.view(n, ho, wo, groups, kernel[1], kernel[0], 2)  # group, ix, iy
+    moved = []
+    for axis in (0, 1):  # y, x
+        steps = (torch.arange(kernel[axis]) * dilation[axis]).view((1, -1) if axis == 0 else (-1, 1))
+        half = dilation[axis] * (kernel[axis] - 1) // 2
+        moved.append(half + (steps - half + own[..., 1 - axis]) * scale - steps)
+    offsets = torch.stack(moved, -1).transpose(4, 5).flatten(3).permute(0, 3, 1, 2)
+    weights = mask.view(n, ho, wo, groups, kernel[1], kernel[0]).transpose(4, 5).flatten(3).permute(0, 3, 1, 2)
+    ones = torch.ones(input.shape[3], 1, *kernel, dtype=input.dtype)
+    by_channel = input.permute(0, 3, 1, 2)
+    return [deform_conv2d(by_channel, offsets, ones, None, stride, pad, dilation, weights).permute(0, 2, 3, 1)]
+
+
+def dcn_backward_arguments(dtype: torch.dtype) -> list[Any]:
+    return [noise(2, 7, 3, 6, seed=3).to(dtype), *dcn_arguments(dtype)]
+
+
+def dcn_backward_expected(grad: Tensor, *arguments: Any) -> list[Tensor]:
+    leaves = [x.clone().requires_grad_() for x in arguments[:3]]
+    return list(torch.autograd.grad(dcn_expected(*leaves, *arguments[3:])[0], leaves, grad))
+
+
+OPERATORS = {
+    "grouped_nms": Operator(nms_arguments, nms_expected, FLOAT),
+    "roi_align": Operator(roi_arguments, roi_expected, FLOAT),
+    "roi_align_backward": Operator(roi_backward_arguments, roi_backward_expected, FLOAT),
+    "pyramid_roi_align": Operator(pyramid_arguments, pyramid_expected, FLOAT + HALF, differentiable=True),
+    "dcnv3": Operator(dcn_arguments, dcn_expected, FLOAT + HALF, differentiable=True),
+    "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
+}
+SWEEP = [(name, dtype) for name, operator in OPERATORS.items() for dtype in operator.dtypes]
+
+
+def on_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """``value`` with every tensor in it changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    return [on_tensors(change, item) for item in value] if isinstance(value, list) else value
+
+
+def strided(x: Tensor) -> Tensor:
+    """The same numbers, each with a stranger behind it."""
+    return torch.stack((x, ~x if x.dtype == torch.bool else x + 1), -1)[..., 0]
+
+
+def exact(x: Tensor) -> Tensor:
+    return x.double() if x.is_floating_point() else x
+
+
+def as_list(result: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+    return [result] if isinstance(result, Tensor) else list(result)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "strided"])
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("name", "dtype"), SWEEP, ids=lambda value: str(value).removeprefix("torch."))
+def test_equals_torchvision(name: str, dtype: torch.dtype, device: str, layout: str) -> None:
+    operator = OPERATORS[name]
+    arguments = operator.arguments(dtype)
+    expected = operator.expected(*on_tensors(exact, arguments))
+    arguments = on_tensors(lambda x: (strided(x) if layout == "strided" else x).to(device), arguments)
+    results = as_list(getattr(torch.ops.cascadezoo, name)(*arguments))
+    assert len(results) == len(expected)
+    for result, right in zip(results, expected, strict=True):
+        assert result.shape == right.shape
+        assert result.device.type == device
+        if right.is_floating_point():
+            assert result.dtype == dtype
+            assert (result.cpu().double() - right).abs().max() <= BOUND[dtype] * right.abs().max()
+        else:
+            assert torch.equal(result.cpu(), right)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("name", "dtype"), SWEEP, ids=lambda value: str(value).removeprefix("torch."))
+def test_is_registered_as_torch_demands(name: str, dtype: torch.dtype, device: str) -> None:
+    operator = OPERATORS[name]
+    arguments = on_tensors(lambda x: x.to(device), operator.arguments(dtype))
+    torch.library.opcheck(getattr(torch.ops.cascadezoo, name), tuple(arguments))
+    if operator.differentiable and dtype == torch.float64:
+        leaves = on_tensors(lambda x: x.requires_grad_() if x.is_floating_point() else x, arguments)
+        torch.library.opcheck(getattr(torch.ops.cascadezoo, name), tuple(leaves))
+
+
+def test_every_operator_is_swept() -> None:
+    registered = {
+        name.split("::")[1].split(".")[0]
+        for name in torch._C._dispatch_get_all_op_names()
+        if name.startswith("cascadezoo::")
+    }
+    assert {name for name in registered if not name.endswith("_emulated")} == OPERATORS.keys()
