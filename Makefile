@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-convert embedded test test-parity ops cuda-compile gpu lint format bench clean
+.PHONY: setup demo demo-convert embedded test test-parity ops cuda-compile gpu lint format bench fuzz clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -77,6 +77,12 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.training
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pages
+
+# bent files for every reader; FUZZ_SECONDS, for each of the 12, is 10 in a smoke run.  Finds lie in tests/fuzz/crashes
+FUZZ_SECONDS ?= 60
+fuzz: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check "atheris>=3.0"
+	$(BIN)/python tests/fuzz/fuzz.py all --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf build dist demo *.egg-info
