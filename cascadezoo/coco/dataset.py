@@ -126,11 +126,7 @@ class CocoDataset:
             raise self._bad(f"an image needs id, file_name, height and width, unlike {_shown(item)}") from error
         if type(image_id) is not int or not isinstance(name, str) or not name:
             raise self._bad(f"an image's id is a whole number and its file_name a text, unlike {_shown(item)}")
-        if (
-            type(height) is not int
-            or type(width) is not int
-            or not 1 <= min(height, width) <= max(height, width) < _FAR
-        ):
+        if not all(type(side) is int and 1 <= side < _FAR for side in (height, width)):
             raise self._bad(f"image {image_id} has the size {_shown(width)} x {_shown(height)}: give whole pixels")
         empty: dict[str, Any] = {"boxes": [], "labels": [], "segmentations": [], "crowd": []}
         return image_id, {"file_name": name, "height": height, "width": width, **empty}
