@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROCESSES ?= 2
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-parity check mutants ops cuda-compile gpu lint format bench release-check \
+.PHONY: setup demo demo-convert embedded test test-parity check mutants ops cuda-compile gpu lint format bench fuzz release-check \
 	clean
 setup: $(VENV)/.ok
 
@@ -92,6 +92,12 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.dense
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pages
+
+# bent files for every reader; FUZZ_SECONDS, for each of the 12, is 10 in a smoke run.  Finds lie in tests/fuzz/crashes
+FUZZ_SECONDS ?= 60
+fuzz: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check "atheris>=3.0"
+	$(BIN)/python tests/fuzz/fuzz.py all --seconds $(FUZZ_SECONDS)
 
 # what people will install, in an environment of its own and an empty folder; dist/ holds what was checked
 release-check: setup

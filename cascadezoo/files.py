@@ -3,13 +3,16 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cascadezoo.errors import OutputExists, UnwritableOutput
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # escaped in JSON, or as it is
 
 
 @contextmanager
@@ -46,6 +49,21 @@ def write_json(path: str | os.PathLike[str], document: object) -> Path:
     with whole_file(path) as file:
         file.write(json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n")
     return path
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value of a JSON text that may come from anyone.
+
+    Raises ValueError where it is no JSON, is nested deeper than Python reads, or holds half a surrogate pair: such
+    text can be neither printed nor written.
+    """
+    try:
+        value = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if _SURROGATE.search(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")):
+        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+    return value
 
 
 def file_sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 from cascadezoo.errors import FileError, UsageError
+from cascadezoo.files import parse_json
 
 
 class Categories(Sequence[str]):
@@ -55,9 +56,9 @@ class Categories(Sequence[str]):
     def from_json(cls, text: str) -> "Categories":
         """Read back what ``to_json`` wrote; raises ``FileError`` for any other text."""
         try:
-            fields = json.loads(text)
+            fields = parse_json(text)
             return cls(fields["names"], fields["ids"])
-        except (ValueError, RecursionError, KeyError, TypeError, UsageError) as error:
+        except (ValueError, KeyError, TypeError, UsageError) as error:
             raise FileError(f"not a JSON record of categories (names and ids): {error}") from error
 
     def to_json(self) -> str:

@@ -21,6 +21,7 @@ from pycocotools import mask as coco_mask
 
 from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import BadAnnotations, FileError, MissingResource
+from cascadezoo.files import parse_json
 
 _FAR = 1e9  # pixels: beyond any image
 _log = logging.getLogger("cascadezoo")
@@ -131,8 +132,8 @@ class CocoDataset:
             raise self._bad(f"an image needs id, file_name, height and width, unlike {_shown(item)}") from error
         if type(image_id) is not int or not isinstance(name, str) or not name:
             raise self._bad(f"an image's id is a whole number and its file_name a text, unlike {_shown(item)}")
-        if type(height) is not int or type(width) is not int or min(height, width) < 1:
-            raise self._bad(f"image {image_id} has the size {width!r} x {height!r}: give whole pixels")
+        if not all(type(side) is int and 1 <= side < _FAR for side in (height, width)):
+            raise self._bad(f"image {image_id} has the size {_shown(width)} x {_shown(height)}: give whole pixels")
         empty: dict[str, Any] = {"boxes": [], "labels": [], "segmentations": [], "crowd": []}
         return image_id, {"file_name": name, "height": height, "width": width, **empty}
 
@@ -170,7 +171,7 @@ class CocoDataset:
         record["crowd"].append(bool(item.get("iscrowd", 0)))
 
     def _find_images(self, names: list[str]) -> None:
-        missing = [name for name in names if not (self.images / name).is_file()]
+        missing = [name for name in names if not _is_file(self.images / name)]
         if missing:
             raise MissingResource(
                 f"{len(missing)} of the {len(names)} images of {self.annotations} are not in {self.images}, "
@@ -202,8 +203,8 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     except OSError as error:
         raise MissingResource(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(data)
+    except ValueError as error:
         raise BadAnnotations(f"{path} is no JSON: {error}; is the file whole?") from error
     if not isinstance(document, dict):
         raise BadAnnotations(f"{path} is no COCO instances file: it holds a {type(document).__name__}")
@@ -213,6 +214,13 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     if not document["categories"]:
         raise BadAnnotations(f"{path}: it lists no categories")
     return document, hashlib.sha256(data).hexdigest()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have: too long
+        return False
 
 
 def _lacks_mask(record: dict[str, Any]) -> bool:

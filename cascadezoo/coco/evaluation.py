@@ -5,7 +5,6 @@ so that small, medium and large go by the area of the mask.
 """
 
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from cascadezoo.errors import FileError, MissingResource, UsageError
+from cascadezoo.files import parse_json
 
 Kind: TypeAlias = Literal["bbox", "segm"]
 Figures: TypeAlias = dict[str, float | None]
@@ -63,12 +63,12 @@ def require_evaluator(evaluator: str) -> None:
 def read_annotations(path: Path) -> dict[str, Any]:
     """A COCO annotation file as it is; raises MissingResource or FileError."""
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise MissingResource(f"no such annotation file: {path}") from error
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FileError(f"{path} is no JSON ({error}): it is damaged or cut short, get it again") from error
     wanted = ("images", "annotations", "categories")
     missing = [key for key in wanted if not isinstance(document, dict) or not isinstance(document.get(key), list)]

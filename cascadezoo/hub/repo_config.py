@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import UnusableRepo
+from cascadezoo.files import parse_json
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.record import Record
 from cascadezoo.version import __version__
@@ -38,7 +39,7 @@ class RepoConfig(Record):
     @property
     def names(self) -> Categories:
         """The categories, by label."""
-        return Categories.from_json(self.categories.model_dump_json())
+        return Categories(self.categories.names, self.categories.ids)
 
     def to_json(self) -> str:
         """Text of the file; infinities are strings, so that it is JSON to everyone."""
@@ -60,8 +61,8 @@ def read_config(path: Path, origin: str) -> RepoConfig:
     try:
         with path.open("rb") as file:
             text = file.read(_LIMIT + 1)
-        fields = json.loads(text) if len(text) <= _LIMIT else None
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(text) if len(text) <= _LIMIT else None
+    except ValueError as error:
         raise UnusableRepo(f"{origin}: config.json is not JSON ({error}): publish it again") from error
     if not isinstance(fields, dict) or fields.get("library") != "cascadezoo":
         raise UnusableRepo(

@@ -95,6 +95,11 @@ def test_shapes_are_compared_in_the_publishers_layout() -> None:
     assert fit.misshapen == (("fc_2_w", (2, 5), (5, 2)),)
 
 
+def test_shapes_are_compared_without_making_tensors() -> None:
+    expected = {**EXPECTED, "towers.1.weight": (2**30, 2**20)}
+    assert TOY.fit({**FOUND, "fc_2_w": (2**20, 2**30)}, expected).problems == 0
+
+
 def test_a_tensor_that_the_network_lacks_is_unexpected() -> None:
     expected = {name: shape for name, shape in EXPECTED.items() if name != "score.weight"}
     assert TOY.fit(FOUND, expected).unexpected == ("cls",)

@@ -26,12 +26,13 @@ from readers.readers import READERS, Reader
 
 pytestmark = pytest.mark.timeout(120)  # a reader that hangs fails
 some = settings(derandomize=True, deadline=None, max_examples=60)
+many = settings(derandomize=True, deadline=None, max_examples=400)
 BINARY = ("torch_zip", "torch_legacy", "pickle", "safetensors", "image")
 JSON = ("repo_config", "report", "training_config", "categories", "annotations", "evaluation")
 SEEDS = {
     f"{name}-{number}": (reader, seed()) for name, reader in READERS.items() for number, seed in enumerate(reader.seeds)
 }
-STARTS = [b"", b"PK\3\4", b"\x80\x02", b"\x80\x04", b"\x80\x02\x8a\x0a", b"\x10" + bytes(7) + b'{"', b"\x89PNG\r\n\x1a\n", b"{", b"["]  # fmt: skip
+STARTS = [b"", b"PK\3\4", b"\x80\x02", b"\x80\x04", b"\x10" + bytes(7) + b'{"', b"\x89PNG\r\n\x1a\n", b"{", b"["]
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +99,10 @@ LEAVES = st.one_of(
     st.sampled_from(["\ud800", "\0", "x" * 5000]),
 )
 VALUES = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6
-)  # fmt: skip
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -108,6 +111,21 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
     for key, inner in items:
         yield value, key
         yield from places(inner)
+
+
+ODD = [None, True, 0, -1, 0.5, 2**31, 2**63, 10**400, float("nan"), 1e300, "", "\ud800", "\0", "x" * 5000, [], {}, [{}]]
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_every_value_of_a_json_file_in_turn(name: str, folder: Path) -> None:
+    reader = READERS[name]
+    document = json.loads(reader.seeds[0]())
+    for container, key in list(places(document)):
+        kept = container[key]
+        for value in ODD:
+            container[key] = value
+            holds(reader, folder, json.dumps(document).encode())
+        container[key] = kept
 
 
 @pytest.mark.parametrize("name", JSON)
@@ -162,7 +180,7 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-@settings(derandomize=True, deadline=None, max_examples=400)
+@many
 @given(
     fragments=st.lists(st.sampled_from(FRAGMENTS), max_size=30),
     rooted=st.booleans(),
