@@ -1,8 +1,8 @@
 """Detecting on many images: batches of equal padded size, images decoded ahead of the device, and fewer images at a
 time where memory runs out.
 
-What is computed of a batch is a callable: ``Detector.predict``, the evaluation of a training run and the verification
-of published figures share what stands here.
+The computation on a batch is a callable: ``Detector.predict``, the evaluation of a training run and the verification
+of published figures share this module.
 """
 
 import logging
@@ -141,10 +141,10 @@ class Fitting(Generic[P, R]):
         results: list[R] = []
         while len(results) < len(images):
             chunk = images[len(results) : len(results) + self.batch_size]
-            if (found := self._attempt(chunk)) is None:
+            if (of_chunk := self._attempt(chunk)) is None:
                 self._halve(len(chunk))
             else:
-                results += found
+                results += of_chunk
         return results
 
     def _attempt(self, images: Sequence[P]) -> list[R] | None:

@@ -1,4 +1,7 @@
-"""The face of a model that people hold: images in, ``Detections`` or torchvision's dicts out."""
+"""The model that people use: images in, ``Detections`` or torchvision's dicts out.
+
+T ground-truth objects and D detections per image, H and W its height and width, C classes.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
@@ -81,10 +84,10 @@ class Detector(Network):
         images = image if isinstance(image, list) else [image]
         if tta:
             settings = TTASettings() if tta is True else tta
-            found = [self._predict_augmented(one, settings) for one in images]
+            results = [self._predict_augmented(one, settings) for one in images]
         else:
-            found = self._predict_all(images, batch_size)
-        return found if isinstance(image, list) else found[0]
+            results = self._predict_all(images, batch_size)
+        return results if isinstance(image, list) else results[0]
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None
@@ -93,11 +96,11 @@ class Detector(Network):
 
         Args:
             images: (3, H, W) tensors as ``predict`` takes them, of any sizes.
-            targets: for training mode, a dict an image: ``boxes`` (T, 4) xyxy and, for a model with masks, ``masks``
+            targets: for training mode, a dict per image: ``boxes`` (T, 4) xyxy and, for a model with masks, ``masks``
                 (T, H, W), in the image's pixels; ``labels`` (T,) in 0..C-1; ``iscrowd`` (T,), if there are any.
 
         Returns:
-            In evaluation mode a dict an image: ``boxes`` (D, 4) xyxy original pixels, ``scores`` (D,), best first,
+            In evaluation mode a dict per image: ``boxes`` (D, 4) xyxy original pixels, ``scores`` (D,), best first,
             ``labels`` (D,) in 0..C-1, and from a model with masks ``masks`` (D, H, W) bool.  In training mode the
             losses by name (``cascadezoo.losses.objective``).
 
@@ -108,15 +111,15 @@ class Detector(Network):
             if targets is None:
                 raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")
             return losses_of_images(self, images, targets)
-        return [_as_dict(found) for found in self._predict_all(list(images), batch_size=max(1, len(images)))]
+        return [_as_dict(one) for one in self._predict_all(list(images), batch_size=max(1, len(images)))]
 
     def _predict_all(self, images: list[Any], batch_size: int) -> list[Detections]:
         detect = Fitting(self.detect, batch_size, next(self.parameters()).device)
         results: list[Detections | None] = [None] * len(images)
         resized = ((i, self.resize(image)) for i, image in enumerate(images))
         for group in batched(resized, lambda item: self._padded(item[1]), batch_size, waiting=batch_size):
-            for (i, _), found in zip(group, detect([image for _, image in group]), strict=True):
-                results[i] = found
+            for (i, _), detections in zip(group, detect([image for _, image in group]), strict=True):
+                results[i] = detections
         return [r for r in results if r is not None]
 
     @torch.inference_mode()
@@ -127,8 +130,8 @@ class Detector(Network):
         for group in equal_neighbours(images, self.spec.preprocess):
             batch = self.prepare(group)
             features = self.extract(batch.pixels)
-            found = self.segment(features, self.find(features, batch).trim())
-            results += [self.detections(found, row, image.original_size) for row, image in enumerate(group)]
+            of_group = self.segment(features, self.find(features, batch).trim())
+            results += [self.detections(of_group, row, image.original_size) for row, image in enumerate(group)]
         return results
 
     @torch.inference_mode()
@@ -139,22 +142,22 @@ class Detector(Network):
     def _padded(self, image: ResizedImage) -> tuple[int, int]:
         return padded_size(image.size, self.spec.preprocess)
 
-    def detections(self, found: DetectionBatch, row: int, image_size: tuple[int, int]) -> Detections:
-        """What was found on one image of a batch, without the unused rows; (height, width) as given."""
-        n = int(found.counts[row])
+    def detections(self, output: DetectionBatch, row: int, image_size: tuple[int, int]) -> Detections:
+        """The detections on one image of a batch, without the unused rows; ``image_size``: (height, width) as given."""
+        n = int(output.counts[row])
         return Detections(
-            boxes=found.boxes[row, :n],
-            scores=found.scores[row, :n],
-            labels=found.labels[row, :n],
+            boxes=output.boxes[row, :n],
+            scores=output.scores[row, :n],
+            labels=output.labels[row, :n],
             image_size=image_size,
             categories=self.categories,
-            mask_probs=None if found.masks is None else found.masks[row, :n],
+            mask_probs=None if output.masks is None else output.masks[row, :n],
             paste_method=PASTE[self.spec.conventions.paste],
             extent=self.spec.stages[-1].extent,
         )
 
 
-def _as_dict(found: Detections) -> dict[str, Tensor]:
-    output = {"boxes": found.boxes, "scores": found.scores, "labels": found.labels}
-    masks = found.masks
+def _as_dict(detections: Detections) -> dict[str, Tensor]:
+    output = {"boxes": detections.boxes, "scores": detections.scores, "labels": detections.labels}
+    masks = detections.masks
     return output if masks is None else {**output, "masks": masks}

@@ -29,8 +29,8 @@ _PACKAGES = (
 def environment() -> dict[str, Any]:
     """The machine, the software and the code of this process, as JSON data.
 
-    ``cores`` are those this process may use.  ``commit`` is None outside a git checkout of cascadezoo, and ``modified``
-    says whether the checkout differs from it.  Never imports torch: its GPU and threads are described where it is
+    ``cores``: how many this process may use.  ``commit``: None outside a git checkout of cascadezoo, and ``modified``
+    whether the checkout differs from it.  Never imports torch: its GPU and threads are described where it is
     imported already.
     """
     commit = _commit()
@@ -43,7 +43,7 @@ def environment() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: number for name in _PACKAGES if (number := _version(name))},
         "torch": _torch(),
     }
 
@@ -70,8 +70,8 @@ def _version(package: str) -> str | None:
 
 def _cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
-    return found[1] if found else platform.processor()
+    model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.M) if cpuinfo.exists() else None
+    return model[1] if model else platform.processor()
 
 
 def _commit() -> str | None:

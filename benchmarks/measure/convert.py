@@ -78,8 +78,8 @@ def run_fresh(source: Path, target: Path) -> dict[str, Any]:
     """What ``measure`` finds in a process of its own."""
     code = "import sys; from cascadezoo.benchmarks.measure.convert import measure; measure(*sys.argv[1:])"
     command = [sys.executable, "-c", code, str(source), str(target)]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return found
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return result
 
 
 def random_checkpoint(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A newcomer's first look: the model inside the package finds shapes, and its accuracy and speed are measured here.
+"""A newcomer's first look: the model inside the package detects shapes, and its accuracy and speed are measured here.
 
     python -m cascadezoo.benchmarks.measure.demo --output demo
 
@@ -24,13 +24,13 @@ SURE = 0.5  # scores that are drawn
 
 _MEANINGS = {
     "box_ap": "how well boxes fit, 0 to 100, over ten strictnesses",
-    "box_ap50": "found and named right, roughly placed",
+    "box_ap50": "classified right and roughly placed",
     "mask_ap": "how well outlines fit, pixel by pixel",
 }
 
 
 def main() -> None:
-    """Load, predict, evaluate, draw, and say what was found."""
+    """Load, predict, evaluate, draw, and print the results."""
     parser = argparse.ArgumentParser(description="Measure the model inside the package on images drawn here.")
     parser.add_argument("--output", type=Path, default=Path("demo"))
     output: Path = parser.parse_args().output
@@ -47,10 +47,10 @@ def main() -> None:
     results, seconds, counts = [], 0.0, []
     for number, path in enumerate(paths, 1):
         start = time.perf_counter()
-        found = model.predict(path)
+        detections = model.predict(path)
         seconds += time.perf_counter() - start
-        results += found.to_coco(number)
-        counts.append(int((found.scores > SURE).sum()))
+        results += detections.to_coco(number)
+        counts.append(int((detections.scores > SURE).sum()))
     console.print(_table(evaluate(annotations, results), IMAGES / seconds))
 
     path = paths[counts.index(max(counts))]
@@ -59,7 +59,7 @@ def main() -> None:
     best = model.predict(image)
     best[best.scores > SURE].plot(image).save(output / "detections.png")
     console.print(
-        f"[bold]4.[/] What it found where there is most to find ({path.name}), drawn: {output}/detections.png"
+        f"[bold]4.[/] Its detections on the image where it has most ({path.name}), drawn: {output}/detections.png"
     )
 
 

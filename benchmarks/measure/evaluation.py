@@ -23,13 +23,13 @@ from cascadezoo.coco.evaluation import EVALUATORS, evaluate
 from cascadezoo.files import write_json
 
 HEIGHT, WIDTH = 480, 640
-OBJECTS = 7  # an image, as in val2017
+OBJECTS = 7  # per image, as in val2017
 SHAPES = 400  # different masks
 
 
 @click.command()
 @click.option("--images", default=5000, show_default=True, type=click.IntRange(min=1), help="Images.")
-@click.option("--detections", default=100, show_default=True, type=click.IntRange(min=1), help="An image.")
+@click.option("--detections", default=100, show_default=True, type=click.IntRange(min=1), help="Per image.")
 @click.option(
     "--output",
     default=RESULTS / "evaluation.json",
@@ -74,8 +74,8 @@ def generate(folder: Path, count: int, detections: int) -> None:
                 {**truth, "id": len(annotations) + n, "iscrowd": 0, "area": truth["bbox"][2] * truth["bbox"][3]}
                 for n, truth in enumerate(truths, start=1)
             ]
-            found = rng.integers(0, SHAPES, detections), rng.integers(0, len(COCO), detections)
-            results = [_record(image_id, shapes[shape], int(label)) for shape, label in zip(*found, strict=True)]
+            drawn = rng.integers(0, SHAPES, detections), rng.integers(0, len(COCO), detections)
+            results = [_record(image_id, shapes[shape], int(label)) for shape, label in zip(*drawn, strict=True)]
             results[: detections // 10] = [dict(truth) for truth in truths[: detections // 10]]
             for result in results:
                 result["score"] = float(rng.random())
@@ -96,11 +96,11 @@ def measure(folder: str, evaluator: str) -> None:
 
 
 def run_fresh(folder: Path, evaluator: str) -> dict[str, Any]:
-    """What ``measure`` finds in a process of its own."""
+    """The result of ``measure`` in a new process."""
     code = "import sys; from cascadezoo.benchmarks.measure.evaluation import measure; measure(*sys.argv[1:])"
     command = [sys.executable, "-c", code, str(folder), evaluator]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return found
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return result
 
 
 def annotations_file(folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """Memory and time of one image at an entry's published scale: ``python -m cascadezoo.benchmarks.measure.footprint``.
 
-Each entry runs in a fresh process on the CPU with random weights, whose class scores are made equal, so that a hundred
-detections and their masks are found.  Memory is the process's highest resident set, imports and weights included.
+Each entry runs in a fresh process on the CPU with random weights, whose class scores are made equal, so that there
+are a hundred detections with their masks.  Memory is the process's highest resident set, imports and weights included.
 """
 
 import argparse
@@ -52,14 +52,14 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
 
 
 def run_fresh(name: str, tta: bool) -> dict[str, Any]:
-    """What ``measure`` finds in a process of its own."""
+    """The result of ``measure`` in a new process."""
     code = (
         "import json, sys; from cascadezoo.benchmarks.measure.footprint import measure; "
         "print(json.dumps(measure(sys.argv[1], sys.argv[2] == 'True')))"
     )
     command = [sys.executable, "-c", code, name, str(tta)]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return found
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return result
 
 
 def main() -> None:

@@ -30,9 +30,9 @@ def run_suite(arguments: list[str], report: Path) -> dict[str, Any]:
     code = subprocess.run(command, env=environ).returncode
     cases = list(ElementTree.parse(report).getroot().iter("testcase"))
     failures = {
-        f"{case.get('classname')}::{case.get('name')}": (found.get("message") or "").split("\n")[0]
+        f"{case.get('classname')}::{case.get('name')}": (problem.get("message") or "").split("\n")[0]
         for case in cases
-        for found in (*case.iter("failure"), *case.iter("error"))
+        for problem in (*case.iter("failure"), *case.iter("error"))
     }
     skipped = sum(case.find("skipped") is not None for case in cases)
     on_gpu = sum("cuda" in (case.get("name") or "") for case in cases)

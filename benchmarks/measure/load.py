@@ -73,8 +73,8 @@ def main(runs: int, warm_runs: int, checkpoint: Path | None, output: Path) -> No
     write_report(output, report)
 
     for name, ratio in (("first load", "by hand"), ("warm load", "load_file and meta")):
-        found = report[name]
-        seconds, times = found["seconds"]["load"]["median"], found["ratio"]["median"]
+        part = report[name]
+        seconds, times = part["seconds"]["load"]["median"], part["ratio"]["median"]
         click.echo(f"{name:12} {seconds:8.3f} s    {times:5.2f} times {ratio}")
     click.echo(
         f"{'first load':12} {report['peak_bytes'] / MIB:8.1f} MiB  {report['peak_over_checkpoint']:5.2f} times the file"

@@ -45,9 +45,9 @@ def grid_sample(input: Tensor, offset: Tensor, mask: Tensor, groups: int) -> Ten
     grid = (2 * at + 1) / at.new_tensor((w, h)) - 1  # pixel centres, as align_corners=False counts them
     grid = grid.transpose(1, 2).flatten(0, 1)  # (N * G, H * W, K, 2)
     maps = input.reshape(n, h * w, groups, -1).permute(0, 2, 3, 1).reshape(n * groups, -1, h, w)
-    found = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    results = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     weight = mask.reshape(n, h * w, groups, points).transpose(1, 2).flatten(0, 1)[:, None]
-    summed = (found * weight).sum(-1)  # (N * G, D, H * W)
+    summed = (results * weight).sum(-1)  # (N * G, D, H * W)
     return summed.reshape(n, channels, h * w).transpose(1, 2).reshape(n, h, w, channels)
 
 
@@ -77,15 +77,15 @@ def contenders(groups: int) -> dict[str, Callable[..., Tensor]]:
 def measure_stage(h: int, w: int, groups: int, device: str, runs: int) -> dict[str, Any]:
     """Milliseconds of each contender, and how many times faster the compiled one is, over runs taken in turn."""
     tensors = inputs(h, w, groups, device)
-    found: dict[str, Tensor] = {}
+    results: dict[str, Tensor] = {}
     clocks: dict[str, list[float]] = {name: [] for name in contenders(groups)}
     for run in range(runs + 1):
         for name, contender in contenders(groups).items():
             start = now(torch.device(device))
-            found[name] = contender(*tensors)
+            results[name] = contender(*tensors)
             if run:
                 clocks[name].append(1000 * (now(torch.device(device)) - start))
-    largest = found[GRID].abs().max()
+    largest = results[GRID].abs().max()
     ratios = {
         name: [theirs / ours for theirs, ours in zip(clocks[name], clocks[OURS], strict=True)]
         for name in (GRID, REFERENCE)
@@ -95,7 +95,7 @@ def measure_stage(h: int, w: int, groups: int, device: str, runs: int) -> dict[s
         "groups": groups,
         "milliseconds": {name: spread(each) for name, each in clocks.items()},
         "times_faster_than": {name: spread(each) for name, each in ratios.items()},
-        "largest_difference": {n: float((found[n] - found[GRID]).abs().max() / largest) for n in (OURS, REFERENCE)},
+        "largest_difference": {n: float((results[n] - results[GRID]).abs().max() / largest) for n in (OURS, REFERENCE)},
     }
 
 
@@ -127,7 +127,7 @@ def _ballast(peak_kib: int) -> bytearray:
 
 
 def _peaks(stage: int, device: str) -> dict[str, float]:
-    found = {}
+    results = {}
     for name in (OURS, GRID, REFERENCE):
         command = [
             sys.executable,
@@ -140,8 +140,8 @@ def _peaks(stage: int, device: str) -> dict[str, float]:
             str(stage),
         ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        found[name] = round(int(done.stdout) / 2**20, 1)
-    return found
+        results[name] = round(int(done.stdout) / 2**20, 1)
+    return results
 
 
 def measure(device: str, runs: int) -> dict[str, Any]:

@@ -62,16 +62,16 @@ def contenders(case: Case) -> dict[str, Callable[[], Tensor]]:
         pooled: Tensor = torch.ops.cascadezoo.roi_align(channels_last, rois, scale, size, 0, True)
         if not case.backward:
             return pooled
-        found: Tensor = torch.ops.cascadezoo.roi_align_backward(pooled, rois, scale, 0, True, 1, *LEVEL)
-        return found.permute(0, 3, 1, 2)
+        gradient: Tensor = torch.ops.cascadezoo.roi_align_backward(pooled, rois, scale, 0, True, 1, *LEVEL)
+        return gradient.permute(0, 3, 1, 2)
 
     def theirs() -> Tensor:
         pooled: Tensor = torchvision_roi_align(feature, rois, size, scale, 0, True)
         if not case.backward:
             return pooled
         back = torch.ops.torchvision._roi_align_backward
-        found: Tensor = back(pooled, rois, scale, size, size, 1, CHANNELS, *LEVEL, 0, True)
-        return found
+        gradient: Tensor = back(pooled, rois, scale, size, size, 1, CHANNELS, *LEVEL, 0, True)
+        return gradient
 
     return {OURS: ours, THEIRS: theirs}
 
@@ -81,15 +81,15 @@ def measure_case(case: Case, runs: int) -> dict[str, Any]:
     """Milliseconds of each contender, and how many times faster the compiled one is, over runs taken in turn."""
     ways = contenders(case)
     clocks: dict[str, list[float]] = {name: [] for name in ways}
-    found: dict[str, Tensor] = {}
+    results: dict[str, Tensor] = {}
     for run in range(runs + 1):
         for name, way in ways.items():
             start = now(CPU)
-            found[name] = way()
+            results[name] = way()
             if run:
                 clocks[name].append(1000 * (now(CPU) - start))
     ratios = [theirs / ours for ours, theirs in zip(clocks[OURS], clocks[THEIRS], strict=True)]
-    difference = (found[OURS] - found[THEIRS]).abs().max() / found[THEIRS].abs().max()
+    difference = (results[OURS] - results[THEIRS]).abs().max() / results[THEIRS].abs().max()
     return {
         **case._asdict(),
         "milliseconds": {name: spread(each) for name, each in clocks.items()},

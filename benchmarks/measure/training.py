@@ -139,7 +139,7 @@ def main() -> None:
     entry = cascadezoo.info(options.entry).name
     with TemporaryDirectory(prefix="cascadezoo-") as folder, join(options.device) as world:
         data = CocoDataset(*generate(Path(folder), (options.steps + 1) * options.batch_size))
-        found = measure(
+        measured = measure(
             entry, data, batch_size=options.batch_size, steps=options.steps, workers=options.workers,
             precision=options.precision, world=world,
         )  # fmt: skip
@@ -155,7 +155,7 @@ def main() -> None:
         "device": options.device,
         "threads": torch.get_num_threads(),
         "compiled_ops": list(COMPILED),
-        **found,
+        **measured,
     }
     print(f"{'part':12}{'median s':>10}{'share':>8}")
     for part in PARTS:

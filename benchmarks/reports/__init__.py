@@ -1,1 +1,1 @@
-"""What a verification found, as records, tables and pages, and the rules by which it is judged."""
+"""Verification reports as records, tables and pages, and the rules by which measurements are judged."""

@@ -37,7 +37,7 @@ summary { cursor: pointer; padding: .2rem 0; }
 
 
 def html(report: Report) -> str:
-    """The whole page; every entry is on it, with all that was measured of it."""
+    """The whole page, with every entry and everything that was measured of it."""
     title = f"Verification of {len(report.entries)} models"
     parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(summary(report))}</p>"]
     if rows := list(accuracy_rows(report)):

@@ -1,4 +1,4 @@
-"""What a report says, as the rows that its tables show: text only, the same for Markdown, HTML and the terminal."""
+"""A report as the rows of its tables: text only, the same for Markdown, HTML and the terminal."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -157,7 +157,7 @@ def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str
             settled = "settled" if batch.stable else "not settled"
             stages = [(stage, f"{times.median:.1f} ms") for stage, times in batch.stages_ms.items()]
             yield (
-                f"stages at batch {batch.batch_size}, {batch.detections:.0f} detections an image, {batch.runs} runs,"
+                f"stages at batch {batch.batch_size}, {batch.detections:.0f} detections per image, {batch.runs} runs,"
                 f" {settled}",
                 stages,
             )

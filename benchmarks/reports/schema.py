@@ -1,7 +1,7 @@
-"""A verify report: what was measured, on what, and the verdicts, as typed records and one JSON file.
+"""A verification report as typed records and one JSON file: the measurements, their machine, and the verdicts.
 
-All that changes from one run to the next of the same code on the same machine lies in fields called ``timing``: two
-reports without those are equal, byte for byte, where the measurements are.
+Everything that differs between two runs of the same code on the same machine lies in fields called ``timing``: without
+these fields two reports of equal measurements are equal, byte for byte.
 """
 
 import hashlib
@@ -195,14 +195,14 @@ class Report(Record):
             yield from entry.verdicts()
 
     def stale(self) -> list[str]:
-        """What has changed since this report was made: empty where it is still good."""
-        found = environment()
+        """Reasons, one sentence each, why the report no longer speaks of this code; empty where it does."""
+        here = environment()
         now = {"manifest": manifest.digest(), "code": code_digest()}
         then = {"manifest": self.manifest_sha256, "code": self.code_sha256}
         reasons = [f"the {part} has changed ({then[part][:12]} then, {now[part][:12]} now)" for part in now
                    if now[part] != then[part]]  # fmt: skip
-        if self.commit and found["commit"] and self.commit != found["commit"]:
-            reasons.append(f"it was made at commit {self.commit[:12]}, this is {found['commit'][:12]}")
+        if self.commit and here["commit"] and self.commit != here["commit"]:
+            reasons.append(f"it was made at commit {self.commit[:12]}, this is {here['commit'][:12]}")
         return reasons
 
 
@@ -244,23 +244,23 @@ def now() -> str:
 
 def describe_machine(device: str, evaluator: str) -> Machine:
     """The machine that this process runs on, measuring on ``device``, a torch device's name."""
-    found = environment()
-    torch = found["torch"] or {}
+    here = environment()
+    torch = here["torch"] or {}
     gpu = _gpu(device)
-    packages: dict[str, str] = dict(found["packages"])
+    packages: dict[str, str] = dict(here["packages"])
     if evaluator not in packages:
         from importlib.metadata import version
 
         packages[evaluator] = version(evaluator)
     return Machine(
-        device=gpu or f"{found['cpu']}, {torch.get('threads')} threads",
+        device=gpu or f"{here['cpu']}, {torch.get('threads')} threads",
         gpu=gpu,
         driver=_driver() if gpu else None,
-        cpu=found["cpu"],
-        cores=found["cores"],
+        cpu=here["cpu"],
+        cores=here["cores"],
         threads=torch.get("threads"),
-        system=found["system"],
-        python=found["python"],
+        system=here["system"],
+        python=here["python"],
         cuda=torch.get("cuda"),
         packages=packages,
         decoder=_decoder(),

@@ -1,4 +1,4 @@
-"""What a measurement is worth: pure rules, no measuring.
+"""The rules by which measurements become verdicts; nothing is measured here.
 
 A figure agrees with a published one when, rounded to the digits that were printed, it differs by no more than the
 tolerance.  Speed is judged only against an earlier report of the same device.
@@ -23,7 +23,7 @@ class Verdict(StrEnum):
     FAIL = "FAIL"  # measured, and not what it should be
     PARTIAL = "PARTIAL"  # measured on a part of the images
     PASS = "PASS"
-    NO_REFERENCE = "NO-REFERENCE"  # measured, with nothing to hold it against
+    NO_REFERENCE = "NO-REFERENCE"  # measured, with nothing to compare it with
     SKIPPED = "SKIPPED"  # not measured
 
 
@@ -68,10 +68,10 @@ def judge_accuracy(
     if not checks:
         return Verdict.NO_REFERENCE, "no figure was published for this evaluation", checks
     if wrong := [c for c in checks if not c.agrees]:
-        found = ", ".join(
+        differing = ", ".join(
             f"{METRICS[c.metric].heading} {'none' if c.rounded is None else c.rounded} for {c.published}" for c in wrong
         )
-        return Verdict.FAIL, f"{found} (tolerance {tolerance})", checks
+        return Verdict.FAIL, f"{differing} (tolerance {tolerance})", checks
     return Verdict.PASS, f"within {tolerance} of the published figures", checks
 
 

@@ -88,9 +88,9 @@ def detect_all(
             start = time.perf_counter()
             decoded = next(source)
             waited = time.perf_counter()
-            found = detect(decoded)
+            detections = detect(decoded)
             decode, inference = decode + waited - start, inference + time.perf_counter() - waited
-            writer.put(batch, found)
+            writer.put(batch, detections)
             finished += len(batch)
             if progress:
                 progress(finished, total)
@@ -114,8 +114,8 @@ def _read(spec: ModelSpec | None, image: CocoImage) -> Pixels | ResizedImage:
 def _detect(model: Detector, precision: Precision, tta: bool, images: Sequence[Any]) -> list[Detections]:
     """The detections on each image, on the host."""
     with arithmetic(next(model.parameters()).device, precision):
-        found = [model.predict(image, tta=True) for image in images] if tta else model.detect(images)
-        return [detections.to("cpu") for detections in found]
+        results = [model.predict(image, tta=True) for image in images] if tta else model.detect(images)
+        return [detections.to("cpu") for detections in results]
 
 
 def figures_of(
@@ -141,14 +141,14 @@ class _Writer:
         self._pool = ThreadPoolExecutor(1, "results")
         self._pending: deque[Future[None]] = deque()
 
-    def put(self, batch: Sequence[CocoImage], found: list[Detections]) -> None:
+    def put(self, batch: Sequence[CocoImage], results: list[Detections]) -> None:
         """Hand over one batch; raises what went wrong with an earlier one."""
-        self._pending.append(self._pool.submit(self._write, batch, found))
+        self._pending.append(self._pool.submit(self._write, batch, results))
         if len(self._pending) > _BEHIND:
             self._pending.popleft().result()
 
-    def _write(self, batch: Sequence[CocoImage], found: list[Detections]) -> None:
-        for image, detections in zip(batch, found, strict=True):
+    def _write(self, batch: Sequence[CocoImage], results: list[Detections]) -> None:
+        for image, detections in zip(batch, results, strict=True):
             self.stream.add(image.image_id, detections.to_coco(image.image_id))
 
     def __enter__(self) -> "_Writer":

@@ -1,4 +1,4 @@
-"""Work that may fail, alone or in several processes at once: a failure becomes a verdict of what it stopped."""
+"""Work that may fail, in one process or in several at once: its error becomes the verdict on what was not measured."""
 
 import logging
 from collections.abc import Callable
@@ -30,15 +30,15 @@ class Stopped(Exception):
 
 
 def alone(work: Callable[[], T]) -> T:
-    """What ``work`` returns; raises Stopped."""
+    """The result of ``work``; raises Stopped where it fails."""
     outcome = _attempt(work, ())
     if isinstance(outcome, Failure):
         raise Stopped(outcome)
     return outcome
 
 
-def everyones(world: World, work: Callable[[], T]) -> list[T] | None:
-    """Everybody's outcome at the first process, which raises Stopped where any failed; None elsewhere."""
+def of_every_process(world: World, work: Callable[[], T]) -> list[T] | None:
+    """Every process's result, at the first process, which raises Stopped where any failed; None elsewhere."""
     outcomes = world.gather(_attempt(work, ()))
     if outcomes is None:
         return None
@@ -48,8 +48,11 @@ def everyones(world: World, work: Callable[[], T]) -> list[T] | None:
     return done
 
 
-def shared(world: World, work: Callable[[], T], skip: Errors = ()) -> T:
-    """This process's own outcome; Stopped in every process where any failed.  Errors of ``skip`` are SKIPPED."""
+def in_every_process(world: World, work: Callable[[], T], skip: Errors = ()) -> T:
+    """This process's own result; raises Stopped in every process where any failed.
+
+    ``skip``: errors that make the verdict SKIPPED instead of ERROR.
+    """
     outcome = _attempt(work, skip)
     outcomes = world.all_gather(outcome if isinstance(outcome, Failure) else None)
     failures = [one for one in outcomes if one]

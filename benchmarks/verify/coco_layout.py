@@ -57,12 +57,12 @@ class Dataset:
         """All images, in the order of their ids; raises FileError where the file is not COCO's."""
         images: list[Any] = read_annotations(self.annotations)["images"]
         try:
-            found = [CocoImage(i["id"], self.folder / i["file_name"], i["height"], i["width"]) for i in images]
+            listed = [CocoImage(i["id"], self.folder / i["file_name"], i["height"], i["width"]) for i in images]
         except (KeyError, TypeError) as error:
             raise FileError(f"{self.annotations} is no COCO annotation file: an image lacks {error}") from error
-        if not found:
+        if not listed:
             raise FileError(f"{self.annotations} lists no images: get it again ({self.help})")
-        return tuple(sorted(found, key=lambda image: image.image_id))
+        return tuple(sorted(listed, key=lambda image: image.image_id))
 
     def chosen(self, limit: int | None) -> tuple[CocoImage, ...]:
         """The first ``limit`` images, or all."""
@@ -123,7 +123,7 @@ def _is_whole(path: Path) -> bool:
         file.seek(max(0, size - _TAIL))
         tail = file.read()
     ends = [end for start, end in _MARKS.items() if head.startswith(start)]
-    return len(head) == 4 and all(end in tail for end in ends)  # other kinds are found out when they are decoded
+    return len(head) == 4 and all(end in tail for end in ends)  # an image of another kind is checked when it is decoded
 
 
 def _few(paths: list[Path]) -> str:

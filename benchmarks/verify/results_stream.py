@@ -1,4 +1,4 @@
-"""Detections on their way to disk: a file that grows by one line an image and survives being cut off at any byte.
+"""Detections on their way to disk: a file that grows by one line per image and survives being cut off at any byte.
 
 A line is the CRC-32 of its JSON, a blank, and the JSON ``[image_id, results]``.  The first line says what the results
 are of.  Whatever follows the last whole line is dropped when the file is opened again.

@@ -1,4 +1,4 @@
-"""Entries times evaluations: what fails stays where it fails, and what is finished is never done twice.
+"""One entry measured and judged: an error stops only its own part, and finished parts are never measured twice.
 
 Every process of a run goes through the same entries in the same order; each detects on its share of the batches, and
 the first one merges, evaluates and judges.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from cascadezoo.benchmarks.reports.metrics import published
 from cascadezoo.benchmarks.reports.schema import Accuracy, AccuracyTiming, EntryReport, Report, Settings, Speed
 from cascadezoo.benchmarks.reports.verdict import SpeedReference, Verdict, judge_accuracy, judge_speed, overall
-from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, everyones, shared
+from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, in_every_process, of_every_process
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset
 from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
 from cascadezoo.distributed import World
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cascadezoo.benchmarks.verify.accuracy import DetectionCost
     from cascadezoo.detector import Detector
 
-Progress: TypeAlias = Callable[[str, int, int], None]  # what, images done, of so many
+Progress: TypeAlias = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
 _ABSENT = (MissingResource, WrongEntry)
 
@@ -38,7 +38,20 @@ _log = logging.getLogger("cascadezoo")
 
 @dataclass(frozen=True)
 class Job:
-    """What is the same for every entry.  ``dataset_of``: an entry's data set, or a sentence why there is none."""
+    """What is the same for every entry of a run.
+
+    Attributes:
+        settings: as in the report.
+        run_dir: where detections and finished reports are kept.
+        dataset_of: an entry's data set, or a sentence why there is none.
+        weights: a file instead of the published weights.
+        device: a torch device's name.
+        batch_size: images at a time.
+        workers: processes that decode images; None for as many as suit the machine.
+        baseline: an earlier report to compare the speed with.
+        world: the processes of the run.
+        progress: called with what is being done, images done, and images in all.
+    """
 
     settings: Settings
     run_dir: Path
@@ -80,9 +93,9 @@ def _measure_entry(entry: ZooEntry, job: Job) -> EntryReport | None:
     """The report, at the first process."""
     settings = job.settings
     try:
-        dataset = shared(job.world, lambda: _available(entry, job), skip=_ABSENT)
+        dataset = in_every_process(job.world, lambda: _available(entry, job), skip=_ABSENT)
         # a file that was given and is wrong is an error; a published one that cannot be had is not ours to fail
-        model, digest = shared(job.world, lambda: _load(entry, job), skip=() if job.weights else _ABSENT)
+        model, digest = in_every_process(job.world, lambda: _load(entry, job), skip=() if job.weights else _ABSENT)
     except Stopped as stopped:
         return _entry_report(entry, None, *_nothing(entry, settings, stopped.failure))
     accuracy = [_evaluate(entry, e, model, digest, dataset, job) for e in entry.evaluations if settings.accuracy]
@@ -138,12 +151,12 @@ def _evaluate(
 
     begun = time.perf_counter()
     try:
-        shares = everyones(job.world, lambda: _detect(entry, evaluation, model, digest, dataset, job))
+        shares = of_every_process(job.world, lambda: _detect(entry, evaluation, model, digest, dataset, job))
         if shares is None:
             return None
         evaluating = time.perf_counter()
         images = dataset.chosen(job.settings.limit)
-        results = merged([found for _, found in shares])
+        results = merged([of_share for _, of_share in shares])
         figures = alone(lambda: figures_of(dataset, images, results, entry.has_masks, job.settings.evaluator))
         seconds = time.perf_counter() - begun
     except Stopped as stopped:

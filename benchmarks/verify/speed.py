@@ -1,4 +1,4 @@
-"""Speed of an entry: images a second by batch size, stage by stage, on fixed images already decoded.
+"""Speed of an entry: images per second by batch size, stage by stage, on fixed images already decoded.
 
 Everything from resizing to the encoded masks counts, decoding does not.  Rounds over the images are repeated until
 the median has settled, or a bound is met.
@@ -73,7 +73,7 @@ def _measure(model: Detector, images: Sequence[NDArray[np.uint8]], size: int, bo
         latest = [run_stages(model, [image] * size) for image in images]
         clocks += [clock for clock, _ in latest]
         rounds.append(statistics.median(sum(clock.values()) for clock, _ in latest))
-        detections = statistics.mean(found for _, found in latest) / size
+        detections = statistics.mean(number for _, number in latest) / size
         if time.perf_counter() - start > bounds.seconds:
             break
     total = spread([sum(clock.values()) for clock in clocks])
@@ -109,13 +109,13 @@ def run_stages(model: Detector, images: Sequence[NDArray[np.uint8]]) -> tuple[Cl
     with timed(clock, "box stages", device):
         scored = model.refine(features, proposals, batch.sizes)
     with timed(clock, "postprocess", device):
-        found = select(scored, batch, model.spec.stages[-1], model.spec.conventions.selection).trim()
+        detections = select(scored, batch, model.spec.stages[-1], model.spec.conventions.selection).trim()
     with timed(clock, "masks", device):
-        found = model.segment(features, found)
+        detections = model.segment(features, detections)
     with timed(clock, "postprocess", device):
         for row, image in enumerate(resized):
-            model.detections(found, row, image.original_size).to("cpu").to_coco(row)
-    return clock, int(found.counts.sum())
+            model.detections(detections, row, image.original_size).to("cpu").to_coco(row)
+    return clock, int(detections.counts.sum())
 
 
 def spread(seconds: Sequence[float]) -> Spread:

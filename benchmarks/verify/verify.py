@@ -76,7 +76,7 @@ def verify(
         batch_size: images that go through the network together; default: 1 on the CPU, 8 on a GPU.
         evaluator: "pycocotools" or "hotcoco".
         tolerance: in AP; default: the manifest's.
-        baseline: an earlier report of the same device to hold the speed against.
+        baseline: an earlier report of the same device to compare the speed with.
         run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted.
         shard: (i, n): every n-th of the entries, from the i-th, counted from 1.
         workers: processes that decode images.
@@ -94,15 +94,15 @@ def verify(
     )  # fmt: skip
     entries = _chosen(names, shard)
     path = _weights(weights, entries)
-    held = None if baseline is None else Path(baseline)
-    reference = None if held is None else read_report(held)
+    baseline_file = None if baseline is None else Path(baseline)
+    reference = None if baseline_file is None else read_report(baseline_file)
     coco = _coco(data_root, entries, limit, speed)
     with join(device, backend="gloo") as world, _folder(run_dir) as folder:
         device = str(world.device)
         machine = describe_machine(device, evaluator)
         if run_dir is not None and world.is_first:
             annotations = coco.annotations if coco else None
-            _claim(folder, _identity(settings, machine, weights=path, annotations=annotations, baseline=held))
+            _claim(folder, _identity(settings, machine, weights=path, annotations=annotations, baseline=baseline_file))
         job = Job(
             settings=settings,
             run_dir=folder,
@@ -129,12 +129,12 @@ def verify(
 def _report(
     settings: Settings, machine: Machine, entries: tuple[EntryReport, ...], date: str, seconds: float
 ) -> Report:
-    found = environment()
+    here = environment()
     return Report(
         settings=settings,
         version=__version__,
-        commit=found["commit"],
-        modified=found["modified"],
+        commit=here["commit"],
+        modified=here["modified"],
         manifest_sha256=manifest.digest(),
         code_sha256=code_digest(),
         machines=(machine,),
@@ -213,8 +213,8 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
     """Write down whose results these are, or raise UsageError where they are of another run."""
     path = folder / "run.json"
     if path.is_file():
-        held = json.loads(path.read_bytes())
-        if differ := [key for key in identity if identity[key] != held.get(key)]:
+        earlier = json.loads(path.read_bytes())
+        if differ := [key for key in identity if identity[key] != earlier.get(key)]:
             raise UsageError(f"{folder} holds another run ({', '.join(differ)} differ): choose another folder")
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def bench_command(
     """Time the entry NAME on each IMAGE, or on a generated image of 480 x 640.
 
     Everything counts from resizing to the encoded masks, but not decoding.  With neither --pretrained nor --weights the
-    network is random, with scores that let a full number of detections through.  To hold an entry against an earlier
+    network is random, with scores that let a full number of detections through.  To compare an entry with an earlier
     report, use `cascadezoo verify --fps --baseline`.
     """
     import cascadezoo
@@ -85,11 +85,11 @@ def bench_command(
 def _table(timing: "SpeedTiming") -> str:
     batches = timing.batches
     rows = {
-        "median ms of a batch": [f"batch {batch.batch_size}" for batch in batches],
+        "median ms per batch": [f"batch {batch.batch_size}" for batch in batches],
         **{name: [f"{batch.stages_ms[name].median:.1f}" for batch in batches] for name in batches[0].stages_ms},
         "total": [f"{batch.total_ms.median:.1f}" for batch in batches],
-        "images a second": [f"{batch.fps:.2f}" for batch in batches],
-        "detections an image": [f"{batch.detections:.1f}" for batch in batches],
+        "images per second": [f"{batch.fps:.2f}" for batch in batches],
+        "detections per image": [f"{batch.detections:.1f}" for batch in batches],
         "peak MiB": [f"{batch.peak_bytes / 2**20:.0f}" for batch in batches],
     }
     lines = (f"{name:22}" + "".join(f"{cell:>12}" for cell in cells) for name, cells in rows.items())

@@ -27,12 +27,12 @@ def list_command(as_json: bool) -> None:
     canonical: weights ready to load.  original: publishers' own files.  part: downloads that broke off, which the
     next download goes on from.  quarantine: files that were not the ones expected.
     """
-    found = housekeeping.items()
+    items = housekeeping.items()
     if as_json:
-        click.echo(json.dumps({"home": str(home()), "files": _records(found)}, indent=2))
+        click.echo(json.dumps({"home": str(home()), "files": _records(items)}, indent=2))
         return
-    _print_table(found)
-    click.echo(f"{_total(found)}, in {home()}", err=True)
+    _print_table(items)
+    click.echo(f"{_total(items)}, in {home()}", err=True)
 
 
 @cache_command.command("prune")
@@ -82,18 +82,18 @@ def path_command(name: str | None, as_json: bool) -> None:
     click.echo(json.dumps({"path": str(path), "exists": path.exists()}) if as_json else str(path))
 
 
-def _print_table(found: Sequence[CacheItem]) -> None:
-    for item in found:
+def _print_table(items: Sequence[CacheItem]) -> None:
+    for item in items:
         when = f"{item.used.astimezone():%Y-%m-%d %H:%M}"
         click.echo(f"{item.kind:10}  {_size(item.size):>9}  {when}  {item.path.relative_to(home())}")
 
 
-def _records(found: Sequence[CacheItem]) -> list[dict[str, Any]]:
-    return [{**vars(item), "path": str(item.path), "used": item.used.isoformat(timespec="seconds")} for item in found]
+def _records(items: Sequence[CacheItem]) -> list[dict[str, Any]]:
+    return [{**vars(item), "path": str(item.path), "used": item.used.isoformat(timespec="seconds")} for item in items]
 
 
-def _total(found: Sequence[CacheItem]) -> str:
-    return f"{len(found)} file{'' if len(found) == 1 else 's'}, {_size(sum(item.size for item in found))}"
+def _total(items: Sequence[CacheItem]) -> str:
+    return f"{len(items)} file{'' if len(items) == 1 else 's'}, {_size(sum(item.size for item in items))}"
 
 
 def _size(size: int) -> str:

@@ -52,10 +52,10 @@ def inspect_command(checkpoint: Path, as_json: bool, tensors: bool) -> None:
     """Show what a weights file holds and which entries it may be, without executing anything in it."""
     from cascadezoo.checkpoints.inspection import inspect
 
-    found = inspect(checkpoint)
-    click.echo(found.to_json(tensors) if as_json else _inspected(found, tensors))
-    if found.fault is not None:
-        raise CorruptCheckpoint(found.fault)
+    inspection = inspect(checkpoint)
+    click.echo(inspection.to_json(tensors) if as_json else _inspected(inspection, tensors))
+    if inspection.fault is not None:
+        raise CorruptCheckpoint(inspection.fault)
 
 
 def _converted(report: "ConversionReport") -> str:
@@ -86,31 +86,31 @@ def _in_part(report: "ConversionReport") -> str:
     return "; ".join(f"{n} without {part}" for part, n in parts.items())
 
 
-def _inspected(found: "Inspection", tensors: bool) -> str:
+def _inspected(inspection: "Inspection", tensors: bool) -> str:
     lines = [
-        ("file", f"{found.path} ({found.container}, {found.size:,} bytes)"),
-        ("sha256", found.sha256),
-        ("tensors", f"{len(found.tensors)} with {found.parameters:,} floating point numbers"),
-        ("names in the pickle", ", ".join(found.globals)),
-        ("of them refused", ", ".join(found.refused) or ("none" if found.globals else "")),
-        ("hang on them", ", ".join(f"{key} ({name})" for key, name in found.unsafe.items())),
-        ("beside the weights", ", ".join(found.ignored_entries)),
-        *((f"  {key}", value) for key, value in found.metadata.items()),
-        *((f"not of {name}", reason) for name, reason in found.refusals.items()),
+        ("file", f"{inspection.path} ({inspection.container}, {inspection.size:,} bytes)"),
+        ("sha256", inspection.sha256),
+        ("tensors", f"{len(inspection.tensors)} with {inspection.parameters:,} floating point numbers"),
+        ("names in the pickle", ", ".join(inspection.globals)),
+        ("of them refused", ", ".join(inspection.refused) or ("none" if inspection.globals else "")),
+        ("hang on them", ", ".join(f"{key} ({name})" for key, name in inspection.unsafe.items())),
+        ("beside the weights", ", ".join(inspection.ignored_entries)),
+        *((f"  {key}", value) for key, value in inspection.metadata.items()),
+        *((f"not of {name}", reason) for name, reason in inspection.refusals.items()),
     ]
-    for problems, entries in _alike(found).items():
+    for problems, entries in _alike(inspection).items():
         lines += [("closest to" if problems else "fits", ", ".join(entries)), ("  but for", problems)]
-    if "content_digest" in found.metadata:
-        lines.append(("content digest", "does not hold" if found.fault else "holds"))
+    if "content_digest" in inspection.metadata:
+        lines.append(("content digest", "does not hold" if inspection.fault else "holds"))
     if tensors:
-        lines += [(f"  {key}", f"{info.dtype} {info.shape}") for key, info in found.tensors.items()]
+        lines += [(f"  {key}", f"{info.dtype} {info.shape}") for key, info in inspection.tensors.items()]
     return _table(lines)
 
 
-def _alike(found: "Inspection") -> dict[str, list[str]]:
+def _alike(inspection: "Inspection") -> dict[str, list[str]]:
     """The nearest entries by what keeps the file from fitting them."""
     alike: dict[str, list[str]] = {}
-    for match in found.matches:
+    for match in inspection.matches:
         alike.setdefault(match.description, []).extend(match.entries)
     return alike
 

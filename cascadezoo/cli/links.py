@@ -22,7 +22,7 @@ _COLOURS = {"moved": "yellow", "changed": "red", "dead": "red", "unreachable": "
 
 @click.command("links")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Every address with what was found, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Every address with its state, as JSON.")
 def links_command(names: tuple[str, ...], as_json: bool) -> None:
     """Ask for every address of the manifest, or of the entries NAME, whether it still leads to its file.
 

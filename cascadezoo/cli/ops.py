@@ -52,13 +52,13 @@ def doctor_command(as_json: bool) -> None:
 
     Every check runs in a process of its own, so that a broken library cannot take the doctor along.
     """
-    found = examine()
+    findings = examine()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(findings, indent=2))
     else:
-        for line in _sheet(found):
+        for line in _sheet(findings):
             click.echo(line)
-    if found["problems"]:
+    if findings["problems"]:
         raise SystemExit(1)
 
 
@@ -114,16 +114,16 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _sheet(found: dict[str, Any]) -> list[str]:
-    ops = found["ops"]
-    rows = [("python", found["python"]), ("system", found["system"])]
-    rows += [(name, number or "not installed") for name, number in found["packages"].items()]
-    rows += [("torch's CUDA", found["cuda"] or "none"), ("GPUs", "; ".join(found["gpus"]) or "none")]
-    rows += list(found["compilers"].items())
+def _sheet(findings: dict[str, Any]) -> list[str]:
+    ops = findings["ops"]
+    rows = [("python", findings["python"]), ("system", findings["system"])]
+    rows += [(name, number or "not installed") for name, number in findings["packages"].items()]
+    rows += [("torch's CUDA", findings["cuda"] or "none"), ("GPUs", "; ".join(findings["gpus"]) or "none")]
+    rows += list(findings["compilers"].items())
     rows += [("CASCADEZOO_OPS", ops["CASCADEZOO_OPS"]), ("ops cache", ops["cache"])]
     rows += [(f"ops, {kind}", ops[kind]["state"]) for kind in building.KINDS]
     width = max(len(label) for label, _ in rows) + 2
     return [
         *(f"{label:{width}}{value}" for label, value in rows),
-        *(f"PROBLEM: {problem}" for problem in found["problems"]),
+        *(f"PROBLEM: {problem}" for problem in findings["problems"]),
     ]

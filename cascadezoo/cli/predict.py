@@ -94,12 +94,12 @@ def predict_command(
     targets = _targets(paths, out)
     for number, path in enumerate(_progress(paths), start=1):
         try:
-            record, found, line = _predict_one(model, path, targets[path], threshold, number, tta)
+            record, detections, line = _predict_one(model, path, targets[path], threshold, number, tta)
         except CascadezooError as error:
             failures.add(error)
             continue
         records.append(record)
-        results.extend(found)
+        results.extend(detections)
         click.echo(line, err=as_json)
     description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold:g}"
     document = annotation_file(model.categories, records, results, description)

@@ -21,7 +21,7 @@ from cascadezoo.files import whole_file
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.reports.schema import EntryReport, Report
 
-_EVERY = 30  # seconds between lines of progress where nobody watches a bar
+_EVERY = 30  # seconds between lines of progress where no bar can be shown
 
 
 class _Shard(click.ParamType[tuple[int, int]]):
@@ -41,7 +41,9 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 @click.command("verify")
 @click.argument("names", nargs=-1, metavar="[NAME]…")
 @click.option("--all", "everything", is_flag=True, help="Every entry.")
-@click.option("--files", is_flag=True, help="Instead: hash every file of the cache and hold it to what is known of it.")
+@click.option(
+    "--files", is_flag=True, help="Instead: hash every file of the cache and compare it with the hash it should have."
+)
 @click.option("--weights", metavar="FILE", type=_PATH, help="A file instead of the published weights; one NAME only.")
 @click.option("--data-root", metavar="DIR", type=_PATH, help="COCO: annotations/instances_val2017.json and val2017/.")
 @click.option("--ap", is_flag=True, help="Only accuracy.")
@@ -54,7 +56,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that decode images.")
 @_setting("--evaluator", type=click.Choice(["pycocotools", "hotcoco"]), default="pycocotools", show_default=True)
 @_setting("--tolerance", metavar="AP")
-@click.option("--baseline", metavar="FILE", type=_PATH, help="A report of the same device to hold the speed against.")
+@click.option("--baseline", metavar="FILE", type=_PATH, help="A report of the same device to compare the speed with.")
 @click.option("--run-dir", metavar="DIR", type=_PATH, help="Keep detections here; the same command again goes on.")
 @_setting("--shard", type=_Shard())
 @click.option("--json", "json_file", metavar="FILE", type=_PATH, help="Write the report; - is stdout.")
@@ -101,7 +103,7 @@ def verify_command(
 
         def finished(entry: "EntryReport") -> None:
             progress.clear()
-            _tell(entry, err=to_stdout)
+            _print_parts(entry, err=to_stdout)
 
         report = verify(
             None if everything else names,
@@ -117,8 +119,8 @@ def verify_command(
     ctx.exit(exit_code(report.verdicts(), strict))
 
 
-def _tell(entry: "EntryReport", err: bool) -> None:
-    """One line a part."""
+def _print_parts(entry: "EntryReport", err: bool) -> None:
+    """One line per part."""
     from cascadezoo.benchmarks.reports.metrics import METRICS
     from cascadezoo.benchmarks.reports.rows import cell, evaluation_name
 
@@ -141,8 +143,8 @@ def _close(report: "Report") -> None:
     from cascadezoo.benchmarks.reports.rows import summary
 
     shares = [part.timing.outside_share for entry in report.entries for part in entry.accuracy if part.timing]
-    told = f"; at most {max(shares):.1%} of the time outside decoding and inference" if shares else ""
-    click.echo(f"{summary(report)}, in {report.timing.seconds:.0f} s{told}", err=True)
+    waste = f"; at most {max(shares):.1%} of the time outside decoding and inference" if shares else ""
+    click.echo(f"{summary(report)}, in {report.timing.seconds:.0f} s{waste}", err=True)
 
 
 def _write(report: "Report", json_file: Path | None, html_file: Path | None) -> None:
@@ -174,14 +176,15 @@ def write_text(path: Path, text: str) -> None:
 def _check_files(json_file: Path | None) -> int:
     from cascadezoo.hub.housekeeping import check_files
 
-    found = check_files(lambda one: click.echo(f"{one.state:9} {one.path}: {one.detail}", err=json_file == Path("-")))
+    checked = check_files(lambda one: click.echo(f"{one.state:9} {one.path}: {one.detail}", err=json_file == Path("-")))
     if json_file:
         rows = [
-            {"kind": f.kind, "entry": f.entry, "path": str(f.path), "state": f.state, "detail": f.detail} for f in found
+            {"kind": f.kind, "entry": f.entry, "path": str(f.path), "state": f.state, "detail": f.detail}
+            for f in checked
         ]
         write_text(json_file, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
-    damaged = sum(one.state == "damaged" for one in found)
-    click.echo(f"files in the cache: {len(found)}, damaged: {damaged}", err=True)
+    damaged = sum(one.state == "damaged" for one in checked)
+    click.echo(f"files in the cache: {len(checked)}, damaged: {damaged}", err=True)
     return int(damaged > 0)
 
 

@@ -79,7 +79,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
 
 def _check(document: dict[str, Any], results: Sequence[Mapping[str, Any]], kinds: Sequence[Kind], path: Path) -> None:
     try:
-        held = {
+        annotated = {
             "image_id": {item["id"] for item in document["images"]},
             "category_id": {item["id"] for item in document["categories"]},
         }
@@ -87,9 +87,11 @@ def _check(document: dict[str, Any], results: Sequence[Mapping[str, Any]], kinds
             raise FileError(f"{path}: annotation {bare[0]} has no segmentation: masks cannot be evaluated on it")
     except (KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{path} is no COCO annotation file: an item lacks {error}") from error
-    for key, known in held.items():
+    for key, known in annotated.items():
         if strangers := {result[key] for result in results} - known:
-            raise UsageError(f"the results hold {key} {min(strangers)}, which {path} does not know")
+            raise UsageError(
+                f"the results have {key} {min(strangers)}, which {path} lacks: evaluate them on their own annotations"
+            )
     if "segm" in kinds and any("segmentation" not in result for result in results):
         raise UsageError("results without segmentation: only their boxes can be evaluated")
 
@@ -116,8 +118,8 @@ def _figures(
     ids: list[int],
 ) -> Figures:
     own = [{key: value for key, value in r.items() if key != _LEFT_OUT[kind]} for r in results]
-    found = truth.loadRes(own) if own else _coco(coco_class, {**document, "annotations": []})
-    run = eval_class(truth, found, kind)
+    detections = truth.loadRes(own) if own else _coco(coco_class, {**document, "annotations": []})
+    run = eval_class(truth, detections, kind)
     run.params.imgIds = ids
     run.evaluate()
     run.accumulate()

@@ -30,14 +30,22 @@ _PAGES = {
 
 
 class Row(Record):
-    """One evaluation: percent by metric, with as many digits as its source gives."""
+    """One evaluation: percent by metric, at the digits to show."""
 
     tta: bool
     values: dict[str, Decimal]
 
 
 class Figures(Record):
-    """What is known of the accuracy of some weights, on which data set, and who says so."""
+    """The accuracy of weights on one data set, and its source.
+
+    Attributes:
+        basis: "published" by the publisher, or "measured" with these weights.
+        dataset: its name.
+        rows: one per evaluation.
+        source_name: for people.
+        source_url: the publisher's page, or the report.
+    """
 
     basis: Literal["published", "measured"]
     dataset: str
@@ -47,7 +55,7 @@ class Figures(Record):
 
 
 def published(entry: ZooEntry) -> Figures:
-    """What the publisher's page says of the entry, digit for digit."""
+    """The figures of the entry on its publisher's page, digit for digit."""
     later = entry.evaluations[0].basis == "later"
     return Figures(
         basis="published",
@@ -65,7 +73,7 @@ def page_of(entry: ZooEntry) -> str:
 
 
 def measured(report: Path, entry: ZooEntry, digest: str, url: str) -> Figures:
-    """What a report of ``cascadezoo verify`` says of the entry with weights of this content digest.
+    """The figures of the entry, with weights of this content digest, in a report of ``cascadezoo verify``.
 
     ``url`` is where the report will lie.  Raises MissingResource, FileError for a file that is no such report, and
     UsageError for one without a complete evaluation of these weights.

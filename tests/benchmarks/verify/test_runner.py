@@ -222,7 +222,8 @@ def command(root: Path, *options: str) -> list[str]:
 
 
 def execute(arguments: list[str], **environ: str) -> int:
-    environ = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), "OMP_NUM_THREADS": "1", **environ}
+    path = os.pathsep.join(filter(None, (str(SCRIPT.parent), os.environ.get("PYTHONPATH"))))
+    environ = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environ}
     return subprocess.run([sys.executable, *arguments], env=environ, capture_output=True).returncode
 
 
