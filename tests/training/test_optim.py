@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cascadezoo import registry
-from cascadezoo.loading import build
+from cascadezoo.modeling.build import build
 from cascadezoo.training.config import recipe_of
 from cascadezoo.training.optim import build_optimizer, parameter_groups, set_lr
 
