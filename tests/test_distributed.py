@@ -53,7 +53,7 @@ def test_two_processes_equal_one(tmp_path, options):
     shared = run(TORCHRUN, *options, "--batch-size", 2, "--run-dir", two)
     assert shared.returncode == 0, shared.stderr
     assert shared.stdout == f"{two / 'final.safetensors'}\n"  # one process speaks
-    assert shared.stderr.count("learning rate 0.005: 0.02 for 16 images a step, here 4") == 1
+    assert shared.stderr.count("learning rate 0.005: 0.02 for 16 images per step, here 4") == 1
 
     # batch norms learn from all processes; the same sums in another order: float noise, amplified by four steps
     first, second = records(one, "steps"), records(two, "steps")

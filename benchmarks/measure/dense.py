@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/dense_targets.json"))
     options = parser.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
     print(f"{'objects':>8}{'seconds':>10}{'whole':>8}{'peak MiB':>10}{'whole':>8}{'masks MiB':>11}{'bitmaps':>9}")
     for objects in OBJECTS:
         with TemporaryDirectory(prefix="cascadezoo-") as folder:

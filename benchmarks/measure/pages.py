@@ -177,7 +177,7 @@ def _dense_targets(report: dict[str, Any]) -> list[str]:
         "",
         f"The {report['anchors']} anchors of a {height}x{width} image, matched to its objects in chunks and as one",
         f"matrix of IoUs ({equal} results), {report['threads']} thread, medians of {report['runs']} processes each;",
-        "memory above that of the inputs.  Masks: what a training sample keeps of them, and what whole bitmaps would take.",
+        "memory above that of the inputs.  Masks: what a training sample keeps of them, and what bitmaps would take.",
         f"({_machine(report)}; `dense_targets.json`)",
         "",
         "| objects | chunks, s | matrix, s | times faster | chunks, MiB | matrix, MiB | masks, MiB | bitmaps, MiB |",

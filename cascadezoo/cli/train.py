@@ -9,34 +9,46 @@ from click.core import ParameterSource
 _FILE = click.Path(path_type=Path)
 
 
+class _Described(click.Option):
+    """An option of ``TrainingConfig``, whose description and default there are its help."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from cascadezoo.training.config import TrainingConfig
+
+        field = TrainingConfig.model_fields[str(self.name)]
+        default = field.default if isinstance(field.default, int | str) and not self.is_flag else None
+        self.help = f"{field.description}" + ("" if default is None else f"  [default: {default}]")
+        return super().get_help_record(ctx)
+
+
 @click.command("train")
-@click.option("--entry", metavar="NAME", help="The network, and with it its publisher's recipe.")
-@click.option("--pretrained", is_flag=True, help="Start from the entry's published weights.")
-@click.option("--weights", type=_FILE, help="Start from this file: canonical, or the publisher's own.")
-@click.option("--train-json", type=_FILE, help="COCO annotations to learn from.")
-@click.option("--train-images", type=_FILE, help="The folder of their images.")
-@click.option("--val-json", type=_FILE, help="COCO annotations to evaluate on.")
-@click.option("--val-images", type=_FILE, help="The folder of their images; default: that of --train-images.")
-@click.option("--keep-empty", is_flag=True, help="Learn from images without objects too.")
-@click.option("--num-classes", default="auto", show_default=True, help="Checked against the data, which decide.")
-@click.option("--schedule", metavar="1x|2x|20e|3x|N", help="A publisher's, or epochs; default: the entry's own.")
-@click.option("--batch-size", type=int, help="Images a process and pass.  [default: 2]")
-@click.option("--accumulate", type=int, help="Passes a step.  [default: 1]")
-@click.option("--lr", type=float, help="Learning rate of the whole batch; default: the recipe's, scaled to it.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="[default: fp32]")
-@click.option("--ema/--no-ema", default=None, help="Average the weights; default: as the recipe.")
-@click.option("--clip-grad", type=float, help="Largest norm of the gradients, 0 for none; default: as the recipe.")
-@click.option("--min-size", type=int, help="Shorter side of the images, in pixels; default: the entry's own.")
-@click.option("--max-size", type=int, help="Longer side of the images, in pixels; default: the entry's own.")
-@click.option("--seed", type=int, help="Of all randomness.  [default: 0]")
-@click.option("--run-dir", type=_FILE, required=True, help="The folder of the run.")
+@click.option("--entry", metavar="NAME", cls=_Described)
+@click.option("--pretrained", is_flag=True, cls=_Described)
+@click.option("--weights", type=_FILE, cls=_Described)
+@click.option("--train-json", type=_FILE, cls=_Described)
+@click.option("--train-images", type=_FILE, cls=_Described)
+@click.option("--val-json", type=_FILE, cls=_Described)
+@click.option("--val-images", type=_FILE, cls=_Described)
+@click.option("--keep-empty", is_flag=True, cls=_Described)
+@click.option("--num-classes", default="auto", show_default=True, cls=_Described)
+@click.option("--schedule", metavar="1x|2x|20e|3x|N", cls=_Described)
+@click.option("--batch-size", type=int, cls=_Described)
+@click.option("--accumulate", type=int, cls=_Described)
+@click.option("--lr", type=float, cls=_Described)
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), cls=_Described)
+@click.option("--ema/--no-ema", default=None, cls=_Described)
+@click.option("--clip-grad", type=float, cls=_Described)
+@click.option("--min-size", type=int, cls=_Described)
+@click.option("--max-size", type=int, cls=_Described)
+@click.option("--seed", type=int, cls=_Described)
+@click.option("--run-dir", type=_FILE, required=True, cls=_Described)
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; its options need not be given again.")
-@click.option("--workers", type=int, help="Processes that prepare images.  [default: 2]")
-@click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
-@click.option("--eval-every", type=int, help="Epochs between evaluations.  [default: 1]")
-@click.option("--save-every", type=int, help="Steps between checkpoints, besides those evaluated.  [default: 1000]")
-@click.option("--log-every", type=int, help="Steps between lines of the log.  [default: 10]")
-@click.option("--keep", type=int, help="How many checkpoints are kept.  [default: 2]")
+@click.option("--workers", type=int, cls=_Described)
+@click.option("--device", cls=_Described)
+@click.option("--eval-every", type=int, cls=_Described)
+@click.option("--save-every", type=int, cls=_Described)
+@click.option("--log-every", type=int, cls=_Described)
+@click.option("--keep", type=int, cls=_Described)
 @click.pass_context
 def train_command(ctx: click.Context, /, run_dir: Path, resume: bool, num_classes: str, **options: Any) -> None:
     """Train a network on a COCO-format data set; without --pretrained or --weights, from scratch.

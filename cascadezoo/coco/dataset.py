@@ -1,4 +1,6 @@
-"""A COCO-format data set, validated once: afterwards every record is known to be sound.
+"""A data set in COCO's format, validated when it is opened, so that later code need not check its records.
+
+N images; T objects of one image; C classes.
 
 Formulas ported from (licences in NOTICE):
 
@@ -32,30 +34,45 @@ Segmentation = Polygons | Mapping[str, Any]  # the latter: RLE with its counts c
 
 
 class ImageRecord(NamedTuple):
-    """One image and its T objects, in pixels of the image as it is in its file."""
+    """One image and its T objects, in pixels of the image as it is in its file.
+
+    Attributes:
+        image_id: the data set's own id.
+        path: the image file.
+        height, width: of the image.
+        boxes: (T, 4) float32 x1 y1 x2 y2, x2 and y2 the edges behind the last pixels; clipped to the image.
+        labels: (T,) int64, 0..C-1.
+        segmentations: T polygons or RLEs, None for an object without a mask.
+        crowd: (T,) bool, a group of objects in one box.
+    """
 
     image_id: int
     path: Path
     height: int
     width: int
-    boxes: npt.NDArray[np.float32]  # (T, 4) x1 y1 x2 y2, the edges behind the last pixels, clipped to the image
-    labels: npt.NDArray[np.int64]  # (T,) 0..C-1
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
     segmentations: tuple[Segmentation | None, ...]
-    crowd: npt.NDArray[np.bool_]  # (T,)
+    crowd: npt.NDArray[np.bool_]
 
 
 class CocoDataset:
     """The images of ``annotations``, a COCO instances file, that lie in the folder ``images``.
 
-    Annotations that can teach nothing are skipped, and their number is logged: boxes outside their image or less
-    than a pixel wide or high, and those whose polygons all have less than three points.
+    Annotations that cannot be learned from are skipped, and their number is logged: boxes outside their image or less
+    than a pixel wide or high, and objects of which every polygon has less than three points.
 
     Raises MissingResource when the file, the folder or an image is missing, and BadAnnotations, which names the file
     and the image's or the annotation's id, when the JSON is not what it should be.
 
-    Attributes: ``annotations`` the file; ``digest`` its sha256 in hex; ``categories`` by label, with the data set's own
-    ids; ``image_ids`` in the file's order; ``heights``, ``widths`` (N,) of the images; ``objects`` (N,) how many
-    objects that are no crowd each has; ``skipped`` reason -> number of annotations left out.
+    Attributes:
+        annotations: the file.
+        digest: its SHA-256 in hexadecimal.
+        categories: by label, with the data set's own ids.
+        image_ids: in the file's order.
+        heights, widths: (N,) of the images.
+        objects: (N,) how many objects each image has, without crowds.
+        skipped: reason -> number of annotations left out.
     """
 
     def __init__(self, annotations: str | os.PathLike[str], images: str | os.PathLike[str]) -> None:
@@ -252,7 +269,7 @@ def _checked(segmentation: Any, height: int, width: int) -> Any:
 
 
 def _pixels(counts: str) -> int | None:
-    """How many pixels a compressed RLE covers, None where it is none; pycocotools itself trusts every text.
+    """How many pixels a compressed RLE covers, None where the text is no RLE; pycocotools itself trusts every text.
 
     Each number is written in groups of five bits, least first; from the third on, as its difference to the number two
     before (``rleFrString`` of pycocotools' maskApi.c).

@@ -38,7 +38,7 @@ def match(boxes: Tensor, objects: Tensor, rule: Matching, extent: int) -> Tensor
 
     Boxes are compared with all objects a chunk at a time, so that the memory needed does not grow with R * T.
     """
-    if len(boxes) == 0 or len(objects) == 0:
+    if len(objects) == 0:
         return torch.full((len(boxes),), BACKGROUND, device=boxes.device)
     rows = max(1, _PAIRS // len(objects))
     most, best = boxes.new_empty(len(boxes)), boxes.new_zeros(len(objects))  # the highest IoU of each

@@ -1,4 +1,4 @@
-"""What a network learns from: targets, samples and losses as typed records, one slice for each part of the network.
+"""The objective of training as data: matching, sampling and losses, one record for each part of the network.
 
 Like ``conventions``, these are numbers that enter formulas; the publishers' values are in ``cascadezoo/providers``.
 """
@@ -14,22 +14,20 @@ IoU = Annotated[float, Field(ge=0, le=1)]
 
 
 class BestBoxes(Record):
-    """Each object's best boxes (ties too) are positive as well, from an IoU of ``least`` on.
+    """The rule by which the boxes that overlap an object most, ties included, are positive below the threshold too."""
 
-    ``taken``: such a box is matched to the object whose best it is, even where it overlaps another more.
-    """
-
-    least: IoU
-    taken: bool
+    least: IoU = Field(description="The lowest IoU from which such a box is positive.")
+    taken: bool = Field(
+        description="Such a box is matched to the object whose best box it is, even if it overlaps another more."
+    )
 
 
 class Matching(Record):
-    """Which object a box is matched to: the one it overlaps most, positive from an IoU of ``positive`` on, background
-    below ``negative``, neither in between.  Crowds match nothing."""
+    """Which boxes are positive: a box is matched to the object that it overlaps most.  Crowds are no objects."""
 
-    positive: IoU
-    negative: IoU
-    best: BestBoxes | None = None
+    positive: IoU = Field(description="A box is positive from this IoU on.")
+    negative: IoU = Field(description="A box is background below this IoU, and takes no part between the two.")
+    best: BestBoxes | None = Field(default=None, description="Whether an object's best boxes are positive as well.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -39,93 +37,89 @@ class Matching(Record):
 
 
 class Sampling(Record):
-    """At most ``size`` boxes an image, at most ``positive_fraction`` of them positive, at random; background fills up.
+    """How many boxes of an image take part in the losses, chosen at random; background fills up."""
 
-    ``replacement``: background is drawn with replacement, so that a few boxes fewer are taken.
-    """
-
-    size: int = Field(gt=0)
-    positive_fraction: float = Field(ge=0, le=1)
-    replacement: bool = False
+    size: int = Field(gt=0, description="At most so many boxes.")
+    positive_fraction: float = Field(ge=0, le=1, description="At most this share of them is positive, rounded down.")
+    replacement: bool = Field(
+        default=False, description="Background is drawn with replacement, which leaves a few boxes fewer."
+    )
 
 
 class Normaliser(StrEnum):
     """What a sum over sampled boxes is divided by."""
 
-    SAMPLED = "sampled"  # the number sampled in the batch
-    NOMINAL = "nominal"  # the sampling size times the images of the batch
-    IMAGE = "image"  # each image by its own number sampled, then the mean over images
+    SAMPLED = "sampled"  # the number of boxes sampled in the batch
+    NOMINAL = "nominal"  # the sampling size times the number of images
+    IMAGE = "image"  # per image, the number of its sampled boxes; then the mean over images
 
 
 class SmoothL1(Record):
-    """On encoded deltas, summed over their four numbers; ``beta`` 0 is the plain absolute difference."""
+    """Smooth L1 loss on encoded deltas, summed over their four numbers."""
 
     kind: Literal["smooth_l1"] = "smooth_l1"
-    beta: float = Field(ge=0)
+    beta: float = Field(ge=0, description="Differences below it count quadratically; 0 for the absolute difference.")
 
 
 class GIoU(Record):
-    """1 - generalised IoU (Rezatofighi et al. 2019) of decoded, unclipped boxes, times ``weight``."""
+    """1 - generalised IoU (Rezatofighi et al. 2019) of decoded, unclipped boxes."""
 
     kind: Literal["giou"] = "giou"
-    weight: float = Field(gt=0)
+    weight: float = Field(gt=0, description="What the loss is multiplied by.")
 
 
 class RpnObjective(Record):
-    """Binary cross entropy of objectness, smooth L1 of deltas, and the proposals that the heads learn from.
+    """Losses of the region proposal network: binary cross entropy of objectness, and smooth L1 of deltas."""
 
-    ``inside``: only anchors that lie in the image, without its padding, take part.
-    """
-
-    matching: Matching
-    sampling: Sampling
-    inside: bool
-    box_loss: SmoothL1
-    objectness_normaliser: Normaliser
-    box_normaliser: Normaliser
-    pre_nms_top_n: int = Field(gt=0)
-    post_nms_top_n: int = Field(gt=0)
+    matching: Matching = Field(description="Which anchors are positive.")
+    sampling: Sampling = Field(description="How many anchors take part.")
+    inside: bool = Field(description="Only anchors that lie inside the image, without its padding, take part.")
+    box_loss: SmoothL1 = Field(description="The loss of the positive anchors' deltas.")
+    objectness_normaliser: Normaliser = Field(description="What the loss of objectness is divided by.")
+    box_normaliser: Normaliser = Field(description="What the loss of deltas is divided by.")
+    pre_nms_top_n: int = Field(gt=0, description="Candidates per level before NMS, in training.")
+    post_nms_top_n: int = Field(gt=0, description="Proposals per image after NMS, in training.")
 
 
 class StageObjective(Record):
-    """One stage of the cascade: the IoU from which a box is positive, and the weight of its losses."""
+    """One stage of the cascade."""
 
-    iou: IoU
-    weight: float = Field(gt=0)
+    iou: IoU = Field(description="A box is positive from this IoU on, and background below it.")
+    weight: float = Field(gt=0, description="The weight of the stage's losses.")
 
 
 class MaskObjective(Record):
-    """One mask head learns from the positive boxes of a stage, 0 the first."""
+    """What one mask head learns from."""
 
-    stage: int = Field(ge=0)
-    weight: float = Field(gt=0)
+    stage: int = Field(ge=0, description="The stage whose positive boxes it learns from, 0 the first.")
+    weight: float = Field(gt=0, description="The weight of its loss.")
 
 
 class BoxObjective(Record):
-    """Softmax cross entropy and a box loss a stage, both divided by the number of boxes sampled in the batch.
+    """Losses of the box heads, one softmax cross entropy and one box loss per stage; both are divided by the number of
+    boxes sampled in the batch."""
 
-    ``sampling`` holds at the first stage, and with ``resample`` at the others; else these take every box.  True boxes
-    are added to the first stage's boxes, with ``truth_everywhere`` to those of every stage; with ``forget_truth`` they
-    do not move on to the next stage, with ``forget_empty`` boxes without area do not.  ``full_head_gradients``:
-    a stage's weight does not slow the learning of its own head, only what the stage teaches the layers below.
-    """
-
-    stages: tuple[StageObjective, ...] = Field(min_length=1)
-    sampling: Sampling
-    resample: bool
-    truth_everywhere: bool
-    forget_truth: bool
-    forget_empty: bool
-    loss: Annotated[SmoothL1 | GIoU, Field(discriminator="kind")]
-    full_head_gradients: bool = False
+    stages: tuple[StageObjective, ...] = Field(min_length=1, description="One record per stage.")
+    sampling: Sampling = Field(description="How many boxes take part at the first stage.")
+    resample: bool = Field(description="Later stages sample too; else all boxes take part in them.")
+    truth_everywhere: bool = Field(
+        description="Ground-truth boxes are added to the boxes of every stage, not only to the first stage's."
+    )
+    forget_truth: bool = Field(description="Ground-truth boxes that were added do not go on to the next stage.")
+    forget_empty: bool = Field(description="Boxes without area do not go on to the next stage.")
+    loss: Annotated[SmoothL1 | GIoU, Field(discriminator="kind", description="The loss of positive boxes.")]
+    full_head_gradients: bool = Field(
+        default=False,
+        description="A stage's weight spares the gradients of its own head and slows only the layers below.",
+    )
 
 
 class Objective(Record):
-    """Everything that a network learns from; ``masks``: one record a mask head."""
+    """All losses of a network."""
 
-    rpn: RpnObjective
-    box: BoxObjective
-    masks: tuple[MaskObjective, ...] = ()
+    rpn: RpnObjective = Field(description="Losses of the region proposal network.")
+    box: BoxObjective = Field(description="Losses of the box heads.")
+    masks: tuple[MaskObjective, ...] = Field(default=(), description="One record per mask head.")
 
     @model_validator(mode="after")
     def _masks_have_stages(self) -> Self:

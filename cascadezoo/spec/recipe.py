@@ -13,14 +13,14 @@ from cascadezoo.spec.record import Record
 
 
 class Method(StrEnum):
-    """How gradients move weights."""
+    """The kind of optimizer."""
 
     SGD = "sgd"  # with momentum
     ADAMW = "adamw"
 
 
 class Exempt(StrEnum):
-    """What does not decay towards zero."""
+    """Tensors without weight decay."""
 
     NOTHING = "nothing"
     BIASES = "biases"
@@ -28,22 +28,25 @@ class Exempt(StrEnum):
 
 
 class Solver(Record):
-    """``lr`` for ``batch`` images a step, and what departs from it.
+    """The optimizer, and which tensors have a learning rate of their own; such factors multiply each other."""
 
-    ``bias_lr``: times ``lr``, for biases.  ``stage_lr``: times ``lr``, for each of a ResNet's stages (the stem: 1).
-    ``layer_decay``: times ``lr`` once more for each layer of an InternImage that lies between a tensor and the neck;
-    the stem is the first layer, then come the blocks, a downsampling belongs to the block after it.
-    """
-
-    method: Method = Method.SGD
-    lr: float = Field(gt=0)
-    batch: int = Field(gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    exempt: Exempt = Exempt.NOTHING
-    bias_lr: float = Field(default=1.0, gt=0)
-    stage_lr: tuple[float, ...] = ()
-    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    method: Method = Field(default=Method.SGD, description="How gradients move weights.")
+    lr: float = Field(gt=0, description="The learning rate for steps of ``batch`` images.")
+    batch: int = Field(gt=0, description="Images per step that ``lr`` is meant for.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum, of SGD.")
+    weight_decay: float = Field(ge=0, description="Weight decay, of tensors that are not exempt.")
+    exempt: Exempt = Field(default=Exempt.NOTHING, description="Tensors without weight decay.")
+    bias_lr: float = Field(default=1.0, gt=0, description="Factor of the learning rate of biases.")
+    stage_lr: tuple[float, ...] = Field(
+        default=(), description="Factors for the stages of a ResNet; its stem has 1.  Without any, all have 1."
+    )
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Factor per layer of an InternImage between a tensor and the neck: the stem is the first layer, "
+        "each block one more, a downsampling belongs to the block after it.",
+    )
 
 
 class Curve(StrEnum):
@@ -54,15 +57,14 @@ class Curve(StrEnum):
 
 
 class Schedule(Record):
-    """The learning rate's factor over ``epochs``: a line from ``warmup_factor`` to 1 over ``warmup_steps``, times the
-    curve's.  ``milestones`` in epochs."""
+    """The factor of the learning rate over a run: that of the warm-up times that of the curve."""
 
-    epochs: float = Field(gt=0)
-    curve: Curve = Curve.STEPS
-    milestones: tuple[float, ...] = ()
-    gamma: float = Field(default=0.1, ge=0, le=1)
-    warmup_steps: int = Field(default=500, ge=0)
-    warmup_factor: float = Field(default=0.001, ge=0, le=1)
+    epochs: float = Field(gt=0, description="Length of the run.")
+    curve: Curve = Field(default=Curve.STEPS, description="How the factor falls after the warm-up.")
+    milestones: tuple[float, ...] = Field(default=(), description="Epochs at which it is multiplied by ``gamma``.")
+    gamma: float = Field(default=0.1, ge=0, le=1, description="Factor at a milestone, or at the end of a cosine.")
+    warmup_steps: int = Field(default=500, ge=0, description="Steps in which the factor rises to 1 in a straight line.")
+    warmup_factor: float = Field(default=0.001, ge=0, le=1, description="The factor at the first step.")
 
     @model_validator(mode="after")
     def _milestones_in_order(self) -> Self:
@@ -79,20 +81,18 @@ class Schedule(Record):
 class Scales(StrEnum):
     """Which sizes of the shorter side come up."""
 
-    CHOICE = "choice"  # one of those given
+    CHOICE = "choice"  # one of the sizes given
     RANGE = "range"  # any whole number from the smallest given to the largest
 
 
 class Crop(Record):
-    """With ``probability``: the image at one of ``min_sizes`` (its longer side at most ``max_size``), then a random
-    part of it, its height and its width each of ``smallest`` to ``largest`` pixels, or all there is where it is less.
-    """
+    """The image is scaled, and a random part of it is cut out, before it is scaled to its final size."""
 
-    min_sizes: tuple[int, ...] = Field(min_length=1)
-    max_size: int = Field(gt=0)
-    smallest: int = Field(gt=0)
-    largest: int = Field(gt=0)
-    probability: float = Field(default=0.5, ge=0, le=1)
+    min_sizes: tuple[int, ...] = Field(min_length=1, description="Shorter sides to choose from, before the cut.")
+    max_size: int = Field(gt=0, description="The longer side is at most this, before the cut.")
+    smallest: int = Field(gt=0, description="Height and width of the part are at least this, or the whole side.")
+    largest: int = Field(gt=0, description="Height and width of the part are at most this.")
+    probability: float = Field(default=0.5, ge=0, le=1, description="How often an image is cropped.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -102,14 +102,15 @@ class Crop(Record):
 
 
 class Augmentation(Record):
-    """Mirrored with probability ``flip``, perhaps cropped, then the shorter side scaled to one of ``min_sizes``, the
-    longer to at most ``max_size``; without ``min_sizes``, both are those of the network's own test scale."""
+    """Random changes of an image, in this order: mirrored, cropped, scaled."""
 
-    flip: float = Field(default=0.5, ge=0, le=1)
-    min_sizes: tuple[int, ...] = ()
-    max_size: int | None = Field(default=None, gt=0)
-    scales: Scales = Scales.CHOICE
-    crop: Crop | None = None
+    flip: float = Field(default=0.5, ge=0, le=1, description="How often an image is mirrored.")
+    min_sizes: tuple[int, ...] = Field(
+        default=(), description="Shorter sides that the image is scaled to; without any, the network's test scale."
+    )
+    max_size: int | None = Field(default=None, gt=0, description="The longer side is at most this.")
+    scales: Scales = Field(default=Scales.CHOICE, description="Which of the shorter sides come up.")
+    crop: Crop | None = Field(default=None, description="Whether and how images are cropped.")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -121,20 +122,23 @@ class Augmentation(Record):
 
 
 class EmaRule(Record):
-    """An average of the weights: at step i the new ones enter by (1 - ``momentum``) exp(-(1 + i) / ``warmup``) +
-    ``momentum``."""
+    """An exponential moving average of the weights: at step i, 0 the first, those of the step enter with the share
+    (1 - ``momentum``) exp(-(1 + i) / ``warmup``) + ``momentum``."""
 
-    momentum: float = Field(default=1e-4, gt=0, le=1)
-    warmup: float = Field(default=2000, gt=0)
+    momentum: float = Field(default=1e-4, gt=0, le=1, description="The share that the step's weights have in the end.")
+    warmup: float = Field(default=2000, gt=0, description="Steps over which the share falls to it.")
 
 
 class Recipe(Record):
-    """Everything but the data: ``clip`` is the largest norm of all gradients together, None: they are left alone;
-    ``drop_path``, where given, stands in for the network's own."""
+    """All of a training except network, objective and data."""
 
-    solver: Solver
-    schedule: Schedule
-    augmentation: Augmentation
-    clip: float | None = Field(default=None, gt=0)
-    ema: EmaRule | None = None
-    drop_path: float | None = Field(default=None, ge=0, lt=1)
+    solver: Solver = Field(description="The optimizer.")
+    schedule: Schedule = Field(description="Length of the run, and the learning rate over it.")
+    augmentation: Augmentation = Field(description="Random changes of the images.")
+    clip: float | None = Field(
+        default=None, gt=0, description="Largest norm of all gradients together; None leaves them as they are."
+    )
+    ema: EmaRule | None = Field(default=None, description="Whether and how the weights are averaged.")
+    drop_path: float | None = Field(
+        default=None, ge=0, lt=1, description="Rate of dropped paths; None keeps the network's own."
+    )

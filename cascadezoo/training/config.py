@@ -1,4 +1,4 @@
-"""What a person decides about one training run; kept in its folder as ``config.json``."""
+"""The options of one training run, kept in its folder as ``config.json``, and the recipe that follows from them."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -26,43 +26,64 @@ class Precision(StrEnum):
 
 
 class TrainingConfig(Record):
-    """One run, of an entry of the zoo or, without ``entry``, of a model of the caller's own.
+    """The options of one training run: of an entry of the zoo or, without ``entry``, of a model given to ``train``."""
 
-    ``batch_size``: images a process and pass; a step takes ``accumulate`` passes of every process.  ``schedule``: one
-    of the publisher's, or a number of epochs; default: the entry's own.  ``lr``: for the whole batch of a step;
-    default: the recipe's, scaled to it.  ``num_classes``: default, and else it must be, that of the data.
-    ``min_size``, ``max_size``: sides of the images, as at test time; the augmentation's sizes follow in proportion.
-    ``keep_empty``: images without objects teach too; the publishers leave them out.
-    ``clip_grad`` 0 and ``ema`` False turn off what the recipe has.  ``eval_every`` epochs; ``save_every`` and
-    ``log_every`` steps.  Of the checkpoints the last ``keep`` are kept.
-    """
-
-    entry: str | None = None
-    pretrained: bool = False
-    weights: Path | None = None
-    train_json: Path
-    train_images: Path
-    val_json: Path | None = None
-    val_images: Path | None = None
-    num_classes: int | None = Field(default=None, gt=0)
-    schedule: str | None = None
-    batch_size: int = Field(default=2, gt=0)
-    accumulate: int = Field(default=1, gt=0)
-    lr: float | None = Field(default=None, gt=0)
-    precision: Precision = Precision.FP32
-    ema: bool | None = None
-    clip_grad: float | None = Field(default=None, ge=0)
-    min_size: int | None = Field(default=None, gt=0)
-    max_size: int | None = Field(default=None, gt=0)
-    keep_empty: bool = False
-    seed: int = Field(default=0, ge=0)
-    run_dir: Path
-    workers: int = Field(default=2, ge=0)
-    device: str | None = None
-    eval_every: int = Field(default=1, gt=0)
-    save_every: int = Field(default=1000, gt=0)
-    log_every: int = Field(default=10, gt=0)
-    keep: int = Field(default=2, gt=0)
+    entry: str | None = Field(default=None, description="The entry that names the network and its publisher's recipe.")
+    pretrained: bool = Field(default=False, description="Start from the entry's published weights.")
+    weights: Path | None = Field(
+        default=None, description="Start from this file, canonical or in the publisher's own format."
+    )
+    train_json: Path = Field(description="COCO annotations to train on.")
+    train_images: Path = Field(description="The folder of their images.")
+    val_json: Path | None = Field(default=None, description="COCO annotations to evaluate on.")
+    val_images: Path | None = Field(
+        default=None, description="The folder of their images; by default that of the training images."
+    )
+    num_classes: int | None = Field(
+        default=None, gt=0, description="Classes without background; checked against the data, which decide."
+    )
+    schedule: str | None = Field(
+        default=None, description="One of the publisher's, or a number of epochs; by default the entry's own."
+    )
+    batch_size: int = Field(default=2, gt=0, description="Images per process and pass.")
+    accumulate: int = Field(default=1, gt=0, description="Passes per step, whose gradients are averaged.")
+    lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="Learning rate for all images of a step; by default the recipe's, scaled to their number.",
+    )
+    precision: Precision = Field(
+        default=Precision.FP32, description="What the network computes in; weights and losses stay in float32."
+    )
+    ema: bool | None = Field(
+        default=None, description="Whether to average the weights over the steps; by default as in the recipe."
+    )
+    clip_grad: float | None = Field(
+        default=None, ge=0, description="Largest norm of the gradients, 0 for no limit; by default the recipe's."
+    )
+    min_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Shorter side of the images at test time, in pixels, which the recipe's sizes follow; by default "
+        "the entry's own.",
+    )
+    max_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Longer side of the images at test time, in pixels, which the recipe's sizes follow; by default "
+        "the entry's own.",
+    )
+    keep_empty: bool = Field(default=False, description="Also train on images without objects.")
+    seed: int = Field(default=0, ge=0, description="The seed of all randomness.")
+    run_dir: Path = Field(description="The folder of the run.")
+    workers: int = Field(default=2, ge=0, description="Processes that prepare images.")
+    device: str | None = Field(
+        default=None, description="A device such as cpu or cuda:1; by default cuda where there is one."
+    )
+    eval_every: int = Field(default=1, gt=0, description="Epochs between evaluations.")
+    save_every: int = Field(default=1000, gt=0, description="Steps between checkpoints, besides those of evaluations.")
+    log_every: int = Field(default=10, gt=0, description="Steps between lines of the log.")
+    keep: int = Field(default=2, gt=0, description="How many of the last checkpoints are kept.")
 
     @model_validator(mode="after")
     def _options_agree(self) -> Self:
@@ -74,7 +95,7 @@ class TrainingConfig(Record):
 
     @classmethod
     def of(cls, **options: Any) -> Self:
-        """From options of which None means the default; raises UsageError."""
+        """From options, where None stands for the default.  Raises UsageError."""
         try:
             return cls(**{name: value for name, value in options.items() if value is not None})
         except ValidationError as error:
@@ -85,7 +106,7 @@ class TrainingConfig(Record):
 
     @classmethod
     def read(cls, run_dir: Path) -> Self:
-        """The options of an earlier run; raises MissingResource or CorruptCheckpoint."""
+        """The options of an earlier run, from its folder.  Raises MissingResource or CorruptCheckpoint."""
         path = run_dir / _FILE
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -95,7 +116,7 @@ class TrainingConfig(Record):
             raise CorruptCheckpoint(f"{path} is no record of a run: delete the folder and begin again") from error
 
     def write(self) -> None:
-        """Put the options into the run's folder."""
+        """Write the options into the run's folder.  Raises UnwritableOutput."""
         with whole_file(self.run_dir / _FILE) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
 
@@ -137,7 +158,7 @@ class TrainingConfig(Record):
 
 
 def _scaled(augmentation: Augmentation, short: float, long: float) -> Augmentation:
-    """With its shorter sides multiplied by one factor, the longer ones by the other."""
+    """The augmentation with all shorter sides times ``short`` and all longer sides times ``long``."""
     changes: dict[str, Any] = {}
     if augmentation.max_size is not None:
         changes["min_sizes"] = [round(size * short) for size in augmentation.min_sizes]
@@ -154,8 +175,10 @@ def _scaled(augmentation: Augmentation, short: float, long: float) -> Augmentati
 
 
 def recipe_of(entry: ZooEntry, schedule: str | None = None) -> Recipe:
-    """How an entry's publisher trains it; ``schedule``: another of the publisher's, or a number of epochs, for which
-    the entry's own is stretched.
+    """The recipe with which an entry's publisher trained it.
+
+    ``schedule``: the name of another of the publisher's schedules, or a number of epochs, to which the entry's own
+    schedule is stretched.
 
     Raises UsageError for a schedule that the publisher does not have.
     """

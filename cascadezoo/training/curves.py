@@ -1,4 +1,4 @@
-"""A run's curves as one picture: losses, learning rate, average precision, over the steps."""
+"""A picture of a training run's curves over its steps: losses, learning rate, average precision."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +25,10 @@ class Line(NamedTuple):
 
 
 def draw(records: Iterable[Mapping[str, Any]]) -> Image.Image:
-    """The picture of a journal's records, RGB; the panel of figures only where there was an evaluation."""
-    held = list(records)
-    steps = [record for record in held if record["kind"] == "steps"]
-    evaluations = [record for record in held if record["kind"] == "evaluation"]
+    """The curves of a journal's records, RGB; with a panel of average precision where there was an evaluation."""
+    records = list(records)
+    steps = [record for record in records if record["kind"] == "steps"]
+    evaluations = [record for record in records if record["kind"] == "evaluation"]
     total = Line("total", _thinned([(r["step"], r["loss"]) for r in steps]))
     names = list(dict.fromkeys(name for record in steps for name in record["losses"]))
     parts = [Line(n, _thinned([(r["step"], r["losses"][n]) for r in steps if n in r["losses"]])) for n in names]
@@ -38,7 +38,7 @@ def draw(records: Iterable[Mapping[str, Any]]) -> Image.Image:
     ]
     if evaluations:
         panels.append(("COCO AP, %", False, _precision(evaluations)))
-    last = max(record["step"] for record in held)
+    last = max(record["step"] for record in records)
     sheet = Image.new("RGB", (_WIDTH, _HEIGHT * len(panels)), _PAPER)
     for row, (title, logarithmic, lines) in enumerate(panels):
         sheet.paste(_panel(title, lines, last, logarithmic), (0, row * _HEIGHT))

@@ -20,7 +20,8 @@ from cascadezoo.spec.recipe import EmaRule
 
 
 class Ema:
-    """``average`` becomes (1 - m) ``average`` + m weights after every step; m falls from almost 1 to the rule's momentum.
+    """``average`` becomes (1 - m) ``average`` + m weights after every step; m falls from almost 1 to
+    the rule's momentum.
 
     Attributes:
         average: name -> tensor, as the model's state dict; on the model's device.

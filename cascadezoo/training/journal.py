@@ -1,4 +1,4 @@
-"""What a run says of itself: progress on stderr, a JSON record a line in ``log.jsonl``, the curves as an image."""
+"""The record of a training run: progress on stderr, JSON records in ``log.jsonl``, and a picture of the curves."""
 
 import json
 import math
@@ -17,14 +17,15 @@ from cascadezoo.files import whole_file
 from cascadezoo.training.curves import draw
 
 _LOG, _CURVES = "log.jsonl", "curves.png"
-_RECENT = 0.05  # of a new step's time in the mean that the remaining time is told from
+_RECENT = 0.05  # weight of the newest step in the moving average of seconds per step, which the time left is from
 
 
 class Journal:
-    """The first process's record of a run; the others have none.
+    """Writes ``log.jsonl``, one record per line, and the curves; only the first process of a run has one.
 
-    Records: ``begin`` (environment, options, recipe), ``steps`` (means of the steps since the last: losses, lr, norm of
-    the gradients where it was finite, images a second, seconds by part), ``evaluation`` (figures), ``note``, ``end``.
+    Kinds of records: ``begin`` (environment, options, recipe); ``steps`` (the last learning rate, and means over the
+    steps since the record before: losses, gradient norm where it was finite, images per second, seconds by part);
+    ``evaluation`` (figures); ``note`` (a sentence); ``end``.
     """
 
     def __init__(self, folder: Path, steps: int, images: int, every: int) -> None:
@@ -49,7 +50,7 @@ class Journal:
         self.draw()
 
     def resume(self, step: int) -> None:
-        """Go on after ``step``: records of later steps, which are about to be done again, are dropped."""
+        """Continue the log after ``step``: records of later steps, which will be done again, are dropped."""
         path = self.folder / _LOG
         try:
             lines = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []  # without one cut short
@@ -62,18 +63,18 @@ class Journal:
         self._bar.update(self._task, completed=step)
 
     def begin(self, step: int, **fields: Any) -> None:
-        """What the run rests on."""
+        """Record what the run depends on."""
         self._write("begin", step, **fields)
 
     def note(self, step: int, text: str) -> None:
-        """A sentence for whoever watches."""
+        """Record a sentence, and print it."""
         self._write("note", step, text=text)
         self._say(text)
 
     def step(
         self, step: int, epoch: float, lr: float, losses: Mapping[str, float], norm: float, seconds: Mapping[str, float]
     ) -> None:
-        """One step done, ``step`` of them by now; ``seconds`` by part."""
+        """Record one step, the ``step``-th of the run; ``seconds`` by part."""
         self._window.append({"losses": losses, "grad_norm": norm, "seconds": seconds})
         took = sum(seconds.values())
         self._pace = took if self._pace is None else (1 - _RECENT) * self._pace + _RECENT * took
@@ -86,20 +87,20 @@ class Journal:
             self._close_window(step, epoch, lr, left)
 
     def evaluating(self, done: int, images: int) -> None:
-        """So many images of an evaluation are done."""
+        """Show that ``done`` of an evaluation's images are done."""
         self._bar.update(self._task, shown=f"evaluating: image {done} of {images}")
 
     def evaluation(
         self, step: int, epoch: float, figures: Mapping[str, Mapping[str, float | None]], seconds: float
     ) -> None:
-        """Figures of the model as it is after ``step``."""
+        """Record the figures of the model after ``step``."""
         self._write("evaluation", step, epoch=round(epoch, 4), figures=figures, seconds=round(seconds, 2))
         shown = ", ".join(f"{kind} AP {_shown(figures[kind]['AP'])}" for kind in figures)
         self._say(f"epoch {epoch:.2f}: {shown} ({seconds:.0f} s)")
         self.draw()
 
     def end(self, step: int, weights: Path) -> None:
-        """The run is done."""
+        """Record that the run is done."""
         self._write("end", step, weights=weights.name, seconds=round(time.perf_counter() - self._began, 1))
         self._say(f"done after {timedelta(seconds=round(time.perf_counter() - self._began))}: {weights}")
 
@@ -108,7 +109,7 @@ class Journal:
         return [record for record in self.records if record["kind"] == "evaluation"]
 
     def draw(self) -> None:
-        """The picture of the curves, anew; nothing before the first record of steps."""
+        """Draw the curves of all records; there are none before the first record of steps."""
         if any(record["kind"] == "steps" for record in self.records):
             with whole_file(self.folder / _CURVES) as file:
                 draw(self.records).save(file, "PNG")

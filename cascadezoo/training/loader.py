@@ -1,7 +1,7 @@
-"""From a data set to batches of samples: an epoch's order, and worker processes that prepare it.
+"""From a data set to batches of samples: the order of an epoch, and the worker processes that prepare it.
 
-What a sample holds depends on (seed, epoch, image id) alone, and an epoch's order on (seed, epoch): not on the number
-of processes or workers, nor on where training was resumed.
+A sample depends on (seed, epoch, image id) alone, and the order of an epoch on (seed, epoch): not on the number of
+processes or workers, nor on where training was resumed.  N images.
 """
 
 import signal
@@ -26,7 +26,7 @@ _WORD = 2**64
 
 
 class Sample(NamedTuple):
-    """One image to learn from, at network scale."""
+    """One training image with its targets, at network scale."""
 
     image_id: int
     image: ResizedImage
@@ -34,15 +34,15 @@ class Sample(NamedTuple):
 
 
 class TrainingSet:
-    """The images of ``data`` as ``spec`` learns from them.
+    """The images of ``data`` as training samples of the network ``spec``.
 
-    ``keep_empty``: images without any object, or with crowds only, are kept (they teach what is background); the
-    publishers leave them out.
+    ``keep_empty``: images without objects, or with crowds only, are kept as background; the publishers leave them out.
 
-    Raises UsageError when the network has another number of classes than the data set, or nothing is left to learn
-    from, and BadAnnotations when the network needs masks that the data set lacks.
+    Raises UsageError when the network has another number of classes than the data set, or the data set has no objects,
+    and BadAnnotations when the network needs masks that the data set lacks.
 
-    Attributes: ``sizes`` (N, 2) height and width of the N images, as they are in their files.
+    Attributes:
+        sizes: (N, 2) height and width of the images, as they are in their files.
     """
 
     def __init__(
@@ -100,12 +100,13 @@ class TrainingSet:
 def batches(
     sizes: npt.NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
 ) -> list[list[int]]:
-    """Which of the N images, ``sizes`` (N, 2) height and width, process ``rank`` of ``world`` sees in ``epoch``.
+    """The batches of process ``rank`` of ``world`` in ``epoch``: indices of the N images, whose height and width are
+    ``sizes`` (N, 2).
 
-    ceil(N / (world * batch_size)) batches of exactly ``batch_size`` images on every process.  Each process has its
-    part of a batch of all processes, which one process alone would see whole.  Wide images come together, and so do
-    the others, as far as they fill batches; every image comes once, and a last batch that is not full is filled up
-    with images from the beginning of the epoch's order.
+    Every process has ceil(N / (world * batch_size)) batches of exactly ``batch_size`` images.  The processes share each
+    batch that a single process would have.  Images that are wider than high come together, and so do the others, as far
+    as they fill batches.  Every image comes once per epoch; if the last batch is not full, images from the beginning of
+    the epoch's order fill it up.
     """
     rng = np.random.default_rng([number % _WORD for number in (seed, epoch)])
     order = rng.permutation(len(sizes))

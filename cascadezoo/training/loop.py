@@ -67,7 +67,7 @@ def train(
     config.require_agreement(model=model is not None, recipe=recipe is not None)
     with join(config.device) as world:
         if not world.is_first:
-            logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # one process says it
+            logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # the first process logs for all
         torch.manual_seed(config.seed)
         data = CocoDataset(config.train_json, config.train_images)
         entry = None if config.entry is None else registry.info(config.entry)
@@ -87,14 +87,16 @@ def _required(entry: ZooEntry | None) -> ZooEntry:
 
 
 def _model(config: TrainingConfig, entry: ZooEntry | None, data: CocoDataset) -> Detector:
-    found = len(data.categories)
-    if config.num_classes not in (None, found):
-        raise UsageError(f"num_classes {config.num_classes}: {data.annotations} has {found} categories")
+    classes = len(data.categories)
+    if config.num_classes not in (None, classes):
+        raise UsageError(
+            f"num_classes {config.num_classes}: {data.annotations} has {classes} categories, so leave it out"
+        )
     model = load(
         _required(entry).name,
         pretrained=config.pretrained,
         weights=config.weights,
-        num_classes=found,
+        num_classes=classes,
         min_size=config.min_size,
         max_size=config.max_size,
     )
@@ -109,7 +111,7 @@ def _model(config: TrainingConfig, entry: ZooEntry | None, data: CocoDataset) ->
 
 
 def _all_learning(spec: ModelSpec) -> ModelSpec:
-    """Without a trained backbone nothing is frozen, and batch norms need statistics of their own."""
+    """The spec for training from scratch: nothing is frozen, and batch norms learn their statistics."""
     if not isinstance(spec.backbone, ResNetSpec):
         return spec
     learned = NormLearning.AFFINE if spec.backbone.norm is Norm.AFFINE else NormLearning.STATISTICS
@@ -151,7 +153,7 @@ class _Run:
         self.journal: Journal | None = None
 
     def go(self, resume: bool) -> Path:
-        """From where the run is to its end; returns the final weights."""
+        """Train from the current step to the end; returns the final weights."""
         folder = self.config.run_dir
         if self.world.is_first:
             _claim(folder, resume)
@@ -175,7 +177,7 @@ class _Run:
         return final
 
     def _epoch(self, epoch: int) -> None:
-        """From this step to the epoch's or the run's last."""
+        """Train from the current step to the last of the epoch, or of the run."""
         done = self.step - epoch * self.plan.steps_per_epoch
         last = min((epoch + 1) * self.plan.steps_per_epoch, self.plan.total)
         loader = training_loader(
@@ -230,7 +232,7 @@ class _Run:
         return self.val is not None and (regular or self.step == self.plan.total)
 
     def _evaluate_if_due(self) -> None:
-        """Evaluate once; what the first process has in its journal was done before the run was stopped."""
+        """Evaluate, unless the first process's journal says that this was done before the run was stopped."""
         done = {record["step"] for record in self.journal.evaluations()} if self.journal else set()
         if self.val is None or not self._is_evaluated() or self.world.broadcast(self.step in done):
             return
@@ -251,7 +253,7 @@ class _Run:
             self.journal.evaluation(self.step, self._epochs, figures, time.perf_counter() - began)
 
     def _seen(self, done: int) -> None:
-        """So many images of an evaluation are done: the state was saved before it, so that the run may stop here."""
+        """Called after each image of an evaluation.  The state was saved before it, so that the run may stop here."""
         if self.interrupt.asked:
             raise KeyboardInterrupt
         if self.journal and self.val:
@@ -317,9 +319,9 @@ class _Run:
         solver, plan = self.recipe.solver, self.plan
         yield (
             f"{self.step} of {plan.total} steps done" if self.step else f"{plan.total} steps of {self.batch} images"
-        ) + f", {plan.steps_per_epoch} an epoch, on {self.world.device}, {self.world.size} process(es)"
+        ) + f", {plan.steps_per_epoch} per epoch, on {self.world.device}, {self.world.size} process(es)"
         if self.config.lr is None:
-            yield f"learning rate {self.lr:g}: {solver.lr:g} for {solver.batch} images a step, here {self.batch}"
+            yield f"learning rate {self.lr:g}: {solver.lr:g} for {solver.batch} images per step, here {self.batch}"
         else:
             yield f"learning rate {self.lr:g}, as given"
         if plan.warmup < plan.schedule.warmup_steps:
@@ -327,9 +329,9 @@ class _Run:
         frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
         if frozen:
             parts = sorted({".".join(name.split(".")[:2]) for name in frozen})
-            yield f"{len(frozen)} tensors do not learn: in {', '.join(parts)}"
+            yield f"{len(frozen)} tensors are frozen: in {', '.join(parts)}"
         else:
-            yield "all tensors learn"
+            yield "all tensors are trained"
 
     def _write_weights(self, path: Path) -> None:
         if self.world.is_first:

@@ -22,21 +22,21 @@ from cascadezoo.spec.recipe import Exempt, Method, Solver
 
 
 def parameter_groups(model: Network, solver: Solver) -> list[dict[str, object]]:
-    """What learns, grouped: ``params``, ``names``, ``weight_decay`` and ``scale``, the group's part of the learning
-    rate.  Groups and names come in the model's own order."""
+    """The trainable parameters in groups: ``params``, ``names``, ``weight_decay`` and ``scale``, the group's factor of
+    the learning rate.  Groups and names come in the model's own order."""
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decay = 0.0 if _is_exempt(name, parameter, solver.exempt) else solver.weight_decay
             groups.setdefault((_scale(name, model, solver), decay), []).append((name, parameter))
     return [
-        {"params": [p for _, p in held], "names": [n for n, _ in held], "scale": scale, "weight_decay": decay}
-        for (scale, decay), held in groups.items()
+        {"params": [p for _, p in named], "names": [n for n, _ in named], "scale": scale, "weight_decay": decay}
+        for (scale, decay), named in groups.items()
     ]
 
 
 def build_optimizer(model: Network, solver: Solver, lr: float) -> Optimizer:
-    """SGD or AdamW at ``lr``, each group at its own part of it."""
+    """SGD or AdamW at ``lr`` times each group's own factor."""
     groups = [{**group, "lr": lr * float(str(group["scale"]))} for group in parameter_groups(model, solver)]
     if solver.method is Method.SGD:
         return torch.optim.SGD(groups, lr=lr, momentum=solver.momentum)
@@ -44,7 +44,7 @@ def build_optimizer(model: Network, solver: Solver, lr: float) -> Optimizer:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Every group's learning rate: its part of ``lr``."""
+    """Set every group's learning rate: ``lr`` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
 

@@ -1,4 +1,4 @@
-"""The learning rate at a step: a pure function, so that a resumed run needs nothing but the step's number.
+"""The learning rate at a step: a pure function of the step's number, so that a resumed run needs nothing else.
 
 Formulas ported from (licences in NOTICE):
 
@@ -49,5 +49,5 @@ class Plan:
         gamma = self.schedule.gamma
         if self.schedule.curve is Curve.STEPS:
             return gamma ** sum(step >= milestone for milestone in self.milestones)
-        done = max(0, step - self.warmup) / max(1, self.total - self.warmup)
+        done = max(0, step - self.warmup) / (self.total - self.warmup)  # a third is warm-up at most
         return gamma + (1 - gamma) * (1 + math.cos(math.pi * done)) / 2

@@ -26,16 +26,15 @@ _AUTOCAST = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 
 
 class Report(NamedTuple):
-    """What a step has found: losses by name (the mean over passes and processes), the norm of all gradients before
-    clipping (not finite where fp16 overflowed and the step was left out), seconds by part."""
+    """The figures of one step."""
 
-    losses: dict[str, float]
-    grad_norm: float
-    seconds: dict[str, float]
+    losses: dict[str, float]  # by name, the mean over passes and processes
+    grad_norm: float  # of all gradients before clipping; not finite where fp16 overflowed and the step was left out
+    seconds: dict[str, float]  # by part
 
 
 class Stepper:
-    """A model, its optimizer and the scale of its gradients, moved on by batches of samples.
+    """A model with its optimizer and gradient scaler; each call is one step.
 
     The result of a step depends on the state before, the samples, the step's number and the seed alone.
     """

@@ -109,7 +109,7 @@ def test_fine_tuning_twice_on_ids_with_gaps(tmp_path, small_zoo, drawn, caplog):
     assert "num_classes=3 instead of 5" in said
     assert "box_heads.0.cls_score.weight" in said
     assert "mask_heads.2.mask_logits.bias" in said
-    assert "learning rate 0.0025: 0.02 for 16 images a step, here 2" in result.stderr
+    assert "learning rate 0.0025: 0.02 for 16 images per step, here 2" in result.stderr
 
     model = cascadezoo.load(ENTRY, weights=final)
     assert model.categories == Categories(["box", "disc", "bar"], [3, 7, 40])
@@ -143,14 +143,14 @@ def test_frozen_layers_stay_when_fine_tuning_and_learn_from_scratch(tmp_path, sm
     _write_five_classes(first)
     tuned, scratch = tmp_path / "tuned", tmp_path / "scratch"
     result = fine_tune(drawn, tuned, "--weights", first)
-    assert "15 tensors do not learn: in backbone.layer1, backbone.stem" in result.stderr
+    assert "15 tensors are frozen: in backbone.layer1, backbone.stem" in result.stderr
     before, _ = read_canonical(first)
     after, _ = read_canonical(tuned / "final.safetensors")
     assert torch.equal(before["backbone.stem.0.weight"], after["backbone.stem.0.weight"])
     assert not torch.equal(before["neck.lateral.0.weight"], after["neck.lateral.0.weight"])
     mean = "backbone.layer2.0.conv1.norm.running_mean"
     assert torch.equal(before[mean], after[mean])
-    assert "all tensors learn" in fine_tune(drawn, scratch).stderr
+    assert "all tensors are trained" in fine_tune(drawn, scratch).stderr
     assert read_canonical(scratch / "final.safetensors")[0][mean].abs().min() > 0  # from the images
 
 
