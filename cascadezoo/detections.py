@@ -1,4 +1,4 @@
-"""What a detector found on one image.
+"""The detections on one image.
 
 Shapes: N detections, best first as the detector gives them, on an image of H x W pixels.  Boxes are xyxy in pixels
 of the original image, unrounded.
@@ -43,7 +43,7 @@ class Detections:
         categories: the names of the labels, with the data set's ids.
         mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.
         paste_method: how ``mask_probs`` become pixels.
-        extent: what a box's width has beyond x2 - x1, 0 or 1 (see ``cascadezoo.spec.conventions``).
+        extent: 1 where x2 is the last pixel inside a box, else 0 (``cascadezoo.spec.conventions``).
 
     Raises ``UsageError`` for shapes that do not agree, labels without a category, or numbers that are not finite.
     """
@@ -194,8 +194,8 @@ class Detections:
             yield Detection(box, score, label, self.categories[label], self, index)
 
     def __getitem__(self, index: Index) -> "Detections":
-        """Those at ``index``: a number (one detection), a slice, a list or tensor of numbers, or N truth values, as in
-        ``detections[detections.scores >= 0.5]``.  Raises ``IndexError`` when out of range."""
+        """The detections at ``index``: a number (for one), a slice, a list or tensor of numbers, or N truth values,
+        as in ``detections[detections.scores >= 0.5]``.  Raises ``IndexError`` when out of range."""
         chosen = self._selector(index)
         return replace(
             self,

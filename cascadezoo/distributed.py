@@ -43,7 +43,7 @@ class World:
         return values
 
     def gather(self, value: T) -> list[T] | None:
-        """One value a process, in the order of ranks, on the first process; None elsewhere.  All must call it."""
+        """One value per process, in the order of ranks, on the first process; None elsewhere.  All must call it."""
         if self.size == 1:
             return [value]
         values: list[Any] | None = [None] * self.size if self.is_first else None
@@ -51,7 +51,7 @@ class World:
         return values
 
     def all_gather(self, value: T) -> list[T]:
-        """One value a process, in the order of ranks, equal on all of them.  All must call it."""
+        """One value per process, in the order of ranks, equal on all of them.  All must call it."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size

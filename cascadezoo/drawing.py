@@ -1,7 +1,7 @@
 """Detections drawn on their image: masks, boxes and tags, sized to the image.
 
 Colours depend on the label alone, shaded a little from one detection of a label to the next, so that they stay the
-same from picture to picture while neighbours can be told apart.
+same from picture to picture while neighbours differ.
 """
 
 from collections import Counter
@@ -73,17 +73,17 @@ def draw(image: Pixels, rows: Iterable[Row]) -> Image.Image:
     canvas = image.copy()
     height, width = canvas.shape[:2]
     style = _style(height, width)
-    found = sorted(rows, key=lambda row: row.score)  # the worst first
-    colors = _colors(found)
-    for one, color in zip(found, colors, strict=True):
+    ordered = sorted(rows, key=lambda row: row.score)  # the worst first
+    colors = _colors(ordered)
+    for one, color in zip(ordered, colors, strict=True):
         if one.crop is not None:
             _draw_mask(canvas, one.crop, color, style)
-    for one, color in zip(found, colors, strict=True):
+    for one, color in zip(ordered, colors, strict=True):
         _draw_box(canvas, one, color, style)
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
-    texts = [f"{one.name} {one.score:.2f}" for one in found]
-    tags = _place_tags(texts, found, (height, width), style)
+    texts = [f"{one.name} {one.score:.2f}" for one in ordered]
+    tags = _place_tags(texts, ordered, (height, width), style)
     for text, tag, color in zip(texts, tags, colors, strict=True):
         _draw_tag(pen, text, tag, color, style)
     return picture
@@ -103,13 +103,13 @@ def _style(height: int, width: int) -> _Style:
     )
 
 
-def _colors(found: Sequence[Row]) -> list[Color]:
-    """A colour each, worst first; the nth best of a label takes the nth shade of its hue."""
-    seen: Counter[int] = Counter()
+def _colors(rows: Sequence[Row]) -> list[Color]:
+    """A colour per row, worst first; the nth best of a label takes the nth shade of its hue."""
+    drawn: Counter[int] = Counter()
     colors = []
-    for one in reversed(found):
-        lightness, turn = _SHADES[seen[one.label] % len(_SHADES)]
-        seen[one.label] += 1
+    for one in reversed(rows):
+        lightness, turn = _SHADES[drawn[one.label] % len(_SHADES)]
+        drawn[one.label] += 1
         colors.append(_from_oklch(lightness, 0.17, (0.08 + one.label * _GOLDEN_RATIO + turn) % 1))
     return colors[::-1]
 

@@ -1,4 +1,4 @@
-"""Reading an image, whatever it comes as, into one form: uint8 (H, W, 3) RGB.
+"""Reading an image of any accepted kind into one form: uint8 (H, W, 3) RGB.
 
 Files are decoded by OpenCV, as the publishers do it: the EXIF orientation is applied, transparency is dropped and
 grey is repeated, and JPEG pixels come out equal to theirs.
@@ -76,7 +76,7 @@ def _from_path(path: Path) -> Pixels:
     except cv2.error as error:
         if "IMAGE_PIXELS" in str(error) or "IMAGE_WIDTH" in str(error) or "IMAGE_HEIGHT" in str(error):
             raise UnreadableImage(
-                f"{path} claims to be larger than OpenCV decodes (2**20 pixels a side, 2**30 in all); "
+                f"{path} claims to be larger than OpenCV decodes (2**20 pixels per side, 2**30 in all); "
                 "shrink it, or set OPENCV_IO_MAX_IMAGE_PIXELS if you trust it"
             ) from error
         raise UnreadableImage(f"{path} cannot be decoded: {str(error).strip()}") from error

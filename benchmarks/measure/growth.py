@@ -77,10 +77,10 @@ def nms(count: int) -> dict[str, Work]:
     low = rng.uniform(0, 1200, (count, 2))
     boxes = torch.from_numpy(np.concatenate((low, low + rng.uniform(5, 130, (count, 2))), 1).astype(np.float32))
     scores, labels = torch.from_numpy(rng.random(count).astype(np.float32)), torch.arange(count) // PER_CLASS
-    batch = [x[None] for x in (boxes, scores, labels, torch.ones(count, dtype=torch.bool))]
+    valid = torch.ones(1, count, dtype=torch.bool)
     apart = boxes + (labels * (boxes.max() + 1))[:, None]
     return {
-        "ours": lambda: grouped_nms(*batch, RULE, 100),
+        "ours": lambda: grouped_nms(boxes[None], scores[None], labels[None], valid, RULE, 100),
         "one_pass": lambda: one_pass(apart, scores, RULE.iou),
     }
 

@@ -1,1 +1,2 @@
-"""The network's modules, in data-flow order: preprocess, resnet, fpn, rpn, box_head, roi_heads, mask_head, detector."""
+"""The network's modules, in the order of data flow: preprocess, then resnet or internimage, fpn, rpn, box_head,
+postprocess and mask_head; network runs them, build puts them together, tta runs several passes."""

@@ -1,5 +1,9 @@
 """Box heads: Fast R-CNN's (https://arxiv.org/abs/1504.08083), one for each stage of a Cascade R-CNN
-(https://arxiv.org/abs/1906.09756)."""
+(https://arxiv.org/abs/1906.09756).
+
+Shapes: R proposals of all images, C channels, P side of the pooled features, B = the number of classes where each has
+box deltas of its own, else 1.
+"""
 
 from itertools import pairwise
 
@@ -11,9 +15,7 @@ from cascadezoo.spec.model import BoxHeadSpec, ResNetSpec
 
 
 class BoxHead(nn.Module):
-    """Pooled features (R, C, P, P) to class logits (R, classes + 1), background last, and raw deltas (R, B, 4).
-
-    B is the number of classes, or 1."""
+    """Pooled features (R, C, P, P) to class logits (R, classes + 1), background last, and raw deltas (R, B, 4)."""
 
     def __init__(self, channels: int, num_classes: int, spec: BoxHeadSpec) -> None:
         super().__init__()
@@ -35,7 +37,7 @@ class BoxHead(nn.Module):
 
 
 class StageBoxHead(nn.Module):
-    """The same by a ResNet's fourth stage and a global average (https://arxiv.org/abs/1506.01497, on C4)."""
+    """The box head of C4: a ResNet's fourth stage and a global average (https://arxiv.org/abs/1506.01497)."""
 
     def __init__(self, channels: int, num_classes: int, spec: BoxHeadSpec, backbone: ResNetSpec) -> None:
         super().__init__()

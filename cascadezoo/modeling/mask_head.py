@@ -1,4 +1,7 @@
-"""The mask head (Mask R-CNN, https://arxiv.org/abs/1703.06870)."""
+"""The mask head (Mask R-CNN, https://arxiv.org/abs/1703.06870).
+
+Shapes: R detections of all images, C channels, P side of the pooled features, M = 2 * P side of the mask logits.
+"""
 
 from itertools import pairwise
 
@@ -10,7 +13,7 @@ from cascadezoo.spec.model import MaskHeadSpec
 
 
 class MaskHead(nn.Module):
-    """Pooled features (R, C, P, P) to mask logits (R, masks, 2 * P, 2 * P), one a class."""
+    """Pooled features (R, C, P, P) to mask logits (R, masks, M, M), one mask per class."""
 
     def __init__(self, channels: int, masks: int, spec: MaskHeadSpec) -> None:
         super().__init__()
@@ -29,6 +32,6 @@ class MaskHead(nn.Module):
 
 
 def class_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of mask logits (R, masks, M, M) each row's own class, labels (R,) int64, as probabilities (R, M, M)."""
+    """The mask probabilities (R, M, M) of each row's class, from logits (R, masks, M, M) and labels (R,) int64."""
     own: Tensor = logits[torch.arange(len(labels), device=labels.device), labels]
     return own.float().sigmoid()

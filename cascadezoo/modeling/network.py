@@ -1,7 +1,9 @@
 """The network of the paper (Cascade R-CNN, https://arxiv.org/abs/1906.09756): prepared pixels to detections of a fixed
 size.
 
-``infer`` is what compile, export and CUDA graphs see; ``cascadezoo.detector`` has the face that people hold.
+Shapes: N images, H x W pixels of the padded input, R proposals per image, C classes, D detections per image, P side of
+pooled features, M side of a mask.  ``infer`` is what compile, export and CUDA graphs see; ``cascadezoo.detector`` takes
+images and returns ``Detections``.
 
 Formulas ported from (licences in NOTICE):
 
@@ -27,8 +29,6 @@ from cascadezoo.ops.boxes import clip, decode, has_area
 from cascadezoo.ops.roi_align import as_pooled, pyramid_roi_align
 from cascadezoo.spec.conventions import ScoreFusion
 from cascadezoo.spec.model import MaskHeadSpec, ModelSpec
-
-# N images, R proposals an image, C classes, D detections an image, M the side of a mask
 
 
 class Network(nn.Module):
@@ -93,12 +93,13 @@ class Network(nn.Module):
         rows = boxes.shape[:2]
         return BoxPredictions(boxes, deltas.unflatten(0, rows), self._fuse(logits).unflatten(0, rows), valid)
 
-    def segment(self, features: list[Tensor], found: DetectionBatch) -> DetectionBatch:
+    def segment(self, features: list[Tensor], detections: DetectionBatch) -> DetectionBatch:
         """Detections with masks, from a model that has mask heads."""
         if self.spec.mask is None:
-            return found
-        masks = self.mask_probabilities(features, found.rois, found.labels, self.spec.mask)
-        return DetectionBatch(found.boxes, found.scores, found.labels, found.counts, found.rois, masks)
+            return detections
+        masks = self.mask_probabilities(features, detections.rois, detections.labels, self.spec.mask)
+        boxes, scores, labels, counts, rois, _ = detections
+        return DetectionBatch(boxes, scores, labels, counts, rois, masks)
 
     def mask_probabilities(self, features: list[Tensor], rois: Tensor, labels: Tensor, mask: MaskHeadSpec) -> Tensor:
         """Masks (N, D, M, M) of boxes (N, D, 4), network pixels, and classes (N, D): the mean of the mask heads."""
@@ -108,7 +109,7 @@ class Network(nn.Module):
         return masks.view(*labels.shape, *masks.shape[1:])
 
     def mask_features(self, pooled: Tensor, mask: MaskHeadSpec) -> Tensor:
-        """Pooled boxes (R, C, P, P) to what a mask head reads."""
+        """Pooled features (N * D, C, P, P) to the mask heads' input."""
         pooled = pooled.contiguous(memory_format=torch.channels_last)
         if not mask.shares_box_features:
             return pooled
@@ -116,7 +117,7 @@ class Network(nn.Module):
         return shared
 
     def pool(self, features: list[Tensor], boxes: Tensor, resolution: int) -> Tensor:
-        """(N, R, 4) to (N * R, C, P, P), each from the level of its size."""
+        """Boxes (N, R, 4) to pooled features (N * R, C, P, P), each box from the level of its size."""
         rules, strides = self.spec.conventions, list(self.spec.roi_strides)
         return pyramid_roi_align(features[: len(strides)], boxes, strides, rules.levels, rules.roi_align, resolution)
 
@@ -132,7 +133,7 @@ class Network(nn.Module):
 
 
 def _of_best_class(logits: Tensor, deltas: Tensor) -> Tensor:
-    """Of deltas (R, B, 4) those of the best foreground class in logits (R, C + 1), or the only ones: (R, 4)."""
+    """The deltas (R, 4) of the best foreground class in logits (R, C + 1), of deltas (R, B, 4) with B = C or 1."""
     if deltas.shape[1] == 1:
         return deltas[:, 0]
     best = logits[:, :-1].argmax(1)

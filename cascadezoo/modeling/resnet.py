@@ -1,7 +1,8 @@
 """ResNet (https://arxiv.org/abs/1512.03385), ResNeXt (https://arxiv.org/abs/1611.05431) and ResNet-vd
 (https://arxiv.org/abs/1812.01187).
 
-A published backbone's batch norms use their running statistics, in training too.
+Shapes: N images or RoIs, C channels, H x W cells.  A published backbone's batch norms use their running statistics, in
+training too.
 """
 
 import torch
@@ -10,8 +11,6 @@ from torch import Tensor, nn
 
 from cascadezoo.distributed import processes, sum_of_processes
 from cascadezoo.spec.model import Norm, NormLearning, ResNetSpec
-
-# N images or RoIs, C channels, H x W cells
 
 
 class AffineNorm(nn.Module):
@@ -79,8 +78,11 @@ def _norm(norm: Norm, learning: NormLearning, channels: int) -> AffineNorm:
 
 
 class ConvNorm(nn.Conv2d):
-    """Convolution without bias, then norm; but for a batch's own statistics they are computed as one convolution, the
-    norm's scale inside the weights."""
+    """A convolution without bias, then a norm.
+
+    Where the norm is a fixed scale and shift, both are one convolution whose weights hold the scale.  A ``BatchNorm``
+    in training needs the batch's statistics first, so it runs after the convolution.
+    """
 
     def __init__(
         self,
@@ -154,7 +156,7 @@ def residual_stage(index: int, inputs: int, blocks: int, spec: ResNetSpec) -> nn
 
 
 class ResNet(nn.Module):
-    """Images (N, 3, H, W) to one map a stage (N, C_i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
+    """Images (N, 3, H, W) to one map per stage (N, C_i, H / 4 / 2**i, W / 4 / 2**i), finest first."""
 
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Region Proposal Network (https://arxiv.org/abs/1506.01497) over a feature pyramid.
 
-Shapes: N images, A anchors a cell, L levels, K candidates (at most ``pre_nms_top_n`` a level), R proposals.
+Shapes: N images, C channels, H_l x W_l cells on level l, A anchors per cell, L levels, K candidates per level (at most
+``pre_nms_top_n``), R proposals per image.
 
 Formulas ported from (licences in NOTICE):
 
@@ -25,7 +26,7 @@ from cascadezoo.spec.conventions import AnchorGrid, ProposalRule, RpnScore
 
 
 class Proposals(NamedTuple):
-    """R rows an image, best first; rows from ``counts`` on are zero."""
+    """R rows per image, best first; rows from ``counts`` on are zero."""
 
     boxes: Tensor  # (N, R, 4) float32 xyxy, network pixels
     scores: Tensor  # (N, R) float32, probabilities or logits as the rule says
@@ -38,12 +39,12 @@ class Proposals(NamedTuple):
 
 
 def valid_rows(counts: Tensor, rows: int) -> Tensor:
-    """(N, rows) bool, the first ``counts[n]`` of each row true."""
+    """(N, rows) bool: in row n the first ``counts[n]`` are true."""
     return torch.arange(rows, device=counts.device)[None] < counts[:, None]
 
 
 class RPN(nn.Module):
-    """One head for all levels, and the proposals it makes."""
+    """One head for all levels, and the proposals from its outputs."""
 
     def __init__(self, channels: int, anchors: AnchorGrid, rule: ProposalRule) -> None:
         super().__init__()
@@ -71,7 +72,13 @@ class RPN(nn.Module):
 def propose(
     outputs: Sequence[tuple[Tensor, Tensor]], anchors: Sequence[Tensor], sizes: Tensor, rule: ProposalRule
 ) -> Proposals:
-    """What the head says of each level's anchors, to proposals inside images of ``sizes`` (N, 2)."""
+    """The proposals inside images of ``sizes`` (N, 2) height and width, from the logits and deltas of each level.
+
+    1. Per level, take the ``pre_nms_top_n`` best anchors.
+    2. Move them by their deltas and clip them to the image.
+    3. Leave out boxes with a side below ``min_size``.
+    4. NMS per level; of all levels together the best ``post_nms_top_n`` remain.
+    """
     best = [_best_of_level(*output, a, rule) for output, a in zip(outputs, anchors, strict=True)]
     scores, deltas, boxes = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
     levels = torch.cat([torch.full_like(s, i, dtype=torch.int64) for i, (s, _, _) in enumerate(best)], 1)
@@ -88,7 +95,10 @@ def propose(
 def _best_of_level(
     logits: Tensor, deltas: Tensor, anchors: Tensor, rule: ProposalRule
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores (N, K), deltas (N, K, 4) and anchors (N, K, 4); a small level keeps all of its own, in their order."""
+    """The scores (N, K), deltas (N, K, 4) and anchors (N, K, 4) of a level's best, best first.
+
+    A level of at most ``pre_nms_top_n`` anchors keeps all of them, in their own order.
+    """
     scores = logits.sigmoid() if rule.score is RpnScore.PROBABILITY else logits
     anchors = anchors.expand(len(scores), -1, -1)
     if scores.shape[1] <= rule.pre_nms_top_n:

@@ -1,5 +1,8 @@
 """Test-time augmentation: one image at several scales and mirrored, one set of detections.
 
+Shapes: R proposals of all passes together, C classes, B = C where each class has box deltas of its own, else 1,
+D detections, M side of a mask.
+
 Formulas ported from (licences in NOTICE):
 
 - facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
@@ -22,8 +25,6 @@ from cascadezoo.modeling.preprocess import Batch, resize
 from cascadezoo.ops.boxes import pairwise_iou
 from cascadezoo.spec.model import MaskHeadSpec
 from cascadezoo.spec.record import Record
-
-# R rows of all passes together, B boxes a row, C classes, D detections
 
 
 class TTASettings(Record):
@@ -70,10 +71,10 @@ def detect(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> D
         probabilities.append(predictions.probabilities[..., :-1])
         valid.append(predictions.valid)
         passes.append(run._replace(features=run.features[: len(model.spec.roi_strides)]))
-    found = _choose(torch.cat(boxes, 1), torch.cat(probabilities, 1), torch.cat(valid, 1), model, settings)
+    detections = _choose(torch.cat(boxes, 1), torch.cat(probabilities, 1), torch.cat(valid, 1), model, settings)
     if model.spec.mask is None:
-        return found
-    return found._replace(masks=_masks(model, model.spec.mask, passes, found, width, settings))
+        return detections
+    return detections._replace(masks=_masks(model, model.spec.mask, passes, detections, width, settings))
 
 
 def _passes(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> Iterator[_Pass]:
@@ -92,7 +93,7 @@ def _passes(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> 
 
 
 def _mirror(boxes: Tensor, width: int) -> Tensor:
-    """Boxes (..., 4) seen from the other side of an image whose last x is ``width``."""
+    """Boxes (..., 4) mirrored left to right in an image whose largest x is ``width``."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack((width - x2, y1, width - x1, y2), -1)
 
@@ -127,14 +128,19 @@ def _vote(
 
 
 def _masks(
-    model: Network, mask: MaskHeadSpec, passes: list[_Pass], found: DetectionBatch, width: int, settings: TTASettings
+    model: Network,
+    mask: MaskHeadSpec,
+    passes: list[_Pass],
+    detections: DetectionBatch,
+    width: int,
+    settings: TTASettings,
 ) -> Tensor:
     """Masks (1, D, M, M): each pass's probabilities for the same boxes, mirrored back, then averaged."""
     masks = []
     for run in passes:
-        seen = _mirror(found.boxes, width) if run.flipped else found.boxes
-        rois = seen * run.batch.scales.repeat(1, 2)[:, None]
-        of_pass = model.mask_probabilities(run.features, rois, found.labels, mask)
+        boxes = _mirror(detections.boxes, width) if run.flipped else detections.boxes
+        rois = boxes * run.batch.scales.repeat(1, 2)[:, None]
+        of_pass = model.mask_probabilities(run.features, rois, detections.labels, mask)
         masks.append(of_pass.flip(-1) if run.flipped else of_pass)
     stacked = torch.stack(masks)
     return stacked.mean(0) if settings.masks == "soft_avg" else stacked.amax(0)

@@ -1,4 +1,6 @@
-"""Anchors of a region proposal network (Ren et al. 2015; one size a level: Lin et al. 2016).
+"""Anchors of a region proposal network (Ren et al. 2015; one size per level: Lin et al. 2016).
+
+Shapes: H, W the cells of a level, A anchors per cell.
 
 Formulas ported from (licences in NOTICE):
 
@@ -18,7 +20,7 @@ from cascadezoo.spec.conventions import AnchorGrid
 
 
 def cell_sides(grid: AnchorGrid, level: int) -> list[tuple[float, float]]:
-    """(width, height) of one cell's anchors, size by size, in each ratio by ratio."""
+    """The (width, height) of a cell's A anchors: size by size, and for each size ratio by ratio."""
     stride = grid.strides[level]
     sides = []
     for size in grid.sizes[level]:
@@ -32,7 +34,7 @@ def cell_sides(grid: AnchorGrid, level: int) -> list[tuple[float, float]]:
 
 
 def level_anchors(shape: Sequence[int], grid: AnchorGrid, level: int, device: torch.device) -> Tensor:
-    """Anchors (height * width * A, 4) of one level, ordered y, x, anchor; float32 network pixels.
+    """The anchors (H * W * A, 4) of one level, ordered y, x, anchor; float32 network pixels.
 
     ``shape`` is the level's (height, width) in cells.
     """
@@ -45,7 +47,7 @@ def level_anchors(shape: Sequence[int], grid: AnchorGrid, level: int, device: to
 
 
 def grid_anchors(shapes: Sequence[Sequence[int]], grid: AnchorGrid, device: torch.device) -> list[Tensor]:
-    """One (cells * A, 4) tensor a level, for levels of the given (height, width)."""
+    """The anchors (H * W * A, 4) of each level, for levels of the given (height, width)."""
     if len(shapes) != len(grid.strides):
         raise ValueError(f"{len(shapes)} levels for a grid of {len(grid.strides)}")
     return [level_anchors(shape, grid, level, device) for level, shape in enumerate(shapes)]

@@ -1,4 +1,6 @@
-"""Boxes (x1, y1, x2, y2) in pixels, last dimension 4.  ``extent``: see ``cascadezoo.spec.conventions``.
+"""Arithmetic of boxes (x1, y1, x2, y2) in pixels, the last dimension 4.
+
+``extent`` is 1 where x2 is the last pixel inside a box, else 0 (``cascadezoo.spec.conventions``).
 
 Formulas ported from (licences in NOTICE):
 
@@ -36,7 +38,7 @@ def decode(deltas: Tensor, boxes: Tensor, coder: BoxCoder) -> Tensor:
 
 
 def encode(targets: Tensor, boxes: Tensor, coder: BoxCoder) -> Tensor:
-    """The raw deltas (..., 4) that ``decode`` turns boxes (..., 4) into targets (..., 4) with."""
+    """The raw deltas (..., 4) with which ``decode`` moves boxes (..., 4) to targets (..., 4)."""
     size, goal = (b[..., 2:] - b[..., :2] + coder.extent for b in (boxes, targets))
     centre, wanted = (b[..., :2] + s * 0.5 for b, s in ((boxes, size), (targets, goal)))
     deltas = torch.cat(((wanted - centre) / size, (goal / size).log()), -1)
@@ -68,6 +70,6 @@ def at_least(boxes: Tensor, side: float, extent: int) -> Tensor:
 
 
 def has_area(boxes: Tensor) -> Tensor:
-    """(...,) bool: the boxes (..., 4) that are wider and higher than nothing."""
+    """(...,) bool: the boxes (..., 4) whose width and height, without ``extent``, are above zero."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     return (x2 > x1) & (y2 > y1)

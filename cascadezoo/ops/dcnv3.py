@@ -1,4 +1,5 @@
-"""DCNv3's sampling: deformable convolution, a modulated weight a point and no kernel (InternImage, Wang et al. 2023).
+"""DCNv3's sampling: a deformable convolution with one weight per sampled point in place of a kernel (InternImage, Wang
+et al. 2023).
 
 The reference below gathers the four pixels around each sampling position and weighs them; csrc/ has the same in C++ and
 CUDA.  Work is done in float32 for half types.
@@ -38,7 +39,7 @@ def dcnv3(
     groups: int,
     offset_scale: float,
 ) -> Tensor:
-    """Sum of ``mask`` times the input, sampled bilinearly at K points a group around every output pixel.
+    """Sum of ``mask`` times the input, sampled bilinearly at K points per group around every output pixel.
 
     Point ``p = ix * kernel_h + iy`` of output pixel (y, x) lies, in pixels of the input whose centres are integers, at
 
@@ -61,7 +62,7 @@ def dcnv3(
         (N, Ho, Wo, G * D) of the input's type, with ``Ho = (H + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1``.
 
     Raises:
-        UsageError: shapes that do not belong together.
+        UsageError: the shapes do not fit each other.
     """
     kernel, stride, pad, dilation = (_pair(size) for size in (kernel, stride, pad, dilation))
     _check(input, offset, mask, _Window(kernel, stride, pad, dilation, groups, offset_scale))
@@ -196,8 +197,8 @@ def reference(
         weight = taps.weight * weights[part].to(kind)
         # the weighted sum of rows, without ever holding those rows
         bags, each = taps.row.flatten(0, 1).flatten(1), weight.flatten(0, 1).flatten(1)
-        found = functional.embedding_bag(bags, rows, per_sample_weights=each, mode="sum")
-        to[part] = found.reshape(-1, channels).to(input.dtype)
+        sums = functional.embedding_bag(bags, rows, per_sample_weights=each, mode="sum")
+        to[part] = sums.reshape(-1, channels).to(input.dtype)
     return output
 
 

@@ -53,7 +53,11 @@ def define(
 
 
 def _refusal(name: str, reference: Callable[..., Any], kinds: Collection[str]) -> Callable[..., Any]:
-    """In place of the reference on devices that have a kernel, once it is built."""
+    """What is registered instead of ``reference`` under CASCADEZOO_OPS=compiled.
+
+    On a device that csrc/ has a kernel for it raises ``OpsNotBuilt``: it only runs while that kernel is not loaded,
+    since a loaded kernel takes its place.  On any other device it calls ``reference``.
+    """
 
     def refuse(first: torch.Tensor, *rest: Any) -> Any:
         kind = first.device.type

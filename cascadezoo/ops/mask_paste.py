@@ -1,6 +1,6 @@
 """From a detection's small mask of probabilities to the pixels of the image.
 
-Shapes: N detections, M x M cells a mask, an image of H x W pixels.  Masks are computed one detection at a time and
+Shapes: N detections, M x M cells per mask, an image of H x W pixels.  Masks are computed one detection at a time and
 only where they can be set, so that memory follows the largest box, not N * H * W.
 
 Formulas ported from (licences in NOTICE):
@@ -37,7 +37,7 @@ class Crop(NamedTuple):
 
 
 PasteMethod: TypeAlias = Callable[[Tensor, Tensor, int, int], Iterator[Crop]]
-"""(probabilities (N, M, M), boxes (N, 4) xyxy pixels, height, width) -> one ``Crop`` a detection, in order."""
+"""(probabilities (N, M, M), boxes (N, 4) xyxy pixels, height, width) -> one ``Crop`` per detection, in order."""
 
 
 def paste_bilinear(probabilities: Tensor, boxes: Tensor, height: int, width: int) -> Iterator[Crop]:

@@ -1,5 +1,7 @@
 """Non-maximum suppression with results of a fixed size.
 
+Shapes: N images, K candidates per image, D results per image.
+
 Formulas ported from (licences in NOTICE):
 
 - open-mmlab/mmcv 2.1.0, Copyright (c) OpenMMLab, Apache-2.0: ``mmcv/ops/nms.py`` (``batched_nms``)
@@ -18,9 +20,7 @@ from torchvision.ops import nms as _greedy_nms
 from cascadezoo.ops.library import define
 from cascadezoo.spec.conventions import Nms
 
-# N images, K candidates an image, D results an image
-
-_PASS = 512  # candidates of one pass on a CPU, or one group: a pass takes the square of its number
+_PASS = 512  # candidates of one pass on a CPU, unless one group has more: its time grows with their square
 
 
 def grouped_nms(
@@ -91,7 +91,9 @@ def _passes(groups: Tensor) -> tuple[Tensor, ...]:
         return (by_group,)
     ordered = groups[by_group]
     part = torch.searchsorted(ordered, ordered) // _PASS  # a group goes where its first row falls
-    return by_group.split(part.unique_consecutive(return_counts=True)[1].tolist())
+    _, sizes = part.unique_consecutive(return_counts=True)
+    parts: tuple[Tensor, ...] = by_group.split(sizes.tolist())
+    return parts
 
 
 def _fake(boxes: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:

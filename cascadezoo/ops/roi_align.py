@@ -1,5 +1,8 @@
 """RoIAlign (He et al. 2017) over a feature pyramid: every box is pooled from the level of its size.
 
+Shapes: N images, R boxes per image, C channels, P bins along a side, H_l x W_l cells on level l.  ``aligned`` is the
+half-pixel shift of ``cascadezoo.spec.conventions``.
+
 Formulas ported from (licences in NOTICE):
 
 - open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0:
@@ -16,8 +19,6 @@ from torchvision.ops import roi_align as _torchvision
 
 from cascadezoo.ops.library import COMPILED, define
 from cascadezoo.spec.conventions import LevelRule, RoIAlign
-
-# N images, R boxes an image, C channels, P bins a side
 
 
 def box_levels(boxes: Tensor, rule: LevelRule, levels: int) -> Tensor:
@@ -43,7 +44,7 @@ def pyramid_roi_align(
 
 
 def as_pooled(feature: Tensor) -> Tensor:
-    """A level in the memory layout that pooling reads, so that it is rearranged once for several poolings."""
+    """The level in the memory layout that pooling reads: rearranged once, it serves several poolings."""
     last = feature.device.type == "cpu" and "cpu" in COMPILED
     return feature.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -64,10 +65,10 @@ def _reference(
         if len(rows):
             feature = _wide(feature)
             of_level = rois[rows].to(feature.dtype)
-            found = torch.ops.cascadezoo.roi_align(
+            of_rows = torch.ops.cascadezoo.roi_align(
                 feature.permute(0, 2, 3, 1), of_level, scale, resolution, sampling_ratio, aligned
             )
-            pooled.index_copy_(0, rows, found.to(pooled.dtype))
+            pooled.index_copy_(0, rows, of_rows.to(pooled.dtype))
     return pooled
 
 
@@ -85,17 +86,17 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    """Gradients of the features; boxes get none, as in the paper."""
+    """The gradients of the features; boxes get none, as in the paper."""
     boxes, levels = ctx.saved_tensors
     rois, levels = _rows(boxes), levels.flatten()
     grads = []
     for level, ((n, _, h, w), scale) in enumerate(zip(ctx.shapes, ctx.scales, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
         of_level = _wide(grad[rows])
-        found = torch.ops.cascadezoo.roi_align_backward(
+        of_feature = torch.ops.cascadezoo.roi_align_backward(
             of_level, rois[rows].to(of_level.dtype), scale, ctx.sampling_ratio, ctx.aligned, n, h, w
         )
-        grads.append(found.permute(0, 3, 1, 2).to(grad.dtype))
+        grads.append(of_feature.permute(0, 3, 1, 2).to(grad.dtype))
     return grads, None, None, None, None, None, None
 
 
@@ -105,7 +106,7 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _rows(boxes: Tensor) -> Tensor:
-    """(N, R, 4) to (N * R, 5): which image, then the box."""
+    """Boxes (N, R, 4) as rows (N * R, 5): the number of the image, then the box."""
     n, r = boxes.shape[:2]
     image = torch.arange(n, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(n, r, 1)
     return torch.cat((image, boxes), -1).flatten(0, 1)
@@ -127,10 +128,10 @@ def _level_backward_reference(
     grad: Tensor, rois: Tensor, scale: float, sampling_ratio: int, aligned: bool, n: int, h: int, w: int
 ) -> Tensor:
     _, channels, height, width = grad.shape
-    found: Tensor = torch.ops.torchvision._roi_align_backward(
+    of_feature: Tensor = torch.ops.torchvision._roi_align_backward(
         grad.contiguous(), rois, scale, height, width, n, channels, h, w, sampling_ratio, aligned
     )
-    return found.permute(0, 2, 3, 1).contiguous()
+    return of_feature.permute(0, 2, 3, 1).contiguous()
 
 
 def _level_backward_fake(

@@ -76,9 +76,9 @@ def generate(
 ) -> Path:
     """Write the first ``images`` (default: all) images of ``split`` and return the path of their annotations.
 
-    ``out/<split>/000001.png`` … and ``out/annotations/instances_<split>.json``, which is written last: where it is
-    there already for the same images, nothing is done.  ``progress`` is called with the number of new images.
-    Raises UsageError, OutputExists (other annotations are there and no ``force``) and UnwritableOutput.
+    ``out/<split>/000001.png`` … and ``out/annotations/instances_<split>.json``, which is written last: where it
+    already exists for the same images, nothing is done.  ``progress`` is called with the number of new images.
+    Raises UsageError, OutputExists (other annotations exist and ``force`` is not given) and UnwritableOutput.
     """
     whole = _known(split)
     count = whole if images is None else images
@@ -116,7 +116,7 @@ class _Canvas:
         self.image = self._ground(height, width)
 
     def add_object(self) -> None:
-        """One shape, unless no place is found for it."""
+        """One shape, unless there is no place for it."""
         dice = self.dice
         label = dice.below(len(CATEGORIES))
         size = dice.between(10, 16) if dice.one_in(25) else 24 + min(dice.below(87), dice.below(87))
@@ -250,13 +250,13 @@ def _document(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(count):
-        image, found = scene(split, index)
+        image, objects = scene(split, index)
         _write_image(folder / _file_name(index), image)
         height, width = image.shape[:2]
         images.append({"id": index + 1, "file_name": _file_name(index), "width": width, "height": height})
         annotations += [
             {"id": number, "image_id": index + 1, **annotation}
-            for number, annotation in enumerate(found, start=len(annotations) + 1)
+            for number, annotation in enumerate(objects, start=len(annotations) + 1)
         ]
         if progress:
             progress(1)
@@ -274,7 +274,7 @@ def _write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
 
 
 def _info_of(annotations: Path) -> Any:
-    """What the file says of itself; None for a file of another kind."""
+    """The description in the annotation file; None for a file of another kind."""
     try:
         return json.loads(annotations.read_text(encoding="utf-8"))["info"]
     except (ValueError, KeyError, TypeError):

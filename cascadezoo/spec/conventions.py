@@ -1,20 +1,26 @@
 """What publishers do differently, as typed records: numbers that enter a formula rather than flags that fork it.
 
-Each record is one slice of a pipeline stage and is handed to that stage alone, so nothing downstream ever asks who
-published a model.  The values, with their sources, are in ``cascadezoo/providers``.
+Each record is one slice of a pipeline stage and is handed to that stage alone, so no later code asks who published a
+model.  The values, with their sources, are in ``cascadezoo/providers``.
 
-``extent``, wherever it appears, is what a box's width has beyond x2 - x1: 1 where x2 is the last pixel inside the box,
-0 where it is the edge behind it.
+Two numbers come back in many formulas:
+
+extent   1 where x2 is the last pixel inside a box, 0 where x2 is the edge behind it.  A box from pixel 10 to pixel 19
+         inclusive is x1 = 10, x2 = 19 with extent 1 and x1 = 10, x2 = 20 with extent 0; its width is
+         x2 - x1 + extent = 10 in both.
+aligned  the half-pixel shift of RoIAlign.  A box edge at x = 8 on a level of stride 4 lies at 8 / 4 = 2.0 on the
+         feature map.  Aligned pooling samples around 2.0 - 0.5 = 1.5, since the feature at index i stands for the
+         centre i + 0.5 of its cell; pooling that is not aligned samples around 2.0.
 """
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cascadezoo.spec.record import Record
 
-Extent = Literal[0, 1]
+Extent = Annotated[Literal[0, 1], Field(description="1: x2 is the last pixel inside a box; 0: the edge behind it.")]
 
 
 class Space(StrEnum):
@@ -47,29 +53,27 @@ class Bounds(StrEnum):
 
 
 class Resize(Record):
-    """From the decoded image to network scale.
+    """From the decoded image to network scale."""
 
-    ``float32``: resized in floating point, else in OpenCV's fixed-point uint8.  ``rounded_limit``: the longer side
-    is compared with its limit after rounding to whole pixels.
-    """
-
-    interpolation: Interpolation
-    step: ResizeStep
-    float32: bool
-    rounded_limit: bool
-    bounds: Bounds
+    interpolation: Interpolation = Field(description="The method of OpenCV's resize.")
+    step: ResizeStep = Field(description="The distance between two sampled points, and how sides are rounded.")
+    float32: bool = Field(description="Resize in floating point rather than in OpenCV's fixed-point uint8.")
+    rounded_limit: bool = Field(
+        description="Compare the longer side with its limit after rounding it to whole pixels, not before."
+    )
+    bounds: Bounds = Field(description="What bounds the coordinates of boxes at network scale.")
 
 
 class AnchorGrid(Record):
-    """RPN anchors: per level squares of ``sizes[l]``, reshaped by each ratio (height / width), on a grid of step
-    ``strides[l]``; the first cell's centre lies ``extent * (stride - 1) / 2`` from the image's corner.  ``rounded``:
-    width and height are those of the stride's own cell, rounded to whole pixels, then scaled to the size."""
+    """RPN anchors.  The centre of the first cell lies ``extent * (stride - 1) / 2`` from the image's corner."""
 
-    sizes: tuple[tuple[float, ...], ...]
-    ratios: tuple[float, ...]
-    strides: tuple[int, ...]
+    sizes: tuple[tuple[float, ...], ...] = Field(description="Per level, the sides of the squares in pixels.")
+    ratios: tuple[float, ...] = Field(description="Height / width of the shapes that each square takes.")
+    strides: tuple[int, ...] = Field(description="Per level, the pixels from one cell to the next, finest first.")
     extent: Extent
-    rounded: bool
+    rounded: bool = Field(
+        description="Round width and height, for a square of the stride's size, to whole pixels, then scale them."
+    )
 
     @model_validator(mode="after")
     def _one_row_per_level(self) -> Self:
@@ -79,30 +83,28 @@ class AnchorGrid(Record):
 
     @property
     def per_cell(self) -> int:
-        """Anchors a cell."""
+        """Anchors per cell."""
         return len(self.sizes[0]) * len(self.ratios)
 
 
 class BoxCoder(Record):
-    """Deltas (dx, dy, dw, dh) against a box: raw outputs times ``stds``; dw and dh are clamped to ``log_scale``."""
+    """How the deltas (dx, dy, dw, dh) of a regression move a box."""
 
-    stds: tuple[float, float, float, float]
-    log_scale: tuple[float, float]  # lowest, highest
+    stds: tuple[float, float, float, float] = Field(description="Factors of the raw outputs.")
+    log_scale: tuple[float, float] = Field(description="The lowest and the highest dw and dh; others are clamped.")
     extent: Extent
 
 
 class Nms(Record):
-    """Greedy suppression within a group (a class, a pyramid level) of boxes whose IoU exceeds ``iou``.
+    """Greedy suppression among the boxes of one group: of a class, or of a pyramid level."""
 
-    ``inclusive``: an IoU equal to it suppresses too.  ``rounded_shift``: groups are kept apart by shifting boxes in
-    float32, by ``group * (largest coordinate + 1)``; at 80 classes this rounds coordinates to about 1/128 pixel, which
-    decides borderline pairs.
-    """
-
-    iou: float = Field(ge=0, le=1)
+    iou: float = Field(ge=0, le=1, description="A box that overlaps a better one by a higher IoU is suppressed.")
     extent: Extent
-    inclusive: bool
-    rounded_shift: bool
+    inclusive: bool = Field(description="An IoU equal to ``iou`` suppresses too.")
+    rounded_shift: bool = Field(
+        description="Keep groups apart by shifting boxes in float32, by group * (largest coordinate + 1).  At 80"
+        " classes this rounds coordinates to about 1/128 pixel, which decides borderline pairs."
+    )
 
 
 class RpnScore(StrEnum):
@@ -113,32 +115,32 @@ class RpnScore(StrEnum):
 
 
 class ProposalRule(Record):
-    """Which anchors become proposals: the best ``pre_nms_top_n`` a level whose clipped sides are at least
-    ``min_size`` pixels, after NMS a level the best ``post_nms_top_n`` of all."""
+    """Which anchors become proposals."""
 
-    score: RpnScore
-    coder: BoxCoder
-    nms: Nms
-    min_size: float = Field(ge=0)
-    pre_nms_top_n: int = Field(gt=0)
-    post_nms_top_n: int = Field(gt=0)
+    score: RpnScore = Field(description="What anchors are ranked by.")
+    coder: BoxCoder = Field(description="How deltas move the anchors.")
+    nms: Nms = Field(description="Suppression among the boxes of each level.")
+    min_size: float = Field(ge=0, description="The smallest side of a proposal after clipping, in network pixels.")
+    pre_nms_top_n: int = Field(gt=0, description="The best anchors per level that go into NMS.")
+    post_nms_top_n: int = Field(gt=0, description="The best proposals per image, of all levels, after NMS.")
 
 
 class RoIAlign(Record):
-    """Bilinear pooling of a box: ``sampling_ratio`` points a bin and axis (0: as many as feature cells the bin
-    spans); with ``aligned`` the half-pixel shift is applied.  ``skip_empty``: a box without area is never detected."""
+    """Bilinear pooling of a box."""
 
-    sampling_ratio: int = Field(ge=0)
-    aligned: bool
-    skip_empty: bool
+    sampling_ratio: int = Field(
+        ge=0, description="Sampled points per bin and axis; 0: as many as the feature cells that the bin spans."
+    )
+    aligned: bool = Field(description="Sample half a cell further left and up, where a feature has its centre.")
+    skip_empty: bool = Field(description="A box without area is never detected.")
 
 
 class LevelRule(Record):
     """The pyramid level of a box, 0 the finest: floor(level + log2(sqrt(area) / size + epsilon)), clamped."""
 
-    size: float
-    level: int
-    epsilon: float
+    size: float = Field(description="The side, in pixels, of a square on ``level``.")
+    level: int = Field(description="The level of a box of ``size``.")
+    epsilon: float = Field(description="What lifts a box just below a level's smallest size to that level.")
     extent: Extent
 
 
@@ -151,27 +153,24 @@ class ScoreFusion(StrEnum):
 
 
 class Cascade(Record):
-    """Between the stages: how scores are fused, and whether moved boxes are clipped before the next stage."""
+    """Between the stages."""
 
-    fusion: ScoreFusion
-    clip_stages: bool
+    fusion: ScoreFusion = Field(description="How the scores of all stages become one.")
+    clip_stages: bool = Field(description="Clip the boxes to the image before the next stage.")
 
 
 class Selection(Record):
-    """From scored boxes to detections: scores strictly above ``score_thresh``, NMS a class, the best
-    ``detections_per_img`` of all classes.
+    """From predicted boxes to detections."""
 
-    ``decode_space``: where the last deltas are applied and clipped; ``nms_space``: where boxes suppress each other.
-    ``clip_original``: boxes are clipped to the image as given, and those left without area are dropped, after they
-    have taken their place among the best.
-    """
-
-    score_thresh: float = Field(ge=0, lt=1)
-    nms: Nms
-    decode_space: Space
-    nms_space: Space
-    clip_original: bool
-    detections_per_img: int = Field(gt=0)
+    score_thresh: float = Field(ge=0, lt=1, description="A detection's score is strictly above this.")
+    nms: Nms = Field(description="Suppression among the boxes of each class.")
+    decode_space: Space = Field(description="Where the last stage's deltas are applied and the boxes clipped.")
+    nms_space: Space = Field(description="Where boxes suppress each other.")
+    clip_original: bool = Field(
+        description="Clip boxes to the image as given and drop those left without area, after they have taken their"
+        " place among the best."
+    )
+    detections_per_img: int = Field(gt=0, description="The best detections per image, of all classes.")
 
 
 class MaskPaste(StrEnum):
@@ -182,13 +181,13 @@ class MaskPaste(StrEnum):
 
 
 class Conventions(Record):
-    """One publisher's numerics, stage by stage in data-flow order."""
+    """One publisher's numerics, stage by stage in the order of data flow."""
 
-    resize: Resize
-    anchors: AnchorGrid
-    proposals: ProposalRule
-    roi_align: RoIAlign
-    levels: LevelRule
-    cascade: Cascade
-    selection: Selection
-    paste: MaskPaste
+    resize: Resize = Field(description="The image to network scale.")
+    anchors: AnchorGrid = Field(description="The boxes that the RPN starts from.")
+    proposals: ProposalRule = Field(description="The RPN's outputs to proposals.")
+    roi_align: RoIAlign = Field(description="Features of a box.")
+    levels: LevelRule = Field(description="The level that a box is pooled from.")
+    cascade: Cascade = Field(description="What happens between the stages.")
+    selection: Selection = Field(description="The last stage's boxes to detections.")
+    paste: MaskPaste = Field(description="Mask probabilities to pixels of the image.")

@@ -14,14 +14,14 @@ from cascadezoo.spec.record import Record
 
 
 class PreprocessSpec(Record):
-    """Shorter side scaled to ``min_size`` unless the longer would pass ``max_size``; then ``(x - mean) / std`` (RGB,
-    grey levels of 0..255) and zero padding at right and bottom to a multiple of ``size_divisor``."""
+    """The pixels that the network takes: resized, then ``(x - mean) / std``, then padded with zeros at right and
+    bottom."""
 
-    min_size: int = Field(gt=0)
-    max_size: int = Field(gt=0)
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    size_divisor: int = Field(gt=0)
+    min_size: int = Field(gt=0, description="The shorter side in pixels, unless the longer would pass max_size.")
+    max_size: int = Field(gt=0, description="The limit of the longer side in pixels.")
+    mean: tuple[float, float, float] = Field(description="Per channel in RGB, grey levels of 0..255.")
+    std: tuple[float, float, float] = Field(description="Per channel in RGB, grey levels of 0..255.")
+    size_divisor: int = Field(gt=0, description="Padded sides are multiples of this.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -46,30 +46,32 @@ class NormLearning(StrEnum):
 
 
 class ResNetSpec(Record):
-    """ResNet (He et al. 2015) and ResNeXt (Xie et al. 2016), strides 4, 8, 16 and 32.
-
-    ``width``: channels of the stem and of the first stage's 3x3 convolutions.  ``basic``: blocks of two 3x3
-    convolutions (ResNet-18 and 34) rather than bottlenecks, which put out four times the channels.
-    ``stride_in_1x1``: a stage's stride sits in its first 1x1 convolution (the original, "caffe" style) instead of
-    the 3x3 ("pytorch" style).  ``deep_stem`` and ``pooled_shortcut`` are the two changes of ResNet-vd (He et al.
-    2018): three 3x3 convolutions for the 7x7, and an average pool before a shortcut with stride.
-
-    In training, ``frozen_stages`` stages and the stem learn nothing (-1: all learn), and the norms what
-    ``norm_learning`` says.
-    """
+    """ResNet (He et al. 2015), ResNeXt (Xie et al. 2016) and ResNet-vd (He et al. 2018), strides 4, 8, 16 and 32."""
 
     kind: Literal["resnet"] = "resnet"
-    blocks: tuple[int, ...] = Field(min_length=3, max_length=4)
-    width: int = Field(default=64, gt=0)
-    basic: bool = False
-    groups: int = 1
-    width_per_group: int = 64
-    stride_in_1x1: bool = False
-    deep_stem: bool = False
-    pooled_shortcut: bool = False
-    norm: Norm = Norm.BATCH
-    frozen_stages: int = Field(default=1, ge=-1)
-    norm_learning: NormLearning = NormLearning.AFFINE
+    blocks: tuple[int, ...] = Field(min_length=3, max_length=4, description="The blocks of each stage.")
+    width: int = Field(default=64, gt=0, description="Channels of the stem and of the first stage's 3x3 convolutions.")
+    basic: bool = Field(
+        default=False,
+        description="Blocks of two 3x3 convolutions (ResNet-18 and 34) rather than bottlenecks, which put out four"
+        " times the channels.",
+    )
+    groups: int = Field(default=1, description="Groups of the 3x3 convolutions (ResNeXt: its cardinality).")
+    width_per_group: int = Field(default=64, description="Channels of each group in the first stage.")
+    stride_in_1x1: bool = Field(
+        default=False,
+        description='A stage\'s stride sits in its first 1x1 convolution (the original, "caffe" style) rather than in'
+        ' the 3x3 ("pytorch" style).',
+    )
+    deep_stem: bool = Field(default=False, description="Three 3x3 convolutions in place of the 7x7 (ResNet-vd).")
+    pooled_shortcut: bool = Field(
+        default=False, description="An average pool before a shortcut that has a stride (ResNet-vd)."
+    )
+    norm: Norm = Field(default=Norm.BATCH, description="What follows a convolution.")
+    frozen_stages: int = Field(
+        default=1, ge=-1, description="In training, the stem and so many stages learn nothing; -1: all learn."
+    )
+    norm_learning: NormLearning = Field(default=NormLearning.AFFINE, description="What of the norms is learned.")
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -86,20 +88,22 @@ class ResNetSpec(Record):
 
 
 class InternImageSpec(Record):
-    """InternImage (Wang et al. 2022): four stages of deformable convolutions, strides 4 to 32, from ``width`` channels.
-
-    ``post_norm``: branches are normed at their end rather than their start.  ``drop_path``: in training, how often the
-    last block's branches are left out for an image (Huang et al. 2016); earlier ones less, in proportion.
-    """
+    """InternImage (Wang et al. 2022): four stages of deformable convolutions, strides 4 to 32."""
 
     kind: Literal["internimage"] = "internimage"
-    width: int
-    blocks: tuple[int, int, int, int]
-    groups: tuple[int, int, int, int]
-    offset_scale: float = 1.0
-    mlp_ratio: float = 4.0
-    post_norm: bool = True
-    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    width: int = Field(description="Channels of the first stage; each later stage has twice as many.")
+    blocks: tuple[int, int, int, int] = Field(description="The blocks of each stage.")
+    groups: tuple[int, int, int, int] = Field(description="The groups of each stage's deformable convolutions.")
+    offset_scale: float = Field(default=1.0, description="Factor of the offsets and of the kernel's own grid.")
+    mlp_ratio: float = Field(default=4.0, description="Hidden channels of a block's MLP per channel.")
+    post_norm: bool = Field(default=True, description="Norm a branch at its end rather than at its start.")
+    drop_path: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="In training, how often the last block's branches are left out for an image (Huang et al. 2016);"
+        " earlier blocks' less, in proportion.",
+    )
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -115,9 +119,10 @@ class InternImageSpec(Record):
 
 
 class FPNSpec(Record):
-    """Feature Pyramid Network (Lin et al. 2016): one level a backbone stage, and one more, subsampled from the last."""
+    """Feature Pyramid Network (Lin et al. 2016): one level per backbone stage, and one more,
+    subsampled from the last."""
 
-    channels: int = 256
+    channels: int = Field(default=256, description="Channels of every level.")
 
 
 class BoxHeadSpec(Record):
@@ -125,43 +130,49 @@ class BoxHeadSpec(Record):
     deltas.
 
     Without ``fcs`` the features go through a ResNet's fourth stage and a global average instead (C4, Ren et al. 2015).
-    ``class_specific``: four deltas a class rather than four; in a cascade, those of the best class move a box on.
     """
 
-    resolution: int = 7
-    convs: tuple[int, ...] = ()
-    fcs: tuple[int, ...] = (1024, 1024)
-    class_specific: bool = False
+    resolution: int = Field(default=7, description="Side of the pooled features.")
+    convs: tuple[int, ...] = Field(default=(), description="Channels of the convolutions.")
+    fcs: tuple[int, ...] = Field(default=(1024, 1024), description="Channels of the fully connected layers.")
+    class_specific: bool = Field(
+        default=False,
+        description="Four deltas per class rather than four; in a cascade, those of the best class move a box on.",
+    )
 
 
 class MaskHeadSpec(Record):
-    """Fully convolutional mask heads (He et al. 2017); with more than one, their probabilities are averaged.
+    """Fully convolutional mask heads (He et al. 2017)."""
 
-    ``deconv``: channels of the upsampled features.  ``shares_box_features``: on the box head's fourth stage (C4).
-    ``background``: one mask more, the last, which no detection ever takes.
-    """
-
-    heads: int = Field(gt=0)
-    resolution: int = 14
-    convs: tuple[int, ...] = (256, 256, 256, 256)
-    deconv: int = 256
-    shares_box_features: bool = False
-    background: bool = False
+    heads: int = Field(gt=0, description="Mask heads, whose probabilities are averaged.")
+    resolution: int = Field(default=14, description="Side of the pooled features.")
+    convs: tuple[int, ...] = Field(default=(256, 256, 256, 256), description="Channels of the convolutions.")
+    deconv: int = Field(default=256, description="Channels of the upsampled features.")
+    shares_box_features: bool = Field(
+        default=False, description="Read the box head's fourth ResNet stage rather than pooled features (C4)."
+    )
+    background: bool = Field(
+        default=False, description="One more mask, the last, for the background class; no detection is of that class."
+    )
 
 
 class ModelSpec(Record):
-    """One network: a cascade of ``stages`` box heads, each with the coder of its own deltas.  ``num_classes`` counts
-    no background.  Without a ``neck``, the RPN and the heads read the backbone's last stage."""
+    """One network: a cascade of box heads on a backbone, with mask heads or without."""
 
-    backbone: Annotated[ResNetSpec | InternImageSpec, Field(discriminator="kind")]
-    neck: FPNSpec | None = FPNSpec()
-    box_head: BoxHeadSpec = BoxHeadSpec()
-    stages: tuple[BoxCoder, ...] = Field(min_length=1)
-    mask: MaskHeadSpec | None
-    preprocess: PreprocessSpec
-    conventions: Conventions
-    objective: Objective
-    num_classes: int = Field(default=80, gt=0)
+    backbone: Annotated[ResNetSpec | InternImageSpec, Field(discriminator="kind")] = Field(
+        description="From pixels to feature maps."
+    )
+    neck: FPNSpec | None = Field(
+        default=FPNSpec(),
+        description="The feature pyramid; null: the RPN and the heads read the backbone's last stage.",
+    )
+    box_head: BoxHeadSpec = Field(default=BoxHeadSpec(), description="The layers of each stage's box head.")
+    stages: tuple[BoxCoder, ...] = Field(min_length=1, description="The coder of each stage's deltas.")
+    mask: MaskHeadSpec | None = Field(description="The mask heads; null: boxes only.")
+    preprocess: PreprocessSpec = Field(description="The pixels that the network takes.")
+    conventions: Conventions = Field(description="The publisher's numerics.")
+    objective: Objective = Field(description="The losses that the network learns by.")
+    num_classes: int = Field(default=80, gt=0, description="Classes, without background.")
 
     @property
     def feature_channels(self) -> int:

@@ -1,5 +1,5 @@
 // RoIAlign on the CPU, of one pyramid level.  Sampling points form a grid, so a bin's mean is a sum over rows of a sum over
-// columns: each feature cell is read once a bin, however many points fall around it.  Channels lie side by side.
+// columns: each feature cell is read once per bin, however many points fall around it.  Channels lie side by side.
 #include "../stable.h"
 #include "rows.h"
 
@@ -11,9 +11,9 @@ namespace cascadezoo {
 namespace {
 
 struct RoiShape {
-  int64_t n, h, w, channels, bins;  // bins: a side
+  int64_t n, h, w, channels, bins;  // bins: along a side
   double scale;
-  int64_t sampling;  // points a bin and axis; 0: as many as cells that the bin spans
+  int64_t sampling;  // points per bin and axis; 0: as many as cells that the bin spans
   bool aligned;
 };
 

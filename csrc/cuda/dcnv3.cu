@@ -1,4 +1,4 @@
-// DCNv3 on CUDA: the functors of ../dcnv3.h, one item a thread.  No torch header: nvcc would take seconds for them.
+// DCNv3 on CUDA: the functors of ../dcnv3.h, one item per thread.  No torch header: nvcc would take seconds for them.
 #include "dcnv3.h"
 
 #include <cuda_bf16.h>
@@ -38,7 +38,7 @@ const char* for_each(const F& f, void* stream) {
 
 bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-// 16 bytes a load where rows of a group start at multiples of that
+// 16 bytes per load where rows of a group start at multiples of that
 template <class T, class F>
 const char* by_pack(const Dcnv3Shape& p, bool all_aligned, F&& run) {
   constexpr int wide = 16 / sizeof(T);

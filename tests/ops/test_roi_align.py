@@ -22,6 +22,7 @@ def test_levels_change_at_112_224_448_and_are_clamped() -> None:
     sides = (0.0, 4.0, 111.0, 112.0, 223.0, 224.0, 447.0, 448.0, 2000.0)
     levels = box_levels(torch.tensor([square(s) for s in sides]), RULE, 4)
     assert levels.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert levels.dtype == torch.int64
 
 
 def test_levels_from_the_canonical_size_and_with_extent() -> None:
