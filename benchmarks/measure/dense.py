@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from cascadezoo.benchmarks.measure import training
+from cascadezoo.benchmarks.measure.results import RESULTS, process_memory, write_report
 from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.coco.dataset import CocoDataset
-from cascadezoo.environment import process_memory, write_report
 from cascadezoo.losses.assign import BACKGROUND, NEITHER, match
 from cascadezoo.ops.anchors import grid_anchors
 from cascadezoo.ops.boxes import pairwise_iou
@@ -127,13 +127,13 @@ def main() -> None:
     """Measure, print the table, write the report."""
     parser = argparse.ArgumentParser(description="Time and memory of the training targets of dense images.")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/dense_targets.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "dense_targets.json")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     print(f"{'objects':>8}{'seconds':>10}{'whole':>8}{'peak MiB':>10}{'whole':>8}{'masks MiB':>11}{'bitmaps':>9}")
     for objects in OBJECTS:
         with TemporaryDirectory(prefix="cascadezoo-") as folder:
-            row = {
+            row: dict[str, Any] = {
                 "objects": objects,
                 "matching": matching(objects, options.runs),
                 "sample": sample(Path(folder), objects),

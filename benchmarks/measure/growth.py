@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torchvision.ops import nms as one_pass
 
+from cascadezoo.benchmarks.measure.results import write_report
 from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.coco.categories import Categories
 from cascadezoo.detections import Detections
-from cascadezoo.environment import write_report
 from cascadezoo.ops.nms import grouped_nms
 from cascadezoo.spec.conventions import Nms
 
