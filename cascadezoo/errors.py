@@ -25,8 +25,8 @@ class AmbiguousEntry(UsageError):
 
 
 class BadTarget(UsageError):
-    """What an image is said to hold cannot be learned: a box outside or of no area, a label out of range, a mask of
-    another size."""
+    """A ground-truth object that cannot be learned: a box outside its image or without area, a label out of range, a
+    mask of another size."""
 
 
 class MissingResource(CascadezooError):
@@ -44,7 +44,7 @@ class Offline(MissingResource):
 
 
 class DownloadFailed(MissingResource):
-    """A server could not be reached, refused, or kept breaking off; what has arrived is kept."""
+    """A server that cannot be reached, refuses, or breaks off again and again; the bytes that arrived are kept."""
 
 
 class RepoNotFound(MissingResource):
@@ -86,7 +86,7 @@ class WrongPublisher(FileError):
 
 
 class WrongEntry(FileError):
-    """The file that a published link leads to by mistake, given as the entry of that link."""
+    """The file behind a wrong published link, given as the entry that has this link."""
 
 
 class TensorMismatch(FileError):
@@ -98,11 +98,11 @@ class NonFiniteWeights(FileError):
 
 
 class HashMismatch(FileError):
-    """A file is not the published one, or not the one that was trusted before; both hashes are named."""
+    """A file that is not the published one, or not the one that was trusted before; the message names both hashes."""
 
 
 class UnsafeRedirect(FileError):
-    """A server leads away from https, or in circles."""
+    """A redirect from https to http or another kind of address, or a circle of redirects."""
 
 
 class UnusableRepo(FileError):

@@ -51,51 +51,45 @@ Sha256Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 class Scores(Record):
     """COCO average precision in percent, of boxes and of masks; absent where the source prints none."""
 
-    box_ap: AP | None = None
-    box_ap50: AP | None = None
-    box_ap75: AP | None = None
-    mask_ap: AP | None = None
-    mask_ap50: AP | None = None
-    mask_ap75: AP | None = None
+    box_ap: AP | None = Field(default=None, description="box AP at IoU 0.50 to 0.95")
+    box_ap50: AP | None = Field(default=None, description="box AP at IoU 0.50")
+    box_ap75: AP | None = Field(default=None, description="box AP at IoU 0.75")
+    mask_ap: AP | None = Field(default=None, description="mask AP at IoU 0.50 to 0.95")
+    mask_ap50: AP | None = Field(default=None, description="mask AP at IoU 0.50")
+    mask_ap75: AP | None = Field(default=None, description="mask AP at IoU 0.75")
 
 
 class Evaluation(Scores):
-    """What a re-evaluation on COCO val2017 (minival) must find, to within ``tolerance`` AP.
+    """The figures that a re-evaluation on COCO val2017 (minival) must reach."""
 
-    ``tta``: with the entry's test-time augmentation.  ``basis``: the published table, or later figures where the
-    table has none.
-    """
-
-    box_ap: AP
-    tta: bool = False
-    tolerance: Figure = Decimal("0.1")
-    basis: Literal["table", "later"] = "table"
+    box_ap: AP = Field(description="box AP at IoU 0.50 to 0.95")
+    tta: bool = Field(default=False, description="whether the entry's test-time augmentation is on")
+    tolerance: Figure = Field(default=Decimal("0.1"), description="allowed difference in AP, percent")
+    basis: Literal["table", "later"] = Field(
+        default="table", description="the published table, or later figures where the table has none"
+    )
 
 
 class LaterFigures(Scores):
     """Figures of a later edition of the publisher's page: kept beside the table's, never in their place."""
 
-    tta: bool = False
-    evidence: str
+    tta: bool = Field(default=False, description="whether test-time augmentation was on")
+    evidence: str = Field(description="where the figures are printed")
 
 
 class Source(Record):
-    """Where the entry was published: links as the table prints them, right or wrong, and what is known of the file.
+    """Where the entry was published: links as the table prints them, right or wrong, and facts about the file."""
 
-    ``table`` is the heading above the row.  ``sha256_prefix``: the digits in the file's name.  ``md5_url``: a text file
-    beside the weights.  ``size`` in bytes.
-    """
-
-    table: str
-    config_url: Url | None = None
-    checkpoint_url: Url
-    log_url: Url | None = None
-    boxes_url: Url | None = None
-    masks_url: Url | None = None
-    sha256: Sha256 | None = None
-    sha256_prefix: Sha256Prefix | None = None
-    md5_url: Url | None = None
-    size: int | None = Field(default=None, gt=0)
+    table: str = Field(description="the heading above the entry's row")
+    config_url: Url | None = Field(default=None, description="link to the configuration")
+    checkpoint_url: Url = Field(description="link to the weights; for an embedded entry its file in the package")
+    log_url: Url | None = Field(default=None, description="link to the training log")
+    boxes_url: Url | None = Field(default=None, description="link to the detected boxes")
+    masks_url: Url | None = Field(default=None, description="link to the detected masks")
+    sha256: Sha256 | None = Field(default=None, description="SHA-256 of the weights, in hexadecimal")
+    sha256_prefix: Sha256Prefix | None = Field(default=None, description="the digits of it in the file's name")
+    md5_url: Url | None = Field(default=None, description="link to a text file with the MD5 of the weights")
+    size: int | None = Field(default=None, gt=0, description="size of the weights in bytes")
 
     @model_validator(mode="after")
     def _hashes_agree(self) -> Self:
@@ -108,22 +102,18 @@ class Source(Record):
 
 
 class Identity(Record):
-    """What a model is: its names, its network and its training schedule, in the publisher's own words.
+    """What a model is: its names, its network and its training schedule, in the publisher's own words."""
 
-    ``architecture`` keys the network in ``cascadezoo.providers.SPECS[publisher]``; schedules share it.  ``epochs`` is
-    absent where the publisher counts iterations.
-    """
-
-    name: str = Field(pattern=r"^[a-z0-9_]+\.[a-z]+$")
-    publisher: str
-    architecture: str
-    family: Family
-    backbone: str
-    style: Literal["caffe", "pytorch"] | None = None
-    type: str | None = None
-    schedule: Literal["1x", "2x", "3x", "20e", "s1x", "shapes"]
-    epochs: int | None = Field(default=None, gt=0)
-    im_per_gpu: int | None = Field(default=None, gt=0)
+    name: str = Field(pattern=r"^[a-z0-9_]+\.[a-z]+$", description="full name: architecture_schedule.publisher")
+    publisher: str = Field(description="who published it")
+    architecture: str = Field(description="key of the network in cascadezoo.providers; schedules share it")
+    family: Family = Field(description="the kind of detector")
+    backbone: str = Field(description="the backbone, as the table names it")
+    style: Literal["caffe", "pytorch"] | None = Field(default=None, description="the ResNet's style, as the table says")
+    type: str | None = Field(default=None, description="the detector's type, as the table names it")
+    schedule: Literal["1x", "2x", "3x", "20e", "s1x", "shapes"] = Field(description="the training schedule")
+    epochs: int | None = Field(default=None, gt=0, description="epochs of training; absent where iterations count")
+    im_per_gpu: int | None = Field(default=None, gt=0, description="images per GPU in training")
 
     @model_validator(mode="after")
     def _name_says_the_same(self) -> Self:
@@ -140,35 +130,30 @@ class Identity(Record):
 class ZooEntry(Scores, Identity):
     """One model: 65 published ones make the zoo, and one of our own that the package holds.
 
-    ``data``: what it was trained and is evaluated on.
-
-    Figures are the table's (``memory_gb`` of training, ``fps`` of inference on ``fps_device``, the others as
-    printed); where the table evaluates twice, those of its first line.  ``weights_license`` is an SPDX identifier, or
-    "unstated" where the publisher licenses its code and says nothing of the weights.  ``last_checked`` is when the
-    links were last tried (never: None).
+    Figures are the table's; where the table evaluates twice, they are of its first line.
     """
 
-    data: Literal["coco", "shapes"] = "coco"
-    memory_gb: Figure | None = None
-    fps: Figure | None = None
-    fps_device: str | None = None
-    params: str | None = None
-    flops: str | None = None
-    train_speed: str | None = None
-    train_time: str | None = None
-    evaluations: tuple[Evaluation, ...] = Field(min_length=1)
-    later_figures: tuple[LaterFigures, ...] = ()
-    availability: Availability
-    corrected_url: Url | None = None
-    evidence: str
-    last_checked: date | None = None
-    source: Source
-    code_license: str
-    weights_license: str
-    attribution: str
-    citation: tuple[str, ...] = Field(min_length=1)
-    aliases: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    data: Literal["coco", "shapes"] = Field(default="coco", description="what it was trained and is evaluated on")
+    memory_gb: Figure | None = Field(default=None, description="memory per GPU in training, GB")
+    fps: Figure | None = Field(default=None, description="images per second in inference, on fps_device")
+    fps_device: str | None = Field(default=None, description="the device that fps was measured on")
+    params: str | None = Field(default=None, description="number of parameters, as printed")
+    flops: str | None = Field(default=None, description="floating-point operations, as printed")
+    train_speed: str | None = Field(default=None, description="training speed, as printed")
+    train_time: str | None = Field(default=None, description="training time, as printed")
+    evaluations: tuple[Evaluation, ...] = Field(min_length=1, description="figures to verify, plain and with TTA")
+    later_figures: tuple[LaterFigures, ...] = Field(default=(), description="figures of later editions of the page")
+    availability: Availability = Field(description="whether the published link leads to the weights")
+    corrected_url: Url | None = Field(default=None, description="where the weights of a moved or wrong link lie")
+    evidence: str = Field(description="how the availability is known")
+    last_checked: date | None = Field(default=None, description="when the links were last tried; None: never")
+    source: Source = Field(description="where it was published")
+    code_license: str = Field(description="SPDX identifier of the publisher's code")
+    weights_license: str = Field(description="SPDX identifier of the weights; unstated: the publisher names none")
+    attribution: str = Field(description="whom the weights are by")
+    citation: tuple[str, ...] = Field(min_length=1, description="papers to cite")
+    aliases: tuple[str, ...] = Field(default=(), description="stems of the publisher's files that mean this entry")
+    notes: tuple[str, ...] = Field(default=(), description="remarks for users")
 
     @property
     def bare_name(self) -> str:
@@ -226,10 +211,10 @@ class ZooEntry(Scores, Identity):
 
 
 class ManifestFile(Record):
-    """One TOML file: ``defaults`` are fields that all its entries share unless an entry says otherwise."""
+    """One TOML file."""
 
-    defaults: dict[str, Any] = Field(default_factory=dict)
-    entry: tuple[dict[str, Any], ...]
+    defaults: dict[str, Any] = Field(default_factory=dict, description="fields of all entries that do not set them")
+    entry: tuple[dict[str, Any], ...] = Field(description="the entries, in the order of the publisher's table")
 
     def entries(self) -> tuple[ZooEntry, ...]:
         return tuple(ZooEntry.model_validate({**self.defaults, **fields}) for fields in self.entry)

@@ -86,10 +86,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def require_digest(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Raise CorruptCheckpoint where a file's content digest is not that of its tensors."""
-    said = metadata.get("content_digest")
-    if said is not None and (found := content_digest(tensors)) != said:
+    stated = metadata.get("content_digest")
+    if stated is not None and (found := content_digest(tensors)) != stated:
         raise CorruptCheckpoint(
-            f"{path}: the tensors have content digest {found}, the file says {said}: fetch or convert it again"
+            f"{path}: the tensors have content digest {found}, the file says {stated}: fetch or convert it again"
         )
 
 
@@ -114,15 +114,15 @@ def read_canonical(
 def read_network(
     path: str | Path, publisher: str, architecture: str, *, verify: Verify = require_digest
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """``read_canonical``, of a file that was made for this network, or that does not say for which.
+    """As ``read_canonical``, for a file that was made for this network or does not state for which.
 
-    Raises WrongPublisher where it says another.
+    Raises WrongPublisher where the file states another network.
     """
     tensors, metadata = read_canonical(path, verify=verify)
-    held = metadata.get("publisher", publisher), metadata.get("architecture", architecture)
-    if held != (publisher, architecture):
+    made_for = metadata.get("publisher", publisher), metadata.get("architecture", architecture)
+    if made_for != (publisher, architecture):
         raise WrongPublisher(
-            f"{path} holds {held[1]} of {held[0]}, not {architecture} of {publisher}: use it under its own name"
+            f"{path} holds {made_for[1]} of {made_for[0]}, not {architecture} of {publisher}: use it under its own name"
         )
     return tensors, metadata
 

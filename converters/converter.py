@@ -1,4 +1,4 @@
-"""What a publisher has to say about its checkpoints: one ``Converter`` record each, in ``converters.CONVERTERS``."""
+"""What a publisher's checkpoints look like: one ``Converter`` record for each, in ``converters.CONVERTERS``."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cascadezoo.spec.model import ModelSpec, ResNetSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a checkpoint's metadata tells, read as text: its backbone, and names of its configuration."""
+    """What a checkpoint's metadata states: its backbone, and the ``stems`` of its configuration's file names."""
 
     backbone: ResNetSpec | None = None
     stems: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class Description:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What a publisher's file may tell about its tensors; ``classes`` are names by label."""
+    """The model that is written into a publisher's file beside its tensors; ``classes`` are names by label."""
 
     entry: ZooEntry
     spec: ModelSpec
@@ -30,11 +30,19 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Converter:
-    """``key_map``: an architecture's map.  ``refusal``: from tensor keys and metadata, why a file is not one of this
-    publisher, or not of a version that computes the same; None when it is.  ``describe``: its metadata.
-    ``confused``: from the architecture asked for and the one that fits, how such a file is commonly come by, if it
-    is.  ``write``: a state dict in the publisher's own file format, whose names end with ``suffix``; the same bytes
-    for the same tensors."""
+    """How the checkpoints of one publisher are recognised, read and written.
+
+    Attributes:
+        publisher: its name in the manifest.
+        key_map: gives the key map of an architecture.
+        refusal: gives the reason why a file with these tensor keys and this metadata is not the publisher's, or comes
+            from a version of its code that computes something else; None where the file is accepted.
+        describe: gives what a checkpoint's metadata states.
+        suffix: the ending of the publisher's file names, such as ".pth".
+        write: writes a state dict in the publisher's own format; the same tensors always give the same bytes.
+        confused: given the architecture that was asked for and the one that the tensors fit, names the file that
+            people commonly take for it by mistake; None where no such mistake is known.
+    """
 
     publisher: str
     key_map: Callable[[str], KeyMap]

@@ -1,10 +1,10 @@
 """Detectron and Detectron-Cascade-RCNN: Faster, Mask and Cascade R-CNN with ResNet or ResNeXt and FPN.
 
 Source: blobs of zhaoweicai/Detectron-Cascade-RCNN, built on Detectron at e8942c8, as ``utils/net.py`` saves them.
-Layouts are torch's own.  Class 0 is the background, which has rows of its own everywhere: those of the class scores
-and masks move to the end, those of boxes are never used and left out.  Every network was trained on BGR images.
+Layouts are torch's own.  Class 0 is the background, and every layer has rows for it: its rows of the class logits and
+masks move to the end, its rows of box deltas are never used and left out.  Every network was trained on BGR images.
 
-The configuration in a file, a text in YAML with Python's own tags, is not consulted: tensors tell all networks apart.
+The configuration in a file, a YAML text with Python's own tags, is not read: the tensors alone identify the network.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,6 +16,9 @@ from cascadezoo.converters.converter import Converter, Description, Model
 from cascadezoo.converters.keymap import FIRST_ROW_LAST, REVERSE_INPUT_CHANNELS, KeyMap, same, without_first_rows
 from cascadezoo.converters.pickle_writer import PYTHON_2, write_pickle
 
+# Holes: {p} weight or bias, {affine} scale or shift of a norm, {s} stage, {i} block of a stage, {n} convolution of a
+# block, {fine} and {level} pyramid level (by the last block of its stage; {level} has the coarsest level too),
+# {fc} fully connected layer, {k} cascade stage, {fcn} mask convolution.
 _ROWS = (
     ("conv1_w", "backbone.stem.0.weight"),
     ("res_conv1_bn_{affine}", "backbone.stem.0.norm.{affine}"),
@@ -48,7 +51,7 @@ _HOLES = {
     "fcn": {"1": "0", "2": "1", "3": "2", "4": "3"},
 }
 
-# FPN's blobs are named after the last block of each stage
+# by depth of the ResNet: FPN's blobs are named after the last block of each stage
 _FINE = {
     "50": {"res2_2": "0", "res3_3": "1", "res4_5": "2"},
     "101": {"res2_2": "0", "res3_3": "1", "res4_22": "2"},

@@ -68,10 +68,10 @@ def named(stems: Iterable[str], entries: Sequence[ZooEntry]) -> tuple[ZooEntry, 
 def refuse_wrong_link(path: Path, given: ZooEntry, hints: Iterable[Clue], entries: Iterable[ZooEntry]) -> None:
     """Raise WrongEntry for the file behind the wrong link of the entry given: where shapes agree, only clues tell."""
     owner = next((entry for entry in entries if entry.download_url == given.source.checkpoint_url), given)
-    told = next((hint for hint in hints if (owner in hint.entries) != (given in hint.entries)), None)
-    if told is not None and owner in told.entries:
+    clue = next((hint for hint in hints if (owner in hint.entries) != (given in hint.entries)), None)
+    if clue is not None and owner in clue.entries:
         raise WrongEntry(
-            f"{path} is {owner.name}, as {told.origin} has it: the published table links that file for {given.name} by "
+            f"{path} is {owner.name}, as {clue.origin} has it: the published table links that file for {given.name} by "
             f"mistake; {_whereabouts([given])}"
         )
 

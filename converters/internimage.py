@@ -14,6 +14,8 @@ from cascadezoo.converters import mmdet
 from cascadezoo.converters.converter import Converter
 from cascadezoo.converters.keymap import KeyMap, same
 
+# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {i} block of a stage or layer of a head,
+# {n} the first or second layer of its kind, {linear} linear layer of a DCNv3 operator, {k} cascade stage.
 _INTERNIMAGE = (
     ("backbone.patch_embed.conv{n}.{p}", "backbone.stem.conv{n}.{p}"),
     ("backbone.patch_embed.norm{n}.1.{p}", "backbone.stem.norm{n}.{p}"),

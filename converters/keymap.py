@@ -2,10 +2,11 @@
 
     ("roi_head.bbox_head.{k}.fc_cls.{p}", "box_heads.{k}.cls_score.{p}")
 
-A hole stands for one dotted component, or part of one.  Where rows would overlap, or where the words themselves are
-translated, ``holes`` lists its words, the publisher's against ours.  What changes layout is a ``Transform`` by
-canonical name; what is left out is a pattern with its reason.  Nothing is guessed: a tensor that no row claims, or
-two rows claim, and a tensor of the network that no row finds, are errors.
+A hole stands for one dotted component, or part of one; each table has a legend of its letters.  Where rows would
+overlap, or where the words themselves are translated, ``holes`` lists a hole's words, the publisher's against ours.  A
+change of layout is a ``Transform`` by canonical name; a tensor that is left out matches a pattern with a reason.
+Nothing is guessed: a tensor in the file that no row or more than one row claims is an error, and so is a tensor of the
+network that no row fills.
 """
 
 import hashlib
@@ -70,7 +71,7 @@ class Fit:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     contested: tuple[str, ...]  # claimed twice
-    misshapen: tuple[tuple[str, Shape, Shape], ...]  # key, shape found, shape expected
+    misshapen: tuple[tuple[str, Shape, Shape], ...]  # key, its shape in the file, the shape that the network needs
 
     @property
     def problems(self) -> int:

@@ -18,6 +18,8 @@ from cascadezoo.converters.converter import Converter, Description, Model
 from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
 from cascadezoo.spec.model import ResNetSpec
 
+# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {i} block of a stage or layer of a head,
+# {n} convolution of a block, {l} pyramid level, {k} cascade stage.
 _RESNET = (
     ("backbone.conv1.weight", "backbone.stem.0.weight"),
     ("backbone.bn1.{norm}", "backbone.stem.0.norm.{norm}"),

@@ -21,7 +21,10 @@ def _conv_norm(theirs: str, ours: str) -> Rows:
     return (f"{theirs}.conv.weight", f"{ours}.weight"), (f"{theirs}.norm.{{norm}}", f"{ours}.norm.{{norm}}")
 
 
-# Blocks are lettered, but those of the fourth stage are numbered where there are too many.
+# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s}, {t}, {u} stage (all but res4; all; all after res2),
+# {i} block of a stage, {i4} block of res4, {n} convolution of a block, {n0} convolution of the stem, {lateral} and
+# {output} pyramid level of FPN's two kinds of convolutions, {k} cascade stage, {fc} fully connected layer, {feat} mask
+# convolution.  Blocks are named by letters, but in res4 of the deeper networks by numbers: it has too many for letters.
 _BACKBONE = (
     *_conv_norm("backbone.res{s}.res{s}{i}.branch2{n}", "backbone.layer{s}.{i}.conv{n}"),
     *_conv_norm("backbone.res4.res4{i4}.branch2{n}", "backbone.layer3.{i4}.conv{n}"),

@@ -1,4 +1,4 @@
-"""What a conversion did, and what a look into a checkpoint found: frozen records, as JSON for ``--json``."""
+"""The results of conversion, export and inspection: frozen records, printed as JSON by ``--json``."""
 
 import json
 from pathlib import Path
@@ -9,31 +9,26 @@ from cascadezoo.spec.record import Record
 
 
 class ConversionReport(Record):
-    """``mapped``: publisher's key -> canonical name.  ``ignored``: publisher's key -> reason; ``partly_ignored``:
-    mapped key -> which part of it is left out, and why; ``ignored_entries``: what else lay beside the weights.
-    ``refused``: names the pickle would have called, none of which was.  ``casts``: publisher's key -> data type it had
-    before float32.  ``non_finite``: publisher's keys kept with NaN or infinity.  ``source_is_published``: the file's
-    sha256 is the one that the publisher gives for these entries.  ``output`` and ``output_sha256`` are absent for a
-    conversion in memory."""
+    """What a conversion read, did and wrote."""
 
-    path: Path
-    source_sha256: str
-    source_is_published: bool
-    container: str
-    publisher: str
-    architecture: str
-    entries: tuple[str, ...]
-    found_by: str
-    mapped: dict[str, str]
-    ignored: dict[str, str]
-    partly_ignored: dict[str, str]
-    ignored_entries: tuple[str, ...]
-    refused: tuple[str, ...]
-    casts: dict[str, str]
-    non_finite: tuple[str, ...]
-    content_digest: str
-    output: Path | None = None
-    output_sha256: str | None = None
+    path: Path = Field(description="the publisher's file")
+    source_sha256: str = Field(description="SHA-256 of the publisher's file")
+    source_is_published: bool = Field(description="whether the publisher gives that SHA-256 for these entries")
+    container: str = Field(description="how the file is packed: zip, legacy or pickle")
+    publisher: str = Field(description="the publisher, as in the manifest")
+    architecture: str = Field(description="the architecture that the tensors fit")
+    entries: tuple[str, ...] = Field(description="full names of the entries that the file may be")
+    found_by: str = Field(description="the clues that led to them")
+    mapped: dict[str, str] = Field(description="publisher's key -> canonical name")
+    ignored: dict[str, str] = Field(description="publisher's key of a tensor that is left out -> the reason")
+    partly_ignored: dict[str, str] = Field(description="mapped key -> which part of its tensor is left out, and why")
+    ignored_entries: tuple[str, ...] = Field(description="names of what lay beside the weights")
+    refused: tuple[str, ...] = Field(description="names that the pickle would have called; none of them was")
+    casts: dict[str, str] = Field(description="publisher's key -> data type that was cast to float32")
+    non_finite: tuple[str, ...] = Field(description="publisher's keys of tensors kept with NaN or infinity")
+    content_digest: str = Field(description="SHA-256 over names, shapes and bytes of the canonical tensors")
+    output: Path | None = Field(default=None, description="the canonical file; None for a conversion in memory")
+    output_sha256: str | None = Field(default=None, description="its SHA-256; None for a conversion in memory")
 
     @property
     def name(self) -> str:
@@ -45,16 +40,18 @@ class ConversionReport(Record):
 
 
 class ExportReport(Record):
-    """``zeroed``: publisher's key -> which part of it is zeros, and why: conversion drops it, the publisher's loader
-    wants it there.  ``tensors`` counts those of the file."""
+    """What an export read and wrote."""
 
-    entry: str
-    format: str
-    weights: Path
-    tensors: int
-    zeroed: dict[str, str]
-    output: Path
-    output_sha256: str
+    entry: str = Field(description="the entry's full name")
+    format: str = Field(description="the publisher whose format was written")
+    weights: Path = Field(description="the canonical file")
+    tensors: int = Field(description="number of tensors in the output")
+    zeroed: dict[str, str] = Field(
+        description="publisher's key -> which part is written as zeros, and why: conversion drops it, but the "
+        "publisher's loader needs it"
+    )
+    output: Path = Field(description="the file that was written")
+    output_sha256: str = Field(description="its SHA-256")
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2)
@@ -68,37 +65,34 @@ class TensorInfo(Record):
 
 
 class Match(Record):
-    """How near a checkpoint's tensors come to the entries of one architecture; ``problems`` is 0 where they fit."""
+    """How close a checkpoint's tensors are to one architecture."""
 
-    publisher: str
-    architecture: str
-    entries: tuple[str, ...]
-    problems: int
-    description: str
+    publisher: str = Field(description="the publisher, as in the manifest")
+    architecture: str = Field(description="the architecture")
+    entries: tuple[str, ...] = Field(description="full names of its entries")
+    problems: int = Field(description="number of tensors that are missing, unexpected or misshapen; 0: it fits")
+    description: str = Field(description="these tensors, listed by kind")
 
 
 class Inspection(Record):
-    """A weights file seen without running anything in it, a publisher's or a canonical one.
+    """The contents of a weights file, a publisher's or a canonical one, read without running anything in it."""
 
-    ``metadata``: short texts, numbers and the sizes of lists.  ``refused``: the part of ``globals``, the names in its
-    pickle, that stays inert.  ``unsafe``: key -> the refused name that its value hangs on.  ``refusals``: publisher ->
-    why it is none of theirs.  ``fault``: of a canonical file whose tensors are not those of its digest.
-    """
-
-    path: Path
-    container: str
-    size: int
-    sha256: str
-    globals: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
-    unsafe: dict[str, str] = Field(default_factory=dict)
-    ignored_entries: tuple[str, ...] = ()
-    metadata: dict[str, str]
-    tensors: dict[str, TensorInfo]
-    parameters: int
-    matches: tuple[Match, ...] = ()
-    refusals: dict[str, str] = Field(default_factory=dict)
-    fault: str | None = None
+    path: Path = Field(description="the file")
+    container: str = Field(description="how it is packed: zip, legacy, pickle or safetensors")
+    size: int = Field(description="size in bytes")
+    sha256: str = Field(description="SHA-256 of the file")
+    globals: tuple[str, ...] = Field(default=(), description="names in its pickle")
+    refused: tuple[str, ...] = Field(default=(), description="the names among them that stay inert")
+    unsafe: dict[str, str] = Field(
+        default_factory=dict, description="key -> the refused name that would have to be run to make its value"
+    )
+    ignored_entries: tuple[str, ...] = Field(default=(), description="names of what lies beside the weights")
+    metadata: dict[str, str] = Field(description="short texts, numbers and lengths of lists in its metadata")
+    tensors: dict[str, TensorInfo] = Field(description="key -> shape and data type")
+    parameters: int = Field(description="numbers in all floating-point tensors")
+    matches: tuple[Match, ...] = Field(default=(), description="the closest architectures")
+    refusals: dict[str, str] = Field(default_factory=dict, description="publisher -> why the file is not theirs")
+    fault: str | None = Field(default=None, description="how a canonical file differs from its content digest")
 
     def to_json(self, tensors: bool = False) -> str:
         """``tensors``: with each tensor's shape and data type, not only how many there are."""

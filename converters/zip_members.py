@@ -1,4 +1,4 @@
-"""The members of a zip archive, found without trusting it: PKWARE's APPNOTE.TXT, sections 4.3.7 to 4.3.16.
+"""The members of a zip archive, located without trusting it: PKWARE's APPNOTE.TXT, sections 4.3.7 to 4.3.16.
 
 The standard library's `zipfile` is made for friendly archives: it takes memory for whatever a directory claims, and
 lets members overlap or share a name.  Here the directory must account for the file exactly, as those that torch
@@ -169,8 +169,8 @@ def _member(file: mmap, entry: _Entry, directory: int) -> Member:
     signature, _, flags, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack_from(file, entry.header)
     name_at = entry.header + _LOCAL.size
     start = name_at + name_length + extra_length
-    told = (signature, flags & _ENCRYPTED, method, file[name_at : name_at + name_length])
-    if told != (b"PK\3\4", 0, entry.method, entry.name):
+    local = (signature, flags & _ENCRYPTED, method, file[name_at : name_at + name_length])
+    if local != (b"PK\3\4", 0, entry.method, entry.name):
         raise Malformed(f"its zip member {name!r} is not where the directory says")
     if start + entry.packed > directory:
         raise Malformed(f"its zip member {name!r} lies outside the archive")

@@ -1,1 +1,1 @@
-"""Weights files: a publisher's to ours and back, a look inside one, and those of an entry, wherever they are."""
+"""Weights files: conversion from a publisher's format and back, inspection, and the weights of an entry."""

@@ -129,7 +129,18 @@ class _Tensors(Mapping[str, Tensor]):
 
 @dataclass(frozen=True)
 class _Plan:
-    """A checkpoint, what it is, and how its tensors are taken; nothing has been computed yet."""
+    """A checkpoint, what it is, and how its tensors are converted; nothing has been computed yet.
+
+    Attributes:
+        path: the publisher's file.
+        sha256: of that file.
+        checkpoint: what it holds.
+        converter: its publisher's.
+        key_map: of the architecture that was identified.
+        identity: the entries that it may be.
+        keys: publisher's key without a wrapper's prefix -> key in the file.
+        tensors: canonical name -> converted tensor, made when it is asked for.
+    """
 
     path: Path
     sha256: str
@@ -137,7 +148,7 @@ class _Plan:
     converter: Converter
     key_map: KeyMap
     identity: Identity
-    keys: Mapping[str, str]  # publisher's key -> key in the file
+    keys: Mapping[str, str]
     tensors: Mapping[str, Tensor]
 
 
@@ -171,8 +182,8 @@ def _converter(source: str) -> Converter:
 
 
 def _key_map(entry: str) -> KeyMap:
-    found = registry.info(entry)
-    return _converter(found.publisher).key_map(found.architecture)
+    record = registry.info(entry)
+    return _converter(record.publisher).key_map(record.architecture)
 
 
 def _given(name: str, source: str) -> ZooEntry:
@@ -194,7 +205,7 @@ def _refuse_unsafe(path: Path, checkpoint: Checkpoint, keys: Mapping[str, str], 
 
 
 def _checked(plan: _Plan, allow_nan: bool) -> ConversionReport:
-    """What the conversion does, once every tensor has been found finite and exact in float32."""
+    """The report of the conversion, after a check that every tensor is finite and exact in float32."""
     pairs = {plan.keys[key]: name for key, name in plan.identity.fit.pairs.items()}
     non_finite = [key for key, name in pairs.items() if not is_finite(plan.tensors[name])]
     if non_finite and not allow_nan:

@@ -79,7 +79,7 @@ def export(
 
 
 def _read(path: Path, entry: ZooEntry, spec: ModelSpec) -> tuple[dict[str, Tensor], Categories]:
-    """The tensors of a canonical file, which are those of the entry's network, and its categories."""
+    """The tensors of a canonical file, checked against the entry's network, and its categories."""
     tensors, metadata = read_network(path, entry.publisher, entry.architecture)
     own = metadata.get("categories")
     categories = COCO if own is None else Categories.from_json(own)

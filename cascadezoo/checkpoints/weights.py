@@ -39,8 +39,9 @@ def download(name: str, *, keep_original: bool = False) -> Path:
 def obtain(entry: ZooEntry, *, keep_original: bool = False, progress: Bars | None = None) -> Path:
     """The canonical file of an entry in the cache, fetched and converted where it is not there yet.
 
-    One process at a time fetches an entry; those that wait find it done.  A file that is there needs no lock, so that a
-    cache may be read-only.  ``progress``: the bars of a caller who shows several downloads.  Raises as ``download``.
+    One process at a time fetches an entry; the others wait and use its file.  A file that is there needs no lock, so
+    that a cache may be read-only.  ``progress``: the bars of a caller who shows several downloads.  Raises as
+    ``download`` does.
     """
     target = weights_path(entry)
     if target.is_file():

@@ -50,7 +50,7 @@ def client() -> "HfApi":
 
 
 def unseen_bar(progress: Progress | None) -> "type[tqdm]":
-    """What the client takes for its bars: they show nothing, and ``progress`` hears of the bytes of a snapshot."""
+    """A bar for the client that shows nothing and reports the bytes of a snapshot to ``progress``."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bar(tqdm):
@@ -92,8 +92,8 @@ def plain_errors(subject: str) -> Iterator[None]:
         raise _translated(error, subject) from error
     except RuntimeError as error:  # so the client wraps a failed upload
         if isinstance(cause := error.__cause__, HTTPError):
-            said = _answer(cause) if isinstance(cause, HfHubHTTPError) else _line(cause)
-            raise DownloadFailed(f"{subject}: the upload broke off ({said}): run it again") from error
+            message = _answer(cause) if isinstance(cause, HfHubHTTPError) else _line(cause)
+            raise DownloadFailed(f"{subject}: the upload broke off ({message}): run it again") from error
         raise
     except OSError as error:
         raise UnwritableOutput(f"{subject}: {error.filename or cache_folder()}: {error.strerror or error}") from error
@@ -150,9 +150,9 @@ def _answer(error: "HfHubHTTPError") -> str:
     return f"{response.status_code} {_line(error.server_message or response.reason_phrase)}"
 
 
-def _line(said: object) -> str:
-    """The first line of what was said."""
-    return next((line.strip() for line in str(said).splitlines() if line.strip()), "without a word")
+def _line(message: object) -> str:
+    """The first line of a message."""
+    return next((line.strip() for line in str(message).splitlines() if line.strip()), "without a word")
 
 
 def _expanded(path: str) -> Path:

@@ -1,4 +1,4 @@
-"""The publisher's own file of an entry: found, fetched and verified.  ``checkpoints.weights`` converts it."""
+"""The publisher's own file of an entry: located, fetched and verified.  ``checkpoints.weights`` converts it."""
 
 import logging
 import os
@@ -21,14 +21,14 @@ _log = logging.getLogger("cascadezoo")
 
 @dataclass(frozen=True)
 class Original:
-    """A publisher's file in the cache, and what it was held against."""
+    """A publisher's file in the cache, and the checks that it passed."""
 
     file: Fetched
     checks: tuple[Check, ...]
 
 
 def whereabouts(entry: ZooEntry) -> str:
-    """Where an entry's own weights lie, in words; the url of a wrong link is never told."""
+    """Where an entry's own weights lie, in words; the url of a wrong link is left out, so that nobody follows it."""
     match entry.availability:
         case "never_published":
             return "its publisher never published any"
@@ -41,7 +41,7 @@ def whereabouts(entry: ZooEntry) -> str:
 
 
 def bring_your_own(entry: ZooEntry) -> str:
-    """How to use a file that one has."""
+    """How to use a publisher's file that the user already has."""
     return (
         f"convert a file of your own with `cascadezoo convert --from {entry.publisher} FILE --entry {entry.name}` and "
         "give the result as weights=FILE"
@@ -79,7 +79,7 @@ def fetch_original(entry: ZooEntry, progress: Progress | None = None) -> Origina
 
 
 def _checks(entry: ZooEntry) -> tuple[Check, ...]:
-    """All that is known of the file; its md5 is fetched where no whole sha256 is known."""
+    """All checks that the file must pass; the published md5 is fetched where no whole sha256 is known."""
     checks = integrity.known_checks(entry)
     url = entry.source.md5_url
     if url is None or any(check.kind == "sha256" and len(check.value) == 64 for check in checks):
@@ -96,7 +96,7 @@ def _checks(entry: ZooEntry) -> tuple[Check, ...]:
 
 
 def _kept(entry: ZooEntry, target: Path, url: str, checks: tuple[Check, ...]) -> Fetched | None:
-    """The file of an earlier call, if it is still the right one."""
+    """The file of an earlier call, if it still passes all checks."""
     if not target.is_file():
         return None
     file = hashed(target, url, _wants_md5(checks))
@@ -110,7 +110,7 @@ def _kept(entry: ZooEntry, target: Path, url: str, checks: tuple[Check, ...]) ->
 def _brought(
     entry: ZooEntry, place: str | Path, part: Path, checks: tuple[Check, ...], progress: Progress | None
 ) -> Fetched:
-    """The file as a part that is whole and right; a wrong one is set aside and fetched once more from its beginning."""
+    """The part file, once it is whole and passes all checks; a wrong one is set aside and fetched once more."""
     file = _arrived(entry, place, part, checks, progress)
     fault = integrity.fault(entry, file, checks)
     if fault is None:

@@ -1,6 +1,6 @@
 """What lies in the cache: a list of it, throwing it away, and a check of everything that can be checked.
 
-Records of what was trusted are not listed: they are kept, so that a file fetched again is held to the same hash.
+Records of trusted files are not listed: they are kept, so that a file that is fetched again must have the same hash.
 """
 
 import json
@@ -32,7 +32,15 @@ State = Literal["ok", "damaged", "unproven"]
 
 @dataclass(frozen=True)
 class CacheItem:
-    """A file of the cache: ``size`` in bytes, ``used`` when it was last read or written, as far as disks note it."""
+    """A file of the cache.
+
+    Attributes:
+        kind: what it is kept for.
+        entry: the full name of its entry.
+        path: where it lies.
+        size: in bytes.
+        used: when it was last read or written, as far as the file system keeps these times.
+    """
 
     kind: Kind
     entry: str
@@ -43,7 +51,7 @@ class CacheItem:
 
 @dataclass(frozen=True)
 class Pruned:
-    """Files that were removed (in a dry run: would be), and those that another process is working on."""
+    """Files that were removed (in a dry run: would be), and files that another process is working on."""
 
     removed: tuple[CacheItem, ...]
     busy: tuple[CacheItem, ...]
@@ -51,7 +59,15 @@ class Pruned:
 
 @dataclass(frozen=True)
 class FileVerdict:
-    """A file of the cache after a check: ``unproven`` where nothing is known that it could be held to."""
+    """The result of checking one file of the cache.
+
+    Attributes:
+        kind: canonical or original.
+        entry: the full name of its entry.
+        path: where it lies.
+        state: ok; damaged; or unproven, where neither the manifest nor a record gives a hash to compare it with.
+        detail: the reason, as a phrase.
+    """
 
     kind: Kind
     entry: str
@@ -68,7 +84,7 @@ def items(kinds: Sequence[Kind] = KINDS) -> list[CacheItem]:
 def prune(kinds: Sequence[Kind], older_than: timedelta = timedelta(0), *, dry_run: bool = False) -> Pruned:
     """Remove the files of these kinds that were not used for ``older_than``.
 
-    Each goes under its entry's lock; what another process holds is left alone.  Notes on files that are gone go, too.
+    Each is removed under its entry's lock; files that another process works on stay.  Notes on missing files go, too.
     Raises OSError where a file cannot be removed.
     """
     limit = datetime.now(UTC) - older_than
@@ -80,8 +96,8 @@ def prune(kinds: Sequence[Kind], older_than: timedelta = timedelta(0), *, dry_ru
     return Pruned(removed, tuple(item for item in old if item not in removed))
 
 
-def check_files(tell: Callable[[FileVerdict], None] = lambda verdict: None) -> list[FileVerdict]:
-    """Hash every canonical and original file of the cache, whatever is remembered of it; ``tell`` hears each verdict.
+def check_files(report: Callable[[FileVerdict], None] = lambda verdict: None) -> list[FileVerdict]:
+    """Hash every canonical and original file of the cache, also unchanged ones; ``report`` is called with each result.
 
     A canonical file must hold its content digest and be of its entry, made from the file that was trusted; an original
     must have the hash and size that the manifest gives, and the hash that was recorded when it was trusted.
@@ -89,7 +105,7 @@ def check_files(tell: Callable[[FileVerdict], None] = lambda verdict: None) -> l
     verdicts = []
     for item in items(("canonical", "original")):
         verdicts.append(FileVerdict(item.kind, item.entry, item.path, *_check(item)))
-        tell(verdicts[-1])
+        report(verdicts[-1])
     return verdicts
 
 
@@ -107,11 +123,11 @@ def _items(kinds: Sequence[Kind]) -> Iterator[CacheItem]:
 
 
 def _item(kind: Kind, path: Path, root: Path) -> CacheItem:
-    found = path.stat()
+    status = path.stat()
     first = path.relative_to(root).parts[0]  # <entry>, <entry>.safetensors or .<entry>.json.0a1b2c3d.part
     entry = re.sub(r"\.(safetensors|json)(\..*)?$", "", first.removeprefix("."))
-    used = datetime.fromtimestamp(max(found.st_atime, found.st_mtime), UTC)
-    return CacheItem(kind, entry, path, found.st_size, used)
+    used = datetime.fromtimestamp(max(status.st_atime, status.st_mtime), UTC)
+    return CacheItem(kind, entry, path, status.st_size, used)
 
 
 def _remove(item: CacheItem) -> bool:

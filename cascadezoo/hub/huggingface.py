@@ -163,7 +163,7 @@ def _require_same(config: RepoConfig, weights: Path, source: Source) -> None:
     and CorruptCheckpoint where they have another than they say."""
     _, metadata = read_canonical(weights, verify=memo.require_digest)
     for field in ("publisher", "architecture", "content_digest"):
-        if (held := metadata.get(field)) != (said := getattr(config, field)):
+        if (stated := metadata.get(field)) != (wanted := getattr(config, field)):
             raise UnusableRepo(
-                f"{source}: {CONFIG} says {field} {said}, {WEIGHTS} says {held}: they were not published together"
+                f"{source}: {CONFIG} says {field} {wanted}, {WEIGHTS} says {stated}: they were not published together"
             )

@@ -1,14 +1,14 @@
-"""Is this file the one?  By the publisher's hashes where there are any, else by what was trusted on first use.
+"""Whether a file is the published one: by the publisher's hashes, else by the hash of the file first trusted.
 
-What was trusted is recorded, with the whole sha256, once the file has proved to be a checkpoint of its entry; from then
-on nothing else is taken under the same url.
+A file is trusted, and its whole sha256 recorded, once it has proved to be a checkpoint of its entry; from then on no
+other file is accepted from the same url.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascadezoo.errors import CorruptCheckpoint, HashMismatch
 from cascadezoo.files import whole_file
@@ -18,39 +18,39 @@ from cascadezoo.paths import quarantine_path, record_path
 
 
 class Trusted(BaseModel):
-    """A file that was trusted: the publisher's url, its size in bytes, its whole sha256, and why (``basis``)."""
+    """The record of a file that was trusted."""
 
     model_config = ConfigDict(frozen=True)
 
-    url: str
-    size: int
-    sha256: str
-    etag: str | None = None
-    basis: str
-    when: datetime
+    url: str = Field(description="the publisher's address of the file")
+    size: int = Field(description="size in bytes")
+    sha256: str = Field(description="the whole SHA-256, in hexadecimal")
+    etag: str | None = Field(default=None, description="the server's ETag, where it sent one")
+    basis: str = Field(description="why the file was trusted: the published facts that it agrees with, or first use")
+    when: datetime = Field(description="when it was trusted, in UTC")
 
 
 class Check(BaseModel):
-    """Something that must be true of a file: ``kind`` sha256 (the digits that are known), md5 or size; who says so."""
+    """A fact that must be true of a file."""
 
     model_config = ConfigDict(frozen=True)
 
-    kind: str
-    value: str
-    origin: str
+    kind: str = Field(description="sha256, md5 or size")
+    value: str = Field(description="the whole value, or the first digits of a sha256; a size in bytes")
+    origin: str = Field(description="where the value comes from, as a phrase for messages")
 
     def found(self, file: Fetched) -> str:
-        """The same of a file."""
+        """What the file has of this kind."""
         return {"sha256": file.sha256, "md5": str(file.md5), "size": str(file.size)}[self.kind]
 
     def holds(self, file: Fetched) -> bool:
-        """Whether the file agrees."""
+        """Whether the file passes."""
         found = self.found(file)
         return found.startswith(self.value) if self.kind == "sha256" else found == self.value
 
 
 def recorded(name: str) -> Trusted | None:
-    """What was trusted of an entry before; raises CorruptCheckpoint where the note of it cannot be read."""
+    """The record of the file that was trusted for an entry, if any; raises CorruptCheckpoint where it is unreadable."""
     path = record_path(name)
     try:
         return Trusted.model_validate_json(path.read_bytes())
@@ -63,7 +63,7 @@ def recorded(name: str) -> Trusted | None:
 
 
 def record(entry: ZooEntry, file: Fetched, checks: Sequence[Check]) -> None:
-    """Note that a file was trusted, unless the same is noted already."""
+    """Record that a file is trusted, unless the same file is recorded already."""
     before = recorded(entry.name)
     url = str(entry.download_url)
     if before is not None and (before.url, before.sha256) == (url, file.sha256):
@@ -77,7 +77,7 @@ def record(entry: ZooEntry, file: Fetched, checks: Sequence[Check]) -> None:
 
 
 def known_checks(entry: ZooEntry) -> tuple[Check, ...]:
-    """What the manifest and the record say of an entry's file.  A record counts for its own url only."""
+    """The checks that the manifest and the record make of an entry's file.  A record counts for its own url only."""
     source, checks = entry.source, []
     if digits := source.sha256 or source.sha256_prefix:
         origin = (
@@ -102,7 +102,7 @@ def md5_check(text: str, url: str) -> Check:
 
 
 def fault(entry: ZooEntry, file: Fetched, checks: Sequence[Check]) -> str | None:
-    """What is wrong with a file, naming what was expected and what was found; None: nothing."""
+    """What is wrong with a file, as a sentence that names the expected and the actual value; None: nothing."""
     for check in checks:
         if not check.holds(file):
             starts = "starts with " if check.kind == "sha256" and len(check.value) < 64 else ""
@@ -114,12 +114,12 @@ def fault(entry: ZooEntry, file: Fetched, checks: Sequence[Check]) -> str | None
 
 
 def quarantine(entry: ZooEntry, file: Fetched) -> Path:
-    """Put a file where nothing will use it; its new place."""
+    """Move a file to a folder from which nothing is loaded; returns its new path."""
     target = quarantine_path(entry.name, file.path.name, file.sha256)
     move(file.path, target)
     return target
 
 
 def refuse(fault: str, kept: Path) -> HashMismatch:
-    """The error of a file that was wrong twice."""
+    """The error for a file that was wrong in two downloads."""
     return HashMismatch(f"{fault}; it was fetched twice and is kept in {kept} for inspection")

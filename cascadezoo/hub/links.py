@@ -1,6 +1,6 @@
-"""Every address of the manifest, asked whether it still leads to its file.
+"""Whether every address of the manifest still leads to its file.
 
-One request at a time a host, with a pause between: a few hundred small requests, nothing is downloaded.
+Each host gets one request at a time, with a pause between: a few hundred small requests, and nothing is downloaded.
 """
 
 import re
@@ -23,7 +23,7 @@ State = Literal["ok", "moved", "changed", "dead", "unreachable", "skipped"]
 HOSTS_AT_ONCE = 8
 PAUSE = 0.2  # seconds between two requests to one host
 TIMEOUT = (10.0, 20.0)  # seconds to connect, and without a byte
-_PERMANENT = frozenset({301, 308})  # the others are how GitHub, S3 and the Hub lead to where a file lies today
+_PERMANENT = frozenset({301, 308})  # a file has moved; with 302, 303 and 307, GitHub, S3 and the Hub serve every file
 _KNOWN = {
     "moved": "known to have moved",
     "wrong_link": "known to lead to another model",
@@ -36,12 +36,20 @@ _NO_ANSWER: dict[type[Exception], str] = {  # the first that fits
     requests.ConnectionError: "no connection",
     requests.RequestException: "no answer that can be read",
 }
-_PASSING = frozenset({408, 429})  # as 5xx: says nothing of the file
+_PASSING = frozenset({408, 429})  # like 5xx, a passing trouble of the server: no verdict on the file
 
 
 @dataclass(frozen=True)
 class Use:
-    """What an entry has an address for.  ``needed``: the entry cannot be downloaded or verified without it."""
+    """What an entry uses an address for.
+
+    Attributes:
+        entry: the entry's full name.
+        what: a phrase such as "checkpoint" or "log".
+        needed: the entry cannot be downloaded or verified without it.
+        size: of the file in bytes, where the manifest gives it.
+        sha256_prefix: the first 8 digits of the file's SHA-256, where the manifest gives them.
+    """
 
     entry: str
     what: str
@@ -52,10 +60,18 @@ class Use:
 
 @dataclass(frozen=True)
 class LinkVerdict:
-    """What became of an address.
+    """The result of trying one address.
 
-    ``status``: HTTP's, of the last answer.  ``final_url``: where permanent redirects lead, for a moved file.
-    ``redirects``: every address on the way.  ``size`` in bytes and ``etag`` as the server gives them.
+    Attributes:
+        url: the address, as the manifest has it.
+        state: ok, moved, changed, dead, unreachable, or skipped.
+        uses: what the entries use it for.
+        detail: the reason, as a phrase.
+        status: the HTTP status of the last answer.
+        final_url: where permanent redirects lead, for a moved file.
+        redirects: every address on the way.
+        size: of the file in bytes, as the server gives it.
+        etag: as the server gives it.
     """
 
     url: str
@@ -76,15 +92,17 @@ class LinkVerdict:
 
 def uses(entries: Iterable[ZooEntry]) -> dict[str, tuple[Use, ...]]:
     """Address -> what it is used for, in the manifest's order."""
-    found: dict[str, tuple[Use, ...]] = {}
+    uses_of: dict[str, tuple[Use, ...]] = {}
     for entry in entries:
         for url, use in _uses(entry):
-            found[url] = (*found.get(url, ()), use)
-    return found
+            uses_of[url] = (*uses_of.get(url, ()), use)
+    return uses_of
 
 
-def audit(entries: Iterable[ZooEntry], tell: Callable[[LinkVerdict], None] = lambda verdict: None) -> list[LinkVerdict]:
-    """A verdict on every address of these entries, in the manifest's order; ``tell`` hears each as it comes.
+def audit(
+    entries: Iterable[ZooEntry], report: Callable[[LinkVerdict], None] = lambda verdict: None
+) -> list[LinkVerdict]:
+    """A verdict on every address of these entries, in the manifest's order; ``report`` is called with each as it comes.
 
     The publishers themselves are asked: ``CASCADEZOO_MIRROR`` plays no part.  Raises Offline.
     """
@@ -104,7 +122,7 @@ def audit(entries: Iterable[ZooEntry], tell: Callable[[LinkVerdict], None] = lam
                 if stop.wait(PAUSE if number else 0):
                     return
                 verdicts[url] = _try(http, url, wanted[url])
-                tell(verdicts[url])
+                report(verdicts[url])
 
     with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
         try:
@@ -213,5 +231,5 @@ def _size(answer: requests.Response) -> int | None:
     if "Content-Encoding" in answer.headers:
         return None
     whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-    said = whole[1] if whole else answer.headers.get("Content-Length", "")
-    return int(said) if said.isdecimal() else None
+    length = whole[1] if whole else answer.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None

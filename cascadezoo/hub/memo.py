@@ -1,4 +1,4 @@
-"""What a file's content was found to be, remembered, so that an unchanged file is hashed once.
+"""Content digests of files, remembered, so that an unchanged file is hashed once.
 
 A note lies in ``digests/`` of the cache, one small file for each file it speaks of.  It holds while size, inode, time
 of modification and time of change are what they were.  The last of them moves whenever a file is written or its times
@@ -38,8 +38,8 @@ def remember(path: Path, digest: str) -> None:
 
     A cache that cannot be written to is no error: the file is hashed again next time.
     """
-    if (seen := _settled(path)) is not None:
-        _remember(path, seen, digest)
+    if (fingerprint := _settled(path)) is not None:
+        _remember(path, fingerprint, digest)
 
 
 def require_digest(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -47,19 +47,19 @@ def require_digest(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
 
     Raises CorruptCheckpoint.
     """
-    said = metadata.get("content_digest")
-    if said is not None:
-        once(path, said, lambda: canonical.require_digest(path, tensors, metadata))
+    stated = metadata.get("content_digest")
+    if stated is not None:
+        once(path, stated, lambda: canonical.require_digest(path, tensors, metadata))
 
 
 def once(path: Path, digest: str, verify: Callable[[], None]) -> None:
     """Call ``verify``, which raises where ``path`` has another digest, unless the file has passed before."""
     if known_good(path, digest):
         return
-    seen = _settled(path)
+    fingerprint = _settled(path)
     verify()
-    if seen is not None and seen == _fingerprint(path):
-        _remember(path, seen, digest)
+    if fingerprint is not None and fingerprint == _fingerprint(path):
+        _remember(path, fingerprint, digest)
 
 
 def _settled(path: Path) -> Fingerprint | None:
@@ -67,33 +67,33 @@ def _settled(path: Path) -> Fingerprint | None:
 
     As git's index: what is written within one tick of a file's last change carries the same time.
     """
-    seen = _fingerprint(path)
-    changed = max(seen[2:])
+    fingerprint = _fingerprint(path)
+    changed = max(fingerprint[2:])
     margin = _TICK if changed % 10**9 else _COARSE
     left = changed / 1e9 + margin - time.time()
     if left > _TICK:  # coarse, or of a clock ahead of ours
         return None
     time.sleep(max(left, 0.0))
-    return seen
+    return fingerprint
 
 
-def _remember(path: Path, seen: Fingerprint, digest: str) -> None:
+def _remember(path: Path, fingerprint: Fingerprint, digest: str) -> None:
     note = _note(path)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(note) as file:
-            file.write(json.dumps(_content(path, seen, digest)).encode())
+            file.write(json.dumps(_content(path, fingerprint, digest)).encode())
     except (OSError, UnwritableOutput):
         return
 
 
-def _content(path: Path, seen: Fingerprint, digest: str) -> dict[str, object]:
-    return {"path": str(path.resolve()), "file": seen, "digest": digest}
+def _content(path: Path, fingerprint: Fingerprint, digest: str) -> dict[str, object]:
+    return {"path": str(path.resolve()), "file": fingerprint, "digest": digest}
 
 
 def _fingerprint(path: Path) -> Fingerprint:
-    found = path.stat()
-    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+    status = path.stat()
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _note(path: Path) -> Path:

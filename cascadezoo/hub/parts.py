@@ -17,7 +17,7 @@ CHUNK = 256 * 1024  # bytes
 
 
 class Version(BaseModel):
-    """Which version of a file some bytes belong to, as its server told; ``size`` of the whole, in bytes."""
+    """Which version of a file some bytes belong to, by its server's headers; ``size`` of the whole file, in bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,7 +35,16 @@ class Version(BaseModel):
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that has arrived whole: hashes in hexadecimal, ``md5`` where it was asked for."""
+    """A file that has arrived whole.
+
+    Attributes:
+        path: where it lies.
+        url: where it came from.
+        size: in bytes.
+        sha256: in hexadecimal.
+        md5: in hexadecimal, where it was asked for.
+        etag: the server's, where it sent one.
+    """
 
     path: Path
     url: str
@@ -110,7 +119,7 @@ class Part:
 
     @property
     def can_resume(self) -> bool:
-        """Whether a server can tell that these bytes begin the file it has now."""
+        """Whether a server can check that its present file begins with these bytes."""
         return self.size > 0 and self.version.validator is not None
 
     @property

@@ -24,17 +24,16 @@ class CategoryNames(Record):
 
 
 class RepoConfig(Record):
-    """``version``: of the cascadezoo that wrote it.  ``entry``, ``publisher`` and ``architecture`` as in the manifest;
-    ``content_digest``: of the weights beside it; ``spec``: the network, whatever this version knows of the entry."""
+    """The network of a repository, and which weights belong to it."""
 
-    library: Literal["cascadezoo"] = "cascadezoo"
-    version: str = Field(default=__version__)
-    entry: str
-    publisher: str
-    architecture: str
-    content_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
-    categories: CategoryNames
-    spec: ModelSpec
+    library: Literal["cascadezoo"] = Field(default="cascadezoo", description="the library that reads the repository")
+    version: str = Field(default=__version__, description="the version of cascadezoo that wrote it")
+    entry: str = Field(description="the entry's full name, as in the manifest")
+    publisher: str = Field(description="the publisher, as in the manifest")
+    architecture: str = Field(description="the architecture, as in the manifest")
+    content_digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="content digest of the weights beside it")
+    categories: CategoryNames = Field(description="the data set's categories, by label")
+    spec: ModelSpec = Field(description="the network; it holds even where this version's manifest differs")
 
     @property
     def names(self) -> Categories:

@@ -162,7 +162,7 @@ def _attempt(http: requests.Session, part: Part, progress: Progress | None) -> N
     if part.is_complete:
         return
     with closing(_answer(http, part.url, part.resume_headers())) as response:
-        said = _version(part.url, response)
+        version = _version(part.url, response)
         encoded = "Content-Encoding" in response.headers
         if response.status_code in (206, 416) and part.size:
             if response.status_code == 416 or encoded or not _continues(part, response):
@@ -170,7 +170,7 @@ def _attempt(http: requests.Session, part: Part, progress: Progress | None) -> N
                 raise _Broken("the file has changed on the server: starting again")
         else:
             _refuse_status(part.url, response)
-            part.restart(said)
+            part.restart(version)
         part.require_room()
         for block in _blocks(response, decode=encoded):
             part.write(block)
@@ -245,11 +245,11 @@ def _continues(part: Part, response: requests.Response) -> bool:
 
 def _retry_after(response: requests.Response) -> float:
     """Seconds that the server asks to wait, given as a number or as a date."""
-    said = response.headers.get("Retry-After", "")
-    if said.isdecimal():
-        return float(said)
+    header = response.headers.get("Retry-After", "")
+    if header.isdecimal():
+        return float(header)
     try:
-        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return 0.0
 

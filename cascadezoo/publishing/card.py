@@ -39,8 +39,17 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a card is made of.  Without ``figures`` nothing is known of the weights' accuracy; without ``attribution``
-    they are nobody else's."""
+    """What a card is made of.
+
+    Attributes:
+        repo: ``organisation/repository``.
+        entry: the entry whose weights are published.
+        config: the repository's config.json.
+        weights: the canonical file.
+        license: the licence of the weights.
+        attribution: whom the weights are by; None for weights that were trained from scratch.
+        figures: their accuracy; None where nothing is known of it.
+    """
 
     repo: str
     entry: ZooEntry
@@ -75,10 +84,10 @@ class Card:
 
     def _title(self) -> Iterator[str]:
         entry, classes = self.entry, self.config.spec.num_classes
-        found = "boxes and masks" if self.config.spec.mask else "boxes"
+        output = "boxes and masks" if self.config.spec.mask else "boxes"
         yield f"# {entry.name}"
         yield ""
-        yield f"{self._model[0]}, {entry.backbone}, {entry.schedule} schedule; {found} of {classes} categories."
+        yield f"{self._model[0]}, {entry.backbone}, {entry.schedule} schedule; {output} of {classes} categories."
         yield ""
         if self.weights.of_the_publisher:
             yield f"The weights are those that {self.attribution} published, for cascadezoo: one native PyTorch"
@@ -133,8 +142,8 @@ class Card:
             else "the weights were trained with cascadezoo."
         )
         if licence.share_alike:
-            yield f"- Share-alike: whoever passes these weights on, changed or not, does so under {licence.id},"
-            yield "  with this attribution, and says what was changed."
+            yield f"- Share-alike: pass these weights on, changed or not, only under {licence.id}, with this"
+            yield "  attribution and a note of what you changed."
         if entry.availability != "embedded":
             yield f"- The publisher's code, of which nothing is here, is under {entry.code_license}."
 
@@ -142,26 +151,26 @@ class Card:
         if self.license.stated:
             return "as their publisher states"
         if self.attribution is None:
-            return "chosen by whoever published this repository"
-        return "chosen by whoever published this repository: **the weights' publisher states no licence for them**"
+            return "chosen by the owner of this repository"
+        return "chosen by the owner of this repository: **the weights' publisher states no licence for them**"
 
     def _provenance(self) -> Iterator[str]:
-        held = self.weights.metadata
+        metadata = self.weights.metadata
         yield "## Provenance"
         yield ""
         yield "| | |"
         yield "|---|---|"
         for label, value in (
             ("entry", self.entry.name),
-            ("may also be, by its tensors", ", ".join(n for n in _entries(held) if n != self.entry.name)),
-            ("publisher's file", held.get("source_url")),
-            ("its sha256", held.get("source_sha256")),
-            ("is that the published hash?", _hash_verdict(held)),
-            ("converted by", held.get("converter")),
-            ("key map", held.get("key_map")),
-            ("training started from", held.get("started_from")),
-            ("trained on", held.get("data")),
-            ("trained by", held.get("trained_by")),
+            ("may also be, by its tensors", ", ".join(n for n in _entries(metadata) if n != self.entry.name)),
+            ("publisher's file", metadata.get("source_url")),
+            ("its sha256", metadata.get("source_sha256")),
+            ("is that the published hash?", _hash_verdict(metadata)),
+            ("converted by", metadata.get("converter")),
+            ("key map", metadata.get("key_map")),
+            ("training started from", metadata.get("started_from")),
+            ("trained on", metadata.get("data")),
+            ("trained by", metadata.get("trained_by")),
             ("sha256 of model.safetensors", self.weights.sha256),
             ("content digest of its tensors", self.config.content_digest),
         ):
@@ -180,7 +189,7 @@ def _entries(metadata: Mapping[str, str]) -> list[str]:
 
 
 def _hash_verdict(metadata: Mapping[str, str]) -> str | None:
-    """What the converter found: a published hash that the file has, or none to compare it with."""
+    """Whether the file has the published hash, in the converter's verdict."""
     verdicts = {"yes": "yes", "no": "no hash was published for it, or it has another"}
     return verdicts.get(metadata.get("source_is_published", ""))
 

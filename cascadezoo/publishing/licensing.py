@@ -1,4 +1,4 @@
-"""The licence that published weights carry: their publisher's, or the one that whoever publishes them vouches for."""
+"""The licence of published weights: the publisher's, or one that the user chooses and vouches for."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from cascadezoo.spec.record import Record
 UNSTATED, UNKNOWN = "unstated", "unknown"
 
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
-# of the identifiers that the Hub knows, those that weights of this kind carry; any other is "other" with its name
+# identifiers that the Hub knows, as far as weights of this kind carry them; any other is "other" with its name
 _ON_THE_HUB = frozenset(
     (
         *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "mpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0"),
@@ -19,7 +19,7 @@ _ON_THE_HUB = frozenset(
 
 
 class WeightsLicense(Record):
-    """An SPDX identifier, and whether the weights' publisher states it or whoever publishes them here chose it."""
+    """An SPDX identifier; ``stated``: by the weights' publisher, else the user who publishes them chose it."""
 
     id: str
     stated: bool
@@ -48,8 +48,8 @@ class WeightsLicense(Record):
 
 
 def license_of(stated: str | None, given: str | None, entry: str) -> WeightsLicense:
-    """The licence to publish under, from what the publisher states ("unstated": nothing; None: the weights are nobody
-    else's) and what the caller gives.
+    """The licence to publish under, from what the publisher states ("unstated": nothing; None: the weights are the
+    user's own) and what the caller gives.
 
     Raises LicenseUnstated where neither says any, and UsageError where the caller gives another than the publisher's,
     or no SPDX identifier.

@@ -1,4 +1,4 @@
-"""What goes into a published repository, checked as far as it can be without the network."""
+"""The files of a published repository, checked as far as possible without the network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,8 @@ class Package:
     def sizes(self) -> dict[str, int]:
         """Name in the repository -> bytes."""
         return {
-            name: len(held) if isinstance(held, bytes) else held.stat().st_size for name, held in self.files().items()
+            name: len(content) if isinstance(content, bytes) else content.stat().st_size
+            for name, content in self.files().items()
         }
 
 
@@ -46,15 +47,14 @@ def pack(entry: ZooEntry, repo: str, branch: str, path: Path, *, license: str | 
     """The canonical file at ``path`` with its card and its config, for a branch of the repository ``repo``.
 
     Raises UsageError (LicenseUnstated, a wrong licence, a report of other weights), and FileError where the weights
-    are corrupt, or those of another entry.
+    are corrupt, or belong to another entry.
     """
     weights = _weights(entry, path)
-    held = weights.metadata
     stated, attribution = _terms(entry, weights)
     shown = figures.published(entry) if weights.of_the_publisher else None
     if report is not None:
         url = f"{endpoint()}/{repo}/blob/{branch}/{REPORT}"
-        shown = figures.measured(report, entry, held["content_digest"], url)
+        shown = figures.measured(report, entry, weights.metadata["content_digest"], url)
     card = Card(
         repo=repo,
         entry=entry,
@@ -84,13 +84,13 @@ def _weights(entry: ZooEntry, path: Path) -> Weights:
 
 
 def _terms(entry: ZooEntry, weights: Weights) -> tuple[str | None, str | None]:
-    """Licence and attribution that the weights bring along; None for those that come from nobody else's."""
-    held = weights.metadata
+    """Licence and attribution of the weights; None for the user's own, which were trained from scratch."""
+    metadata = weights.metadata
     if weights.from_scratch and entry.availability != "embedded":
         return None, None
-    if weights.of_the_publisher:  # of those of the candidates that its metadata lists
+    if weights.of_the_publisher:  # the metadata joins the licences of all entries that the file may be: take this one's
         return entry.weights_license, entry.attribution
-    return held.get("weights_license", entry.weights_license), held.get("attribution", entry.attribution)
+    return metadata.get("weights_license", entry.weights_license), metadata.get("attribution", entry.attribution)
 
 
 def _config(entry: ZooEntry, weights: Weights) -> RepoConfig:

@@ -4,6 +4,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from cascadezoo import registry
 from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
 from cascadezoo.hub import offline
@@ -22,21 +24,20 @@ if TYPE_CHECKING:
 
 
 class Publication(Record):
-    """What was published, or would be.  ``files``: name in the repository -> bytes.  ``figures``: where those of the
-    card come from.  ``commit`` is absent after a dry run; ``changed``: the commit is a new one."""
+    """What was published, or would be."""
 
-    entry: str
-    repo: str
-    url: str
-    revision: str | None
-    private: bool
-    dry_run: bool
-    license: WeightsLicense
-    figures: Literal["published", "measured"] | None
-    files: dict[str, int]
-    card: str
-    commit: str | None = None
-    changed: bool = False
+    entry: str = Field(description="the entry's full name")
+    repo: str = Field(description="organisation/repository")
+    url: str = Field(description="the repository's page")
+    revision: str | None = Field(description="the branch; None: main")
+    private: bool = Field(description="whether the repository is private")
+    dry_run: bool = Field(description="nothing was uploaded")
+    license: WeightsLicense = Field(description="the licence of the weights")
+    figures: Literal["published", "measured"] | None = Field(description="where the card's accuracy comes from")
+    files: dict[str, int] = Field(description="name in the repository -> bytes")
+    card: str = Field(description="the text of README.md")
+    commit: str | None = Field(default=None, description="the branch's last commit; None after a dry run")
+    changed: bool = Field(default=False, description="whether that commit is a new one")
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2)
@@ -68,7 +69,7 @@ def publish(
     Raises:
         UsageError: no such entry, a malformed name, LicenseUnstated, or a licence that is not the publisher's.
         WeightsNotFound: no canonical weights.
-        FileError: the weights are corrupt, or those of another entry.
+        FileError: the weights are corrupt, or belong to another entry.
         Offline, NotAllowed, RepoNotFound, DownloadFailed: the Hub refuses or cannot be reached.
     """
     entry = registry.info(name)
@@ -127,7 +128,7 @@ def _upload(package: Package, planned: Publication) -> tuple[str | None, str]:
         before = api.model_info(planned.repo, revision=planned.revision).sha
         commit = api.create_commit(
             planned.repo,
-            operations=[CommitOperationAdd(name, held) for name, held in package.files().items()],
+            operations=[CommitOperationAdd(name, content) for name, content in package.files().items()],
             commit_message=f"Publish {planned.entry} with cascadezoo {__version__}",
             revision=planned.revision,
         )
@@ -135,7 +136,7 @@ def _upload(package: Package, planned: Publication) -> tuple[str | None, str]:
 
 
 def _ready(api: "HfApi", planned: Publication) -> None:
-    """The repository and its branch exist; a private one is never found to be public."""
+    """Create the repository and its branch where needed; UsageError where a public one was to be private."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:

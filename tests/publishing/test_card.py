@@ -123,7 +123,7 @@ def test_text_carries_attribution_share_alike_and_provenance(tmp_path: Path) -> 
         "Weights: [CC-BY-SA-3.0](https://creativecommons.org/licenses/by-sa/3.0/), as their publisher states.",
         "Attribution: Facebook AI Research, Detectron Model Zoo.",
         "Changes: tensors were renamed",
-        "Share-alike: whoever passes these weights on, changed or not, does so under CC-BY-SA-3.0",
+        "Share-alike: pass these weights on, changed or not, only under CC-BY-SA-3.0",
         "The publisher's code, of which nothing is here, is under Apache-2.0.",
         f"| its sha256 | {SOURCE_SHA256} |",
         "| is that the published hash? | no hash was published for it, or it has another |",
@@ -135,7 +135,7 @@ def test_text_carries_attribution_share_alike_and_provenance(tmp_path: Path) -> 
 
 def test_an_unstated_licence_is_said_to_be_chosen(tmp_path: Path) -> None:
     text = card(tmp_path, BOX, "Apache-2.0")
-    assert "chosen by whoever published this repository: **the weights' publisher states no licence" in text
+    assert "chosen by the owner of this repository: **the weights' publisher states no licence" in text
     assert "Share-alike" not in text
 
 
