@@ -15,8 +15,8 @@ from rich.table import Table
 
 import cascadezoo
 from cascadezoo import shapes
-from cascadezoo.benchmarks.reports.metrics import METRICS, Measured, published, rounded
 from cascadezoo.coco.evaluation import evaluate
+from cascadezoo.coco.metrics import METRICS, Measured, published, rounded
 
 ENTRY = "cascade_mask_r18_fpn_shapes.cascadezoo"
 IMAGES = 100  # of the 500 of the validation split

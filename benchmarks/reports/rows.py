@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cascadezoo.benchmarks.reports.metrics import HUNDREDTH, METRICS, THOUSANDTH, rounded
 from cascadezoo.benchmarks.reports.schema import Accuracy, BatchSpeed, EntryReport, Machine, Report, Settings
 from cascadezoo.benchmarks.reports.verdict import Verdict
+from cascadezoo.coco.metrics import HUNDREDTH, METRICS, THOUSANDTH, rounded
 
 ACCURACY_HEADINGS = ("entry", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
 ACCURACY_NOTE = "COCO average precision in percent."

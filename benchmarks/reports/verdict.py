@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from cascadezoo.benchmarks.reports.metrics import METRICS, Measured, rounded
+from cascadezoo.coco.metrics import METRICS, Measured, rounded
 from cascadezoo.spec.record import Record
 
 SLOWER = Decimal("0.10")  # a speed below the baseline by more than this part of it is a failure

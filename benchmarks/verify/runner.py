@@ -13,12 +13,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cascadezoo.benchmarks.reports.metrics import published
 from cascadezoo.benchmarks.reports.schema import Accuracy, AccuracyTiming, EntryReport, Report, Settings, Speed
 from cascadezoo.benchmarks.reports.verdict import SpeedReference, Verdict, judge_accuracy, judge_speed, overall
 from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, in_every_process, of_every_process
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset
 from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
+from cascadezoo.coco.metrics import published
 from cascadezoo.distributed import World
 from cascadezoo.errors import MissingResource, UnwritableOutput, WrongEntry
 from cascadezoo.files import write_json

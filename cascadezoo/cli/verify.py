@@ -121,8 +121,8 @@ def verify_command(
 
 def _print_parts(entry: "EntryReport", err: bool) -> None:
     """One line per part."""
-    from cascadezoo.benchmarks.reports.metrics import METRICS
     from cascadezoo.benchmarks.reports.rows import cell, evaluation_name
+    from cascadezoo.coco.metrics import METRICS
 
     for part in entry.accuracy:
         figures = [(METRICS[metric].heading, cell(part, metric)) for metric in ("box_ap", "mask_ap")]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cascadezoo.benchmarks.reports.metrics import METRICS
+from cascadezoo.coco.metrics import METRICS
 from cascadezoo.hub.repo_config import RepoConfig
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing.figures import Figures, Row, eval_results

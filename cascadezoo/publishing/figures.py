@@ -5,10 +5,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cascadezoo.benchmarks.reports import metrics
-from cascadezoo.benchmarks.reports.metrics import HUNDREDTH, METRICS, Measured, rounded
 from cascadezoo.benchmarks.reports.schema import read_report
 from cascadezoo.benchmarks.reports.verdict import Verdict
+from cascadezoo.coco import metrics
+from cascadezoo.coco.metrics import HUNDREDTH, METRICS, Measured, rounded
 from cascadezoo.errors import UsageError
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.record import Record

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from cascadezoo.coco.metrics import HUNDREDTH, rounded
 from cascadezoo.errors import CorruptCheckpoint, UnwritableOutput
 from cascadezoo.files import whole_file
 from cascadezoo.training.curves import draw
@@ -163,4 +164,4 @@ def _means(window: list[dict[str, Any]], key: str) -> dict[str, float]:
 
 
 def _shown(figure: float | None) -> str:
-    return "-" if figure is None else f"{figure:.2f}"
+    return "-" if figure is None else str(rounded(figure, HUNDREDTH))

@@ -103,3 +103,10 @@ def test_norms_that_overflowed_are_left_out(tmp_path):
         journal.step(step, 0.0, 0.1, {"loss_objectness": 1.0}, norm, SECONDS)
     first, second = (json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "log.jsonl").open())
     assert (first["grad_norm"], second["grad_norm"]) == (3.0, None)
+
+
+def test_figures_are_rounded_as_in_reports_and_cards(tmp_path, capsys):
+    """45.125 lies on the half and 45.135 is stored below it; printed with two digits both go up (V7)."""
+    with Journal(tmp_path, steps=1, images=2, every=1) as journal:
+        journal.evaluation(1, 1.0, {"bbox": {"AP": 45.125, "AP50": 0.0}, "segm": {"AP": 45.135, "AP50": 0.0}}, 3.0)
+    assert "bbox AP 45.13, segm AP 45.14" in capsys.readouterr().err

@@ -8,10 +8,10 @@ from sample_report import accuracy_of, report_of
 
 from cascadezoo.benchmarks.reports.html import html
 from cascadezoo.benchmarks.reports.markdown import markdown
-from cascadezoo.benchmarks.reports.metrics import METRICS, published, rounded
 from cascadezoo.benchmarks.reports.rows import entry_details
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.coco.evaluation import METRICS as COCO_FIGURES
+from cascadezoo.coco.metrics import METRICS, published, rounded
 from cascadezoo.manifest import Scores
 
 # measured, as published and agreeing at tolerance 0, at two digits, at three digits
