@@ -132,3 +132,13 @@ def test_half_precision_features_keep_full_precision_coordinates() -> None:
     half = pyramid_roi_align([feature.half()], boxes, [4], RULE, ALIGN, 7)
     assert half.dtype == torch.float16
     torch.testing.assert_close(half.float(), full, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_gradients_are_of_the_features_type(dtype: torch.dtype) -> None:
+    """Boxes stay float32.  Every bin's samples weigh 1 together, so the gradient of the sum is the number of bins."""
+    feature = torch.zeros(1, 2, 16, 16, dtype=dtype, requires_grad=True)
+    pooled = pyramid_roi_align([feature], torch.tensor([[[8.0, 8.0, 40.0, 40.0]]]), [4], RULE, ALIGN, 3)
+    pooled.sum().backward()
+    assert feature.grad.dtype == pooled.dtype == dtype
+    assert feature.grad.sum((0, 2, 3)).tolist() == pytest.approx([9, 9], rel=2e-3)
