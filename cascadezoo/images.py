@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 ImageInput: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | torch.Tensor"
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _EXPECTED = "give a path, a PIL image, a uint8 (H, W, 3) RGB array, or a (3, H, W) tensor of uint8 or of 0..1"
 
 
@@ -71,6 +72,8 @@ def _from_path(path: Path) -> Pixels:
         raise UnreadableImage(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not data:
         raise UnreadableImage(f"{path} is an empty file, not an image")
+    if data.startswith(_PNG) and not _is_whole_png(data):
+        raise UnreadableImage(f"{path} is a PNG image that is damaged or cut short: get it again")
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -83,6 +86,20 @@ def _from_path(path: Path) -> Pixels:
     if bgr is None:
         raise UnreadableImage(f"{path} is no image that OpenCV can decode: damaged, cut short or of another kind")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether the chunks of a PNG file lie inside it and reach its end chunk.
+
+    OpenCV takes memory for the length that a chunk claims, up to 4 GiB, before it reads the chunk.
+    """
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        at += 12 + length  # with the length itself, the kind and the checksum
+        if kind == b"IEND":
+            return at <= len(data)
+    return False
 
 
 def _from_pil(image: Image.Image) -> Pixels:

@@ -146,6 +146,11 @@ def png_claiming(width, height):
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
+def png_with_a_chunk_claiming(length):
+    """The header chunk, then one whose length is more than is there."""
+    return png_claiming(3, 2)[:33] + struct.pack(">I", length) + b"IDAT" + bytes(30)
+
+
 def jpeg_bytes():
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(stream, "JPEG")
@@ -159,6 +164,11 @@ def jpeg_bytes():
         (b"a letter, not an image" * 10, "no image that OpenCV can decode"),
         (jpeg_bytes()[:200], "no image that OpenCV can decode"),
         (png_claiming(100_000, 100_000), "larger than OpenCV decodes"),
+        (png_with_a_chunk_claiming(2**31 - 1), "a PNG image that is damaged or cut short"),  # 2 GiB of memory, once
+        (png_with_a_chunk_claiming(19), "a PNG image that is damaged or cut short"),
+        (png_claiming(3, 2)[:-1], "a PNG image that is damaged or cut short"),
+        (png_claiming(3, 2)[:-12], "a PNG image that is damaged or cut short"),
+        (png_claiming(3, 2)[:8], "a PNG image that is damaged or cut short"),
     ],
 )
 def test_files_that_are_no_image(tmp_path, content, says):
@@ -192,3 +202,9 @@ def test_a_truncated_pil_image_is_refused(tmp_path):
     path.write_bytes(jpeg_bytes()[:20_000])
     with pytest.raises(UnreadableImage, match="truncated"):
         read_image(Image.open(path))
+
+
+def test_bytes_behind_a_png_do_no_harm(tmp_path, pixels):
+    path = save(tmp_path / "a.png", Image.fromarray(pixels))
+    path.write_bytes(path.read_bytes() + b"more")
+    np.testing.assert_array_equal(read_image(path), pixels)
