@@ -176,7 +176,7 @@ def _move(
         own = delta[torch.arange(len(best), device=best.device), 0 if delta.shape[1] == 1 else best]
         boxes = decode(own, rois.boxes, coder)
         if model.spec.conventions.cascade.clip_stages:
-            boxes = clip(boxes[None], sizes[n : n + 1], coder.extent)[0]
+            boxes = clip(boxes, sizes[n].expand(len(boxes), 2), coder.extent)
         keep = torch.ones_like(rois.truth)
         if rule.forget_truth:
             keep &= ~rois.truth
@@ -188,7 +188,7 @@ def _move(
 
 def _pool(model: Network, features: list[Tensor], boxes: Sequence[Tensor], resolution: int) -> Tensor:
     """Boxes (R, 4) per image, R of each its own, to pooled features (S, channels, P, P)."""
-    is_box = pad_sequence([torch.ones_like(b[:, 0], dtype=torch.bool) for b in boxes], batch_first=True)
+    is_box = pad_sequence([torch.ones(len(b), dtype=torch.bool, device=b.device) for b in boxes], batch_first=True)
     return model.pool(features, pad_sequence(list(boxes), batch_first=True), resolution)[is_box.flatten()]
 
 
