@@ -1,5 +1,7 @@
 """Hand-worked anchors of one level."""
 
+import math
+
 import pytest
 import torch
 
@@ -59,3 +61,11 @@ def test_where_x2_is_the_last_pixel_a_cell_of_stride_4_is_centred_on_1_5() -> No
     grid = AnchorGrid(sizes=((8,),), ratios=(1.0,), strides=(4,), extent=1, rounded=False)
     # 8 pixels from -2 to 5 inclusive, then one stride on
     assert level_anchors((2, 1), grid, 0, CPU).tolist() == [[-2, -2, 5, 5], [-2, 2, 5, 9]]
+
+
+def test_anchors_that_are_not_rounded_keep_their_fractions() -> None:
+    # 8 / sqrt(0.5) = 11.31 wide and 8 * sqrt(0.5) = 5.66 high around the corner
+    grid = AnchorGrid(sizes=((8,),), ratios=(0.5,), strides=(4,), extent=0, rounded=False)
+    half_width, half_height = 4 * math.sqrt(2), 4 / math.sqrt(2)
+    expected = [-half_width, -half_height, half_width, half_height]
+    assert level_anchors((1, 1), grid, 0, CPU)[0].tolist() == pytest.approx(expected)
