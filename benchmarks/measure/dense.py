@@ -133,7 +133,7 @@ def main() -> None:
     print(f"{'objects':>8}{'seconds':>10}{'whole':>8}{'peak MiB':>10}{'whole':>8}{'masks MiB':>11}{'bitmaps':>9}")
     for objects in OBJECTS:
         with TemporaryDirectory(prefix="cascadezoo-") as folder:
-            row = {
+            row: dict[str, Any] = {
                 "objects": objects,
                 "matching": matching(objects, options.runs),
                 "sample": sample(Path(folder), objects),
