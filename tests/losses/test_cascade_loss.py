@@ -229,11 +229,12 @@ def move(
 
 def test_the_true_labels_deltas_move_positive_boxes_and_the_best_classes_move_background() -> None:
     """Raw dx of 1, 2, 3 for the classes 0, 1, 2 are 5, 10, 15 pixels.  The scores prefer class 0, or background."""
-    deltas = torch.zeros(4, CLASSES, 4)
+    deltas = torch.zeros(5, CLASSES, 4)
     deltas[:, :, 0] = torch.tensor([1.0, 2, 3])
-    taken = [rois([[0, 0, 10, 10], [0, 10, 10, 20], [0, 20, 10, 30], [0, 30, 10, 40]], [2, 3, 3, 3], [0])]
-    scores = torch.tensor([[9.0, 0, 0, 0], [0, 4, 3, 9], [5, 4, 3, 0], [1, 2, 6, 9]])
-    moved = [[[15, 0, 25, 10], [10, 10, 20, 20], [5, 20, 15, 30], [15, 30, 25, 40]]]
+    boxes = [[0, 0, 10, 10], [0, 10, 10, 20], [0, 20, 10, 30], [0, 30, 10, 40], [0, 40, 10, 50]]
+    taken = [rois(boxes, [2, 1, 3, 3, 3], [0, 1])]
+    scores = torch.tensor([[9.0, 0, 0, 0], [9, 0, 0, 0], [0, 4, 3, 9], [5, 4, 3, 0], [1, 2, 6, 9]])
+    moved = [[[15, 0, 25, 10], [10, 10, 20, 20], [10, 20, 20, 30], [5, 30, 15, 40], [15, 40, 25, 50]]]
     assert move(scores, deltas, taken, rule()) == moved
 
 
