@@ -97,7 +97,7 @@ bench: setup
 FUZZ_SECONDS ?= 60
 fuzz: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check "atheris>=3.0"
-	$(BIN)/python tests/fuzz/fuzz.py all --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz/fuzz.py all --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
 
 # what people will install, in an environment of its own and an empty folder; dist/ holds what was checked
 release-check: setup

@@ -3,6 +3,7 @@
     python tests/fuzz/fuzz.py seeds                   writes the corpus anew, with our own writers
     python tests/fuzz/fuzz.py all --seconds 60        every reader, as many at a time as there are cores
     python tests/fuzz/fuzz.py torch_zip --seconds 60  one reader; libFuzzer's own options may follow
+    python tests/fuzz/fuzz.py all --runs 1000         every reader, so many inputs, the same each time: for CI
     python tests/fuzz/fuzz.py torch_zip CRASH         one input again
 
 A finding is an input whose reader raises anything but its error, takes longer than ``SLOW`` seconds or more memory than
@@ -13,6 +14,7 @@ to ``build/fuzz``.  Only our own modules are instrumented: torch's would take mi
 import argparse
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -31,13 +33,14 @@ CORPUS, CRASHES, LEARNT = HERE / "corpus", HERE / "crashes", HERE.parents[1] / "
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("reader", help="a reader's name, all, or seeds")
-    parser.add_argument("--seconds", type=int, default=60, help="for each reader")
+    parser.add_argument("--seconds", type=int, default=60, help="for each reader, at the most")
+    parser.add_argument("--runs", type=int, help="inputs for each reader, from the corpus alone and with a fixed seed")
     options, rest = parser.parse_known_args()
     if options.reader == "seeds":
         return write_seeds()
     readers = instrumented()
     if options.reader == "all":
-        return run_all(readers, options.seconds)
+        return run_all(readers, options.seconds, options.runs)
     return fuzz(readers, options.reader, options.seconds, rest)
 
 
@@ -67,19 +70,19 @@ def instrumented() -> Mapping[str, Any]:
     return READERS
 
 
-def run_all(readers: Mapping[str, Any], seconds: int) -> int:
+def run_all(readers: Mapping[str, Any], seconds: int, runs: int | None) -> int:
     """Every reader in a process of its own, whatever the others find; 1 where any found something."""
     LEARNT.mkdir(parents=True, exist_ok=True)
     waiting, running, failed = list(readers), {}, []
     while waiting or running:
         if waiting and len(running) < (os.cpu_count() or 1):
             name = waiting.pop(0)
-            running[start(readers, name, seconds)] = name, time.monotonic()
+            running[start(readers, name, seconds, runs)] = name, time.monotonic()
             continue
         child, status = os.wait()
         name, began = running.pop(child)
-        runs = re.findall(r"Done (\d+) runs", log_of(name).read_text(errors="replace"))
-        print(f"{name}: {runs[-1] if runs else 'no'} inputs in {time.monotonic() - began:.0f} s", flush=True)
+        done = re.findall(r"Done (\d+) runs", log_of(name).read_text(errors="replace"))
+        print(f"{name}: {done[-1] if done else 'no'} inputs in {time.monotonic() - began:.0f} s", flush=True)
         if status:
             failed.append(name)
             print(f"FOUND in {name}: see {log_of(name)} and {CRASHES}", flush=True)
@@ -87,14 +90,16 @@ def run_all(readers: Mapping[str, Any], seconds: int) -> int:
     return 1 if failed else 0
 
 
-def start(readers: Mapping[str, Any], name: str, seconds: int) -> int:
+def start(readers: Mapping[str, Any], name: str, seconds: int, runs: int | None) -> int:
     """Fuzz one reader in a child process that writes to its log; the child's id."""
     child = os.fork()
     if child == 0:
         log = os.open(log_of(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os._exit(fuzz(readers, name, seconds, ()))
+        if runs is not None:
+            shutil.rmtree(LEARNT / name, ignore_errors=True)
+        os._exit(fuzz(readers, name, seconds, (), () if runs is None else (f"-runs={runs}", "-seed=1")))
     return child
 
 
@@ -102,7 +107,7 @@ def log_of(name: str) -> Path:
     return LEARNT / f"{name}.log"
 
 
-def fuzz(readers: Mapping[str, Any], name: str, seconds: int, rest: Iterable[str]) -> int:
+def fuzz(readers: Mapping[str, Any], name: str, seconds: int, rest: Iterable[str], more: Iterable[str] = ()) -> int:
     """One reader in this process, until its time is over or something is found."""
     import atheris
 
@@ -118,7 +123,7 @@ def fuzz(readers: Mapping[str, Any], name: str, seconds: int, rest: Iterable[str
     folders = [] if rest else [str(LEARNT / name), str(CORPUS / name)]
     limits = [f"-timeout={SLOW}", f"-rss_limit_mb={MEMORY}", f"-max_len={LONGEST}", f"-max_total_time={seconds}"]
     places = [f"-artifact_prefix={CRASHES}/{name}-", f"-dict={HERE / 'tokens.dict'}"]
-    atheris.Setup([sys.argv[0], *places, *limits, *rest, *folders], one)
+    atheris.Setup([sys.argv[0], *places, *limits, *more, *rest, *folders], one)
     atheris.Fuzz()
     return 0
 
