@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -32,12 +33,15 @@ def clone(tmp_path_factory) -> Path:
     return folder
 
 
+def build_wheel(source: Path, out: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), "."]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
 @pytest.fixture(scope="module")
 def wheel(clone: Path, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), "."]
-    subprocess.run(command, cwd=clone, check=True, capture_output=True)
-    return next(out.glob("*.whl"))
+    return build_wheel(clone, tmp_path_factory.mktemp("wheel"))
 
 
 def test_every_package_and_data_file_is_in_the_wheel(wheel: Path) -> None:
@@ -47,6 +51,19 @@ def test_every_package_and_data_file_is_in_the_wheel(wheel: Path) -> None:
             data = DATA.get(room, ())
             if path.suffix in (".py", ".toml", ".typed", *data):
                 assert f"{installed}/{path.relative_to(ROOT / room)}" in inside
+
+
+def test_a_wheel_of_the_source_distribution_is_the_same(clone: Path, wheel: Path, tmp_path: Path) -> None:
+    code = f"from setuptools.build_meta import build_sdist; build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=clone, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    second = build_wheel(next((tmp_path / "source").iterdir()), tmp_path / "wheel")
+    sums = [
+        {item.filename: item.CRC for item in zipfile.ZipFile(path).infolist() if not item.filename.endswith("RECORD")}
+        for path in (wheel, second)
+    ]
+    assert sums[0] == sums[1]
 
 
 def test_the_version_is_the_same_everywhere() -> None:
