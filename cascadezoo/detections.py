@@ -28,7 +28,7 @@ from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
 from cascadezoo.ops.mask_paste import Crop, PasteMethod, paste, paste_bilinear
 
-Index: TypeAlias = int | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
+Index: TypeAlias = int | np.integer[Any] | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -214,12 +214,13 @@ class Detections:
     def _selector(self, index: Index) -> slice | Tensor:
         if isinstance(index, slice):
             return index
-        if isinstance(index, int) and not isinstance(index, bool):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"detection {index} of {len(self)}")
-            index %= len(self)
-            return slice(index, index + 1)
         chosen = torch.as_tensor(index, device=self.boxes.device)
+        if chosen.ndim == 0 and not (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool):
+            number = int(chosen)
+            if not -len(self) <= number < len(self):
+                raise IndexError(f"detection {number} of {len(self)}")
+            number %= len(self)
+            return slice(number, number + 1)
         if chosen.ndim != 1:
             raise IndexError(f"an index of shape {tuple(chosen.shape)}: give one number, a slice or a list")
         return chosen if chosen.numel() else chosen.to(torch.int64)  # [] comes as float

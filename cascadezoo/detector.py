@@ -6,13 +6,14 @@ T ground-truth objects and D detections per image, H and W its height and width,
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detecting import Fitting, batched, equal_neighbours
 from cascadezoo.detections import Detections
-from cascadezoo.errors import UsageError
+from cascadezoo.errors import UsageError, WrongType
 from cascadezoo.images import read_image
 from cascadezoo.losses.objective import losses_of_images
 from cascadezoo.modeling.network import Network
@@ -74,11 +75,18 @@ class Detector(Network):
         Raises:
             UnreadableImage: not an image.
             MissingResource: no such file.
-            UsageError: the model is in training mode, or ``batch_size`` is below 1.
+            UsageError: the model is in training mode, ``batch_size`` is below 1, or ``tta`` or ``batch_size`` is of
+                another type (WrongType).
             OutOfMemory: the device has no room even for one image.
         """
         if self.training:
             raise UsageError("the model is in training mode: call model.eval() before predict")
+        if not isinstance(tta, bool | TTASettings):
+            raise WrongType(
+                f"tta: give True, False or TTASettings, not a {type(tta).__name__}; images go into one list"
+            )
+        if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool):
+            raise WrongType(f"batch_size: give a whole number, not {batch_size!r}")
         if batch_size < 1:
             raise UsageError(f"batch_size {batch_size}: give 1 or more images at a time")
         images = image if isinstance(image, list) else [image]
@@ -106,7 +114,13 @@ class Detector(Network):
 
         Raises:
             BadTarget: a box outside its image or without area, a label out of range, a mask of another size.
+            WrongType: ``images`` is no list of tensors.
         """
+        if not isinstance(images, list | tuple) or not all(isinstance(image, Tensor) for image in images):
+            raise WrongType(
+                "images: give a list of (3, H, W) tensors, as to torchvision's detectors; predict takes "
+                "paths, PIL images and arrays"
+            )
         if self.training:
             if targets is None:
                 raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")

@@ -16,6 +16,10 @@ class UsageError(CascadezooError):
     exit_code = 2
 
 
+class WrongType(UsageError, TypeError):
+    """An argument of a type that the function does not take, or one given by position that has to be named."""
+
+
 class UnknownName(UsageError):
     """No entry has this name or alias; the message suggests close ones."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 ImageInput: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | torch.Tensor"
 
+_OVERSHOOT = 0.100001  # a tenth, of a float tensor beyond 0..1: what a bicubic resize leaves at edges is cut off
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXPECTED = "give a path, a PIL image, a uint8 (H, W, 3) RGB array, or a (3, H, W) tensor of uint8 or of 0..1"
 
@@ -32,7 +33,8 @@ def read_image(image: ImageInput) -> Pixels:
     """An image as a contiguous uint8 (H, W, 3) RGB array.
 
     ``image``: a path; a PIL image (EXIF orientation applied); a uint8 (H, W, 3) RGB array, returned as it is when
-    contiguous; a (3, H, W) RGB tensor on any device, uint8 or floating point in 0..1, which is rounded to 255 levels.
+    contiguous; a (3, H, W) RGB tensor on any device, uint8 or floating point in 0..1, which is rounded to 255
+    levels; values up to 0.1 outside, as a bicubic resize leaves them, are clamped.
 
     Raises ``MissingResource`` when the file does not exist and ``UnreadableImage`` for anything else that is no
     image: a file that cannot be decoded or is over OpenCV's size limit, wrong shapes, types or value ranges.
@@ -140,11 +142,11 @@ def _from_tensor(image: "torch.Tensor") -> Pixels:
     if image.dtype != torch.uint8:
         levels = image.float()
         low, high = levels.min().item(), levels.max().item()
-        if not (low >= 0 and high <= 1):  # also when either is NaN
+        if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # also when either is NaN
             raise UnreadableImage(
-                f"a {image.dtype} tensor with values {low:g}..{high:g}; scale it to 0..1, or use uint8"
+                f"a {image.dtype} tensor with values {low:.6g}..{high:.6g}; scale it to 0..1, or use uint8"
             )
-        image = (levels * 255).round().to(torch.uint8)
+        image = (levels.clamp(0, 1) * 255).round().to(torch.uint8)
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 

@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from cascadezoo.coco.categories import Categories
 from cascadezoo.converters.canonical import read_network
 from cascadezoo.detector import Detector
 from cascadezoo.devices import usable
-from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound
+from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound, WrongType
 from cascadezoo.files import file_sha256
 from cascadezoo.hub import huggingface, memo
 from cascadezoo.hub.huggingface import HubSource, Source
@@ -39,10 +40,10 @@ def build(spec: ModelSpec) -> Detector:
 
 def load(
     name: str,
+    *misplaced: object,
     pretrained: bool = False,
-    weights: str | Path | None = None,
-    *,
-    device: torch.device | str = "cpu",
+    weights: str | os.PathLike[str] | None = None,
+    device: torch.device | str | int | None = "cpu",
     num_classes: int | None = None,
     min_size: int | None = None,
     max_size: int | None = None,
@@ -54,7 +55,7 @@ def load(
     box_batch_size_per_image: int | None = None,
     box_positive_fraction: float | None = None,
 ) -> Detector:
-    """A model of the zoo, in eval mode.
+    """A model of the zoo, in eval mode.  Everything after the name is given by name.
 
     Args:
         name: an entry's full name (``cascade_r50_fpn_1x.mmdet``), its bare name, or a publisher's config or file stem;
@@ -71,11 +72,13 @@ def load(
             anchors and boxes an image learns from, and at most which share of positive ones; torchvision's names.
 
     Raises:
-        UsageError: no such entry (UnknownName) or no such device.
-        MissingResource: the weights were never published, are not to be had (the network is off, a server fails), or
-            ``weights`` is no file (WeightsNotFound).
+        UsageError: no such entry (UnknownName), an argument of a wrong type or by position (WrongType), a name that is
+            no device's.
+        MissingResource: the device is not there; the weights were never published or are not to be had (the network is
+            off, a server fails); or ``weights`` is no file (WeightsNotFound).
         FileError: the file cannot be read, cannot be trusted, or does not fit the entry.
     """
+    _check_arguments(name, misplaced, pretrained, weights)
     target = usable(device)
     source = huggingface.parse(name)
     if source is not None:
@@ -114,6 +117,20 @@ def load(
     return model if target.type == "cpu" else model.to(target)
 
 
+def _check_arguments(name: object, misplaced: tuple[object, ...], pretrained: object, weights: object) -> None:
+    if not isinstance(name, str):
+        raise WrongType(f"name: give an entry's name as a text, not {name!r}")
+    if misplaced:
+        raise WrongType(
+            f"load takes only the name by position, not {misplaced[0]!r}: say what it is, as in pretrained=True or "
+            "weights=FILE"
+        )
+    if not isinstance(pretrained, bool):
+        raise WrongType(f"pretrained: give True or False, not {pretrained!r}; a file is given as weights=FILE")
+    if not isinstance(weights, str | os.PathLike | None):
+        raise WrongType(f"weights: give the path of a file, not a {type(weights).__name__}")
+
+
 class _Published(NamedTuple):
     """A network before the caller's changes; without tensors, it is to be newly initialised."""
 
@@ -123,7 +140,7 @@ class _Published(NamedTuple):
     categories: Categories | None = None
 
 
-def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | Path | None) -> _Published:
+def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | os.PathLike[str] | None) -> _Published:
     """An entry's network, with its published weights, those of a file, or none."""
     if pretrained and weights is not None:
         raise UsageError("give either pretrained=True or weights=FILE, not both")

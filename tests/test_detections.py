@@ -262,3 +262,32 @@ def test_supervision_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(MissingResource, match=r"cascadezoo\[supervision\]"):
         three().to_supervision()
+
+
+@pytest.mark.parametrize(
+    "one", [np.int64(1), np.uint8(1), torch.tensor(1), torch.tensor(1, dtype=torch.int32), np.array(1)]
+)
+def test_p5_a_number_of_numpy_or_torch_is_a_number(one):
+    chosen = three()[one]
+    assert len(chosen) == 1
+    assert torch.equal(chosen.boxes, three().boxes[1:2])
+
+
+def test_p5_indices_as_people_get_them():
+    detections = three()
+    best = detections[detections.scores.argmax()]
+    assert best.scores.item() == detections.scores.max().item()
+    order = [detections[i].scores.item() for i in detections.scores.argsort(descending=True)]
+    assert order == sorted(detections.scores.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("index", [torch.tensor(99), np.int64(-99)])
+def test_p5_numbers_out_of_range(index):
+    with pytest.raises(IndexError, match=r"^detection -?99 of \d+$"):
+        three()[index]
+
+
+@pytest.mark.parametrize("index", [1.0, torch.tensor(1.0), True, np.True_])
+def test_p5_what_is_no_number_is_refused(index):
+    with pytest.raises(IndexError):
+        three()[index]

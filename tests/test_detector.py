@@ -1,5 +1,7 @@
 """The detector as a whole, on a tiny network: interfaces, odd images, batches, fixed shapes."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from PIL import Image
 from small_coco import TooSmall
 
 from cascadezoo.detections import Detections
-from cascadezoo.errors import OutOfMemory, UnreadableImage, UsageError
+from cascadezoo.errors import OutOfMemory, UnreadableImage, UsageError, WrongType
 from cascadezoo.loading import build
 from cascadezoo.modeling.resnet import ConvNorm
 from cascadezoo.providers.mmdet import SPECS
@@ -211,3 +213,36 @@ def test_frozen_statistics_fold_exactly() -> None:
     norm = layer.norm
     expected = torch.nn.functional.batch_norm(plain, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch_size": 0}, "batch_size 0: give 1 or more"),
+        ({"batch_size": -3}, "batch_size -3: give 1 or more"),
+        ({"batch_size": None}, "batch_size: give a whole number, not None"),
+        ({"batch_size": "2"}, "batch_size: give a whole number, not '2'"),
+        ({"batch_size": 2.5}, "batch_size: give a whole number, not 2.5"),
+        ({"batch_size": True}, "batch_size: give a whole number, not True"),
+        ({"tta": 1}, "tta: give True, False or TTASettings, not a int"),
+        ({"tta": np.zeros((8, 8, 3), np.uint8)}, "tta: give True, False or TTASettings, not a ndarray"),
+    ],
+)
+def test_p4_predict_names_the_argument_that_is_wrong(mask_model, options, says: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(says)}"):
+        mask_model.predict([random_image()], **options)
+
+
+def test_p4_a_second_image_by_position_is_no_setting(mask_model) -> None:
+    with pytest.raises(WrongType, match=r"^tta: .*images go into one list"):
+        mask_model.predict(random_image(), random_image())
+
+
+@pytest.mark.parametrize("images", [torch.zeros(3, 8, 8), torch.zeros(2, 3, 8, 8), "a.png", None, [None], {}])
+def test_p4_forward_takes_a_list_of_tensors(mask_model, images) -> None:
+    with pytest.raises(WrongType, match=r"^images: give a list of \(3, H, W\) tensors"):
+        mask_model(images)
+
+
+def test_numpy_integers_are_whole_numbers(mask_model) -> None:
+    assert len(mask_model.predict([random_image()], batch_size=np.int64(2))) == 1

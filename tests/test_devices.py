@@ -1,11 +1,13 @@
 """Which device is meant, and what is none."""
 
+import re
+
 import pytest
 import torch
 
 import cascadezoo
 from cascadezoo.devices import usable
-from cascadezoo.errors import UsageError
+from cascadezoo.errors import MissingResource, UsageError
 
 
 @pytest.fixture
@@ -34,9 +36,23 @@ def test_without_a_gpu_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(usable(None)) == "cpu"
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:x"])
-def test_what_is_no_device_here_is_refused_before_anything_is_read(name: str) -> None:
-    with pytest.raises(
-        UsageError, match=f"'{name}' is no device that torch can use here .*: give cpu, cuda or cuda:N$"
-    ):
+@pytest.mark.parametrize("name", ["gpu", "cpu:x", "", "cuda:-1", 1.5, True, ["cuda"]])
+def test_what_names_no_device_is_refused_before_anything_is_read(name: object) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(repr(name))} names no device: give cpu, cuda, cuda:N or mps$"):
         cascadezoo.load("cascade_r50_fpn_1x", weights="no_such_file", device=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("cuda:99", "cuda:99"), (99, "cuda:99"), (torch.device("cuda:99"), "cuda:99"), ("mps", "mps")]
+)
+def test_p12_a_device_that_is_not_there_is_missing(name: object, meant: str) -> None:
+    """One short line, whatever torch says of it; exit code 3."""
+    with pytest.raises(MissingResource, match=f"^there is no device {meant} here: torch can use cpu[a-z0-9:, ]*$"):
+        cascadezoo.load("cascade_r50_fpn_1x", weights="no_such_file", device=name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", 0])
+def test_p12_without_a_gpu_none_is_the_cpu_in_disguise(name: object) -> None:
+    with pytest.raises(MissingResource, match=r"torch can use cpu$"):
+        usable(name)

@@ -99,7 +99,7 @@ def test_every_level_survives_half_precision():
 
 
 @pytest.mark.parametrize(
-    ("value", "says"), [(1.01, "0..1.01"), (-0.5, "-0.5..0"), (float("nan"), "nan"), (255.0, "scale it to 0..1")]
+    ("value", "says"), [(1.11, "0..1.11"), (-0.5, "-0.5..0"), (float("nan"), "nan"), (255.0, "scale it to 0..1")]
 )
 def test_float_tensors_out_of_range_are_refused(value, says):
     tensor = torch.zeros(3, 2, 2)
@@ -208,3 +208,20 @@ def test_bytes_behind_a_png_do_no_harm(tmp_path, pixels):
     path = save(tmp_path / "a.png", Image.fromarray(pixels))
     path.write_bytes(path.read_bytes() + b"more")
     np.testing.assert_array_equal(read_image(path), pixels)
+
+
+def test_p6_what_a_bicubic_resize_leaves_is_clamped():
+    """At a sharp edge bicubic interpolation overshoots 0..1."""
+    sharp = torch.zeros(1, 3, 8, 8)
+    sharp[..., 4:] = 1
+    resized = torch.nn.functional.interpolate(sharp, scale_factor=3, mode="bicubic", antialias=True)[0]
+    assert resized.min() < 0
+    assert resized.max() > 1
+    expected = (resized.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    assert (read_image(resized) == expected).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 1.1), (0.0, 1.1), (-0.1, 1.0)])
+def test_p6_the_bounds_are_a_tenth(low: float, high: float):
+    values = torch.tensor([low, high]).double().view(1, 2, 1).expand(3, 2, 1)
+    assert read_image(values)[:, 0, 0].tolist() == [0, 255]

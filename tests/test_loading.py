@@ -1,6 +1,8 @@
 """Names, overrides and weights become a model; tiny stand-ins take the place of the published networks."""
 
+import inspect
 import logging
+import re
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from cascadezoo.errors import (
     UsageError,
     WeightsNotFound,
     WrongPublisher,
+    WrongType,
 )
 from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS
@@ -243,3 +246,28 @@ def test_weights_are_loaded_before_they_are_believed(small, tmp_path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"not safetensors at all")
     with pytest.raises(CorruptCheckpoint):
         cascadezoo.load(NAME, weights=tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "says"),
+    [
+        ((NAME, "my.pth"), {}, "load takes only the name by position, not 'my.pth'"),
+        ((NAME, True), {}, "load takes only the name by position, not True"),
+        ((NAME,), {"pretrained": "my.pth"}, "pretrained: give True or False, not 'my.pth'; a file is given as weights"),
+        ((NAME,), {"pretrained": 1}, "pretrained: give True or False, not 1"),
+        ((None,), {}, "name: give an entry's name as a text, not None"),
+        ((7,), {}, "name: give an entry's name as a text, not 7"),
+        ((NAME,), {"weights": {"a": 1}}, "weights: give the path of a file, not a dict"),
+        ((NAME,), {"weights": 3}, "weights: give the path of a file, not a int"),
+    ],
+)
+def test_r1_p4_arguments_of_load_are_named_and_of_their_type(arguments, options, says: str) -> None:
+    """A file given as ``pretrained`` counted as true and was ignored."""
+    with pytest.raises(WrongType, match=f"^{re.escape(says)}"):
+        cascadezoo.load(*arguments, **options)
+
+
+def test_r1_everything_after_the_name_is_by_keyword() -> None:
+    kinds = [p.kind for p in inspect.signature(cascadezoo.load).parameters.values()]
+    assert kinds[:2] == [inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL]
+    assert set(kinds[2:]) == {inspect.Parameter.KEYWORD_ONLY}
