@@ -180,8 +180,9 @@ def _from_repo(source: Source) -> _Published:
 
 def _as_published(entry: ZooEntry) -> _Published:
     """An entry's published weights; a file of the cache that no longer holds what was written is made anew, once."""
+    path = obtain(entry)
     try:
-        tensors, metadata = _canonical(obtain(entry), entry)
+        tensors, metadata = _canonical(path, entry)
     except CorruptCheckpoint as error:
         set_aside_damaged(entry, error)
         tensors, metadata = _canonical(obtain(entry), entry)

@@ -163,18 +163,19 @@ class KeyMap:
         owner: dict[str, str] = {}
         for key, shape in found.items():
             names = self.claims(key)
+            name = names[0] if names else None
             reason = self.ignored_because(key)
             if len(names) + (reason is not None) > 1:
                 contested.append(key)
             elif reason is not None:
                 ignored[key] = reason
-            elif not names or names[0] not in expected:
+            elif name is None or name not in expected:
                 unexpected.append(key)
-            elif names[0] in owner:
-                contested += [owner[names[0]], key]
+            elif name in owner:
+                contested += [owner[name], key]
             else:
-                owner[names[0]], pairs[key] = key, names[0]
-                wanted = self._source_shape(names[0], expected[names[0]])
+                owner[name], pairs[key] = key, name
+                wanted = self._source_shape(name, expected[name])
                 if shape != wanted:
                     misshapen.append((key, shape, wanted))
         missing = [" or ".join(self.source_keys(name)) or name for name in expected if name not in owner]

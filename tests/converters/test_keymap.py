@@ -252,6 +252,8 @@ def test_a_name_that_two_rows_lead_to_has_no_way_back() -> None:
 def test_a_table_that_cannot_be_inverted_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\A'a\.\{x\}' and 'b' differ in their holes\Z"):
         KeyMap(rows=(("a.{x}", "b"),))
+    with pytest.raises(ValueError, match="differ in their holes"):
+        KeyMap(rows=(("a", "b.{x}"),))
     with pytest.raises(ValueError, match=r"\Ahole 'x' gives two words one meaning\Z"):
         KeyMap(rows=(), holes={"x": {"1": "0", "2": "0"}})
 

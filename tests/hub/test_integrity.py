@@ -101,6 +101,10 @@ def test_a_fault_names_what_was_expected_and_what_came() -> None:
     assert fault(sha256_prefix="00000000") == (
         f"{head}sha256 starts with 00000000 expected (the 8 digits of sha256 in the published name), {SHA256} found"
     )
+    nearly = "0" * 63
+    assert fault(sha256_prefix=nearly) == (
+        f"{head}sha256 starts with {nearly} expected (the 63 digits of sha256 in the published name), {SHA256} found"
+    )
     assert fault(size=5) == f"{head}size 5 expected (the published size), 4 found"
     md5 = integrity.md5_check("0" * 32, "https://host/a.md5sum")
     assert integrity.fault(standin.variant(), file(), (md5,)) == (
