@@ -42,9 +42,10 @@ def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int
     """One image's targets as torchvision takes them, in the coordinates of a network at the resized image's scale.
 
     Args:
-        given: ``boxes`` (T, 4) xyxy and, where the network has mask heads, ``masks`` (T, H, W) of zeros and ones, in
-            pixels of the image as given, x2 and y2 the edges behind the last ones; ``labels`` (T,) integers in
-            0..C-1; optionally ``iscrowd`` (T,).
+        given: ``boxes`` (T, 4) xyxy in pixels of the image as given, x2 and y2 the edges behind the last ones;
+            ``labels`` (T,) integers in 0..C-1; where the network has mask heads, ``masks`` (T, H, W) of the same
+            pixels, bool, integers (an object's where above 0, so that 0 and 255 do) or floating 0 and 1; optionally
+            ``iscrowd`` (T,).
         image: the resized image.
         index: its place in the batch, for messages.
         spec: the network, which has C classes.
@@ -75,9 +76,17 @@ def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int
         )
     masks = None
     if spec.mask:
-        bitmaps = need("masks", (count, height, width))
+        bitmaps = _as_bool(need("masks", (count, height, width)), index)
         masks = Masks.of(_resized(bitmaps, image.size), image.size, bitmaps.device)
     return Targets(_scaled(boxes, image, spec), labels.long(), masks, crowd.to(boxes.device))
+
+
+def _as_bool(bitmaps: Tensor, index: int) -> Tensor:
+    """Bitmaps (T, H, W) of any type as truth values."""
+    if bitmaps.is_floating_point() and len(rows := _rows(((bitmaps != 0) & (bitmaps != 1)).flatten())):
+        value = float(bitmaps.flatten()[rows[0]])
+        raise BadTarget(f"image {index}: floating masks hold 0 and 1, not {value:g}: threshold them, as in masks > 0.5")
+    return bitmaps > 0
 
 
 def _scaled(boxes: Tensor, image: ResizedImage, spec: ModelSpec) -> Tensor:

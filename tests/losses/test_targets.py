@@ -57,6 +57,34 @@ def test_masks_of_the_networks_own_size_stay_as_they_are() -> None:
     assert targets.boxes.tolist() == [[3, 5, 9, 10]]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.float16, torch.float64])
+@pytest.mark.parametrize("value", [1, 255])
+def test_p13_a_masks_type_and_level_change_nothing(dtype: torch.dtype, value: int) -> None:
+    """Integers count where they are above 0, floating masks hold 0 and 1; a mask of 0 and 255 changed the loss."""
+    masks = good()["masks"].to(dtype) * value
+    if dtype.is_floating_point and value != 1:
+        with pytest.raises(BadTarget, match=r"^image 3: floating masks hold 0 and 1, not 255: threshold them"):
+            checked_targets({**good(), "masks": masks}, TWICE, 3, THREE)
+        return
+    found, plain = (checked_targets({**good(), "masks": m}, TWICE, 3, THREE).masks for m in (masks, good()["masks"]))
+    assert torch.equal(found.pixels, plain.pixels)
+    assert torch.equal(found.windows, plain.windows)
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 2.0, float("nan"), float("inf")])
+def test_p13_floating_masks_between_are_refused(value: float) -> None:
+    masks = good()["masks"].float()
+    masks[0, 7, 7] = value
+    with pytest.raises(BadTarget, match=rf"^image 0: floating masks hold 0 and 1, not {value:g}"):
+        checked_targets({**good(), "masks": masks}, TWICE, 0, THREE)
+
+
+def test_p13_negative_integers_are_background() -> None:
+    masks = torch.where(good()["masks"], 7, -7)
+    found, plain = (checked_targets({**good(), "masks": m}, TWICE, 0, THREE).masks for m in (masks, good()["masks"]))
+    assert torch.equal(found.pixels, plain.pixels)
+
+
 def test_a_resized_mask_has_the_nearest_pixels() -> None:
     # half as large: OpenCV takes columns 0, 2, 4, … and rows 0, 2, 4, …; of columns 3 to 8, rows 5 to 9 these are
     # the columns 4, 6, 8 and the rows 6, 8
