@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 import click
@@ -57,6 +58,7 @@ def cli(debug: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code; errors are one sentence on stderr."""
+    _open_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = bool(args) and args[0] == "--debug"
     try:
@@ -68,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("cascadezoo: interrupted", err=True)
         code = 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `cascadezoo list | head`
+    except (
+        BrokenPipeError,
+        SystemExit,
+    ):  # the reader has gone, as in `cascadezoo list | head`; click exits with 1 then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:
@@ -77,6 +82,16 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         click.echo(f"cascadezoo: {_sentence(error)}", err=True)
         code = error.exit_code if isinstance(error, CascadezooError) else FileError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Standard streams that take any text: a closed one goes nowhere, and no terminal's encoding ends a command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # `>&-`; what is opened next would take its number and the output with it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the life of the process)
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _sentence(error: Exception) -> str:
