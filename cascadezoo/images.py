@@ -5,6 +5,7 @@ grey is repeated, and JPEG pixels come out equal to theirs.
 """
 
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ def opencv_on_one_thread() -> Iterator[None]:
 
 def _from_path(path: Path) -> Pixels:
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise UnreadableImage(f"{path} is a pipe or a device: give the path of a regular file")
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise MissingResource(f"no such image: {path}") from error

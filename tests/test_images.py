@@ -2,6 +2,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -225,3 +226,12 @@ def test_p6_what_a_bicubic_resize_leaves_is_clamped():
 def test_p6_the_bounds_are_a_tenth(low: float, high: float):
     values = torch.tensor([low, high]).double().view(1, 2, 1).expand(3, 2, 1)
     assert read_image(values)[:, 0, 0].tolist() == [0, 255]
+
+
+@pytest.mark.timeout(60)
+def test_c10_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe.png", tmp_path / "link.png", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(UnreadableImage, match=f"^{path} is a pipe or a device: give the path of a regular file$"):
+            read_image(path)
