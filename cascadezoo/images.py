@@ -1,13 +1,13 @@
 """Reading an image of any accepted kind into one form: uint8 (H, W, 3) RGB.
 
-Files are decoded by OpenCV, as the publishers do it: the EXIF orientation is applied, transparency is dropped and
-grey is repeated, and JPEG pixels come out equal to theirs.
+Files are decoded by OpenCV, as the publishers do it: transparency is dropped and grey is repeated, and JPEG pixels come
+out equal to theirs.  The EXIF orientation is applied here, since OpenCV's versions apply it to different formats.
 """
 
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from cascadezoo.errors import MissingResource, UnreadableImage
+from cascadezoo.image_files import orientation_of, require_whole
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,6 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 ImageInput: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | torch.Tensor"
 
 _OVERSHOOT = 0.100001  # a tenth, of a float tensor beyond 0..1: what a bicubic resize leaves at edges is cut off
-_PNG = b"\x89PNG\r\n\x1a\n"
 _EXPECTED = "give a path, a PIL image, a uint8 (H, W, 3) RGB array, or a (3, H, W) tensor of uint8 or of 0..1"
 
 
@@ -38,7 +38,8 @@ def read_image(image: ImageInput) -> Pixels:
     levels; values up to 0.1 outside, as a bicubic resize leaves them, are clamped.
 
     Raises ``MissingResource`` when the file does not exist and ``UnreadableImage`` for anything else that is no
-    image: a file that cannot be decoded or is over OpenCV's size limit, wrong shapes, types or value ranges.
+    image: a file that cannot be decoded, is cut short or has too many pixels (``image_files``), wrong shapes,
+    types or value ranges.
     """
     if isinstance(image, str | os.PathLike):
         return _from_path(Path(image))
@@ -77,34 +78,29 @@ def _from_path(path: Path) -> Pixels:
         raise UnreadableImage(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not data:
         raise UnreadableImage(f"{path} is an empty file, not an image")
-    if data.startswith(_PNG) and not _is_whole_png(data):
-        raise UnreadableImage(f"{path} is a PNG image that is damaged or cut short: get it again")
+    require_whole(path, data)
+    turned = orientation_of(path, data)
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        if "IMAGE_PIXELS" in str(error) or "IMAGE_WIDTH" in str(error) or "IMAGE_HEIGHT" in str(error):
-            raise UnreadableImage(
-                f"{path} claims to be larger than OpenCV decodes (2**20 pixels per side, 2**30 in all); "
-                "shrink it, or set OPENCV_IO_MAX_IMAGE_PIXELS if you trust it"
-            ) from error
         raise UnreadableImage(f"{path} cannot be decoded: {str(error).strip()}") from error
     if bgr is None:
         raise UnreadableImage(f"{path} is no image that OpenCV can decode: damaged, cut short or of another kind")
-    return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return np.ascontiguousarray(_UPRIGHT[turned](rgb), dtype=np.uint8)
 
 
-def _is_whole_png(data: bytes) -> bool:
-    """Whether the chunks of a PNG file lie inside it and reach its end chunk.
-
-    OpenCV takes memory for the length that a chunk claims, up to 4 GiB, before it reads the chunk.
-    """
-    at = len(_PNG)
-    while at + 8 <= len(data):
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        at += 12 + length  # with the length itself, the kind and the checksum
-        if kind == b"IEND":
-            return at <= len(data)
-    return False
+# EXIF orientation -> what sets an (H, W, 3) image upright
+_UPRIGHT: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: np.rot90(image),
+}
 
 
 def _from_pil(image: Image.Image) -> Pixels:

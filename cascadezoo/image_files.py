@@ -1,0 +1,110 @@
+"""What the bytes of an image file say before they are decoded: its size, its orientation, and whether it is whole.
+
+Decoders take memory for the size that a header claims, and some versions of OpenCV fill what is missing of a JPEG with
+grey without a word.
+"""
+
+import io
+import os
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from cascadezoo.errors import UnreadableImage
+
+MOST_PIXELS = 2**27  # 134 million, 400 MB decoded
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112  # EXIF's tag
+_TURNED_BY_OPENCV = frozenset({"TIFF"})  # whatever it is asked
+# a marker that ends the data of a JPEG scan: not a stuffed zero, a restart or a fill byte
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG markers without a length
+
+
+def most_pixels() -> int:
+    """The pixels that an image may have: 2**27, or ``$CASCADEZOO_MAX_IMAGE_PIXELS``."""
+    own = os.environ.get("CASCADEZOO_MAX_IMAGE_PIXELS", "")
+    return int(own) if own.isdecimal() else MOST_PIXELS
+
+
+def orientation_of(path: Path, data: bytes) -> int:
+    """The EXIF orientation, 1 to 8, of an image that its header says is small enough to decode.
+
+    Raises UnreadableImage for more pixels than ``most_pixels()`` and for a header that Pillow does not know.
+    """
+    limit = most_pixels()
+    if limit > MOST_PIXELS:
+        Image.MAX_IMAGE_PIXELS = None  # whoever lifts our limit means Pillow's too
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as header:
+                width, height = header.size
+                turned = 1 if header.format in _TURNED_BY_OPENCV else header.getexif().get(_ORIENTATION, 1)
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(_too_large(path, "far too many", limit)) from error
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, OverflowError) as error:
+        raise UnreadableImage(f"{path} is no image that can be decoded: damaged or of another kind") from error
+    if width * height > limit:
+        raise UnreadableImage(_too_large(path, f"{width} x {height}", limit))
+    return turned if turned in range(1, 9) else 1
+
+
+def require_whole(path: Path, data: bytes) -> None:
+    """Raise UnreadableImage for a JPEG, PNG, WebP or GIF file that lacks its end; what follows the end is ignored."""
+    for start, is_whole in _WHOLE.items():
+        if data.startswith(start) and not is_whole(data):
+            raise UnreadableImage(f"{path} is an image that is damaged or cut short: get it again")
+
+
+def _too_large(path: Path, pixels: str, limit: int) -> str:
+    return (
+        f"{path} claims {pixels} pixels, more than the {limit:,} allowed: shrink it, or set "
+        "CASCADEZOO_MAX_IMAGE_PIXELS if you trust it"
+    )
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether the chunks lie inside the file and reach its end chunk.
+
+    OpenCV takes memory for the length that a chunk claims, up to 4 GiB, before it reads the chunk.
+    """
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        at += 12 + length  # with the length itself, the kind and the checksum
+        if kind == b"IEND":
+            return at <= len(data)
+    return False
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Whether the segments lie inside the file and reach its end marker; a thumbnail's own lies inside a segment."""
+    at = 2
+    while (found := _MARKER.search(data, at)) is not None:
+        marker, at = found[1][0], found.end()
+        if marker == 0xD9:
+            return True
+        if marker not in _ALONE:
+            at += int.from_bytes(data[at : at + 2], "big")
+    return False
+
+
+def _is_whole_webp(data: bytes) -> bool:
+    return data[8:12] != b"WEBP" or len(data) >= 8 + int.from_bytes(data[4:8], "little")
+
+
+def _is_whole_gif(data: bytes) -> bool:
+    return b"\x3b" in data[-64:]
+
+
+_WHOLE: dict[bytes, Callable[[bytes], bool]] = {
+    b"\xff\xd8\xff": _is_whole_jpeg,
+    _PNG: _is_whole_png,
+    b"RIFF": _is_whole_webp,
+    b"GIF8": _is_whole_gif,
+}
