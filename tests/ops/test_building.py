@@ -124,6 +124,29 @@ def test_a_torch_without_cuda_is_said(sources: Path, tmp_path, monkeypatch) -> N
     assert building.built("cuda", None) is None
 
 
+def test_of_several_cuda_libraries_the_last_of_torchs_version_loads(sources: Path) -> None:
+    building.folder().mkdir(parents=True)
+    for age, name in enumerate(("cascadezoo_cu13_all.so", "cascadezoo_cu13_sm90.so", "cascadezoo_cu12_all.so")):
+        (building.folder() / name).touch()
+        os.utime(building.folder() / name, (1000 + age, 1000 + age))
+    assert building.built("cuda", "13.0") == building.folder() / "cascadezoo_cu13_sm90.so"
+    assert building.built("cuda", "12.8") == building.folder() / "cascadezoo_cu12_all.so"
+    assert building.built("cuda", "11.8") is None
+    assert building.built("cuda", None) is None
+    assert building.built("cpu", "13.0") is None
+
+
+def test_the_compilers_of_a_build_are_named(tmp_path, monkeypatch) -> None:
+    cxx = shim(tmp_path / "bin", "c++", "exit 0")
+    nvcc = shim(tmp_path / "bin", "nvcc", 'echo "Cuda compilation tools, release 12.4, V12.4.1"')
+    for variable in ("CXX", "CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert building.find_compilers() == {"c++": str(cxx), "nvcc": str(nvcc)}
+    nvcc.unlink()
+    assert building.find_compilers()["nvcc"].startswith("no nvcc of CUDA (none found): ")
+
+
 def test_an_architecture_that_is_none_is_a_usage_error(sources: Path, run) -> None:
     code, _, err = run("build-ops", "--archs", "80")
     assert code == 2
