@@ -101,7 +101,7 @@ def prepared(batches: Sequence[Sequence[T]], prepare: Callable[[T], P], workers:
         num_workers=workers,
         prefetch_factor=_AHEAD if workers else None,
         multiprocessing_context="fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
     with opencv_on_one_thread():
         items = iter(loader)
@@ -195,6 +195,7 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
-def _start_worker(_: int) -> None:
+def start_worker(_: int) -> None:
+    """Begin as a worker process of a DataLoader: signals are left to the parent."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes: the parent ends its workers itself
         signal.signal(number, signal.SIG_IGN)

@@ -4,7 +4,6 @@ A sample depends on (seed, epoch, image id) alone, and the order of an epoch on 
 processes or workers, nor on where training was resumed.  N images.
 """
 
-import signal
 from collections.abc import Generator
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cascadezoo.coco.dataset import CocoDataset, ImageRecord
+from cascadezoo.detecting import start_worker
 from cascadezoo.errors import BadAnnotations, CascadezooError, UsageError
 from cascadezoo.images import Pixels, opencv_on_one_thread, read_image
 from cascadezoo.losses.targets import Targets
@@ -144,7 +144,7 @@ def training_loader(
         batch_sampler=order,
         num_workers=workers,
         collate_fn=list,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         pin_memory=torch.cuda.is_available(),
     )
     with opencv_on_one_thread():
@@ -170,8 +170,3 @@ class _Epoch(Dataset[Sample | CascadezooError]):
             return self.training_set.sample(self.epoch, index)
         except CascadezooError as error:
             return error
-
-
-def _start_worker(_: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes: the parent stops its workers after its step
-        signal.signal(number, signal.SIG_IGN)
