@@ -131,9 +131,7 @@ class Detections:
         try:
             import supervision
         except ImportError as error:
-            raise MissingResource(
-                f"supervision cannot be imported ({error}): pip install 'cascadezoo[supervision]'"
-            ) from error
+            raise MissingResource(f"supervision cannot be imported ({error}): pip install supervision") from error
         on_host = self.to("cpu")
         return supervision.Detections(
             xyxy=on_host.boxes.numpy(),

@@ -17,7 +17,7 @@ from cascadezoo import registry
 from cascadezoo.checkpoints.conversion import convert_in_memory
 from cascadezoo.checkpoints.weights import obtain, set_aside_damaged
 from cascadezoo.coco.categories import Categories
-from cascadezoo.converters.canonical import read_network
+from cascadezoo.converters.canonical import is_safetensors, read_network
 from cascadezoo.detector import Detector
 from cascadezoo.devices import usable
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound, WrongType
@@ -201,7 +201,7 @@ def _from_file(path: Path, entry: ZooEntry) -> _Published:
     if not path.is_file():
         raise WeightsNotFound(f"{path} is not a file: give the path of a .safetensors or of the publisher's checkpoint")
     spec = registry.spec_of(entry)
-    if path.suffix != ".safetensors":
+    if not is_safetensors(path):  # the bytes decide, not the name
         converted, report = convert_in_memory(path, source=entry.publisher, entry=entry.name)
         origin = Origin(
             started_from=f"file {path.name}, sha256 {report.source_sha256}",

@@ -260,7 +260,7 @@ def test_to_supervision(monkeypatch):
 
 def test_supervision_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(MissingResource, match=r"cascadezoo\[supervision\]"):
+    with pytest.raises(MissingResource, match=r"pip install supervision$"):
         three().to_supervision()
 
 

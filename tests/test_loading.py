@@ -91,6 +91,18 @@ def test_plain_safetensors_of_a_state_dict(small, tmp_path) -> None:
     assert same(cascadezoo.load(NAME, weights=tmp_path / "a.safetensors"), small)
 
 
+@pytest.mark.parametrize("name", ["A.SAFETENSORS", "weights", "a.pth", "a.bin"])
+def test_r7_the_bytes_of_a_canonical_file_decide_not_its_name(small, tmp_path, name: str) -> None:
+    path = canonical(tmp_path / name, small, publisher="mmdet", architecture="cascade_mask_r50_fpn")
+    assert same(cascadezoo.load(NAME, weights=path), small)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a", "A.PTH"])
+def test_r7_the_bytes_of_a_publishers_file_decide_not_its_name(small, tmp_path, name: str) -> None:
+    torch.save({"state_dict": to_publisher(small.state_dict(), NAME)}, tmp_path / name)
+    assert same(cascadezoo.load(NAME, weights=tmp_path / name), small)
+
+
 def test_publishers_file_is_converted_on_the_fly_and_outlived(small, tmp_path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"state_dict": to_publisher(small.state_dict(), NAME)}, path)

@@ -54,7 +54,7 @@ def convert(
         FileError: the file is corrupt, unsafe, of another publisher, or its tensors do not fit; or the output cannot
             be written, in which case nothing is left there.
     """
-    if output is not None and Path(output).suffix != ".safetensors":
+    if output is not None and Path(output).suffix.lower() != ".safetensors":
         raise UsageError(f"{output}: canonical weights are safetensors, end the output's name so")
     plan = _plan(Path(path), source, entry)
     report = _checked(plan, allow_nan)

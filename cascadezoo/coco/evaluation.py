@@ -102,9 +102,7 @@ def _classes(evaluator: str) -> tuple[Any, Any]:
     try:
         coco, cocoeval = (import_module(name) for name in EVALUATORS[evaluator])
     except ImportError as error:
-        raise MissingResource(
-            f"{evaluator} cannot be imported ({error}): pip install 'cascadezoo[fast-eval]'"
-        ) from error
+        raise MissingResource(f"{evaluator} cannot be imported ({error}): pip install {evaluator}") from error
     return coco.COCO, cocoeval.COCOeval
 
 
