@@ -69,6 +69,8 @@ def write(path: Path, report: Mapping[str, Any], rows: Sequence[Mapping[str, Any
 def page(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """The report in Markdown: the rooms, the survivors, the equivalents."""
     drawn = report["sample"]
+    kept = report["outcomes_kept_of_earlier_code_or_tests"]
+    earlier = f"  {kept} outcomes are of an earlier state of other files or tests (`--keep`)." if kept else ""
     what = f"a sample of {drawn['size']} (seed {drawn['seed']})" if drawn["size"] else "all"
     text = [
         "# Mutants",
@@ -76,7 +78,7 @@ def page(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         f"Written by `make mutants` on {report['environment']['date'][:10]} with {report['tool']}, on"
         f" {report['environment']['cpu']} (processes: {report['processes']}): {what} of"
         f" {sum(room['population'] for room in report['rooms'])} mutants in {report['wall_seconds'] / 60:.0f} minutes."
-        " How to read it and run it: [testing.md](testing.md).  Every mutant:"
+        f"{earlier} How to read it and run it: [testing.md](testing.md).  Every mutant:"
         " [mutants.json](../benchmarks/results/mutants.json).",
         "",
         "| room | mutants | tested | killed | timed out | survived | equivalent | score |",
