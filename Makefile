@@ -68,7 +68,7 @@ gpu: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/installed
+	rm -rf build/installed build/lib build/bdist.*
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
 	$(BIN)/mypy -p cascadezoo
 	cd build/installed && $(CURDIR)/$(BIN)/lint-imports $(CURDIR)/pyproject.toml --no-cache

@@ -12,7 +12,6 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from cascadezoo.errors import CascadezooError, FileError
 from cascadezoo.version import __version__
@@ -72,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         click.echo("cascadezoo: interrupted", err=True)
         code = 130
     except (BrokenPipeError, SystemExit) as end:
-        if isinstance(end, SystemExit) and not isinstance(sys.stdout, PacifyFlushWrapper):
+        # the reader of our output has gone, as in `cascadezoo list | head`: click wraps it and exits with 1
+        if isinstance(end, SystemExit) and not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             raise
-        # the reader of our output has gone, as in `cascadezoo list | head`: click exits with 1 then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:
