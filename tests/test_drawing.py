@@ -120,3 +120,14 @@ def test_text_grows_with_the_picture():
     assert 10 <= heights[0] < 20
     assert heights[0] < heights[1] < heights[2]
     assert heights[2] > 3 * heights[0]
+
+
+@pytest.mark.timeout(10)
+def test_p14_a_thousand_boxes_are_drawn():
+    """They took 15 s, now a fraction of one; the bound is for a return of that."""
+    corners = torch.arange(1000, dtype=torch.float32)
+    x, y = corners % 40 * 20, corners // 40 * 30
+    boxes = torch.stack((x, y, x + 18, y + 28), 1).tolist()
+    pixels = drawn(found(boxes, [0.9] * 1000, [0] * 1000, (800, 820)))
+    touched = changed(pixels)
+    assert all(touched[int(y1) : int(y2) + 1, int(x1) : int(x2) + 1].any() for x1, y1, x2, y2 in boxes)

@@ -174,7 +174,7 @@ def card(weights: Path, license: str | None = None) -> str:
     return pack(registry.info(NAME), "org/mine", "main", weights, license=license, report=None).card.text()
 
 
-def test_terms_go_from_load_through_two_trainings_to_the_card(model: Detector, tmp_path: Path) -> None:
+def test_t11_terms_go_from_load_through_two_trainings_to_the_card(model: Detector, tmp_path: Path) -> None:
     published(model)
     drawn = draw_set(tmp_path / "images", 1)
     first = trained(cascadezoo.load(NAME, pretrained=True, num_classes=3), drawn, tmp_path / "first")
@@ -208,7 +208,7 @@ def test_a_resumed_run_keeps_the_origin_that_it_began_with(model: Detector, tmp_
     assert cascadezoo.train(config, model=fresh, recipe=RECIPE, resume=True).read_bytes() == before
 
 
-def test_weights_from_scratch_stay_ones_own(tmp_path: Path) -> None:
+def test_t11_weights_from_scratch_stay_ones_own(tmp_path: Path) -> None:
     drawn = draw_set(tmp_path / "images", 1)
     first = trained(cascadezoo.load(NAME, num_classes=3), drawn, tmp_path / "first")
     second = trained(cascadezoo.load(NAME, weights=first), drawn, tmp_path / "second")

@@ -117,7 +117,7 @@ def test_the_unpacked_wheel_runs_its_own_entry(wheel: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("installed", [False, True], ids=["dependencies alone", "beside an installed wheel"])
-def test_python_started_in_a_clone_uses_the_clone(clone: Path, wheel: Path, tmp_path: Path, installed: bool) -> None:
+def test_c6_python_started_in_a_clone_uses_the_clone(clone: Path, wheel: Path, tmp_path: Path, installed: bool) -> None:
     """Case C6: every room, its data and the public names, whatever else is installed."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (

@@ -202,7 +202,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_memory_does_not_grow_with_boxes_times_objects() -> None:
+def test_t8_memory_does_not_grow_with_boxes_times_objects() -> None:
     """60 000 boxes, 300 objects: 18 million IoUs and twice as many corners; a chunk has 2 million corners."""
     corners = 500 * torch.rand(60_000, 2, generator=dice())
     boxes = torch.cat((corners, corners + 20), 1)

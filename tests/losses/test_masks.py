@@ -117,7 +117,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_memory_does_not_grow_with_objects_times_the_image() -> None:
+def test_t8_memory_does_not_grow_with_objects_times_the_image() -> None:
     """200 objects of 10 x 10 pixels in an image of a megapixel; eight bitmaps hold 8 million numbers, all 200 million.
 
     A tenth of the latter would be twice what is allowed here."""

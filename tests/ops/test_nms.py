@@ -95,7 +95,7 @@ def test_groups_are_shifted_by_the_largest_coordinate_and_one_pixel(largest: flo
 
 @pytest.mark.parametrize("groups", [1, 7, 90, 3000])
 @pytest.mark.parametrize("rounded_shift", [False, True])
-def test_any_number_of_groups_is_a_loop_over_the_groups(groups: int, rounded_shift: bool) -> None:
+def test_p14_any_number_of_groups_is_a_loop_over_the_groups(groups: int, rounded_shift: bool) -> None:
     """Scores of few values, so that equal ones come in the candidates' order; sizes from one group's worth to many."""
     rng = np.random.default_rng(groups)
     boxes, scores = random_boxes(rng, 3000), (rng.integers(0, 40, 3000) / 40).astype(np.float32)
@@ -118,3 +118,14 @@ def test_images_are_independent_and_nothing_valid_gives_nothing() -> None:
     keep, count = grouped_nms(boxes, scores, groups, valid, RULE, 3)
     assert count.tolist() == [1, 0]
     assert keep.tolist() == [[1, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.timeout(10)
+def test_p14_every_candidate_a_group_of_its_own() -> None:
+    """32,000 groups took a pass each, 7 s and more; the bound is for a return of that.  Each stays, alone in its group."""
+    boxes = torch.tensor([0.0, 0.0, 10.0, 10.0]).expand(1, 32_000, 4).contiguous()
+    scores = torch.linspace(0, 1, 32_000)[None]
+    rule = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=False)
+    keep, count = grouped_nms(boxes, scores, torch.arange(32_000)[None], torch.ones(1, 32_000).bool(), rule, 32_000)
+    assert count.tolist() == [32_000]
+    assert torch.equal(keep[0], torch.arange(31_999, -1, -1))

@@ -105,7 +105,7 @@ def test_norms_that_overflowed_are_left_out(tmp_path):
     assert (first["grad_norm"], second["grad_norm"]) == (3.0, None)
 
 
-def test_figures_are_rounded_as_in_reports_and_cards(tmp_path, capsys):
+def test_v7_figures_are_rounded_as_in_reports_and_cards(tmp_path, capsys):
     """45.125 lies on the half and 45.135 is stored below it; printed with two digits both go up (V7)."""
     with Journal(tmp_path, steps=1, images=2, every=1) as journal:
         journal.evaluation(1, 1.0, {"bbox": {"AP": 45.125, "AP50": 0.0}, "segm": {"AP": 45.135, "AP50": 0.0}}, 3.0)

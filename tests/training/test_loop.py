@@ -271,7 +271,7 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, drawn, sma
     assert not run.exists()
 
 
-def test_options_that_contradict_a_model_or_a_recipe_are_refused_at_once(tmp_path, drawn):
+def test_t11_options_that_contradict_a_model_or_a_recipe_are_refused_at_once(tmp_path, drawn):
     config = TrainingConfig(**options(drawn, tmp_path / "run", pretrained=True, ema=True, entry=ENTRY))
     words = "pretrained beside a model; ema beside a recipe; entry beside a model and a recipe"
     with pytest.raises(UsageError, match=words):

@@ -30,12 +30,12 @@ HALVES = [
     (0.05, "0.1", "0.1"), (0.04999, "0.1", "0.0"), (99.5, "1", "100"), (0.0, "0.01", "0.00"), (37.0, "0.001", "37.000"),
     (1e-7, "0.01", "0.00"),
 ])  # fmt: skip
-def test_halves_go_up(measured: float, digits: str, expected: str) -> None:
+def test_v7_halves_go_up(measured: float, digits: str, expected: str) -> None:
     assert str(rounded(measured, Decimal(digits))) == expected
 
 
 @pytest.mark.parametrize(("measured", "printed", "two", "three"), HALVES)
-def test_every_place_shows_the_same_digits(measured: float, printed: str, two: str, three: str) -> None:
+def test_v7_every_place_shows_the_same_digits(measured: float, printed: str, two: str, three: str) -> None:
     part = accuracy_of({"box_ap": printed}, {"bbox": {"AP": measured}}, tolerance="0")
     report = report_of(part)
     assert (part.verdict, str(part.checks[0].rounded)) == (Verdict.PASS, printed)
