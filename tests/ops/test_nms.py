@@ -122,7 +122,7 @@ def test_images_are_independent_and_nothing_valid_gives_nothing() -> None:
 
 @pytest.mark.timeout(10)
 def test_p14_every_candidate_a_group_of_its_own() -> None:
-    """32,000 groups took a pass each, 7 s and more; the bound is for a return of that.  Each stays, alone in its group."""
+    """32,000 groups took a pass each, 7 s and more: the bound is for a return of that.  Each box stays in its group."""
     boxes = torch.tensor([0.0, 0.0, 10.0, 10.0]).expand(1, 32_000, 4).contiguous()
     scores = torch.linspace(0, 1, 32_000)[None]
     rule = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=False)
