@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cascadezoo.modeling.tta import TTASettings
     from cascadezoo.publishing.publish import publish
     from cascadezoo.registry import info, list_models
+    from cascadezoo.saving import save
     from cascadezoo.spec.model import ModelSpec
     from cascadezoo.training.config import TrainingConfig
     from cascadezoo.training.loop import train
@@ -49,6 +50,7 @@ _HOME = {
     "load": "cascadezoo.loading",
     "publish": "cascadezoo.publishing.publish",
     "read_checkpoint": "cascadezoo.converters.checkpoint",
+    "save": "cascadezoo.saving",
     "verify": "cascadezoo.benchmarks.verify.verify",
     "train": "cascadezoo.training.loop",
 }
@@ -72,6 +74,7 @@ __all__ = [
     "load",
     "publish",
     "read_checkpoint",
+    "save",
     "train",
     "verify",
 ]

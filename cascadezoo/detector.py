@@ -3,7 +3,9 @@
 T ground-truth objects and D detections per image, H and W its height and width, C classes.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -23,6 +25,7 @@ from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.modeling.tta import detect as detect_augmented
 from cascadezoo.ops.mask_paste import PASTE
 from cascadezoo.spec.origin import Origin
+from cascadezoo.writing import write_folder
 
 
 class Detector(Network):
@@ -51,6 +54,13 @@ class Detector(Network):
         self.categories = categories or (COCO if classes == len(COCO) else Categories.numbered(classes))
         self.origin = origin or Origin.random()
         self.train(network.training)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Save the model as a folder laid out as a repository of the Hub; ``load("local-dir:folder")`` reads it.
+
+        See ``cascadezoo.save``, which saves to a single file too.  Raises UnwritableOutput.
+        """
+        write_folder(Path(folder).expanduser(), self.state_dict(), self.spec, self.categories, self.origin)
 
     @overload
     def predict(self, image: list[Any], tta: bool | TTASettings = False, batch_size: int = 1) -> list[Detections]: ...

@@ -14,14 +14,16 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cascadezoo import registry
-from cascadezoo.checkpoints.conversion import convert_in_memory
+from cascadezoo.checkpoints.conversion import converted
+from cascadezoo.checkpoints.identification import Identified, examine
+from cascadezoo.checkpoints.shapes import shapes_of
 from cascadezoo.checkpoints.weights import obtain, set_aside_damaged
 from cascadezoo.coco.categories import Categories
-from cascadezoo.converters.canonical import is_safetensors, read_network
+from cascadezoo.converters.canonical import read_canonical, read_network
+from cascadezoo.converters.keymap import abbreviate
 from cascadezoo.detector import Detector
 from cascadezoo.devices import usable
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound, WrongType
-from cascadezoo.files import file_sha256
 from cascadezoo.hub import huggingface, memo
 from cascadezoo.hub.huggingface import HubSource, Source
 from cascadezoo.hub.progress import bars
@@ -54,6 +56,7 @@ def load(
     rpn_positive_fraction: float | None = None,
     box_batch_size_per_image: int | None = None,
     box_positive_fraction: float | None = None,
+    insist: bool = False,
 ) -> Detector:
     """A model of the zoo, in eval mode.  Everything after the name is given by name.
 
@@ -62,14 +65,16 @@ def load(
             or a repository with weights of its own, ``hf-hub:org/repo[@revision]`` or ``local-dir:path``.
         pretrained: use the entry's published weights: from the cache, from the organisation ``CASCADEZOO_HUB``, or from
             the publisher, whose file is verified and converted.
-        weights: a file instead: canonical ``.safetensors`` or the publisher's own, converted on the fly.  With
-            neither, the model is randomly initialised, for training.
+        weights: a file instead: one that ``save`` or ``train`` wrote, a state dict of a model of ours, or the
+            publisher's own, converted on the fly; it brings its own number of classes, and their names where it has
+            them.  With neither, the model is randomly initialised, for training.
         num_classes: classes without background.  Where it differs from the weights', the layers that depend on it
             are newly initialised, in every stage, and named in a log message.
         min_size, max_size: the image's shorter and longer side, in pixels; default: the entry's own test scale.
         box_score_thresh, box_nms_thresh, box_detections_per_img: torchvision's names; default: the entry's own.
         rpn_batch_size_per_image, rpn_positive_fraction, box_batch_size_per_image, box_positive_fraction: how many
             anchors and boxes an image learns from, and at most which share of positive ones; torchvision's names.
+        insist: take ``weights`` as this entry's even where the file's own metadata or name point to another network.
 
     Raises:
         UsageError: no such entry (UnknownName), an argument of a wrong type or by position (WrongType), a name that is
@@ -86,9 +91,9 @@ def load(
             raise UsageError(f"{name} brings its own weights: leave weights=FILE out")
         published = _from_repo(source)
     else:
-        published = _from_zoo(registry.info(name), pretrained, weights)
+        published = _from_zoo(registry.info(name), pretrained, weights, insist)
     tensors, categories = published.tensors, published.categories
-    own_classes = published.spec.num_classes if categories is None else len(categories)
+    own_classes = published.spec.num_classes
     spec = _override(
         published.spec,
         num_classes=own_classes if num_classes is None else num_classes,
@@ -132,7 +137,8 @@ def _check_arguments(name: object, misplaced: tuple[object, ...], pretrained: ob
 
 
 class _Published(NamedTuple):
-    """A network before the caller's changes; without tensors, it is to be newly initialised."""
+    """A network before the caller's changes, with the number of classes of its tensors; without tensors, it is to be
+    newly initialised."""
 
     spec: ModelSpec
     origin: Origin
@@ -140,12 +146,14 @@ class _Published(NamedTuple):
     categories: Categories | None = None
 
 
-def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | os.PathLike[str] | None) -> _Published:
+def _from_zoo(
+    entry: ZooEntry, pretrained: bool, weights: str | os.PathLike[str] | None, insist: bool
+) -> _Published:
     """An entry's network, with its published weights, those of a file, or none."""
     if pretrained and weights is not None:
         raise UsageError("give either pretrained=True or weights=FILE, not both")
     if weights is not None:
-        return _from_file(Path(weights), entry)
+        return _from_file(Path(weights).expanduser(), entry, insist)
     if pretrained:
         return _as_published(entry)
     return _Published(registry.spec_of(entry), Origin.random(**_network(entry)))
@@ -180,52 +188,86 @@ def _from_repo(source: Source) -> _Published:
 
 def _as_published(entry: ZooEntry) -> _Published:
     """An entry's published weights; a file of the cache that no longer holds what was written is made anew, once."""
-    path = obtain(entry)
+
+    def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+        return read_network(path, entry.publisher, entry.architecture, verify=memo.require_digest)
+
     try:
-        tensors, metadata = _canonical(path, entry)
+        tensors, metadata = read(obtain(entry))
     except CorruptCheckpoint as error:
         set_aside_damaged(entry, error)
-        tensors, metadata = _canonical(obtain(entry), entry)
+        tensors, metadata = read(obtain(entry))
     origin = Origin(
         started_from=f"{entry.name} as published",
         **_network(entry),
         **_terms(entry),
         source_url=entry.download_url,
         source_sha256=metadata.get("source_sha256"),
+        published_digest=metadata.get("content_digest"),
     )
     return _Published(registry.spec_of(entry), origin, tensors, _categories(metadata))
 
 
-def _from_file(path: Path, entry: ZooEntry) -> _Published:
-    """The weights of a canonical file, with the categories that it names, or of the publisher's own file."""
+def _from_file(path: Path, entry: ZooEntry, insist: bool) -> _Published:
+    """The weights of a canonical file, of a state dict of ours in any container, or of the publisher's own file."""
     if not path.is_file():
         raise WeightsNotFound(f"{path} is not a file: give the path of a .safetensors or of the publisher's checkpoint")
-    spec = registry.spec_of(entry)
-    if not is_safetensors(path):  # the bytes decide, not the name
-        converted, report = convert_in_memory(path, source=entry.publisher, entry=entry.name)
-        origin = Origin(
-            started_from=f"file {path.name}, sha256 {report.source_sha256}",
-            **_network(entry),
-            **_terms(entry),
-            source_url=entry.download_url if report.source_is_published else None,
-            source_sha256=report.source_sha256,
-        )
-        # copies: the converted tensors may be views of the file, which a model must outlive
-        return _Published(spec, origin, {name: tensor.clone() for name, tensor in converted.items()})
-    tensors, metadata = _canonical(path, entry)
-    # the content digest was verified just now; hashing the file as well would take longer than reading it
-    digest = metadata.get("content_digest")
-    words = f"file {path.name}, " + (f"content digest {digest}" if digest else f"sha256 {file_sha256(path)}")
-    return _Published(spec, Origin.of_file(words, metadata, **_network(entry)), tensors, _categories(metadata))
+    found = examine(path).identify(entry=entry.name, insist=insist)
+    if found.is_ours:
+        return _from_ours(path, entry, found)
+    tensors, report = converted(found)
+    origin = Origin(
+        started_from=f"file {path.name}, sha256 {report.source_sha256}",
+        **_network(entry),
+        **_terms(entry),
+        source_url=entry.download_url if report.source_is_published else None,
+        source_sha256=report.source_sha256,
+    )
+    return _Published(found.spec, origin, _copied(tensors), found.categories)
 
 
-def _canonical(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a canonical file for this entry's network."""
-    tensors, metadata = read_network(path, entry.publisher, entry.architecture, verify=memo.require_digest)
+def _from_ours(path: Path, entry: ZooEntry, found: Identified) -> _Published:
+    """A file of canonical names, with the origin, the categories and the numbers that it brings."""
+    metadata = found.examination.metadata
+    if "content_digest" in metadata:  # verified, which is quicker than hashing the file
+        tensors, _ = read_canonical(path, verify=memo.require_digest)
+        words = f"content digest {metadata['content_digest']}"
+    else:
+        tensors, words = _copied(converted(found)[0]), f"sha256 {found.examination.sha256}"
     made_from = metadata.get("entries", entry.name).split(",")
     if entry.name not in made_from:
         _log.warning("%s holds the weights of %s, loaded as %s", path, " or ".join(made_from), entry.name)
-    return tensors, metadata
+    elif "architecture" not in metadata:
+        _log.warning(
+            "%s does not say which network it is of, and others have the same shapes: loaded as %s, as told; "
+            "cascadezoo.save writes files that say it",
+            path,
+            entry.name,
+        )
+    categories = _categories(metadata)
+    count = found.spec.num_classes
+    if categories is not None and len(categories) != count:
+        raise CorruptCheckpoint(f"{path} names {len(categories)} categories for {count} classes: save the model anew")
+    origin = Origin.of_file(f"file {path.name}, {words}", metadata, **_network(entry))
+    spec = _own_spec(path, metadata, found.spec).with_classes(count)
+    return _Published(spec, origin, tensors, categories or found.categories)
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The converted tensors may be views of the file, which a model must outlive."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def _own_spec(path: Path, metadata: Mapping[str, str], spec: ModelSpec) -> ModelSpec:
+    """The numbers that a file brings, where it does, instead of the entry's."""
+    if "spec" not in metadata:
+        return spec
+    try:
+        return ModelSpec.model_validate_json(metadata["spec"])
+    except ValidationError as error:
+        raise CorruptCheckpoint(
+            f"{path}: the numbers of its network are not valid ({_first(error)}): save the model anew"
+        ) from error
 
 
 def _categories(metadata: Mapping[str, str]) -> Categories | None:
@@ -242,21 +284,25 @@ def _override(spec: ModelSpec, **changes: Any) -> ModelSpec:
     try:
         return ModelSpec.model_validate(merged(spec.model_dump(), changes))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise UsageError(_first(error)) from error
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _assign(model: Detector, tensors: dict[str, Tensor]) -> Detector:
     expected = model.state_dict()
-    wrong = sorted(expected.keys() ^ tensors.keys()) or [
-        name for name, value in expected.items() if tensors[name].shape != value.shape
-    ]
-    if wrong:
-        raise TensorMismatch(
-            f"the weights do not fit this model: {len(wrong)} tensors are missing, unexpected or of another shape, "
-            f"the first is {wrong[0]}"
-        )
+    missing, unexpected = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    shapes = {
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in tensors and tensors[name].shape != value.shape
+    }
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    if wrong := [f"{len(names)} {kind}: {abbreviate(names)}" for kind, names in kinds if names]:
+        raise TensorMismatch(f"the weights do not fit this model: {'; '.join(wrong)}")
     # as load_state_dict(assign=True) does, whose hooks take longer than reading the file
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
@@ -269,7 +315,7 @@ def _assign(model: Detector, tensors: dict[str, Tensor]) -> Detector:
 
 def _replace_classes(spec: ModelSpec, old: ModelSpec, tensors: dict[str, Tensor]) -> Detector:
     """The model of ``spec`` with the weights of ``old``, except in the layers whose shape depends on the classes."""
-    before, after = _build.canonical_shapes(old), _build.canonical_shapes(spec)
+    before, after = shapes_of(old), shapes_of(spec)
     fresh = {name for name, shape in after.items() if before[name] != shape}
     random = build(spec).state_dict()
     model = _assign(Detector(_build.build(spec, device="meta")), {**tensors, **{name: random[name] for name in fresh}})

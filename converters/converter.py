@@ -1,22 +1,83 @@
-"""What a publisher's checkpoints look like: one ``Converter`` record for each, in ``converters.CONVERTERS``."""
+"""What checkpoints look like: one ``Converter`` record per publisher, in ``converters.CONVERTERS``, and our own
+``Layout``."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import BinaryIO
-
-from torch import Tensor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
 
 from cascadezoo.converters.keymap import KeyMap
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.spec.model import ModelSpec, ResNetSpec
+from cascadezoo.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MAX_CLASSES = 100_000  # names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a checkpoint's metadata states: its backbone, and the ``stems`` of its configuration's file names."""
+    """What a checkpoint's metadata states; what they do not is empty or None.
 
-    backbone: ResNetSpec | None = None
+    Attributes:
+        backbone: fields of the backbone's spec with their values.
+        mean: pixel means per channel in RGB, grey levels of 0..255.
+        stems: of its configuration's file names.
+        classes: names by label, without background.
+        data_sets: names of the data sets it was trained on.
+        num_classes: the number of classes, without background.
+    """
+
+    backbone: Mapping[str, object] = field(default_factory=dict)
+    mean: tuple[float, float, float] | None = None
     stems: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+    data_sets: tuple[str, ...] = ()
+    num_classes: int | None = None
+
+    @property
+    def network(self) -> str:
+        """The numbers of the network as a phrase."""
+        stated = {**self.backbone, **({"mean": self.mean} if self.mean else {})}
+        return ", ".join(_phrase(name, value) for name, value in stated.items())
+
+    def differences(self, spec: ModelSpec) -> list[str]:
+        """Where the metadata contradict a network, as phrases."""
+        ours = {name: getattr(spec.backbone, name, None) for name in self.backbone}
+        phrases = [
+            f"{_phrase(name, value)}, where the network has {_phrase(name, ours[name])}"
+            for name, value in self.backbone.items()
+            if ours[name] != value
+        ]
+        means = zip(self.mean or (), spec.preprocess.mean, strict=False)
+        if any(abs(theirs - mean) > _MEAN_TOLERANCE for theirs, mean in means):
+            phrases.append(f"{_phrase('mean', self.mean)}, where the network has {_phrase('mean', spec.preprocess.mean)}")
+        return phrases
+
+
+_MEAN_TOLERANCE = 0.01  # grey levels; configurations round differently
+
+
+def _phrase(name: str, value: object) -> str:
+    if name == "stride_in_1x1":
+        return "caffe style" if value else "pytorch style"
+    return f"{_WORDS.get(name, name)} {value}"
+
+
+_WORDS = {"blocks": "blocks", "width_per_group": "channels per group", "mean": "pixel means (RGB)"}
+
+
+def class_names(*lists: object) -> tuple[str, ...] | None:
+    """The first of these values that is a list of distinct names."""
+    for names in lists:
+        if (
+            isinstance(names, list | tuple)
+            and 0 < len(names) <= _MAX_CLASSES
+            and all(isinstance(name, str) and name for name in names)
+            and len(set(names)) == len(names)
+        ):
+            return tuple(names)
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,25 +90,36 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Converter:
-    """How the checkpoints of one publisher are recognised, read and written.
+class Layout:
+    """How the tensors of a checkpoint are named and laid out, and how that is recognised.
 
     Attributes:
-        publisher: its name in the manifest.
+        publisher: whose layout it is: a name of the manifest.
+        hallmark: where the tensors lie that it is recognised by, such as "backbone.layer1. and roi_head.".
         key_map: gives the key map of an architecture.
         refusal: gives the reason why a file with these tensor keys and this metadata is not the publisher's, or comes
             from a version of its code that computes something else; None where the file is accepted.
         describe: gives what a checkpoint's metadata states.
-        suffix: the ending of the publisher's file names, such as ".pth".
-        write: writes a state dict in the publisher's own format; the same tensors always give the same bytes.
         confused: given the architecture that was asked for and the one that the tensors fit, names the file that
             people commonly take for it by mistake; None where no such mistake is known.
     """
 
     publisher: str
+    hallmark: str
     key_map: Callable[[str], KeyMap]
     refusal: Callable[[Collection[str], object], str | None]
     describe: Callable[[object], Description]
-    suffix: str
-    write: Callable[[BinaryIO, Mapping[str, Tensor], Model], None]
     confused: Callable[[str, str], str | None] = lambda wanted, found: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converter(Layout):
+    """The layout of one publisher's checkpoints, and how they are written.
+
+    Attributes:
+        suffix: the ending of the publisher's file names, such as ".pth".
+        write: writes a state dict in the publisher's own format; the same tensors always give the same bytes.
+    """
+
+    suffix: str
+    write: "Callable[[BinaryIO, Mapping[str, Tensor], Model], None]"

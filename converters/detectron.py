@@ -4,17 +4,20 @@ Source: blobs of zhaoweicai/Detectron-Cascade-RCNN, built on Detectron at e8942c
 Layouts are torch's own.  Class 0 is the background, and every layer has rows for it: its rows of the class logits and
 masks move to the end, its rows of box deltas are never used and left out.  Every network was trained on BGR images.
 
-The configuration in a file, a YAML text with Python's own tags, is not read: the tensors alone identify the network.
+The configuration in a file is a YAML text with Python's own tags: a few of its lines are found by their keys.
 """
 
+import json
+import re
 from collections.abc import Collection, Mapping
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from torch import Tensor
-
-from cascadezoo.converters.converter import Converter, Description, Model
+from cascadezoo.converters.converter import Converter, Description, Model, class_names
 from cascadezoo.converters.keymap import FIRST_ROW_LAST, REVERSE_INPUT_CHANNELS, KeyMap, same, without_first_rows
 from cascadezoo.converters.pickle_writer import PYTHON_2, write_pickle
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Holes: {p} weight or bias, {affine} scale or shift of a norm, {s} stage, {i} block of a stage, {n} convolution of a
 # block, {fine} and {level} pyramid level (by the last block of its stage; {level} has the coarsest level too),
@@ -103,8 +106,38 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
     return "it has no blob conv_rpn_fpn2_w, where Detectron keeps the RPN of its models with FPN"
 
 
+_STRIDE = re.compile(r"\bSTRIDE_1X1:\s*(true|false)\b", re.IGNORECASE)
+_NUM_CLASSES = re.compile(r"\bNUM_CLASSES:\s*(\d{1,6})\b")
+_LIST = r":[^\S\n]*(?:!!python/tuple)?[^\S\n]*(\[[^\]]*\]|(?:\n[^\S\n]*-[^\n]*)+)"  # [a, b], or a line for each
+_CLASSES = re.compile(r"\bCLASSES" + _LIST)
+_DATA_SETS = re.compile(r"\bDATASETS" + _LIST)
+
+
 def _describe(meta: object) -> Description:
-    return Description()
+    """What a configuration, read as text, says of strides, classes (less the background) and data sets."""
+    text = meta.get("cfg") if isinstance(meta, dict) else None
+    if not isinstance(text, str):
+        return Description()
+    stride, count = _STRIDE.search(text), _NUM_CLASSES.search(text)
+    return Description(
+        backbone={"stride_in_1x1": stride[1].lower() == "true"} if stride else {},
+        classes=class_names(_items(_CLASSES.search(text))),
+        data_sets=tuple(name for names in _DATA_SETS.finditer(text) for name in _items(names)),
+        num_classes=int(count[1]) - 1 if count and int(count[1]) > 1 else None,
+    )
+
+
+def _items(found: re.Match[str] | None) -> list[str]:
+    """The items of a YAML list of texts."""
+    if found is None:
+        return []
+    if not found[1].startswith("["):
+        return [line.strip().removeprefix("-").strip(" \t'\"") for line in found[1].splitlines() if line.strip()]
+    try:
+        items = json.loads(found[1])  # as we write it
+    except ValueError:
+        items = [item.strip(" \t\n'\"") for item in found[1][1:-1].split(",")]
+    return [item for item in items if isinstance(item, str) and item]
 
 
 def _confused(wanted: str, found: str) -> str | None:
@@ -115,25 +148,30 @@ def _confused(wanted: str, found: str) -> str | None:
     return f"the {'1.44x' if 'x152' in plain else '2x'} baseline that the published table links by mistake"
 
 
-# What Detectron reads of a file's configuration: without these weights it would take (1, 1, 1, 1).
+# What Detectron reads of a file's configuration are the weights: without them it would take (1, 1, 1, 1).
 _CFG = """!!python/object/new:detectron.utils.collections.AttrDict
 dictitems:
   MODEL: !!python/object/new:detectron.utils.collections.AttrDict
     dictitems:
-      BBOX_REG_WEIGHTS: !!python/tuple [{}]
+      BBOX_REG_WEIGHTS: !!python/tuple [{weights}]
+      CLASSES: {classes}
+      NUM_CLASSES: {count}
       TYPE: generalized_rcnn
     state: {{__immutable__: false}}
 state: {{__immutable__: false}}
 """
 
 
-def _write(file: BinaryIO, state: Mapping[str, Tensor], model: Model) -> None:
+def _write(file: BinaryIO, state: "Mapping[str, Tensor]", model: Model) -> None:
     weights = ", ".join(f"{1 / std:.1f}" for std in model.spec.stages[0].stds)
-    write_pickle(file, {"blobs": state, "cfg": _CFG.format(weights)}, PYTHON_2)
+    classes = json.dumps(model.classes)
+    cfg = _CFG.format(weights=weights, classes=classes, count=1 + len(model.classes))
+    write_pickle(file, {"blobs": state, "cfg": cfg}, PYTHON_2)
 
 
 CONVERTER = Converter(
     publisher="detectron",
+    hallmark="conv_rpn_fpn2_, beside blobs such as res2_0_branch2a_w",
     key_map=_key_map,
     refusal=_refusal,
     describe=_describe,

@@ -1,4 +1,4 @@
-"""Which published entries may a checkpoint be?
+"""Which entries of the zoo may a checkpoint be?
 
 Clues are asked in order: the entry given; else the configuration in the file's metadata, the file's sha256, its name.
 Each narrows the entries that are left, unless it contradicts an earlier one.  Tensor shapes have the last word: they
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascadezoo.converters.converter import Converter, Description
+from cascadezoo.converters.converter import Description, Layout
 from cascadezoo.converters.keymap import Fit, Shapes
 from cascadezoo.errors import AmbiguousEntry, TensorMismatch, WrongEntry
 from cascadezoo.manifest import ZooEntry
@@ -29,25 +29,44 @@ class Identity:
 
 @dataclass(frozen=True)
 class Clue:
-    """Where a hint comes from, and the entries that it points to; none: it says nothing."""
+    """Where a hint comes from, the entries that it points to (none: it says nothing), and its own words."""
 
     origin: str
     entries: tuple[ZooEntry, ...]
+    says: str = ""
 
 
 def clues(
     path: Path, sha256: str, described: Description, entries: Sequence[ZooEntry], specs: Mapping[str, ModelSpec]
 ) -> tuple[Clue, ...]:
-    """The clues of a file that was given without an entry, strongest first."""
-    backbone = described.backbone
-    alike = [entry for entry in entries if backbone is not None and specs[entry.architecture].backbone == backbone]
+    """The clues of a file, strongest first."""
+    alike = [
+        entry
+        for entry in entries
+        if (described.backbone or described.mean) and not described.differences(specs[entry.architecture])
+    ]
     published = [entry for entry in entries if is_published(entry, sha256)]
     return (
-        Clue("the configuration in the file", tuple(alike)),
-        Clue("the configuration's name", named(described.stems, entries)),
-        Clue("the published sha256", tuple(published)),
-        Clue("the file name", named([path.stem], entries)),
+        Clue("the configuration in the file", tuple(alike), described.network),
+        Clue("the configuration's name", named(described.stems, entries), ", ".join(dict.fromkeys(described.stems))),
+        Clue("the published sha256", tuple(published), sha256),
+        Clue("the file name", named([path.stem], entries), path.name),
     )
+
+
+def contradiction(given: ZooEntry, hints: Iterable[Clue], entries: Sequence[ZooEntry]) -> Clue | None:
+    """The strongest clue that points to other networks than the given entry's, unless a stronger one points to it."""
+    left = list(entries)
+    for hint in hints:
+        both = [entry for entry in left if entry in hint.entries]
+        if both and not any(_same_network(entry, given) for entry in both):
+            return hint
+        left = both or left
+    return None
+
+
+def _same_network(one: ZooEntry, other: ZooEntry) -> bool:
+    return (one.publisher, one.architecture) == (other.publisher, other.architecture)
 
 
 def named(stems: Iterable[str], entries: Sequence[ZooEntry]) -> tuple[ZooEntry, ...]:
@@ -79,7 +98,7 @@ def refuse_wrong_link(path: Path, given: ZooEntry, hints: Iterable[Clue], entrie
 def identify(
     path: Path,
     found: Shapes,
-    converter: Converter,
+    converter: Layout,
     entries: Sequence[ZooEntry],
     expected: Mapping[str, Shapes],
     hints: Sequence[Clue],
@@ -109,12 +128,12 @@ def identify(
     return Identity(fitting[0], tuple(chosen), found_by, fits[fitting[0]])
 
 
-def fit_of(converter: Converter, architecture: str, found: Shapes, expected: Mapping[str, Shapes]) -> Fit:
+def fit_of(converter: Layout, architecture: str, found: Shapes, expected: Mapping[str, Shapes]) -> Fit:
     """How a checkpoint's tensors pair up with those of one architecture."""
     return converter.key_map(architecture).fit(found, expected[architecture])
 
 
-def best_fits(converter: Converter, found: Shapes, expected: Mapping[str, Shapes]) -> dict[str, Fit]:
+def best_fits(converter: Layout, found: Shapes, expected: Mapping[str, Shapes]) -> dict[str, Fit]:
     """The architectures that a checkpoint's tensors come closest to, all those with as few problems."""
     fits = {name: fit_of(converter, name, found, expected) for name in expected}
     fewest = min(fit.problems for fit in fits.values())
@@ -130,7 +149,7 @@ def is_published(entry: ZooEntry, sha256: str) -> bool:
 def _misfit(
     path: Path,
     found: Shapes,
-    converter: Converter,
+    converter: Layout,
     entries: Sequence[ZooEntry],
     expected: Mapping[str, Shapes],
     tried: Mapping[str, Fit],

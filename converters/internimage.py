@@ -57,6 +57,7 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
 
 CONVERTER = Converter(
     publisher="internimage",
+    hallmark="backbone.levels. and roi_head.",
     key_map=lambda architecture: _KEY_MAP,
     refusal=_refusal,
     describe=mmdet.describe,

@@ -2,7 +2,8 @@
 
     ("roi_head.bbox_head.{k}.fc_cls.{p}", "box_heads.{k}.cls_score.{p}")
 
-A hole stands for one dotted component, or part of one; each table has a legend of its letters.  Where rows would
+A hole stands for one dotted component, or part of one ({anything}: for a whole name); each table has a legend of its
+letters.  Where rows would
 overlap, or where the words themselves are translated, ``holes`` lists a hole's words, the publisher's against ours.  A
 change of layout is a ``Transform`` by canonical name; a tensor that is left out matches a pattern with a reason.
 Nothing is guessed: a tensor in the file that no row or more than one row claims is an error, and so is a tensor of the
@@ -16,16 +17,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from cascadezoo.errors import TensorMismatch
+
+if TYPE_CHECKING:  # names and shapes are compared without torch
+    from torch import Tensor
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 _HOLE = re.compile(r"\{(\w+)\}")
+_FREE = {"anything": ".+"}  # what an unlisted hole takes, where it is more than a component
 _SHOWN = 8  # names listed in a message before it only counts
 
 
@@ -36,28 +39,39 @@ def same(*words: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Transform:
-    """A change of layout, publisher's to canonical, and its inverse; both work on meta tensors too.
+    """A change of layout, publisher's to canonical, and its inverse.
 
     The inverse is exact but for what ``drops`` names, which inference never uses: there it writes zeros.
+    ``source_shape``: the publisher's shape of a tensor of this canonical shape.
     """
 
     name: str
-    forward: Callable[[Tensor], Tensor]
-    inverse: Callable[[Tensor], Tensor]
+    forward: "Callable[[Tensor], Tensor]"
+    inverse: "Callable[[Tensor], Tensor]"
+    source_shape: Callable[[Shape], Shape] = lambda shape: shape
     drops: str | None = None
 
 
 REVERSE_INPUT_CHANNELS = Transform("reverse_input_channels", lambda t: t.flip(1), lambda t: t.flip(1))  # BGR <-> RGB
-TRANSPOSE = Transform("transpose", lambda t: t.t().contiguous(), lambda t: t.t().contiguous())
+TRANSPOSE = Transform(
+    "transpose", lambda t: t.t().contiguous(), lambda t: t.t().contiguous(), lambda shape: (shape[1], shape[0])
+)
 FIRST_ROW_LAST = Transform("first_row_last", lambda t: t.roll(-1, 0), lambda t: t.roll(1, 0))
 
 
 def without_first_rows(count: int, reason: str) -> Transform:
     """Leave the first rows out, for a reason; the inverse writes zeros there."""
+
+    def inverse(tensor: "Tensor") -> "Tensor":
+        import torch
+
+        return torch.cat([tensor.new_zeros((count, *tensor.shape[1:])), tensor])
+
     return Transform(
         f"without_first_rows_{count}",
         lambda t: t[count:],
-        lambda t: torch.cat([t.new_zeros((count, *t.shape[1:])), t]),
+        inverse,
+        lambda shape: (count + shape[0], *shape[1:]),
         drops=f"{'row 0' if count == 1 else f'rows 0 to {count - 1}'}: {reason}",
     )
 
@@ -188,15 +202,17 @@ class KeyMap:
             misshapen=tuple(sorted(misshapen)),
         )
 
-    def apply(self, name: str, tensor: Tensor) -> Tensor:
+    def apply(self, name: str, tensor: "Tensor") -> "Tensor":
         """A publisher's tensor in the canonical layout of ``name``; a view where nothing changes."""
         return self.transforms[name].forward(tensor) if name in self.transforms else tensor
 
-    def invert(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def invert(self, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
         """Canonical tensors as the publisher's state dict; what conversion drops of them is zero, see ``zeros``.
 
         Raises TensorMismatch for a name that no row, or more than one, leads to.
         """
+        import torch
+
         keys = {name: self.source_keys(name) for name in tensors}
         stray = [name for name, found in keys.items() if len(found) != 1]
         if stray:
@@ -214,7 +230,7 @@ class KeyMap:
     def _source_shape(self, name: str, shape: Shape) -> Shape:
         if name not in self.transforms:
             return shape
-        return tuple(self.transforms[name].inverse(torch.empty(shape, device="meta")).shape)
+        return self.transforms[name].source_shape(shape)
 
     @cached_property
     def _forward(self) -> "list[_Rule]":
@@ -245,7 +261,7 @@ class _Rule:
                 parts.append(f"(?P={part})")
             else:
                 seen.add(part)
-                words = "|".join(re.escape(word) for word in holes[part]) if part in holes else "[^.]+"
+                words = "|".join(re.escape(word) for word in holes[part]) if part in holes else _FREE.get(part, "[^.]+")
                 parts.append(f"(?P<{part}>{words})")
         return cls(re.compile("".join(parts)), target, holes)
 

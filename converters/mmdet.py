@@ -9,14 +9,13 @@ What is public here holds for every detector built on mmdetection, whatever its 
 import re
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import torch
-from torch import Tensor
-
-from cascadezoo.converters.converter import Converter, Description, Model
+from cascadezoo.converters.converter import Converter, Description, Model, class_names
 from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
-from cascadezoo.spec.model import ResNetSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {i} block of a stage or layer of a head,
 # {n} convolution of a block, {l} pyramid level, {k} cascade stage.
@@ -103,52 +102,76 @@ _BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3)}
 
 
 def describe(meta: object) -> Description:
-    """The ResNet, if it is one, and the names of the configuration: its file's, its working folder's."""
+    """The ResNet, if it is one, the pixels it takes, the names of the configuration, and those of the classes."""
     if not isinstance(meta, dict):
         return Description()
     texts = [text for text in (meta.get("cfg"), meta.get("config")) if isinstance(text, str)]  # 3.x, 2.x
     names = [name for name in (meta.get("experiment_name"), meta.get("exp_name")) if isinstance(name, str)]
     names += [name for text in texts for name in re.findall(r"^work_dir\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE)]
+    data_set = meta.get("dataset_meta")
+    lists = [data_set.get("classes"), data_set.get("CLASSES")] if isinstance(data_set, dict) else []
     return Description(
-        backbone=next((found for found in map(_backbone, texts) if found), None),
+        backbone=next((found for found in map(_backbone, texts) if found), {}),
+        mean=next((found for found in map(_mean, texts) if found), None),
         stems=tuple(PurePosixPath(name).name.removesuffix(".py") for name in names),
+        classes=class_names(meta.get("CLASSES"), *lists),
     )
 
 
-def _backbone(text: str) -> ResNetSpec | None:
-    """The ResNet that a configuration describes: read as text, never executed."""
-    start = re.search(r"\bbackbone\s*=\s*dict\(", text)
+def _backbone(text: str) -> dict[str, object]:
+    """What a configuration, read as text and never executed, says of a ResNet: fields of ``ResNetSpec``."""
+    start = re.search(r"\bbackbone['\"]?\s*[=:]\s*(dict\(|\{)", text)
     if start is None:
-        return None
+        return {}
     block = _balanced(text[start.end() :])
-    kind = re.search(r"\btype\s*=\s*['\"](ResNet|ResNeXt)['\"]", block)
-    depth = re.search(r"\bdepth\s*=\s*(50|101)\b", block)
+
+    def value(key: str, pattern: str) -> str | None:
+        found = re.search(rf"\b{key}['\"]?\s*[=:]\s*['\"]?({pattern})\b", block)
+        return found[1] if found else None
+
+    kind, depth, style = value("type", "ResNet|ResNeXt"), value("depth", "50|101"), value("style", "pytorch|caffe")
     if kind is None or depth is None:
-        return None
-    style = re.search(r"\bstyle\s*=\s*['\"](pytorch|caffe)['\"]", block)
+        return {}
     groups, width = 1, 64
-    if kind[1] == "ResNeXt":
-        groups, width = (int(m[1]) if (m := re.search(rf"\b{k}\s*=\s*(\d+)", block)) else d for k, d in _RESNEXT)
-    return ResNetSpec(
-        blocks=_BLOCKS[depth[1]],
-        groups=groups,
-        width_per_group=width,
-        stride_in_1x1=style is not None and style[1] == "caffe",
-    )
+    if kind == "ResNeXt":
+        groups, width = (int(value(key, r"\d{1,4}") or default) for key, default in _RESNEXT)
+    return {
+        "blocks": _BLOCKS[depth],
+        "groups": groups,
+        "width_per_group": width,
+        "stride_in_1x1": style == "caffe",
+    }
+
+
+_MEAN = re.compile(r"\bmean['\"]?\s*[=:]\s*\[\s*([\d.]{1,12})\s*,\s*([\d.]{1,12})\s*,\s*([\d.]{1,12})\s*,?\s*\]")
+
+
+def _mean(text: str) -> tuple[float, float, float] | None:
+    """The pixel means that a configuration states, in RGB order; None where it states none, or not plainly."""
+    mean, order = _MEAN.search(text), re.search(r"\b(?:bgr_)?to_rgb['\"]?\s*[=:]\s*(True|False)", text)
+    if mean is None or order is None:
+        return None
+    try:
+        first, second, third = (float(number) for number in mean.groups())
+    except ValueError:  # several points
+        return None
+    return (first, second, third) if order[1] == "True" else (third, second, first)
 
 
 def _balanced(text: str) -> str:
-    """``text`` up to the parenthesis that closes the one before it."""
+    """``text`` up to the bracket that closes the one before it."""
     depth = 1
     for end, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
+        depth += (character in "({") - (character in ")}")
         if depth == 0:
             return text[:end]
     return text
 
 
-def write(file: BinaryIO, state: Mapping[str, Tensor], model: Model) -> None:
+def write(file: BinaryIO, state: "Mapping[str, Tensor]", model: Model) -> None:
     """A checkpoint as the runner of either version loads it."""
+    import torch
+
     meta: dict[str, object] = {"CLASSES": model.classes}  # read by 2.x and 3.x alike
     if model.entry.source.config_url is not None:
         meta["exp_name"] = PurePosixPath(model.entry.source.config_url).name
@@ -161,5 +184,11 @@ def write(file: BinaryIO, state: Mapping[str, Tensor], model: Model) -> None:
 
 
 CONVERTER = Converter(
-    publisher="mmdet", key_map=_key_map, refusal=_refusal, describe=describe, suffix=".pth", write=write
+    publisher="mmdet",
+    hallmark="backbone.layer1. and roi_head.",
+    key_map=_key_map,
+    refusal=_refusal,
+    describe=describe,
+    suffix=".pth",
+    write=write,
 )

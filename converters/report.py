@@ -8,17 +8,29 @@ from pydantic import Field
 from cascadezoo.spec.record import Record
 
 
+class Evidence(Record):
+    """Something that was found out about a file, and how."""
+
+    about: str = Field(description="container, wrapper, prefix, layout, network, classes, class names or entry")
+    value: str = Field(description="the finding")
+    source: str = Field(description="what it was found by")
+
+
 class ConversionReport(Record):
     """What a conversion read, did and wrote."""
 
     path: Path = Field(description="the publisher's file")
     source_sha256: str = Field(description="SHA-256 of the publisher's file")
     source_is_published: bool = Field(description="whether the publisher gives that SHA-256 for these entries")
-    container: str = Field(description="how the file is packed: zip, legacy or pickle")
+    container: str = Field(description="how the file is packed: zip, legacy, pickle or safetensors")
+    wrapper: str = Field(description="the entry of the file that holds the tensors, such as state_dict; may be empty")
+    prefix: str = Field(description="what a wrapper of the model put before every name of a tensor; may be empty")
     publisher: str = Field(description="the publisher, as in the manifest")
     architecture: str = Field(description="the architecture that the tensors fit")
     entries: tuple[str, ...] = Field(description="full names of the entries that the file may be")
     found_by: str = Field(description="the clues that led to them")
+    num_classes: int = Field(description="number of classes, without background")
+    classes: tuple[str, ...] = Field(default=(), description="the file's own names of them; empty: the entry's")
     mapped: dict[str, str] = Field(description="publisher's key -> canonical name")
     ignored: dict[str, str] = Field(description="publisher's key of a tensor that is left out -> the reason")
     partly_ignored: dict[str, str] = Field(description="mapped key -> which part of its tensor is left out, and why")
@@ -79,6 +91,12 @@ class Inspection(Record):
 
     path: Path = Field(description="the file")
     container: str = Field(description="how it is packed: zip, legacy, pickle or safetensors")
+    wrapper: str = Field(default="", description="the entry that holds the tensors, such as state_dict")
+    prefix: str = Field(default="", description="what a wrapper of the model put before every name of a tensor")
+    publisher: str | None = Field(default=None, description="whose layout the tensors have; cascadezoo: our own")
+    num_classes: int | None = Field(default=None, description="number of classes by the class scores, less background")
+    classes: tuple[str, ...] = Field(default=(), description="names of the classes in its metadata")
+    evidence: tuple[Evidence, ...] = Field(default=(), description="what was found about the file, each with its reason")
     size: int = Field(description="size in bytes")
     sha256: str = Field(description="SHA-256 of the file")
     globals: tuple[str, ...] = Field(default=(), description="names in its pickle")

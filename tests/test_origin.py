@@ -15,7 +15,7 @@ from cascadezoo.coco.categories import Categories
 from cascadezoo.converters.canonical import content_digest, read_canonical, write_canonical
 from cascadezoo.detector import Detector
 from cascadezoo.errors import LicenseUnstated
-from cascadezoo.hub.repo_config import CategoryNames, RepoConfig
+from cascadezoo.repo_config import CategoryNames, RepoConfig
 from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS
 from cascadezoo.publishing.package import pack

@@ -10,16 +10,15 @@ from torch import Tensor
 
 from cascadezoo import registry
 from cascadezoo.checkpoints.conversion import to_publisher, zeroed
+from cascadezoo.checkpoints.identification import examine
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import read_network
 from cascadezoo.converters.converter import Model
-from cascadezoo.converters.keymap import abbreviate
 from cascadezoo.converters.report import ExportReport
-from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound
+from cascadezoo.errors import UsageError, WeightsNotFound, WrongPublisher
 from cascadezoo.files import file_sha256, protect, whole_file
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
@@ -58,7 +57,7 @@ def export(
     source = canonical_path(entry.name) if weights is None else Path(weights)
     if not source.is_file():
         raise WeightsNotFound(f"{source}: no such file; give the canonical weights of {entry.name}")
-    tensors, categories = _read(source, entry, spec)
+    tensors, categories = _read(source, entry)
 
     converter = CONVERTERS[format]
     default = f"{entry.name}{converter.suffix}"
@@ -78,21 +77,16 @@ def export(
     )
 
 
-def _read(path: Path, entry: ZooEntry, spec: ModelSpec) -> tuple[dict[str, Tensor], Categories]:
+def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories]:
     """The tensors of a canonical file, checked against the entry's network, and its categories."""
+    found = examine(path).identify(entry=entry.name)
+    if not found.is_ours:
+        raise WrongPublisher(f"{path} is {found.layout.publisher}'s own file: give canonical weights, as convert writes")
     tensors, metadata = read_network(path, entry.publisher, entry.architecture)
-    own = metadata.get("categories")
-    categories = COCO if own is None else Categories.from_json(own)
-    count = spec.num_classes if own is None else len(categories)
-    expected = canonical_shapes(spec.model_copy(update={"num_classes": count}))
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    wrong = {name for name, shape in (found.items() ^ expected.items())}
-    if wrong:
-        raise TensorMismatch(
-            f"{path}: {len(wrong)} tensors are missing, unexpected or of another shape: {abbreviate(wrong)}; "
-            f"give the canonical weights of {entry.name}"
-        )
-    return tensors, categories
+    if "categories" in metadata:
+        return tensors, Categories.from_json(metadata["categories"])
+    count = found.spec.num_classes
+    return tensors, found.categories or (COCO if count == len(COCO) else Categories.numbered(count))
 
 
 def _cross_export(entry: ZooEntry, spec: ModelSpec, format: str) -> str:

@@ -1,91 +1,61 @@
-"""A look into a weights file: what it holds, what it would have run, and which entries it may be."""
+"""A look into a weights file: what it holds, what it would have run, and which entries it may be; without torch."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from torch import Tensor
-
-from cascadezoo.checkpoints.conversion import expected_shapes, shapes, supported_entries, unwrapped
-from cascadezoo.converters import CONVERTERS
-from cascadezoo.converters.canonical import is_safetensors, read_safetensors, require_digest
-from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
-from cascadezoo.converters.converter import Converter
-from cascadezoo.converters.identify import best_fits
+from cascadezoo.checkpoints.evidence import evidence
+from cascadezoo.checkpoints.identification import Examination, examine
+from cascadezoo.converters.keymap import Fit
+from cascadezoo.converters.records import Declared, is_floating_point
 from cascadezoo.converters.report import Inspection, Match, TensorInfo
-from cascadezoo.errors import CorruptCheckpoint, WeightsNotFound
-from cascadezoo.files import file_sha256
+from cascadezoo.converters.safetensors_file import digest_fault
 
 _LINE = 100  # characters of a text in the metadata that is worth a line
 
 
 def inspect(path: str | Path) -> Inspection:
-    """What a publisher's checkpoint or a canonical file holds; nothing in it is executed.
+    """What a weights file holds, a publisher's or ours, and what it may be; nothing in it is executed.
 
-    Raises WeightsNotFound where there is no file, and FileError where it is neither.
+    Raises WeightsNotFound where there is no file, and FileError where it is no weights file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsNotFound(f"{path}: no such file")
-    return _canonical(path) if is_safetensors(path) else _foreign(path, read_checkpoint(path))
-
-
-def _canonical(path: Path) -> Inspection:
-    tensors, metadata = read_safetensors(path)
-    try:
-        require_digest(path, tensors, metadata)
-        fault = None
-    except CorruptCheckpoint as error:
-        fault = str(error)
+    examined = examine(Path(path).expanduser())
+    checkpoint = examined.checkpoint
+    closest = list(examined.closest())
     return Inspection(
-        path=path,
-        container="safetensors",
-        size=path.stat().st_size,
-        sha256=file_sha256(path),
-        metadata=metadata,
-        tensors=_tensors(tensors),
-        parameters=_parameters(tensors),
-        fault=fault,
-    )
-
-
-def _foreign(path: Path, checkpoint: Checkpoint) -> Inspection:
-    keys = unwrapped(checkpoint)
-    refusals = {name: c.refusal(keys.keys(), checkpoint.meta) for name, c in CONVERTERS.items()}
-    return Inspection(
-        path=path,
+        path=examined.path,
         container=checkpoint.container,
-        size=path.stat().st_size,
-        sha256=file_sha256(path),
+        wrapper=checkpoint.wrapper or "",
+        prefix=examined.names.prefix,
+        publisher=examined.layout.publisher if examined.layout else None,
+        num_classes=examined.num_classes(closest[0][1]) if closest else None,
+        classes=examined.described.classes or (),
+        evidence=tuple(evidence(examined)),
+        size=examined.path.stat().st_size,
+        sha256=examined.sha256,
         globals=checkpoint.globals,
         refused=checkpoint.refused,
         unsafe=dict(checkpoint.unsafe),
         ignored_entries=tuple(checkpoint.ignored),
-        metadata=_highlights(checkpoint.meta),
-        tensors=_tensors(checkpoint.tensors),
-        parameters=_parameters(checkpoint.tensors),
-        matches=tuple(
-            match
-            for name, converter in CONVERTERS.items()
-            if refusals[name] is None
-            for match in _matches(converter, checkpoint, keys)
-        ),
-        refusals={name: reason for name, reason in refusals.items() if reason is not None},
+        metadata=dict(checkpoint.meta) if checkpoint.container == "safetensors" else _highlights(checkpoint.meta),
+        tensors={key: TensorInfo(shape=one.shape, dtype=one.dtype) for key, one in checkpoint.records.items()},
+        parameters=_parameters(checkpoint.records),
+        matches=tuple(_matches(examined, closest)),
+        refusals=examined.refusals if examined.layout is None else {},
+        fault=digest_fault(examined.path) if "content_digest" in examined.metadata else None,
     )
 
 
-def _matches(converter: Converter, checkpoint: Checkpoint, keys: Mapping[str, str]) -> list[Match]:
-    found = shapes(checkpoint, keys)
-    entries = supported_entries(converter.publisher)
-    return [
-        Match(
-            publisher=converter.publisher,
+def _matches(examined: Examination, closest: list[tuple[str, str, Fit]]) -> Iterator[Match]:
+    for publisher, architecture, fit in closest:
+        names = [e.name for e in examined.entries if (e.publisher, e.architecture) == (publisher, architecture)]
+        yield Match(
+            publisher=publisher,
             architecture=architecture,
-            entries=tuple(entry.name for entry in entries if entry.architecture == architecture),
+            entries=tuple(names),
             problems=fit.problems,
             description=fit.describe(),
         )
-        for architecture, fit in best_fits(converter, found, expected_shapes(converter.publisher)).items()
-    ]
 
 
 def _highlights(meta: object) -> dict[str, str]:
@@ -101,13 +71,6 @@ def _highlights(meta: object) -> dict[str, str]:
     return shown
 
 
-def _tensors(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
-    return {
-        key: TensorInfo(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
-        for key, tensor in tensors.items()
-    }
-
-
-def _parameters(tensors: Mapping[str, Tensor]) -> int:
+def _parameters(records: Mapping[str, Declared]) -> int:
     """Numbers in all floating point tensors: weights and statistics, without counters."""
-    return sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
+    return sum(math.prod(record.shape) for record in records.values() if is_floating_point(record.dtype))

@@ -13,34 +13,38 @@ if TYPE_CHECKING:
     from cascadezoo.converters.report import ConversionReport, Inspection
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_SHOWN = 8  # names of classes
 
 
 @click.command("convert")
 @click.argument("checkpoint", metavar="CKPT", type=_FILE)
-@click.option("--from", "source", required=True, type=click.Choice(FORMATS), help="The publisher whose file it is.")
+@click.option("--from", "source", type=click.Choice(FORMATS), help="The publisher whose file it is, which is checked.")
 @click.option("--entry", help="The entry it is; needed only where neither its metadata nor its name nor tensors tell.")
 @click.option(
     "-o", "--output", type=_FILE, help="The .safetensors to write; default: beside CKPT as <entry>.safetensors."
 )
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--allow-nan", is_flag=True, help="Keep tensors that hold NaN or infinity.")
+@click.option("--insist", is_flag=True, help="Take it as --entry even where its own clues point to another network.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 def convert_command(
     checkpoint: Path,
-    source: str,
+    source: str | None,
     entry: str | None,
     output: Path | None,
     force: bool,
     allow_nan: bool,
+    insist: bool,
     as_json: bool,
 ) -> None:
     """Convert a publisher's checkpoint to canonical weights.
 
-    Nothing in the file is executed.  Every tensor is accounted for: mapped, left out for a reason, or an error.
+    Nothing in the file is executed.  Every tensor is accounted for: mapped, left out for a reason, or an error.  What
+    the file is shows in it and in its name (see `cascadezoo inspect`).
     """
     from cascadezoo.checkpoints.conversion import convert  # torch is imported only when there is something to convert
 
-    report = convert(checkpoint, source, entry, output, force=force, allow_nan=allow_nan)
+    report = convert(checkpoint, source, entry, output, force=force, allow_nan=allow_nan, insist=insist)
     click.echo(report.to_json() if as_json else _converted(report))
 
 
@@ -63,6 +67,9 @@ def _converted(report: "ConversionReport") -> str:
     lines = [
         ("candidates" if candidates else "entry", ", ".join(report.entries)),
         ("found by", report.found_by),
+        ("classes", _classes(report.num_classes, report.classes)),
+        ("under", report.wrapper),
+        ("prefix taken off", report.prefix),
         ("tensors", f"{len(report.mapped)} mapped, {len(report.ignored)} left out" + _reasons(report)),
         ("of those in part", _in_part(report)),
         ("refused", ", ".join(report.refused) or "nothing: all names in the file are harmless"),
@@ -96,6 +103,7 @@ def _inspected(inspection: "Inspection", tensors: bool) -> str:
         ("hang on them", ", ".join(f"{key} ({name})" for key, name in inspection.unsafe.items())),
         ("beside the weights", ", ".join(inspection.ignored_entries)),
         *((f"  {key}", value) for key, value in inspection.metadata.items()),
+        *((one.about, f"{one.value}  ({one.source})") for one in inspection.evidence if one.about != "container"),
         *((f"not of {name}", reason) for name, reason in inspection.refusals.items()),
     ]
     for problems, entries in _alike(inspection).items():
@@ -105,6 +113,11 @@ def _inspected(inspection: "Inspection", tensors: bool) -> str:
     if tensors:
         lines += [(f"  {key}", f"{info.dtype} {info.shape}") for key, info in inspection.tensors.items()]
     return _table(lines)
+
+
+def _classes(count: int, names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return f"{count}: {shown}" if names else str(count)
 
 
 def _alike(inspection: "Inspection") -> dict[str, list[str]]:

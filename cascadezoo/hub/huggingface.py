@@ -13,11 +13,10 @@ from cascadezoo.errors import CorruptCheckpoint, RepoNotFound, UnusableRepo, Usa
 from cascadezoo.hub import memo
 from cascadezoo.hub.client import cache_folder, client, plain_errors, unseen_bar
 from cascadezoo.hub.offline import is_offline
-from cascadezoo.hub.repo_config import RepoConfig, read_config
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+from cascadezoo.repo_config import RepoConfig, read_config
+from cascadezoo.writing import CONFIG, WEIGHTS
 
 _HUB, _LOCAL = "hf-hub:", "local-dir:"
 _REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\S+))?", re.ASCII)

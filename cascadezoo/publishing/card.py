@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cascadezoo.coco.metrics import METRICS
-from cascadezoo.hub.repo_config import RepoConfig
+from cascadezoo.repo_config import RepoConfig
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing.figures import Figures, Row, eval_results
 from cascadezoo.publishing.licensing import WeightsLicense
@@ -30,7 +30,9 @@ class Weights:
 
     @property
     def of_the_publisher(self) -> bool:
-        return "source_sha256" in self.metadata and "categories" not in self.metadata
+        metadata = self.metadata
+        unchanged = metadata.get("published_digest", "") == metadata.get("content_digest")
+        return "source_sha256" in metadata and (unchanged or "categories" not in metadata)
 
     @property
     def from_scratch(self) -> bool:

@@ -9,13 +9,13 @@ from cascadezoo.converters.canonical import is_safetensors, read_network
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
 from cascadezoo.files import file_sha256
 from cascadezoo.hub.client import endpoint
-from cascadezoo.hub.huggingface import CONFIG, WEIGHTS
-from cascadezoo.hub.repo_config import CategoryNames, RepoConfig
+from cascadezoo.repo_config import CategoryNames, RepoConfig
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing import figures
 from cascadezoo.publishing.card import Card, Weights
 from cascadezoo.publishing.licensing import license_of
 from cascadezoo.spec.model import ModelSpec
+from cascadezoo.writing import CONFIG, WEIGHTS
 
 CARD, REPORT = "README.md", "report.json"
 
@@ -94,7 +94,8 @@ def _terms(entry: ZooEntry, weights: Weights) -> tuple[str | None, str | None]:
 
 
 def _config(entry: ZooEntry, weights: Weights) -> RepoConfig:
-    spec = registry.spec_of(entry)
+    own = weights.metadata.get("spec")
+    spec = registry.spec_of(entry) if own is None else ModelSpec.model_validate_json(own)
     if "categories" in weights.metadata:
         categories = Categories.from_json(weights.metadata["categories"])
         spec = ModelSpec.model_validate({**spec.model_dump(), "num_classes": len(categories)})

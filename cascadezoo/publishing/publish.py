@@ -1,7 +1,8 @@
 """Canonical weights to a repository on the Hugging Face Hub: card, config and weights in one commit."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -21,6 +22,7 @@ from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from torch import nn
 
 
 class Publication(Record):
@@ -44,7 +46,7 @@ class Publication(Record):
 
 
 def publish(
-    name: str,
+    name: "str | nn.Module",
     repo: str,
     *,
     weights: str | Path | None = None,
@@ -57,7 +59,7 @@ def publish(
     """Publish an entry's canonical weights as the Hub repository ``repo``, with a card and a config, in one commit.
 
     Args:
-        name: the entry.
+        name: the entry; or a model, whose own weights, categories and numbers are published.
         repo: ``organisation/repository``; created if it is not there.
         weights: the canonical file; default: the entry's in the cache.  It is uploaded as it is.
         private: create a private repository; one that exists must be private already.
@@ -67,22 +69,29 @@ def publish(
         revision: the branch to commit to, created if it is not there; default: main.
 
     Raises:
-        UsageError: no such entry, a malformed name, LicenseUnstated, or a licence that is not the publisher's.
+        UsageError: no such entry, a model of no entry, a malformed name, LicenseUnstated, or a licence that is not the
+            publisher's.
         WeightsNotFound: no canonical weights.
         FileError: the weights are corrupt, or belong to another entry.
         Offline, NotAllowed, RepoNotFound, DownloadFailed: the Hub refuses or cannot be reached.
     """
-    entry = registry.info(name)
     if parse(f"hf-hub:{repo}") != HubSource(repo):
         raise UsageError(f"{repo!r} names no repository: write organisation/repository")
-    package = pack(
-        entry,
-        repo,
-        revision or "main",
-        Path(weights) if weights else _cached(entry),
-        license=license,
-        report=Path(report) if report else None,
-    )
+    with ExitStack() as stack:
+        if isinstance(name, str):
+            entry = registry.info(name)
+            path = Path(weights) if weights else _cached(entry)
+        else:
+            entry, path = _saved(name, weights, Path(stack.enter_context(TemporaryDirectory())))
+        package = pack(
+            entry, repo, revision or "main", path, license=license, report=Path(report) if report else None
+        )
+        return _published(package, entry, repo, revision=revision, private=private, dry_run=dry_run)
+
+
+def _published(
+    package: Package, entry: ZooEntry, repo: str, *, revision: str | None, private: bool, dry_run: bool
+) -> Publication:
     planned = Publication(
         entry=entry.name,
         repo=repo,
@@ -99,6 +108,21 @@ def publish(
         return planned
     before, commit = _upload(package, planned)
     return planned.model_copy(update={"commit": commit, "changed": commit != before})
+
+
+def _saved(model: object, weights: object, folder: Path) -> tuple[ZooEntry, Path]:
+    """The entry of a model, and its weights as a file in ``folder``."""
+    from cascadezoo.saving import bare, save  # torch, which is there where a model is
+
+    detector = bare(model)
+    if weights is not None:
+        raise UsageError("a model brings its own weights: leave weights=FILE out")
+    if detector.origin.entry is None:
+        raise UsageError(
+            "the model is of no entry of the zoo, whose card it would have: save it as a folder (cascadezoo.save) and "
+            "upload that"
+        )
+    return registry.info(detector.origin.entry), save(detector, folder / "model.safetensors")
 
 
 def _cached(entry: ZooEntry) -> Path:

@@ -3,6 +3,7 @@
 Reading a spec never imports torch.  ``cascadezoo.build(spec)`` turns it into an ``nn.Module``.
 """
 
+import json
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -173,6 +174,14 @@ class ModelSpec(Record):
     conventions: Conventions = Field(description="The publisher's numerics.")
     objective: Objective = Field(description="The losses that the network learns by.")
     num_classes: int = Field(default=80, gt=0, description="Classes, without background.")
+
+    def with_classes(self, count: int) -> Self:
+        """The same network for another number of classes."""
+        return self if count == self.num_classes else self.model_copy(update={"num_classes": count})
+
+    def to_json(self) -> str:
+        """One line of strict JSON, the same bytes for the same network; infinities are texts."""
+        return json.dumps(json.loads(self.model_dump_json(), parse_constant=str), separators=(",", ":"))
 
     @property
     def feature_channels(self) -> int:

@@ -32,6 +32,9 @@ class Origin(Record):
     attribution: str | None = Field(default=None, description="Whom that licence asks to be named.")
     source_url: str | None = Field(default=None, description="The publisher's file it started from.")
     source_sha256: str | None = Field(default=None, description="The SHA-256 of that file, in hexadecimal.")
+    published_digest: str | None = Field(
+        default=None, description="The content digest of the entry's published weights, where it started from these."
+    )
 
     @classmethod
     def random(cls, **network: str) -> Self:
@@ -42,7 +45,7 @@ class Origin(Record):
     def of_file(cls, words: str, metadata: Mapping[str, str], **network: str) -> Self:
         """Of weights read from a canonical file, described in ``words``, whose metadata keep the terms it came with."""
         before = metadata.get("started_from")
-        kept = ("code_license", "weights_license", "attribution", "source_url", "source_sha256")
+        kept = ("code_license", "weights_license", "attribution", "source_url", "source_sha256", "published_digest")
         return cls(
             started_from=words if before is None else f"{words}, which started from {before}",
             from_scratch=is_from_scratch(metadata),

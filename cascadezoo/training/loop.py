@@ -336,7 +336,7 @@ class _Run:
     def _write_weights(self, path: Path) -> None:
         if self.world.is_first:
             tensors = self.ema.average if self.ema else self.model.state_dict()
-            write_result(path, tensors, self.origin, self.config, self.recipe, self.data, self.step)
+            write_result(path, tensors, self.model.spec, self.origin, self.config, self.recipe, self.data, self.step)
 
 
 def _validation(config: TrainingConfig, data: CocoDataset) -> CocoDataset | None:

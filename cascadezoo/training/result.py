@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.environment import environment
+from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training.config import TrainingConfig
@@ -18,6 +19,7 @@ from cascadezoo.writing import write_weights
 def write_result(
     path: Path,
     tensors: Mapping[str, Tensor],
+    spec: ModelSpec,
     origin: Origin,
     config: TrainingConfig,
     recipe: Recipe,
@@ -32,6 +34,7 @@ def write_result(
     write_weights(
         path,
         tensors,
+        spec,
         data.categories,
         origin,
         recipe=recipe.model_dump_json(),

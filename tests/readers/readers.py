@@ -17,7 +17,7 @@ from cascadezoo.coco.evaluation import read_annotations
 from cascadezoo.converters.canonical import is_safetensors, read_canonical
 from cascadezoo.converters.checkpoint import read_checkpoint
 from cascadezoo.errors import CascadezooError
-from cascadezoo.hub.repo_config import read_config
+from cascadezoo.repo_config import read_config
 from cascadezoo.images import read_image
 from cascadezoo.manifest import parse
 from cascadezoo.training.config import TrainingConfig

@@ -18,7 +18,7 @@ from cascadezoo.benchmarks.reports.schema import text_of
 from cascadezoo.coco.categories import Categories
 from cascadezoo.converters.canonical import content_digest, write_canonical
 from cascadezoo.converters.pickle_writer import PYTHON_2, PYTHON_3, write_pickle
-from cascadezoo.hub.repo_config import CategoryNames, RepoConfig
+from cascadezoo.repo_config import CategoryNames, RepoConfig
 from cascadezoo.training.config import TrainingConfig
 
 from tiny import tiny

@@ -1,4 +1,4 @@
-"""``config.json`` of a published repository: the network, its categories, and which weights they belong to."""
+"""``config.json`` of a saved or published model: the network, its categories, and which weights they belong to."""
 
 import json
 from pathlib import Path
@@ -24,13 +24,16 @@ class CategoryNames(Record):
 
 
 class RepoConfig(Record):
-    """The network of a repository, and which weights belong to it."""
+    """The network of a repository or folder, and which weights belong to it.
+
+    ``entry``, ``publisher`` and ``architecture`` are null for a network that no entry has.
+    """
 
     library: Literal["cascadezoo"] = Field(default="cascadezoo", description="the library that reads the repository")
     version: str = Field(default=__version__, description="the version of cascadezoo that wrote it")
-    entry: str = Field(description="the entry's full name, as in the manifest")
-    publisher: str = Field(description="the publisher, as in the manifest")
-    architecture: str = Field(description="the architecture, as in the manifest")
+    entry: str | None = Field(description="the entry's full name, as in the manifest")
+    publisher: str | None = Field(description="the publisher, as in the manifest")
+    architecture: str | None = Field(description="the architecture, as in the manifest")
     content_digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="content digest of the weights beside it")
     categories: CategoryNames = Field(description="the data set's categories, by label")
     spec: ModelSpec = Field(description="the network; it holds even where this version's manifest differs")

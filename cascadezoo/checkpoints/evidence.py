@@ -1,0 +1,39 @@
+"""What was found about a file, each finding with its reason."""
+
+from collections.abc import Iterator
+
+from cascadezoo.checkpoints.identification import Examination
+from cascadezoo.converters.report import Evidence
+
+_SHOWN = 5  # names of classes
+
+
+def evidence(examined: Examination) -> Iterator[Evidence]:
+    """The findings about a file, from its container to its entries."""
+    checkpoint, names, layout = examined.checkpoint, examined.names, examined.layout
+    yield Evidence(about="container", value=checkpoint.container, source="the first bytes of the file")
+    if checkpoint.wrapper:
+        yield Evidence(about="wrapper", value=checkpoint.wrapper, source="the entry that holds the tensors")
+    if names.prefix:
+        but = f", but for {', '.join(names.counters)}" if names.counters else ""
+        yield Evidence(about="prefix", value=names.prefix, source=f"it is before all names of tensors{but}")
+    if layout is None:
+        return
+    yield Evidence(about="layout", value=layout.publisher, source=f"tensors lie under {layout.hallmark}")
+    closest = list(examined.closest())
+    for publisher, architecture, fit in closest:
+        if fit.problems == 0:
+            network = f"{architecture} of {publisher}"
+            yield Evidence(about="network", value=network, source="all tensors have its names and shapes")
+    count = examined.num_classes(closest[0][1])
+    if count is not None:
+        yield Evidence(about="classes", value=str(count), source="the rows of the class scores, less the background")
+    classes = examined.described.classes
+    if classes:
+        shown = ", ".join(classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
+        number = "" if len(classes) == count else f", {len(classes)} names, which are left aside"
+        yield Evidence(about="class names", value=shown, source=f"the list in its metadata{number}")
+    for hint in examined.hints:
+        if hint.entries:
+            pointed = ", ".join(entry.name for entry in hint.entries)
+            yield Evidence(about="entry", value=pointed, source=f"{hint.origin}: {hint.says}")

@@ -1,0 +1,300 @@
+"""What is this file?  The one place that says so, for ``inspect``, ``convert`` and ``load`` alike.
+
+A file is read, its wrapper's prefix taken off, its layout recognised by where the tensors lie, the number of classes
+learnt from their shapes, and the entries by every clue that the file and its name give.  Each finding keeps its
+evidence.  An entry that the caller names is held against all of it: the shapes have to fit, and a clue that points to
+another network is an error, unless the caller insists.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cascadezoo import registry
+from cascadezoo.checkpoints.shapes import shapes_of
+from cascadezoo.coco.categories import COCO, Categories
+from cascadezoo.converters import CONVERTERS, own
+from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
+from cascadezoo.converters.converter import Description, Layout
+from cascadezoo.converters.identify import (
+    Clue,
+    Identity,
+    best_fits,
+    clues,
+    contradiction,
+    identify,
+    is_published,
+    refuse_wrong_link,
+)
+from cascadezoo.converters.keymap import Fit, KeyMap, Shape, Shapes
+from cascadezoo.converters.mistaken import about_part, about_state
+from cascadezoo.converters.naming import Names, unwrapped
+from cascadezoo.errors import AmbiguousEntry, CorruptCheckpoint, UsageError, WrongEntry, WrongPublisher
+from cascadezoo.files import file_sha256
+from cascadezoo.manifest import ZooEntry
+from cascadezoo.providers import SPECS
+from cascadezoo.spec.model import ModelSpec
+
+LAYOUTS: Mapping[str, Layout] = {**CONVERTERS, own.LAYOUT.publisher: own.LAYOUT}
+_SCORES = "box_heads.0.cls_score.bias"  # a number per class and one for the background
+_MAX_CLASSES = 100_000
+_SAMPLE = 500  # names that tell whose a file comes closest to
+_MAX_TENSORS = 20_000  # the largest network has 2,000, with averaged twins 4,000
+
+
+class Examination:
+    """A checkpoint and everything that it says about itself; nothing is decided, and nothing raises.
+
+    Attributes:
+        path: the file.
+        sha256: of the file.
+        checkpoint: what it holds.
+        names: its tensors' names, and the prefix that was before them.
+        layout: whose names these are; None where they are nobody's.
+        refusals: publisher -> why the file is not in its layout.
+        described: what its metadata state.
+    """
+
+    def __init__(self, path: Path, checkpoint: Checkpoint, sha256: str) -> None:
+        self.path = path
+        self.checkpoint = checkpoint
+        self.sha256 = sha256
+        self.names: Names = unwrapped({key: record.shape for key, record in checkpoint.records.items()}, checkpoint.unsafe)
+        found = {name: layout.refusal(self.names.keys, checkpoint.meta) for name, layout in LAYOUTS.items()}
+        self.refusals: dict[str, str] = {name: reason for name, reason in found.items() if reason is not None}
+        self.layout: Layout | None = next((LAYOUTS[name] for name in found if found[name] is None), None)
+        self.described: Description = self.layout.describe(checkpoint.meta) if self.layout else Description()
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What a file of ours says of itself; empty for any other."""
+        meta = self.checkpoint.meta
+        return meta if self.checkpoint.container == "safetensors" and self.layout is own.LAYOUT else {}
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape by name without the prefix, of every tensor."""
+        records = self.checkpoint.records
+        return {name: records[key].shape for name, key in self.names.keys.items() if key in records}
+
+    @property
+    def publishers(self) -> tuple[str, ...]:
+        """Those whose networks the tensors may be: a publisher's own names tell, ours do not."""
+        if self.layout is None:
+            return ()
+        return tuple(SPECS) if self.layout is own.LAYOUT else (self.layout.publisher,)
+
+    @property
+    def entries(self) -> list[ZooEntry]:
+        """The entries of these publishers that this version has networks for."""
+        return [entry for publisher in self.publishers for entry in supported_entries(publisher)]
+
+    @cached_property
+    def hints(self) -> tuple[Clue, ...]:
+        """The clues, strongest first."""
+        if self.layout is None:
+            return ()
+        if self.layout is own.LAYOUT:
+            return (self._stated(), *clues(self.path, self.sha256, Description(), self.entries, {}))
+        return clues(self.path, self.sha256, self.described, self.entries, SPECS[self.layout.publisher])
+
+    def _stated(self) -> Clue:
+        """What a file of our own says of itself."""
+        meta = self.metadata
+        network = meta.get("publisher"), meta.get("architecture")
+        alike = tuple(entry for entry in self.entries if (entry.publisher, entry.architecture) == network)
+        named = meta.get("entries", "").split(",")
+        told = tuple(entry for entry in alike if entry.name in named)
+        return Clue("the metadata in the file", told or alike, f"{network[1]} of {network[0]}")
+
+    def num_classes(self, architecture: str) -> int | None:
+        """The number of classes by the shapes of the class scores; None where the tensors do not tell."""
+        if self.layout is None:
+            return None
+        for key in self.layout.key_map(architecture).source_keys(_SCORES):
+            shape = self.shapes.get(key, ())
+            if len(shape) == 1 and 1 < shape[0] <= _MAX_CLASSES + 1:
+                return shape[0] - 1
+        return None
+
+    def spec(self, publisher: str, architecture: str) -> ModelSpec:
+        """An architecture's network with the file's own number of classes."""
+        spec = SPECS[publisher][architecture]
+        return spec.with_classes(self.num_classes(architecture) or spec.num_classes)
+
+    def expected(self, publisher: str) -> dict[str, Shapes]:
+        """Architecture -> canonical shapes for the file's number of classes, of every network of a publisher."""
+        return {name: shapes_of(self.spec(publisher, name)) for name in SPECS[publisher]}
+
+    def closest(self) -> Iterator[tuple[str, str, Fit]]:
+        """The networks that the tensors come closest to: publisher, architecture, and what keeps them apart."""
+        if self.layout is None:
+            return
+        fits = {name: best_fits(self.layout, self.shapes, self.expected(name)) for name in self.publishers}
+        fewest = min(fit.problems for best in fits.values() for fit in best.values())
+        for publisher, best in fits.items():
+            yield from ((publisher, name, fit) for name, fit in best.items() if fit.problems == fewest)
+
+    def identify(self, source: str | None = None, entry: str | None = None, insist: bool = False) -> "Identified":
+        """The entries that the file may be.
+
+        Args:
+            source: the publisher whose file it is said to be.
+            entry: the entry that it is said to be.
+            insist: take it as that entry even where its clues point to another network.
+
+        Raises:
+            UsageError: no such entry or publisher; AmbiguousEntry where nothing decides between networks.
+            WrongPublisher, WrongEntry, TensorMismatch: the file is something else.
+        """
+        taken = None if entry is None else given(entry, source)
+        if part := about_part(self.path):
+            raise CorruptCheckpoint(f"{self.path} is no whole checkpoint: {part}")
+        layout = self._layout(taken.publisher if taken else source)
+        if len(self.shapes) > _MAX_TENSORS:
+            raise CorruptCheckpoint(
+                f"{self.path} holds {len(self.shapes):,} tensors, where the largest network has a tenth of that: give "
+                "the checkpoint of one detector"
+            )
+        publisher = taken.publisher if taken else self._publisher(layout)
+        entries = supported_entries(publisher)
+        hints = [Clue(hint.origin, tuple(e for e in hint.entries if e.publisher == publisher)) for hint in self.hints]
+        if taken is not None:
+            refuse_wrong_link(self.path, taken, self.hints, entries)
+            hints = [Clue("the entry given", (taken,))]
+        identity = identify(self.path, self.shapes, layout, entries, self.expected(publisher), hints)
+        if not insist:
+            self._refuse_contradiction(taken or identity.entries[0])
+        return Identified(self, layout, publisher, identity)
+
+    def _layout(self, publisher: str | None) -> Layout:
+        """The file's layout, which has to be the publisher's or, for state dicts of our models, our own."""
+        layout = self.layout
+        if layout is None:
+            raise WrongPublisher(f"{self.path} {self._nobodys(publisher)}")
+        if layout is own.LAYOUT or publisher in (None, layout.publisher):
+            return layout
+        reason = self.refusals.get(str(publisher), f"{publisher} has no format but ours")
+        raise WrongPublisher(
+            f"{self.path} cannot be converted from {publisher}: {reason}; it is a file of {layout.publisher}, whose "
+            f"tensors lie under {layout.hallmark}"
+        )
+
+    def _nobodys(self, publisher: str | None) -> str:
+        """Why a file is in no layout: the refusal of the publisher given, or of the one whose names come closest."""
+        keys = list(self.names.keys)
+        if state := about_state(keys):
+            return f"holds no network: {state}"
+        if publisher not in CONVERTERS:
+            claims = {
+                name: sum(bool(layout.key_map(next(iter(SPECS[name]))).claims(key)) for key in keys[:_SAMPLE])
+                for name, layout in CONVERTERS.items()
+            }
+            publisher = max(claims, key=lambda name: claims[name]) if any(claims.values()) else None
+        if publisher is not None:
+            return f"cannot be converted from {publisher}: {self.refusals[publisher]}"
+        reasons = "; ".join(f"{name}: {self.refusals[name]}" for name in CONVERTERS)
+        return f"is no detector that can be read, by its names such as {', '.join(keys[:3])} ({reasons})"
+
+    def _publisher(self, layout: Layout) -> str:
+        """Whose network it is where no entry was given: in our own layout clues and shapes have to tell."""
+        if layout is not own.LAYOUT:
+            return layout.publisher
+        pointed = next(({entry.publisher for entry in hint.entries} for hint in self.hints if hint.entries), set())
+        if len(pointed) == 1:
+            return pointed.pop()
+        closest = list(self.closest())
+        fitting = [(publisher, name) for publisher, name, fit in closest if fit.problems == 0]
+        if len({publisher for publisher, _ in fitting}) > 1:
+            names = ", ".join(e.name for e in self.entries if (e.publisher, e.architecture) in fitting)
+            raise AmbiguousEntry(
+                f"{self.path}: its tensors fit networks of several publishers, which compute differently, and it does "
+                f"not say which: pass --entry with one of {names}"
+            )
+        return closest[0][0]
+
+    def _refuse_contradiction(self, taken: ZooEntry) -> None:
+        """Raise WrongEntry where the file says that it is another network than the entry that it is taken for."""
+        if is_published(taken, self.sha256):
+            return
+        clue = contradiction(taken, self.hints, self.entries)
+        differences = self.described.differences(SPECS[taken.publisher][taken.architecture])
+        if clue is not None:
+            pointed = ", ".join(entry.name for entry in clue.entries[:4]) + (", …" if len(clue.entries) > 4 else "")
+            reason = f"{clue.origin} ({clue.says}) points to {pointed}"
+        elif differences:
+            reason = f"the configuration in the file says {'; '.join(differences)}"
+        else:
+            return
+        raise WrongEntry(
+            f"{self.path} is not {taken.name} by its own clues: {reason}; name the entry that it is, or insist "
+            "(--insist, insist=True)"
+        )
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What a file was found to be.
+
+    Attributes:
+        examination: the file and its clues.
+        layout: whose names its tensors have.
+        publisher: the entries' publisher.
+        identity: the entries, and how their tensors pair up.
+    """
+
+    examination: Examination
+    layout: Layout
+    publisher: str
+    identity: Identity
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the tensors have canonical names, in whatever container."""
+        return self.layout is own.LAYOUT
+
+    @property
+    def key_map(self) -> KeyMap:
+        """The file's names against canonical ones."""
+        return self.layout.key_map(self.identity.architecture)
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """Key in the file -> canonical name."""
+        keys = self.examination.names.keys
+        return {keys[name]: canonical for name, canonical in self.identity.fit.pairs.items()}
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network, with the file's number of classes."""
+        return self.examination.spec(self.publisher, self.identity.architecture)
+
+    @property
+    def categories(self) -> Categories | None:
+        """The file's own categories; None where it has as many classes as the entry and names none of its own."""
+        names, count = self.examination.described.classes, self.spec.num_classes
+        if names is not None and len(names) == count:
+            return None if names == tuple(COCO) else Categories(names)
+        return None if count == SPECS[self.publisher][self.identity.architecture].num_classes else Categories.numbered(count)
+
+
+def examine(path: str | Path) -> Examination:
+    """Read a weights file of any kind, and what it says about itself; raises as ``read_checkpoint`` does."""
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    return Examination(path, checkpoint, file_sha256(path))
+
+
+def supported_entries(publisher: str) -> list[ZooEntry]:
+    """The publisher's entries that this version has a network for."""
+    return [e for e in registry.entries() if e.publisher == publisher and e.architecture in SPECS[publisher]]
+
+
+def given(name: str, source: str | None) -> ZooEntry:
+    """The entry that the caller names; raises UsageError where there is none, or it is not ``source``'s."""
+    entry = registry.info(name)
+    if source is not None and entry.publisher != source:
+        raise UsageError(f"{entry.name} is an entry of {entry.publisher}, but the file is to be read as {source}'s")
+    registry.spec_of(entry)  # raises for an entry without a network
+    return entry

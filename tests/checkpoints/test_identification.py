@@ -1,0 +1,453 @@
+"""What a file is: wrappers, prefixes, layouts, classes and clues, by the rows of the field cases R2 to R6 and R8."""
+
+import json
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import cascadezoo
+from cascadezoo.checkpoints.conversion import convert, convert_in_memory, to_publisher
+from cascadezoo.checkpoints.exporting import export
+from cascadezoo.checkpoints.inspection import inspect
+from cascadezoo.coco.categories import COCO, Categories
+from cascadezoo.detector import Detector
+from cascadezoo.errors import AmbiguousEntry, CorruptCheckpoint, TensorMismatch, WrongEntry, WrongPublisher
+from cascadezoo.providers import SPECS
+
+from checkpoints.stand_ins import CLASSES, ENTRIES, fine_tuned, write
+from tiny import lively, tiny
+
+MMDET = ENTRIES["mmdet"]
+CAFFE = "cascade_mask_r50_caffe_fpn_1x.mmdet"
+CAFFE_CONFIG = """model = dict(
+    backbone=dict(type='ResNet', depth=50, norm_cfg=dict(type='BN', requires_grad=False), style='caffe'),
+)
+img_norm_cfg = dict(mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False)
+"""
+
+
+@pytest.fixture
+def patch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    return monkeypatch
+
+
+@pytest.fixture
+def small(patch: pytest.MonkeyPatch) -> Detector:
+    """A model of mmdet's R50 entry; its caffe twin has the same shapes."""
+    patch.setitem(SPECS["mmdet"], "cascade_mask_r50_fpn", tiny())
+    patch.setitem(SPECS["mmdet"], "cascade_mask_r50_caffe_fpn", tiny("cascade_mask_r50_caffe_fpn"))
+    return lively(tiny())
+
+
+def of_mmdet(model: Detector) -> dict[str, Tensor]:
+    return to_publisher(model.state_dict(), MMDET)
+
+
+def save(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def same(a: Detector, b: Detector) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# --- R2: clues --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "meta", "says"),
+    [
+        ("epoch_12.pth", {"config": CAFFE_CONFIG.replace("depth=50", "depth=50, num_stages=4")}, "caffe style"),
+        ("epoch_12.pth", {"cfg": CAFFE_CONFIG.replace(", style='caffe'", "")}, r"pixel means \(RGB\) \(123\.675, "),
+        ("epoch_12.pth", {"exp_name": "cascade_mask_rcnn_r50_caffe_fpn_1x_coco.py"}, "cascade_mask_rcnn_r50_caffe"),
+        ("epoch_12.pth", {"config": "work_dir = './work_dirs/cascade_mask_rcnn_r50_caffe_fpn_1x_coco'"}, "caffe_fpn"),
+        ("cascade_mask_rcnn_r50_caffe_fpn_1x_coco.pth", {}, "the file name"),
+    ],
+)
+def test_R2_an_entry_that_the_files_own_clues_contradict_is_refused(
+    small: Detector, tmp_path: Path, file: str, meta: dict[str, str], says: str
+) -> None:
+    path = save(tmp_path / file, {"meta": meta, "state_dict": of_mmdet(small)})
+    for take in (lambda: cascadezoo.load(MMDET, weights=path), lambda: convert(path, entry=MMDET)):
+        with pytest.raises(WrongEntry, match=says) as error:
+            take()
+        assert MMDET in str(error.value)
+        assert "insist" in str(error.value)
+    insisted = cascadezoo.load(MMDET, weights=path, insist=True)
+    assert same(insisted, small)
+    report = convert(path, entry=MMDET, output=tmp_path / "out.safetensors", insist=True)
+    assert report.entries == (MMDET,)
+
+
+def test_R2_a_clue_that_a_stronger_one_overrules_is_no_contradiction(small: Detector, tmp_path: Path) -> None:
+    meta = {"config": "backbone=dict(type='ResNet', depth=50, style='pytorch')"}
+    patched = SPECS["mmdet"]["cascade_mask_r50_fpn"]
+    blocks = patched.backbone.blocks
+    path = tmp_path / "cascade_mask_rcnn_r50_caffe_fpn_1x_coco.pth"
+    with pytest.MonkeyPatch.context() as context:  # the small network has one block per stage, where the text says 50
+        context.setattr("cascadezoo.converters.mmdet._BLOCKS", {"50": blocks, "101": ()})
+        context.setattr("cascadezoo.converters.mmdet._RESNEXT", (("groups", 1), ("base_width", 4)))
+        context.setitem(
+            SPECS["mmdet"],
+            "cascade_mask_r50_fpn",
+            patched.model_copy(update={"backbone": patched.backbone.model_copy(update={"width_per_group": 64})}),
+        )
+        model = lively(SPECS["mmdet"]["cascade_mask_r50_fpn"])
+        save(path, {"meta": meta, "state_dict": of_mmdet(model)})
+        assert same(cascadezoo.load(MMDET, weights=path), model)
+
+
+def test_R2_inspect_shows_every_clue(small: Detector, tmp_path: Path) -> None:
+    meta = {"exp_name": "cascade_mask_rcnn_r50_caffe_fpn_1x_coco.py", "CLASSES": ("a", "b", "c", "d", "e")}
+    path = save(tmp_path / "cascade_mask_r50_fpn_20e.pth", {"meta": meta, "state_dict": of_mmdet(small)})
+    found = [(one.about, one.value, one.source) for one in inspect(path).evidence]
+    assert ("container", "zip", "the first bytes of the file") in found
+    assert ("wrapper", "state_dict", "the entry that holds the tensors") in found
+    assert ("layout", "mmdet", "tensors lie under backbone.layer1. and roi_head.") in found
+    assert ("classes", "5", "the rows of the class scores, less the background") in found
+    assert ("class names", "a, b, c, d, e", "the list in its metadata") in found
+    name = "the configuration's name: cascade_mask_rcnn_r50_caffe_fpn_1x_coco"
+    assert ("entry", CAFFE, name) in found
+    assert ("entry", "cascade_mask_r50_fpn_20e.mmdet", "the file name: cascade_mask_r50_fpn_20e.pth") in found
+    networks = [value for about, value, _ in found if about == "network"]
+    assert networks == ["cascade_mask_r50_caffe_fpn of mmdet", "cascade_mask_r50_fpn of mmdet"]
+
+
+def test_R2_a_canonical_file_that_does_not_say_its_network_warns(
+    small: Detector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_file(small.state_dict(), tmp_path / "mine.safetensors")
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        assert same(cascadezoo.load(MMDET, weights=tmp_path / "mine.safetensors"), small)
+    assert "does not say which network it is of" in caplog.text
+    caplog.clear()
+    cascadezoo.save(small, tmp_path / "saved.safetensors")
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        cascadezoo.load(MMDET, weights=tmp_path / "saved.safetensors")
+    assert "does not say" in caplog.text  # of a model that build made: no entry is its own
+    caplog.clear()
+    cascadezoo.save(cascadezoo.load(MMDET), tmp_path / "of_entry.safetensors")
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        cascadezoo.load(MMDET, weights=tmp_path / "of_entry.safetensors")
+    assert caplog.text == ""
+
+
+def test_R2_a_canonical_file_of_another_network_of_equal_shapes_is_refused(small: Detector, tmp_path: Path) -> None:
+    cascadezoo.save(cascadezoo.load(CAFFE), tmp_path / "mine.safetensors")
+    with pytest.raises(WrongEntry, match="the metadata in the file \\(cascade_mask_r50_caffe_fpn of mmdet\\)"):
+        cascadezoo.load(MMDET, weights=tmp_path / "mine.safetensors")
+    save_file(small.state_dict(), tmp_path / f"{CAFFE}.safetensors")
+    with pytest.raises(WrongEntry, match="the file name"):
+        cascadezoo.load(MMDET, weights=tmp_path / f"{CAFFE}.safetensors")
+
+
+def test_R2_detectrons_configuration_is_held_against_the_entry(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cascadezoo.converters.pickle_writer import PYTHON_2, write_pickle
+
+    model = fine_tuned("detectron", patch)
+    name = ENTRIES["detectron"]
+    content = {"blobs": to_publisher(model.state_dict(), name), "cfg": "MODEL:\n  TYPE: x\nRESNETS:\n  STRIDE_1X1: false\n"}
+    with (tmp_path / "model_final.pkl").open("wb") as file:
+        write_pickle(file, content, PYTHON_2)
+    with pytest.raises(WrongEntry, match="pytorch style, where the network has caffe style"):
+        convert(tmp_path / "model_final.pkl", entry=name)
+
+
+# --- R3: own classes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("publisher", ENTRIES)
+def test_R3_a_fine_tuned_file_is_read_with_its_own_classes(
+    patch: pytest.MonkeyPatch, tmp_path: Path, publisher: str
+) -> None:
+    """There and back: converts, loads, predicts, is exported and loaded again, tensor-equal."""
+    model, name = fine_tuned(publisher, patch), ENTRIES[publisher]
+    path = write(tmp_path / "mine.bin", model, publisher)
+    names = CLASSES if publisher != "paddle" else ("class 0", "class 1", "class 2")  # Paddle's files have no names
+
+    loaded = cascadezoo.load(name, weights=path)
+    assert same(loaded, model)
+    assert loaded.spec.num_classes == 3
+    assert tuple(loaded.categories) == names
+    image = torch.rand(3, 64, 64)
+    assert torch.equal(loaded.predict(image).boxes, model.predict(image).boxes)
+
+    report = convert(path, entry=name, output=tmp_path / "canonical.safetensors")
+    assert (report.publisher, report.num_classes, report.classes) == (publisher, 3, names)
+    again = cascadezoo.load(name, weights=tmp_path / "canonical.safetensors")
+    assert same(again, model)
+    assert tuple(again.categories) == names
+
+    export(name, publisher, tmp_path / "canonical.safetensors", tmp_path / "back.bin")
+    back = cascadezoo.load(name, weights=tmp_path / "back.bin")
+    assert same(back, model)
+    assert tuple(back.categories) == names
+
+    shown = inspect(path)
+    assert (shown.publisher, shown.num_classes) == (publisher, 3)
+    assert [match.problems for match in shown.matches] == [0] * len(shown.matches)
+
+
+@pytest.mark.parametrize(
+    ("meta", "names"),
+    [
+        ({"CLASSES": ["a", "b", "c"]}, ("a", "b", "c")),
+        ({"dataset_meta": {"classes": ("a", "b", "c"), "palette": [1]}}, ("a", "b", "c")),
+        ({"dataset_meta": {"CLASSES": ("a", "b", "c")}}, ("a", "b", "c")),
+        ({"CLASSES": ["a", "b"]}, ("class 0", "class 1", "class 2")),  # not as many as the tensors have
+        ({"CLASSES": ["a", "a", "b"]}, ("class 0", "class 1", "class 2")),
+        ({"CLASSES": "abc"}, ("class 0", "class 1", "class 2")),
+        ({"CLASSES": [1, 2, 3]}, ("class 0", "class 1", "class 2")),
+        ({}, ("class 0", "class 1", "class 2")),
+    ],
+)
+def test_R3_names_come_from_the_metadata(
+    patch: pytest.MonkeyPatch, tmp_path: Path, meta: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    model = fine_tuned("mmdet", patch)
+    path = save(tmp_path / "x.pth", {"meta": meta, "state_dict": of_mmdet(model)})
+    assert tuple(cascadezoo.load(MMDET, weights=path).categories) == names
+
+
+def test_R3_another_num_classes_replaces_the_class_layers_alone_and_says_so(
+    patch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = fine_tuned("mmdet", patch)
+    path = write(tmp_path / "x.pth", model, "mmdet")
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        other = cascadezoo.load(MMDET, weights=path, num_classes=7)
+    old, new = model.state_dict(), other.state_dict()
+    fresh = {name for name in new if old[name].shape != new[name].shape}
+    assert {name.split(".")[2] for name in fresh} == {"cls_score", "mask_logits"}
+    assert all(torch.equal(old[name], new[name]) for name in new.keys() - fresh)
+    assert "num_classes=7 instead of 3" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        assert same(cascadezoo.load(MMDET, weights=path, num_classes=3), model)
+    assert caplog.text == ""
+
+
+def test_R3_coco_names_keep_cocos_ids(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = fine_tuned("mmdet", patch, num_classes=80)
+    path = write(tmp_path / "x.pth", model, "mmdet", tuple(COCO))
+    assert cascadezoo.load(MMDET, weights=path).categories == COCO
+    own = tuple(f"own {i}" for i in range(80))
+    assert cascadezoo.load(MMDET, weights=write(path, model, "mmdet", own)).categories == Categories(own)
+
+
+def test_R3_heads_that_disagree_on_the_classes_are_refused(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    state = of_mmdet(fine_tuned("mmdet", patch))
+    state["roi_head.bbox_head.2.fc_cls.bias"] = torch.zeros(9)
+    with pytest.raises(TensorMismatch, match=r"fc_cls\.bias is \(9,\), expected \(4,\)"):
+        cascadezoo.load(MMDET, weights=save(tmp_path / "x.pth", {"state_dict": state}))
+
+
+# --- R4: our own tensors ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {f"module.{k}": v for k, v in s.items()}])
+def test_R4_our_own_state_dict_is_recognised_in_every_container(small: Detector, tmp_path: Path, wrap: Any) -> None:
+    state = wrap(small.state_dict())
+    assert same(cascadezoo.load(MMDET, weights=save(tmp_path / "x.pth", state)), small)
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert same(cascadezoo.load(MMDET, weights=tmp_path / "old.pth"), small)
+    if "model" not in state:
+        save_file(state, tmp_path / "x.safetensors")
+        assert same(cascadezoo.load(MMDET, weights=tmp_path / "x.safetensors"), small)
+    report = convert(tmp_path / "x.pth", entry=MMDET, output=tmp_path / "out.safetensors")
+    assert (report.publisher, report.entries) == ("mmdet", (MMDET,))
+    assert same(cascadezoo.load(MMDET, weights=tmp_path / "out.safetensors"), small)
+
+
+def test_R4_class_layers_that_fit_are_never_replaced(
+    small: Detector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained = lively(tiny().with_classes(3))
+    save_file(trained.state_dict(), tmp_path / "x.safetensors")
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        loaded = cascadezoo.load(MMDET, weights=tmp_path / "x.safetensors", num_classes=3)
+    assert same(loaded, trained)
+    assert "newly initialised" not in caplog.text
+
+
+def test_R4_our_own_tensors_that_fit_several_publishers_need_an_entry(tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
+    spec = tiny()
+    for publisher in ("mmdet", "paddle"):
+        patch.setitem(SPECS[publisher], "cascade_mask_r50_fpn", spec)
+    path = save(tmp_path / "x.pth", lively(spec).state_dict())
+    with pytest.raises(AmbiguousEntry, match=r"pass --entry with one of .*mmdet.*paddle"):
+        convert(path)
+
+
+# --- R5: wrappers and prefixes ----------------------------------------------------------------------------------------
+
+WRAPPERS = ["state_dict", "model", "model_state_dict", "net", "module", "model.state_dict", "checkpoint.model"]
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", "net", "module", "model.state_dict"])
+def test_R5_common_wrappers_are_taken_off(small: Detector, tmp_path: Path, wrapper: str) -> None:
+    content: dict[str, Any] = of_mmdet(small)
+    for name in reversed(wrapper.split(".")):
+        content = {name: content, "epoch": 3, "optimizer": {"state": {}, "param_groups": []}}
+    tensors, report = convert_in_memory(save(tmp_path / "x.pth", content), entry=MMDET)
+    assert torch.equal(tensors["rpn.deltas.bias"], small.rpn.deltas.bias)
+    assert report.wrapper == wrapper
+    assert {"epoch", "optimizer"} <= set(report.ignored_entries)
+    assert inspect(tmp_path / "x.pth").wrapper == wrapper
+
+
+def test_R5_detectrons_blobs_under_model(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cascadezoo.converters.pickle_writer import PYTHON_3, write_pickle
+
+    model = fine_tuned("detectron", patch)
+    blobs = to_publisher(model.state_dict(), ENTRIES["detectron"])
+    with (tmp_path / "x.pkl").open("wb") as file:
+        write_pickle(file, {"model": blobs, "__author__": "Caffe2"}, PYTHON_3)
+    assert same(cascadezoo.load(ENTRIES["detectron"], weights=tmp_path / "x.pkl"), model)
+    assert convert_in_memory(tmp_path / "x.pkl", entry=ENTRIES["detectron"])[1].wrapper == "model"
+
+
+def test_R5_of_a_model_and_its_average_the_model_is_taken(small: Detector, tmp_path: Path) -> None:
+    state = of_mmdet(small)
+    other = {key: value + 1 for key, value in state.items()}
+    path = save(tmp_path / "x.pth", {"ema": other, "model": state})
+    tensors, report = convert_in_memory(path, entry=MMDET)
+    assert torch.equal(tensors["rpn.deltas.bias"], small.rpn.deltas.bias)
+    assert "ema" in report.ignored_entries
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module.module.", "module._orig_mod.", "model.net."])
+def test_R5_a_prefix_that_all_keys_share_is_taken_off(small: Detector, tmp_path: Path, prefix: str) -> None:
+    state = OrderedDict((prefix + key, value) for key, value in of_mmdet(small).items())
+    tensors, report = convert_in_memory(save(tmp_path / "x.pth", state), entry=MMDET)
+    assert torch.equal(tensors["rpn.deltas.bias"], small.rpn.deltas.bias)
+    assert report.prefix == prefix
+    assert report.mapped[f"{prefix}rpn_head.rpn_reg.bias"] == "rpn.deltas.bias"
+    prefixes = [one for one in inspect(tmp_path / "x.pth").evidence if one.about == "prefix"]
+    assert [one.value for one in prefixes] == [prefix]
+
+
+def test_R5_counters_beside_the_prefix_are_left_out_by_name(small: Detector, tmp_path: Path) -> None:
+    state = {f"module.{key}": value for key, value in of_mmdet(small).items()}
+    path = save(tmp_path / "x.pth", {"n_averaged": torch.tensor(5), "steps": torch.tensor([7]), **state})
+    _, report = convert_in_memory(path, entry=MMDET)
+    assert report.ignored["n_averaged"] == report.ignored["steps"] == "a number that a wrapper of the model keeps"
+
+
+def test_R5_a_prefix_that_only_some_keys_have_is_not_taken_off(small: Detector, tmp_path: Path) -> None:
+    state = of_mmdet(small)
+    state["module.rpn_head.rpn_reg.bias"] = state.pop("rpn_head.rpn_reg.bias")
+    with pytest.raises(TensorMismatch, match=r"1 unexpected: module\.rpn_head\.rpn_reg\.bias"):
+        convert_in_memory(save(tmp_path / "x.pth", state), entry=MMDET)
+
+
+# --- R6: files that are something else ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("model.pdiparams", bytes(16) + b"\x0a\0\0\0\x08\x05\x10\x40", r"\.pdiparams.*take the \.pdparams"),
+        ("model.pdmodel", b"\n\xd0\x05\x08\0\x12\x0b\n\x04feed\x12", r"\.pdmodel.*take the \.pdparams"),
+        (
+            "model.safetensors.index.json",
+            json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}),
+            r"index of a sharded checkpoint.*model-00001-of-00002\.safetensors, model-00002-of-00002\.safetensors",
+        ),
+        ("config.json", "{}", "it is a JSON text"),
+        ("model.onnx", b"\x08\x08\x12\x07pytorch\x1a", "ONNX"),
+        ("weights.h5", b"\x89HDF\r\n\x1a\n", "HDF5"),
+    ],
+)
+def test_R6_a_file_that_is_something_else_says_which_to_take(
+    tmp_path: Path, name: str, content: bytes | str, says: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for read in (inspect, lambda p: convert(p, entry=MMDET), lambda p: cascadezoo.load(MMDET, weights=p)):
+        with pytest.raises(CorruptCheckpoint, match=says):
+            read(path)
+
+
+def test_R6_an_optimizers_state_of_paddle(tmp_path: Path) -> None:
+    from cascadezoo.converters.pickle_writer import PYTHON_3, write_pickle
+
+    state = {f"conv2d_{i}.w_0_velocity_0": torch.ones(2, 2) for i in range(5)}
+    with (tmp_path / "model_final.pdopt").open("wb") as file:
+        write_pickle(file, {**state, "LR_Scheduler": {"last_lr": "0.01"}}, PYTHON_3)
+    with pytest.raises(WrongPublisher, match=r"an optimizer's state of Paddle \(\.pdopt\): take the \.pdparams"):
+        convert(tmp_path / "model_final.pdopt")
+
+
+def test_R6_one_of_several_parts(small: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "model-00001-of-00003.safetensors"
+    save_file({"rpn.objectness.bias": torch.ones(3), "box_heads.0.cls_score.bias": torch.ones(6)}, path)
+    with pytest.raises(CorruptCheckpoint, match="it is part 1 of 3 of a sharded checkpoint"):
+        cascadezoo.load(MMDET, weights=path)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ([".metadata", "__0_0.distcp"], "distributed checkpoint of torch.*dcp_to_torch"),
+        (["config.json", "model.safetensors"], "load it as local-dir:"),
+        (["model-00001-of-00002.bin", "pytorch_model.bin.index.json"], "parts of a sharded checkpoint"),
+        (["latest", "zero_to_fp32.py"], "DeepSpeed"),
+        (["epoch_12.pth", "log.txt"], r"give one of its files: epoch_12\.pth"),
+        (["model.pdiparams", "model.pdmodel"], "inference model of Paddle"),
+        (["notes.txt"], "give the checkpoint file itself"),
+    ],
+)
+def test_R6_a_folder_says_which_file_to_take(tmp_path: Path, files: list[str], says: str) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"x")
+    for read in (inspect, lambda p: convert(p, entry=MMDET), lambda p: cascadezoo.load(MMDET, weights=p)):
+        with pytest.raises(CorruptCheckpoint, match=says):
+            read(tmp_path)
+
+
+# --- R8: a publisher's keys in safetensors -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("publisher", ENTRIES)
+def test_R8_safetensors_with_a_publishers_keys_are_recognised(
+    patch: pytest.MonkeyPatch, tmp_path: Path, publisher: str
+) -> None:
+    model, name = fine_tuned(publisher, patch), ENTRIES[publisher]
+    state = {key: value.contiguous() for key, value in to_publisher(model.state_dict(), name).items()}
+    save_file(state, tmp_path / "x.safetensors")
+    assert same(cascadezoo.load(name, weights=tmp_path / "x.safetensors"), model)
+    shown = inspect(tmp_path / "x.safetensors")
+    assert (shown.container, shown.publisher, shown.num_classes) == ("safetensors", publisher, 3)
+    assert convert(tmp_path / "x.safetensors", entry=name, output=tmp_path / "o.safetensors").publisher == publisher
+
+
+def test_R8_missing_and_unexpected_names_are_listed_for_every_container(small: Detector, tmp_path: Path) -> None:
+    for state in (small.state_dict(), of_mmdet(small)):
+        wrong = {key: value for key, value in state.items() if "rpn" not in key or "bias" not in key}
+        wrong |= {"box_heads.0.extra": torch.ones(1), "more.weight": torch.ones(1)}
+        if "box_heads.0.cls_score.bias" in state:
+            wrong["rpn.objectness.bias"] = state["rpn.objectness.bias"]
+        save_file({key: value.contiguous() for key, value in wrong.items()}, tmp_path / "x.safetensors")
+        with pytest.raises(TensorMismatch) as error:
+            cascadezoo.load(MMDET, weights=tmp_path / "x.safetensors")
+        text = str(error.value)
+        assert "missing: " in text
+        assert "2 unexpected: box_heads.0.extra, more.weight" in text
+
+
+def test_C5_convert_needs_no_publisher_and_checks_the_one_given(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for publisher, name in ENTRIES.items():
+        model = fine_tuned(publisher, patch)
+        path = write(tmp_path / f"{publisher}.bin", model, publisher)
+        assert convert(path, entry=name, output=tmp_path / f"{publisher}.safetensors").publisher == publisher
+    with pytest.raises(WrongPublisher, match="it is a file of paddle, whose tensors lie under rpn_head"):
+        convert(tmp_path / "paddle.bin", "mmdet")
