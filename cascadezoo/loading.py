@@ -17,7 +17,8 @@ from cascadezoo import registry
 from cascadezoo.checkpoints.conversion import convert_in_memory
 from cascadezoo.checkpoints.weights import obtain, set_aside_damaged
 from cascadezoo.coco.categories import Categories
-from cascadezoo.converters.canonical import is_safetensors, read_network
+from cascadezoo.converters.canonical import read_network
+from cascadezoo.converters.safetensors_file import is_safetensors
 from cascadezoo.detector import Detector
 from cascadezoo.devices import usable
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound, WrongType

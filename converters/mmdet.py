@@ -98,7 +98,8 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
     return None
 
 
-_RESNEXT = (("groups", 1), ("base_width", 4))  # with the defaults of mmdet/models/backbones/resnext.py
+_RESNEXT = {"groups": 1, "base_width": 4}  # with the defaults of mmdet/models/backbones/resnext.py
+_DIGITS = 4  # of a number that can be a ResNeXt's: Python refuses to read one of 5000
 _BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3)}
 
 
@@ -108,7 +109,8 @@ def describe(meta: object) -> Description:
         return Description()
     texts = [text for text in (meta.get("cfg"), meta.get("config")) if isinstance(text, str)]  # 3.x, 2.x
     names = [name for name in (meta.get("experiment_name"), meta.get("exp_name")) if isinstance(name, str)]
-    names += [name for text in texts for name in re.findall(r"^work_dir\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE)]
+    found = (re.search(r"^work_dir\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE) for text in texts)
+    names += [match[1] for match in found if match]
     return Description(
         backbone=next((found for found in map(_backbone, texts) if found), None),
         stems=tuple(PurePosixPath(name).name.removesuffix(".py") for name in names),
@@ -128,7 +130,12 @@ def _backbone(text: str) -> ResNetSpec | None:
     style = re.search(r"\bstyle\s*=\s*['\"](pytorch|caffe)['\"]", block)
     groups, width = 1, 64
     if kind[1] == "ResNeXt":
-        groups, width = (int(m[1]) if (m := re.search(rf"\b{k}\s*=\s*(\d+)", block)) else d for k, d in _RESNEXT)
+        sizes = [re.search(rf"\b{key}\s*=\s*([0-9]+)", block) for key in _RESNEXT]
+        if any(size and len(size[1]) > _DIGITS for size in sizes):
+            return None
+        groups, width = (
+            int(size[1]) if size else default for size, default in zip(sizes, _RESNEXT.values(), strict=True)
+        )
     return ResNetSpec(
         blocks=_BLOCKS[depth[1]],
         groups=groups,

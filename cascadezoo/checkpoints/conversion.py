@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from cascadezoo import registry
@@ -98,14 +97,14 @@ def expected_shapes(publisher: str) -> dict[str, Shapes]:
 
 def unwrapped(checkpoint: Checkpoint) -> dict[str, str]:
     """The state dict's keys, without the prefix of a parallel wrapper where all have it -> the key in the file."""
-    keys = [*checkpoint.tensors, *checkpoint.unsafe]
+    keys = [*checkpoint.records, *checkpoint.unsafe]
     wrapped = all(key.startswith(_WRAPPER) for key in keys)
     return {key.removeprefix(_WRAPPER) if wrapped else key: key for key in keys}
 
 
 def shapes(checkpoint: Checkpoint, keys: Mapping[str, str]) -> dict[str, Shape]:
     """The shapes of a checkpoint's tensors by their ``unwrapped`` keys."""
-    return {key: tuple(checkpoint.tensors[raw].shape) for key, raw in keys.items() if raw in checkpoint.tensors}
+    return {key: checkpoint.records[raw].shape for key, raw in keys.items() if raw in checkpoint.records}
 
 
 class _Tensors(Mapping[str, Tensor]):
@@ -213,7 +212,7 @@ def _checked(plan: _Plan, allow_nan: bool) -> ConversionReport:
             f"{plan.path}: {len(non_finite)} tensors hold NaN or infinity ({abbreviate(non_finite)}): "
             "take another file, or pass --allow-nan to keep them"
         )
-    dtypes = {key: plan.checkpoint.tensors[key].dtype for key in pairs}
+    dtypes = {key: plan.checkpoint.records[key].dtype for key in pairs}
     ignored = {raw: why for key, raw in plan.keys.items() if (why := plan.key_map.ignored_because(key))}
     return ConversionReport(
         path=plan.path,
@@ -229,7 +228,7 @@ def _checked(plan: _Plan, allow_nan: bool) -> ConversionReport:
         partly_ignored={raw: why for raw, name in pairs.items() if (why := plan.key_map.partly_ignored_because(name))},
         ignored_entries=tuple(plan.checkpoint.ignored),
         refused=plan.checkpoint.refused,
-        casts={k: str(dtype).removeprefix("torch.") for k, dtype in dtypes.items() if dtype != torch.float32},
+        casts={key: dtype for key, dtype in dtypes.items() if dtype != "float32"},
         non_finite=tuple(non_finite),
         content_digest=content_digest(plan.tensors),
     )

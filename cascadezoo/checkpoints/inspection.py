@@ -1,18 +1,18 @@
 """A look into a weights file: what it holds, what it would have run, and which entries it may be."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
-
 from cascadezoo.checkpoints.conversion import expected_shapes, shapes, supported_entries, unwrapped
 from cascadezoo.converters import CONVERTERS
-from cascadezoo.converters.canonical import is_safetensors, read_safetensors, require_digest
 from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
 from cascadezoo.converters.converter import Converter
 from cascadezoo.converters.identify import best_fits
+from cascadezoo.converters.records import Declared, is_floating_point
 from cascadezoo.converters.report import Inspection, Match, TensorInfo
-from cascadezoo.errors import CorruptCheckpoint, WeightsNotFound
+from cascadezoo.converters.safetensors_file import is_safetensors, open_safetensors
+from cascadezoo.errors import WeightsNotFound
 from cascadezoo.files import file_sha256
 
 _LINE = 100  # characters of a text in the metadata that is worth a line
@@ -30,21 +30,16 @@ def inspect(path: str | Path) -> Inspection:
 
 
 def _canonical(path: Path) -> Inspection:
-    tensors, metadata = read_safetensors(path)
-    try:
-        require_digest(path, tensors, metadata)
-        fault = None
-    except CorruptCheckpoint as error:
-        fault = str(error)
+    file = open_safetensors(path)
     return Inspection(
         path=path,
         container="safetensors",
         size=path.stat().st_size,
         sha256=file_sha256(path),
-        metadata=metadata,
-        tensors=_tensors(tensors),
-        parameters=_parameters(tensors),
-        fault=fault,
+        metadata=dict(file.metadata),
+        tensors=_tensors(file.records),
+        parameters=_parameters(file.records),
+        fault=file.digest_fault(),
     )
 
 
@@ -61,8 +56,8 @@ def _foreign(path: Path, checkpoint: Checkpoint) -> Inspection:
         unsafe=dict(checkpoint.unsafe),
         ignored_entries=tuple(checkpoint.ignored),
         metadata=_highlights(checkpoint.meta),
-        tensors=_tensors(checkpoint.tensors),
-        parameters=_parameters(checkpoint.tensors),
+        tensors=_tensors(checkpoint.records),
+        parameters=_parameters(checkpoint.records),
         matches=tuple(
             match
             for name, converter in CONVERTERS.items()
@@ -101,13 +96,10 @@ def _highlights(meta: object) -> dict[str, str]:
     return shown
 
 
-def _tensors(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
-    return {
-        key: TensorInfo(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
-        for key, tensor in tensors.items()
-    }
+def _tensors(records: Mapping[str, Declared]) -> dict[str, TensorInfo]:
+    return {key: TensorInfo(shape=record.shape, dtype=record.dtype) for key, record in records.items()}
 
 
-def _parameters(tensors: Mapping[str, Tensor]) -> int:
+def _parameters(records: Mapping[str, Declared]) -> int:
     """Numbers in all floating point tensors: weights and statistics, without counters."""
-    return sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
+    return sum(math.prod(record.shape) for record in records.values() if is_floating_point(record.dtype))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cascadezoo import registry
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.converters.canonical import is_safetensors, read_network
+from cascadezoo.converters.canonical import read_network
+from cascadezoo.converters.safetensors_file import is_safetensors
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
 from cascadezoo.files import file_sha256
 from cascadezoo.hub.client import endpoint
