@@ -5,7 +5,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -51,16 +51,20 @@ def write_json(path: str | os.PathLike[str], document: object) -> Path:
     return path
 
 
-def parse_json(data: bytes | str) -> Any:
-    """The value of a JSON text that may come from anyone.
+def parse_json(data: bytes | str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """The value of a JSON text that may come from anyone; ``pairs`` makes an object of its names and values.
 
-    Raises ValueError where it is no JSON, is nested deeper than Python reads, or holds half a surrogate pair: such
-    text can be neither printed nor written.
+    Raises ValueError where it is no JSON, is nested deeper than Python reads, holds a whole number of more digits than
+    Python reads, or half a surrogate pair: such text can be neither printed nor written.
     """
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=pairs)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except ValueError as error:
+        if "set_int_max_str_digits" in str(error):  # Python's advice is none for a file from anyone
+            raise ValueError("it holds a number of too many digits") from error
+        raise
     if _SURROGATE.search(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")):
         json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value

@@ -146,9 +146,7 @@ class _Published(NamedTuple):
     categories: Categories | None = None
 
 
-def _from_zoo(
-    entry: ZooEntry, pretrained: bool, weights: str | os.PathLike[str] | None, insist: bool
-) -> _Published:
+def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | os.PathLike[str] | None, insist: bool) -> _Published:
     """An entry's network, with its published weights, those of a file, or none."""
     if pretrained and weights is not None:
         raise UsageError("give either pretrained=True or weights=FILE, not both")
@@ -210,8 +208,8 @@ def _as_published(entry: ZooEntry) -> _Published:
 
 def _from_file(path: Path, entry: ZooEntry, insist: bool) -> _Published:
     """The weights of a canonical file, of a state dict of ours in any container, or of the publisher's own file."""
-    if not path.is_file():
-        raise WeightsNotFound(f"{path} is not a file: give the path of a .safetensors or of the publisher's checkpoint")
+    if not path.exists():
+        raise WeightsNotFound(f"{path} is not there: give the path of a .safetensors or of the publisher's checkpoint")
     found = examine(path).identify(entry=entry.name, insist=insist)
     if found.is_ours:
         return _from_ours(path, entry, found)

@@ -39,7 +39,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
         write_weights(target, detector.state_dict(), detector.spec, detector.categories, detector.origin)
     elif suffix in _FOREIGN:
         raise UsageError(
-            f"{target}: a model is saved as NAME.safetensors or as a folder; `cascadezoo export` writes publishers' files"
+            f"{target}: a model is saved as NAME.safetensors or as a folder; for a publisher's format there is "
+            "`cascadezoo export`"
         )
     else:
         detector.save_pretrained(target)
@@ -50,10 +51,8 @@ def bare(model: object) -> Detector:
     """The model itself, out of the modules that wrap it; raises WrongType where there is none."""
     inner = model
     while not isinstance(inner, Detector) and isinstance(inner, nn.Module):
-        found = next((getattr(inner, name) for name in _WRAPPERS if isinstance(getattr(inner, name, None), nn.Module)), None)
-        if found is None:
-            break
-        inner = found
+        held = [getattr(inner, name, None) for name in _WRAPPERS]
+        inner = next((module for module in held if isinstance(module, nn.Module)), None)
     if not isinstance(inner, Detector):
         raise WrongType(f"model: give a model of cascadezoo.load or cascadezoo.build, not a {type(model).__name__}")
     return inner

@@ -1,7 +1,7 @@
 """Canonical weights: a safetensors file whose bytes depend on nothing but the tensors and the metadata.
 
-The library writes several metadata keys in random order, hence the writer here; reading is the library's.
-Format: https://github.com/huggingface/safetensors#format
+The library writes several metadata keys in random order, hence the writer here; the reader is
+`cascadezoo.converters.safetensors_file`.  Format: https://github.com/huggingface/safetensors#format
 """
 
 import hashlib
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from cascadezoo.converters.safetensors_file import digest_head, digest_mismatch, open_safetensors
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, WeightsNotFound, WrongPublisher
 from cascadezoo.files import whole_file
 
@@ -50,7 +50,7 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(json.dumps([name, _dtype(tensor), list(tensor.shape)]).encode() + b"\n")
+        digest.update(digest_head(name, _dtype(tensor), tuple(tensor.shape)))
         digest.update(_raw(tensor))
     return digest.hexdigest()
 
@@ -68,29 +68,17 @@ def write_canonical(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     return digest.hexdigest()
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether a file starts as safetensors does: eight bytes of length, then a JSON object."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
-
-
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a whole safetensors file; raises CorruptCheckpoint."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return tensors, dict(sorted((file.metadata() or {}).items()))
-    except SafetensorError as error:
-        raise CorruptCheckpoint(f"{path} is no whole safetensors file ({error}): fetch or convert it again") from error
+    file = open_safetensors(path)
+    return dict(file.tensors), dict(file.metadata)
 
 
 def require_digest(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Raise CorruptCheckpoint where a file's content digest is not that of its tensors."""
     stated = metadata.get("content_digest")
     if stated is not None and (found := content_digest(tensors)) != stated:
-        raise CorruptCheckpoint(
-            f"{path}: the tensors have content digest {found}, the file says {stated}: fetch or convert it again"
-        )
+        raise CorruptCheckpoint(digest_mismatch(path, found, stated))
 
 
 def read_canonical(

@@ -1,58 +1,48 @@
-"""A publisher's checkpoint as data: its state dict as tensors, the rest inert or left out; nothing in it is executed.
+"""A weights file as data: its state dict as tensors, the rest inert or left out; nothing in it is executed.
 
-What a file is shows in its bytes, never in its name: a container of torch's, or a plain pickle of numpy arrays.
+What a file is shows in its bytes, never in its name: a container of torch's, a plain pickle of numpy arrays, or
+safetensors.
 """
 
 import os
-import re
-import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from mmap import ACCESS_COPY, mmap
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
-from cascadezoo.converters.pickle_values import MAX_NAME, Malformed, Stub, TensorRecord
-from cascadezoo.converters.plain_pickles import array_of, joined, open_pickle, to_tensor
+from cascadezoo.converters.mapped import mapped
+from cascadezoo.converters.mistaken import about_file, about_folder
+from cascadezoo.converters.pickle_values import Array, Stub, TensorRecord
+from cascadezoo.converters.plain_pickles import SplitArray, array_of, joined, open_pickle
+from cascadezoo.converters.records import MAX_NAME, MAX_TENSORS, Declared, LazyTensors, Malformed
+from cascadezoo.converters.safetensors_file import SafetensorsFile, open_safetensors
 from cascadezoo.converters.torch_containers import Container, open_torch
-from cascadezoo.errors import CorruptCheckpoint, UnsafeCheckpoint, WeightsNotFound
+from cascadezoo.converters.wrappers import unwrap
+from cascadezoo.errors import CorruptCheckpoint, UnsafeCheckpoint
 
-# What else comes under the name of a checkpoint, by its first bytes.
-_MISTAKEN: tuple[tuple[bytes, str], ...] = (
-    (
-        rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml)",
-        "it is a web page saved under this name: download the file again",
-    ),
-    (rb"version https://git-lfs", "it is a git-lfs pointer, not the file itself: run `git lfs pull`"),
-    (
-        rb"(?s).{8}\{\s*\"",
-        "it is a safetensors file, not a publisher's checkpoint: name it .safetensors and load it as weights",
-    ),
-    (
-        rb"(?s).{257}ustar",
-        "it is a tar archive, as torch itself wrote before 0.1.10: give the file inside it, or save it again",
-    ),
-    (rb"\x1f\x8b", "it is compressed with gzip: unpack it first"),
-)
+if TYPE_CHECKING:
+    from torch import Tensor
 
-_META_BESIDE = {"state_dict": "meta", "blobs": "cfg"}  # where the state dict is -> what tells about it
+_Record = TensorRecord | Array | SplitArray
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a publisher's file holds.
+    """What a weights file holds.
 
     Attributes:
         path: the file, as it was given.
-        container: how it is packed: by torch, "zip" (since 1.6) or "legacy", or as one "pickle" of numpy arrays.
-        tensors: the state dict: the publisher's raw key -> tensor on the CPU, in the file's order.  Each is made when
-            it is asked for, and lies on the file's own pages where these are aligned; writing to it never reaches the
-            file, which must stay as it is while tensors are used.
-        meta: the entry "meta" of the file, or what lies beside "blobs" ({"cfg": text}), inert: dict, list, tuple, str,
-            bytes, number, None, and records of `cascadezoo.converters.pickle_values` (`Stub` for what would need code).
+        container: how it is packed: by torch, "zip" (since 1.6) or "legacy", as one "pickle" of numpy arrays, or as
+            "safetensors".
+        wrapper: the entry that the state dict is under, "state_dict" or "model.blobs"; None where it is bare.
+        records: the state dict: the publisher's raw key -> shape and data type ("float32"), in the file's order.
+        tensors: the same as tensors on the CPU.  Each is made when it is asked for (nothing else here needs torch), and
+            lies on the file's own pages where these are aligned; writing to it never reaches the file, which must stay
+            as it is while tensors are used.
+        meta: the entry "meta" of the file, its usual contents ("cfg", "CLASSES", …) where they lie beside the weights,
+            or the metadata of safetensors, inert: dict, list, tuple, str, bytes, number, None, and records of
+            `cascadezoo.converters.pickle_values` (`Stub` for what would need code).
         globals: every global that the pickle names ("collections.OrderedDict"), in order of appearance.
         refused: those of them that were replaced by stubs.
         unsafe: state-dict key -> global, for entries whose value could only be made by running that global.
@@ -61,8 +51,10 @@ class Checkpoint:
     """
 
     path: Path
-    container: Literal["zip", "legacy", "pickle"]
-    tensors: Mapping[str, torch.Tensor] = field(repr=False)
+    container: Literal["zip", "legacy", "pickle", "safetensors"]
+    wrapper: str | None
+    records: Mapping[str, Declared] = field(repr=False)
+    tensors: "Mapping[str, Tensor]" = field(repr=False)
     meta: Any = field(repr=False)
     globals: tuple[str, ...]
     refused: tuple[str, ...]
@@ -70,29 +62,12 @@ class Checkpoint:
     ignored: tuple[str, ...]
 
 
-class _Tensors(Mapping[str, torch.Tensor]):
-    def __init__(self, makers: Mapping[str, Callable[[], torch.Tensor]]) -> None:
-        self._makers = makers
-
-    def __getitem__(self, key: str) -> torch.Tensor:
-        return self._makers[key]()
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._makers
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a publisher's checkpoint without running anything it names.
+    """Read a weights file without running anything it names.
 
     Args:
-        path: a file written by torch.save, paddle.save, or Detectron, holding {"state_dict": ...}, {"blobs": ...} or
-            the bare state dict.
+        path: a file written by torch.save, paddle.save, Detectron or safetensors, holding the state dict, bare or under
+            the usual names ("state_dict", "model", "blobs", …).
 
     Raises:
         WeightsNotFound: there is no such file.
@@ -100,73 +75,76 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         UnsafeCheckpoint: the file, or its whole state dict, could only be made by running code it names.
     """
     path = Path(path)
-    file = _map(path)
+    if path.is_dir():
+        raise CorruptCheckpoint(f"{path} cannot be read as a checkpoint: {about_folder(path)}")
+    file = mapped(path)
+    if file[8:9] == b"{":
+        return _of_safetensors(open_safetensors(path))
     try:
         container = open_torch(file) or open_pickle(file)
         if container is None:
-            raise Malformed(_mistaken_for(file[:512]))
+            raise Malformed(about_file(path, file[:4096]))
         return _checkpoint(path, container)
     except Malformed as error:
-        raise CorruptCheckpoint(f"{path} cannot be read as a checkpoint: {error}") from None
+        raise _unreadable(path, error) from None
 
 
-def _map(path: Path) -> mmap:
-    """The whole file as copy-on-write memory: pages are read when they are used."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "is a directory" if stat.S_ISDIR(status.st_mode) else "is no regular file"
-            raise CorruptCheckpoint(f"{path} {kind}: give the checkpoint file itself")
-        if not status.st_size:
-            raise CorruptCheckpoint(f"{path} is empty: download it again")
-        with path.open("rb") as file:
-            return mmap(file.fileno(), 0, access=ACCESS_COPY)
-    except (FileNotFoundError, NotADirectoryError):
-        raise WeightsNotFound(f"{path} does not exist: give the path of a downloaded checkpoint") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path, a file emptied meanwhile
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise CorruptCheckpoint(f"{str(path)!r} cannot be opened: {reason}") from None
+def _unreadable(path: Path, error: Malformed) -> CorruptCheckpoint:
+    return CorruptCheckpoint(f"{path} cannot be read as a checkpoint: {error}")
 
 
-def _mistaken_for(head: bytes) -> str:
-    for pattern, sentence in _MISTAKEN:
-        if re.match(pattern, head):
-            return sentence
-    return f"it is no checkpoint (it begins with {head[:8]!r})"
+def _of_safetensors(file: SafetensorsFile) -> Checkpoint:
+    if not file.records:
+        raise CorruptCheckpoint(f"{file.path} holds no tensors")
+    return Checkpoint(
+        path=file.path,
+        container="safetensors",
+        wrapper=None,
+        records=file.records,
+        tensors=file.tensors,
+        meta=dict(file.metadata),
+        globals=(),
+        refused=(),
+        unsafe={},
+        ignored=(),
+    )
 
 
 def _checkpoint(path: Path, container: Container) -> Checkpoint:
     """Pick the state dict out of the file's object; mmengine takes the object itself where it has no "state_dict"."""
     root = _mapping(path, "the file", container.root)
-    wrapper = next((key for key in _META_BESIDE if key in root), None)
-    state = joined(root if wrapper is None else _mapping(path, f"its {wrapper}", root[wrapper]))
-    makers: dict[str, Callable[[], torch.Tensor]] = {}
+    wrapped = unwrap(root, _is_tensor)
+    wrapper = ".".join(wrapped.path) or None
+    state = joined(_mapping(path, f"its {wrapper}", wrapped.state))
+    records: dict[str, _Record] = {}
     unsafe: dict[str, str] = {}
-    ignored = [] if wrapper is None else [_label(key) for key in root if key not in (wrapper, _META_BESIDE[wrapper])]
+    ignored = [f"{place}{_label(key)}" for place, key in wrapped.beside]
     for key, value in state.items():
         found = value if isinstance(value, TensorRecord | Stub) else array_of(value)
         if found is not None and _label(key) != key:
             raise CorruptCheckpoint(f"{path}: its state dict has the key {_label(key)}, which is no name of a tensor")
-        if isinstance(found, TensorRecord):
-            makers[key] = partial(container.tensor, found)
-        elif isinstance(found, Stub):
+        if isinstance(found, Stub):
             unsafe[key] = found.name
         elif found is not None:
-            makers[key] = partial(to_tensor, found)
+            records[key] = found
         else:
             ignored.append(_label(key) if wrapper is None else f"{wrapper}.{_label(key)}")
-    if not makers and unsafe:
+    if len(records) > MAX_TENSORS:  # under many names, even one tensor takes long to identify
+        raise Malformed(f"it names more than {MAX_TENSORS} tensors")
+    if not records and unsafe:
         key, name = next(iter(unsafe.items()))
         raise UnsafeCheckpoint(
             f"{path}: {key} could only be read by running {name}, which is never done, and it has no other tensors"
         )
-    if not makers:
+    if not records:
         raise CorruptCheckpoint(f"{path} holds no tensors{f' in its {wrapper}' if wrapper else ''}: {_contents(root)}")
     return Checkpoint(
         path=path,
         container=container.kind,
-        tensors=_Tensors(makers),
-        meta=_meta(root, wrapper),
+        wrapper=wrapper,
+        records=records,
+        tensors=LazyTensors(records, partial(_tensor, path, container)),
+        meta=wrapped.meta,
         globals=container.globals,
         refused=container.refused,
         unsafe=unsafe,
@@ -174,10 +152,17 @@ def _checkpoint(path: Path, container: Container) -> Checkpoint:
     )
 
 
-def _meta(root: dict[Any, Any], wrapper: str | None) -> Any:
-    if wrapper == "blobs":
-        return {"cfg": root.get("cfg")}
-    return None if wrapper is None else root.get("meta")
+def _tensor(path: Path, container: Container, record: _Record) -> "Tensor":
+    from cascadezoo.converters.tensors import tensor_of  # torch, only where a tensor is made
+
+    try:
+        return tensor_of(record, container.storages)
+    except Malformed as error:
+        raise _unreadable(path, error) from None
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, TensorRecord | Stub) or array_of(value) is not None
 
 
 def _mapping(path: Path, what: str, value: object) -> dict[Any, Any]:

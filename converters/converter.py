@@ -21,7 +21,7 @@ class Description:
 
     Attributes:
         backbone: fields of the backbone's spec with their values.
-        mean: pixel means per channel in RGB, grey levels of 0..255.
+        pixels: "mean" and "std" per channel in RGB, grey levels of 0..255.
         stems: of its configuration's file names.
         classes: names by label, without background.
         data_sets: names of the data sets it was trained on.
@@ -29,7 +29,7 @@ class Description:
     """
 
     backbone: Mapping[str, object] = field(default_factory=dict)
-    mean: tuple[float, float, float] | None = None
+    pixels: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     stems: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
     data_sets: tuple[str, ...] = ()
@@ -38,24 +38,27 @@ class Description:
     @property
     def network(self) -> str:
         """The numbers of the network as a phrase."""
-        stated = {**self.backbone, **({"mean": self.mean} if self.mean else {})}
-        return ", ".join(_phrase(name, value) for name, value in stated.items())
+        return ", ".join(_phrase(name, value) for name, value in {**self.backbone, **self.pixels}.items())
 
     def differences(self, spec: ModelSpec) -> list[str]:
         """Where the metadata contradict a network, as phrases."""
-        ours = {name: getattr(spec.backbone, name, None) for name in self.backbone}
-        phrases = [
-            f"{_phrase(name, value)}, where the network has {_phrase(name, ours[name])}"
-            for name, value in self.backbone.items()
-            if ours[name] != value
+        network = {name: getattr(spec.backbone, name, None) for name in self.backbone}
+        network |= {name: getattr(spec.preprocess, name) for name in self.pixels}
+        stated = {**self.backbone, **self.pixels}
+        return [
+            f"{_phrase(name, value)}, where the network has {_phrase(name, network[name])}"
+            for name, value in stated.items()
+            if not _alike(value, network[name])
         ]
-        means = zip(self.mean or (), spec.preprocess.mean, strict=False)
-        if any(abs(theirs - mean) > _MEAN_TOLERANCE for theirs, mean in means):
-            phrases.append(f"{_phrase('mean', self.mean)}, where the network has {_phrase('mean', spec.preprocess.mean)}")
-        return phrases
 
 
-_MEAN_TOLERANCE = 0.01  # grey levels; configurations round differently
+_TOLERANCE = 0.01  # grey levels; configurations round differently
+
+
+def _alike(one: object, other: object) -> bool:
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(abs(a - b) <= _TOLERANCE for a, b in zip(one, other, strict=True))
+    return one == other
 
 
 def _phrase(name: str, value: object) -> str:
@@ -64,7 +67,12 @@ def _phrase(name: str, value: object) -> str:
     return f"{_WORDS.get(name, name)} {value}"
 
 
-_WORDS = {"blocks": "blocks", "width_per_group": "channels per group", "mean": "pixel means (RGB)"}
+_WORDS = {
+    "blocks": "blocks",
+    "width_per_group": "channels per group",
+    "mean": "pixel means (RGB)",
+    "std": "deviations (RGB)",
+}
 
 
 def class_names(*lists: object) -> tuple[str, ...] | None:

@@ -43,7 +43,7 @@ def clues(
     alike = [
         entry
         for entry in entries
-        if (described.backbone or described.mean) and not described.differences(specs[entry.architecture])
+        if (described.backbone or described.pixels) and not described.differences(specs[entry.architecture])
     ]
     published = [entry for entry in entries if is_published(entry, sha256)]
     return (
@@ -135,7 +135,10 @@ def fit_of(converter: Layout, architecture: str, found: Shapes, expected: Mappin
 
 def best_fits(converter: Layout, found: Shapes, expected: Mapping[str, Shapes]) -> dict[str, Fit]:
     """The architectures that a checkpoint's tensors come closest to, all those with as few problems."""
-    fits = {name: fit_of(converter, name, found, expected) for name in expected}
+    maps = {name: converter.key_map(name) for name in expected}
+    distinct = {id(key_map): key_map for key_map in maps.values()}  # many networks share one
+    places = {number: key_map.places(found) for number, key_map in distinct.items()}
+    fits = {name: key_map.fit(found, expected[name], places[id(key_map)]) for name, key_map in maps.items()}
     fewest = min(fit.problems for fit in fits.values())
     return {name: fit for name, fit in fits.items() if fit.problems == fewest}
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # names and shapes are compared without torch
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
+Places = Mapping[str, tuple[list[str], str | None]]
 
 _HOLE = re.compile(r"\{(\w+)\}")
 _FREE = {"anything": ".+"}  # what an unlisted hole takes, where it is more than a component
@@ -167,8 +168,17 @@ class KeyMap:
         """The publisher's keys of a canonical name."""
         return list(_translate(name, self._backward))
 
-    def fit(self, found: Shapes, expected: Shapes) -> Fit:
-        """Pair the publisher's tensors with the network's; never raises."""
+    def places(self, keys: Iterable[str]) -> Places:
+        """Publisher's key -> the canonical names that rows give it, and why it is left out."""
+        return {key: (self.claims(key), self.ignored_because(key)) for key in keys}
+
+    def fit(self, found: Shapes, expected: Shapes, places: Places | None = None) -> Fit:
+        """Pair the publisher's tensors with the network's; never raises.
+
+        ``places``: those of the keys found, where they are known already.
+        """
+        if places is None:
+            places = self.places(found)
         pairs: dict[str, str] = {}
         ignored: dict[str, str] = {}
         unexpected: list[str] = []
@@ -176,9 +186,8 @@ class KeyMap:
         misshapen: list[tuple[str, Shape, Shape]] = []
         owner: dict[str, str] = {}
         for key, shape in found.items():
-            names = self.claims(key)
+            names, reason = places[key]
             name = names[0] if names else None
-            reason = self.ignored_because(key)
             if len(names) + (reason is not None) > 1:
                 contested.append(key)
             elif reason is not None:

@@ -9,7 +9,10 @@ _HEAD = 4096  # bytes that tell what a file is
 _MAX_INDEX = 1 << 24  # bytes of a text that is read whole
 _SHOWN = 4  # files named in a sentence
 
-_INFERENCE = "take the .pdparams that it was exported from (PaddleDetection's training and download links give that)"
+_INFERENCE = "take the .pdparams that it was exported from"
+_NAMELESS = f"it holds an inference model's parameters of Paddle (.pdiparams), without names: {_INFERENCE}"
+_PROGRAM = f"it is an inference model's program of Paddle (.pdmodel), without weights: {_INFERENCE}"
+_ONNX = "it is an ONNX model: give the checkpoint it was exported from"
 _TEXTS: tuple[tuple[bytes, str], ...] = (
     (
         rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml)",
@@ -21,9 +24,9 @@ _TEXTS: tuple[tuple[bytes, str], ...] = (
         "it is a tar archive, as torch itself wrote before 0.1.10: give the file inside it, or save it again",
     ),
     (rb"\x1f\x8b", "it is compressed with gzip: unpack it first"),
-    (rb"(?s)\x00{16}.{4}\x08", f"it holds an inference model's parameters of Paddle (.pdiparams), without names: {_INFERENCE}"),
-    (rb"(?s)\n.{0,4000}\bfeed\b", f"it is an inference model's program of Paddle (.pdmodel), without weights: {_INFERENCE}"),
-    (rb"(?s)\x08[\x03-\x20]\x12.(pytorch|onnx|tf2onnx|paddle)", "it is an ONNX model: give the checkpoint it was exported from"),
+    (rb"(?s)\x00{16}.{4}\x08", _NAMELESS),
+    (rb"(?s)\n.{0,4000}\bfeed\b", _PROGRAM),
+    (rb"(?s)\x08[\x03-\x20]\x12.(pytorch|onnx|tf2onnx|paddle)", _ONNX),
     (rb"\x89HDF", "it is an HDF5 file, as Keras writes: give a checkpoint of torch, Paddle or Detectron"),
     (rb"GGUF", "it is a GGUF file of a language model: give a detector's checkpoint"),
     (rb"(ptrt|ftrt)", "it is a TensorRT engine: give the checkpoint it was built from"),
@@ -97,5 +100,5 @@ def _about_json(path: Path) -> str:
             "beside it: load all parts into one model and save that as a single file"
         )
     if isinstance(content, dict) and {"base_code", "program"} <= content.keys():
-        return f"it is an inference model's program of Paddle, without weights: {_INFERENCE}"
+        return _PROGRAM
     return "it is a JSON text, which holds no weights: give the checkpoint itself"

@@ -112,7 +112,7 @@ def describe(meta: object) -> Description:
     lists = [data_set.get("classes"), data_set.get("CLASSES")] if isinstance(data_set, dict) else []
     return Description(
         backbone=next((found for found in map(_backbone, texts) if found), {}),
-        mean=next((found for found in map(_mean, texts) if found), None),
+        pixels=next((found for found in map(_pixels, texts) if found), {}),
         stems=tuple(PurePosixPath(name).name.removesuffix(".py") for name in names),
         classes=class_names(meta.get("CLASSES"), *lists),
     )
@@ -143,19 +143,24 @@ def _backbone(text: str) -> dict[str, object]:
     }
 
 
-_MEAN = re.compile(r"\bmean['\"]?\s*[=:]\s*\[\s*([\d.]{1,12})\s*,\s*([\d.]{1,12})\s*,\s*([\d.]{1,12})\s*,?\s*\]")
+_NUMBER = r"\s*([\d.]{1,12})\s*"
+_TRIPLE = rf"['\"]?\s*[=:]\s*\[{_NUMBER},{_NUMBER},{_NUMBER},?\s*\]"
 
 
-def _mean(text: str) -> tuple[float, float, float] | None:
-    """The pixel means that a configuration states, in RGB order; None where it states none, or not plainly."""
-    mean, order = _MEAN.search(text), re.search(r"\b(?:bgr_)?to_rgb['\"]?\s*[=:]\s*(True|False)", text)
-    if mean is None or order is None:
-        return None
-    try:
-        first, second, third = (float(number) for number in mean.groups())
-    except ValueError:  # several points
-        return None
-    return (first, second, third) if order[1] == "True" else (third, second, first)
+def _pixels(text: str) -> dict[str, tuple[float, float, float]]:
+    """The pixel means and deviations that a configuration states, in RGB order; empty where it states none plainly."""
+    found = {name: re.search(rf"\b{name}{_TRIPLE}", text) for name in ("mean", "std")}
+    order = re.search(r"\b(?:bgr_)?to_rgb['\"]?\s*[=:]\s*(True|False)", text)
+    if order is None:
+        return {}
+    stated = {}
+    for name, match in found.items():
+        try:
+            first, second, third = (float(number) for number in match.groups()) if match else ()
+        except ValueError:  # none, or several points in a number
+            return {}
+        stated[name] = (first, second, third) if order[1] == "True" else (third, second, first)
+    return stated
 
 
 def _balanced(text: str) -> str:

@@ -91,13 +91,23 @@ _LINEAR = ("fcs.0", "fcs.1", "cls_score", "bbox_pred")
 _TRANSFORMS = {f"box_heads.{k}.{layer}.weight": TRANSPOSE for k in range(3) for layer in _LINEAR}
 
 
-@cache
 def _key_map(architecture: str) -> KeyMap:
-    resnet = _RESNET_VD if "_vd_" in architecture else _PLAIN_RESNET
-    heads = _CASCADE if architecture.startswith("cascade_") else _ONE_HEAD
+    return _map_of("_vd_" in architecture, architecture.startswith("cascade_"), "101" in architecture)
+
+
+@cache
+def _map_of(vd: bool, cascade: bool, deep: bool) -> KeyMap:
     return KeyMap(
-        rows=(*_BACKBONE, *resnet, *_RPN, *_FPN, *heads, *_C4, *_MASK),
-        holes={**_HOLES, "i4": _NUMBERS if "101" in architecture else _LETTERS},
+        rows=(
+            *_BACKBONE,
+            *(_RESNET_VD if vd else _PLAIN_RESNET),
+            *_RPN,
+            *_FPN,
+            *(_CASCADE if cascade else _ONE_HEAD),
+            *_C4,
+            *_MASK,
+        ),
+        holes={**_HOLES, "i4": _NUMBERS if deep else _LETTERS},
         transforms=_TRANSFORMS,
     )
 

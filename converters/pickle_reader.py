@@ -20,9 +20,7 @@ from typing import Any, TypeGuard
 
 from cascadezoo.converters.pickle_values import (
     ADMITTED,
-    MAX_NAME,
     Ledger,
-    Malformed,
     Run,
     Storage,
     Stub,
@@ -31,6 +29,7 @@ from cascadezoo.converters.pickle_values import (
     set_state,
     storage_of,
 )
+from cascadezoo.converters.records import MAX_NAME, Malformed
 
 MAX_DEPTH = 100  # of nested containers: Python prints and compares recursively, and fails near 1000
 MAX_EXTENT = 2**28  # characters and values when what is shared is written out, as printing or comparing does

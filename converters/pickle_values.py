@@ -6,23 +6,24 @@ called.  Layouts: ``torch/_utils.py`` (_rebuild_*), numpy's ``ndarray.__reduce__
 """
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
-import numpy as np
-import torch
+from cascadezoo.converters.records import (
+    ITEM_SIZES,
+    MAX_NAME,
+    MAX_RANK,
+    MAX_TENSORS,
+    Malformed,
+    contiguous,
+    counts,
+    is_count,
+    is_possible,
+)
 
 MAX_VALUES = 1_000_000  # values a file may make: the largest training checkpoint takes some 250 000
-MAX_TENSORS = 100_000  # the largest checkpoint has some 6000, optimizer included
-MAX_RANK = 32  # of tensors and arrays, numpy's old own limit; also of arguments to a builder, which take at most 7
-MAX_NAME = 512  # characters of a global, a storage key: they stand in messages, and genuine ones have below 100
-_MAX_STRIDE = 2**62  # in elements: stays an int64 in torch
-_MAX_EMPTY = 2**31  # elements of a tensor without any, counting its empty axes as 1: torch multiplies all of them
-
-
-class Malformed(ValueError):
-    """A file that breaks its format or a limit; the text says how, and `read_checkpoint` adds which file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,12 @@ class Storage:
     """A run of ``numel`` numbers outside the pickle."""
 
     key: str
-    dtype: torch.dtype
+    dtype: str
     numel: int
 
     @property
     def nbytes(self) -> int:
-        return self.numel * self.dtype.itemsize
+        return self.numel * ITEM_SIZES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,10 @@ class TensorRecord:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+    @property
+    def dtype(self) -> str:
+        return self.storage.dtype
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,11 +74,21 @@ class Run:
         return len(self.data)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Array:
+    """A numpy array of plain numbers on its own bytes; strides count elements."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    data: bytes | memoryview
+
+
 @dataclass(slots=True, eq=False)
 class ArrayRecord:
-    """A numpy array of plain numbers, or the stub it hangs on; filled when its state arrives."""
+    """A numpy array, or the stub it hangs on; filled when its state arrives."""
 
-    values: np.ndarray[Any, Any] | Stub
+    values: Array | Stub
 
 
 @dataclass(slots=True, eq=False)
@@ -83,10 +98,10 @@ class DtypeRecord:
     code: str
     order: str = "|"
 
-    def resolve(self) -> np.dtype[Any] | Stub:
+    def resolve(self) -> str | Stub:
         """The data type, or a stub for all but native plain numbers (objects, text, structures, big-endian)."""
         if self.code in _PLAIN_DTYPES and self.order in ("<", "|", "="):
-            return np.dtype(f"<{self.code}")
+            return _PLAIN_DTYPES[self.code]
         return Stub(f"numpy.dtype[{self.order}{self.code}]")
 
 
@@ -97,6 +112,11 @@ class Ledger:
         self.values = 0
         self.tensors = 0
         self._text_left = stream_bytes  # each text is genuinely turned into bytes once, so never more than was read
+
+    def take_tensor(self) -> None:
+        self.tensors += 1
+        if self.tensors > MAX_TENSORS:
+            raise Malformed(f"it holds more than {MAX_TENSORS} tensors and arrays")
 
     def take_values(self, count: int) -> None:
         self.values += count
@@ -151,7 +171,7 @@ def storage_of(identifier: object) -> Storage | Stub:
         case ("storage", Stub(name), key, _, numel) | ("storage", Stub(name), key, _, numel, None):
             if name not in STORAGES:
                 return Stub(name)
-            if isinstance(key, str) and len(key) <= MAX_NAME and key.isprintable() and _is_count(numel):
+            if isinstance(key, str) and len(key) <= MAX_NAME and key.isprintable() and is_count(numel):
                 return Storage(key, STORAGES[name], numel)
     raise Malformed("a persistent id names no storage in torch's way")
 
@@ -163,18 +183,6 @@ def _refused_in(args: tuple[Any, ...]) -> Stub | None:
             if isinstance(item, Stub) and item.name not in ADMITTED:
                 return item
     return None
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value < _MAX_STRIDE
-
-
-def _counts(value: object) -> tuple[int, ...]:
-    """``value`` as a shape or as strides."""
-    items = tuple(value) if isinstance(value, tuple | list) and len(value) <= MAX_RANK else (-1,)
-    if not all(map(_is_count, items)):
-        raise Malformed("a tensor or array has a malformed shape or malformed strides")
-    return items
 
 
 def _ordered_dict(args: tuple[Any, ...], ledger: Ledger) -> dict[Any, Any]:
@@ -206,13 +214,13 @@ def _tuple(args: tuple[Any, ...], ledger: Ledger) -> tuple[Any, ...]:
 
 def _tensor(args: tuple[Any, ...], ledger: Ledger) -> TensorRecord:
     """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])."""
-    if len(args) < 4 or not isinstance(args[0], Storage) or not _is_count(args[1]):
+    if len(args) < 4 or not isinstance(args[0], Storage) or not is_count(args[1]):
         raise Malformed("a tensor has malformed arguments")
-    storage, offset, shape, strides = args[0], args[1], _counts(args[2]), _counts(args[3])
+    storage, offset, shape, strides = args[0], args[1], counts(args[2]), counts(args[3])
     if len(shape) != len(strides):
         raise Malformed(f"a tensor has {len(shape)} sizes and {len(strides)} strides")
     if 0 in shape:
-        fits = offset <= storage.numel and math.prod(max(size, 1) for size in shape) <= _MAX_EMPTY
+        fits = offset <= storage.numel and is_possible(shape, 0)
     else:
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         fits = last < storage.numel and math.prod(shape) <= storage.numel
@@ -221,9 +229,7 @@ def _tensor(args: tuple[Any, ...], ledger: Ledger) -> TensorRecord:
             f"a tensor of shape {shape}, strides {strides} and offset {offset} does not lie inside its storage of "
             f"{storage.numel} elements"
         )
-    ledger.tensors += 1
-    if ledger.tensors > MAX_TENSORS:
-        raise Malformed(f"it holds more than {MAX_TENSORS} tensors")
+    ledger.take_tensor()
     return TensorRecord(storage, offset, shape, strides)
 
 
@@ -254,27 +260,28 @@ def _reconstruct(args: tuple[Any, ...], ledger: Ledger) -> ArrayRecord:
     """numpy's _reconstruct(ndarray, (0,), b"b"): an empty array that waits for its state."""
     if not args or args[0] != Stub("numpy.ndarray"):
         raise Malformed("a numpy array is of no plain array type")
-    return ArrayRecord(np.empty(0, np.int8))
+    ledger.take_tensor()
+    return ArrayRecord(Array("int8", (0,), (1,), b""))
 
 
-def _array(state: object, ledger: Ledger) -> np.ndarray[Any, Any] | Stub:
+def _array(state: object, ledger: Ledger) -> Array | Stub:
     """The array of the state (version, shape, data type, Fortran order, raw bytes): a view of the bytes."""
     if isinstance(state, Stub):
         return state
     if not isinstance(state, tuple) or len(state) != 5:
         raise Malformed("a numpy array has a malformed state")
     _, shape, dtype, fortran, raw = state
-    shape = _counts(shape)
-    dtype = dtype.resolve() if isinstance(dtype, DtypeRecord) else dtype
+    shape = counts(shape)
+    dtype = dtype.resolve() if isinstance(dtype, DtypeRecord) else dtype if isinstance(dtype, Stub) else None
     for part in (dtype, raw):
         if isinstance(part, Stub):
             return part
     data = _raw(raw, ledger)
-    if not isinstance(dtype, np.dtype) or math.prod(shape) * dtype.itemsize != len(data):
+    if not isinstance(dtype, str) or math.prod(shape) * ITEM_SIZES[dtype] != len(data):
         raise Malformed(f"a numpy array of shape {shape} does not match its {len(data)} bytes")
-    if math.prod(max(size, 1) for size in shape) > max(_MAX_EMPTY, len(data)):
+    if not is_possible(shape, len(data)):
         raise Malformed(f"a numpy array has the impossible shape {shape}")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    return Array(dtype, shape, contiguous(shape[::-1])[::-1] if fortran else contiguous(shape), data)
 
 
 def _scalar(args: tuple[Any, ...], ledger: Ledger) -> bool | int | float | Stub:
@@ -285,9 +292,9 @@ def _scalar(args: tuple[Any, ...], ledger: Ledger) -> bool | int | float | Stub:
     if isinstance(dtype, Stub):
         return dtype
     data = _raw(args[1], ledger)
-    if len(data) != dtype.itemsize:
+    if len(data) != ITEM_SIZES[dtype]:
         raise Malformed(f"a numpy scalar of type {dtype} has {len(data)} bytes")
-    number: bool | int | float = np.frombuffer(data, dtype)[0].item()
+    number: bool | int | float = struct.unpack(_SCALARS[dtype], data)[0]
     return number
 
 
@@ -300,19 +307,25 @@ def _raw(value: object, ledger: Ledger) -> bytes | memoryview:
     return value
 
 
-_PLAIN_DTYPES = frozenset(("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"))
+_PLAIN_DTYPES = {
+    "b1": "bool",
+    **{f"i{size}": f"int{8 * size}" for size in (1, 2, 4, 8)},
+    **{f"u{size}": f"uint{8 * size}" for size in (1, 2, 4, 8)},
+    **{f"f{size}": f"float{8 * size}" for size in (2, 4, 8)},
+}
+_SCALARS = {dtype: f"<{code}" for dtype, code in zip(_PLAIN_DTYPES.values(), "?bhiqBHIQefd", strict=True)}
 
-STORAGES: dict[str, torch.dtype] = {
-    "torch.FloatStorage": torch.float32,
-    "torch.HalfStorage": torch.float16,
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.DoubleStorage": torch.float64,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ShortStorage": torch.int16,
-    "torch.CharStorage": torch.int8,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
+STORAGES: dict[str, str] = {
+    "torch.FloatStorage": "float32",
+    "torch.HalfStorage": "float16",
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.DoubleStorage": "float64",
+    "torch.LongStorage": "int64",
+    "torch.IntStorage": "int32",
+    "torch.ShortStorage": "int16",
+    "torch.CharStorage": "int8",
+    "torch.ByteStorage": "uint8",
+    "torch.BoolStorage": "bool",
 }
 
 BUILDERS: dict[str, Callable[[tuple[Any, ...], Ledger], object]] = {

@@ -8,15 +8,14 @@ Detectron writes {"blobs": {name: array}, "cfg": text} with python 2, protocol 2
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from mmap import mmap
 from typing import Any
 
-import numpy as np
-import torch
-
 from cascadezoo.converters.pickle_reader import PickleReader
-from cascadezoo.converters.pickle_values import MAX_RANK, ArrayRecord, Malformed, Stub
+from cascadezoo.converters.pickle_values import Array, ArrayRecord, Stub
+from cascadezoo.converters.records import MAX_RANK, Malformed
 from cascadezoo.converters.torch_containers import Container
 
 _START = re.compile(rb"\x80[\x02-\x05]")
@@ -27,8 +26,12 @@ _SPLIT = "UnpackBigParamInfor@@"
 class SplitArray:
     """An array in flat slices, put together when it is asked for."""
 
-    slices: tuple[np.ndarray[Any, Any], ...]
+    slices: tuple[Array, ...]
     shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> str:
+        return self.slices[0].dtype
 
 
 def open_pickle(file: mmap) -> Container | None:
@@ -49,21 +52,14 @@ def open_pickle(file: mmap) -> Container | None:
     return Container("pickle", root, tuple(reader.globals), reader.refused, {})
 
 
-def array_of(value: object) -> np.ndarray[Any, Any] | SplitArray | Stub | None:
+def array_of(value: object) -> Array | SplitArray | Stub | None:
     """The array that an entry of a state dict holds, bare or as (name, array); None where it holds none."""
     match value:
         case (ArrayRecord() as record) | (str(), ArrayRecord() as record):
-            return record.values if isinstance(record.values, Stub) or record.values.dtype.kind in "biuf" else None
+            return record.values
         case SplitArray():
             return value
     return None
-
-
-def to_tensor(array: np.ndarray[Any, Any] | SplitArray) -> torch.Tensor:
-    """On the file's own pages where these are aligned; writing to it never reaches the file."""
-    if isinstance(array, SplitArray):
-        array = np.concatenate(array.slices).reshape(array.shape)
-    return torch.from_numpy(np.require(array, requirements=("ALIGNED", "WRITEABLE")))
 
 
 def joined(state: dict[Any, Any]) -> dict[Any, Any]:
@@ -79,6 +75,7 @@ def joined(state: dict[Any, Any]) -> dict[Any, Any]:
     if not isinstance(table, dict):
         raise Malformed(f"its {_SPLIT} is no table of slices")
     arrays = {key: _join(key, how, whole) for key, how in table.items()}
+    _require_own_bytes(arrays)
     if arrays.keys() & whole.keys():
         raise Malformed(f"its {_SPLIT} lists a tensor that is there whole")
     return whole | arrays
@@ -95,11 +92,21 @@ def _join(key: object, how: object, whole: dict[Any, Any]) -> SplitArray | Stub:
     for part in slices:
         if isinstance(part, Stub):
             return part
-    flat = [part for part in slices if isinstance(part, np.ndarray) and part.ndim == 1]
+    flat = [part for part in slices if isinstance(part, Array) and len(part.shape) == 1]
     if len(shape) > MAX_RANK or not all(type(size) is int and size > 0 for size in shape):
         raise malformed
     if len(flat) != len(names) or len({part.dtype for part in flat}) != 1:
         raise malformed
-    if math.prod(shape) != sum(part.size for part in flat):
+    if math.prod(shape) != sum(part.shape[0] for part in flat):
         raise malformed
     return SplitArray(tuple(flat), tuple(shape))
+
+
+def _require_own_bytes(arrays: Mapping[object, SplitArray | Stub]) -> None:
+    """Refuse slices on the same bytes: a small file could declare arrays of any size."""
+    seen: set[int] = set()
+    for key, array in arrays.items():
+        for part in array.slices if isinstance(array, SplitArray) else ():
+            if id(part.data) in seen and len(part.data) > 1:  # Python has one object for each single byte
+                raise Malformed(f"the slices of {str(key)[:80]!r} in its {_SPLIT} share their bytes with others")
+            seen.add(id(part.data))

@@ -96,7 +96,7 @@ class Inspection(Record):
     publisher: str | None = Field(default=None, description="whose layout the tensors have; cascadezoo: our own")
     num_classes: int | None = Field(default=None, description="number of classes by the class scores, less background")
     classes: tuple[str, ...] = Field(default=(), description="names of the classes in its metadata")
-    evidence: tuple[Evidence, ...] = Field(default=(), description="what was found about the file, each with its reason")
+    evidence: tuple[Evidence, ...] = Field(default=(), description="what was found, each with its reason")
     size: int = Field(description="size in bytes")
     sha256: str = Field(description="SHA-256 of the file")
     globals: tuple[str, ...] = Field(default=(), description="names in its pickle")

@@ -7,15 +7,14 @@ that list the number of elements (int64) and their bytes.  Source: ``torch/seria
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from mmap import mmap
 from typing import Any, Literal
 
-import torch
-
 from cascadezoo.converters.pickle_reader import PickleReader
-from cascadezoo.converters.pickle_values import Malformed, TensorRecord
+from cascadezoo.converters.records import Malformed
 from cascadezoo.converters.zip_members import zip_members
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -23,32 +22,19 @@ _LEGACY_PROTOCOL = 1001
 _LEGACY_START = re.compile(rb"\x80[\x02-\x05].{0,9}\x8a\x0a" + re.escape(_LEGACY_MAGIC.to_bytes(10, "little")), re.S)
 _ZIP_START = re.compile(rb"PK\x03\x04")
 
+# Storage key -> a function that gives the file's pages, or what it has inflated, and where the storage begins there.
+Storages = Mapping[str, Callable[[], tuple[mmap | bytearray, int]]]
+
 
 @dataclass(frozen=True, eq=False)
 class Container:
-    """A checkpoint: the inert object, and where the bytes of each storage it names lie."""
+    """A checkpoint: the inert object, and the bytes of each storage it names."""
 
     kind: Literal["zip", "legacy", "pickle"]  # in a plain pickle, arrays hold their numbers themselves
     root: Any
     globals: tuple[str, ...]  # in order of appearance
     refused: tuple[str, ...]
-    storages: Mapping[str, tuple[mmap | bytearray, int]]  # the file's pages, or what was inflated; where it begins
-
-    def tensor(self, record: TensorRecord) -> torch.Tensor:
-        """The tensor of ``record``, on the file's own pages where these are aligned, else on a copy of the storage.
-
-        Writing to it never reaches the file.
-        """
-        storage = record.storage
-        if storage.nbytes:
-            buffer, start = self.storages[storage.key]
-            data = torch.frombuffer(buffer, dtype=torch.uint8, count=storage.nbytes, offset=start)
-            if start % storage.dtype.itemsize:  # a legacy file packs storages without padding
-                data = data.clone()
-            flat = data.view(storage.dtype)
-        else:
-            flat = torch.empty(0, dtype=storage.dtype)
-        return flat.as_strided(record.shape, record.strides, record.offset)
+    storages: Storages
 
 
 def open_torch(file: mmap) -> Container | None:
@@ -86,14 +72,14 @@ def _open_zip(file: mmap) -> Container:
     value = reader.load()
     if stream.tell() > start + pickle.size:
         raise Malformed("its pickle does not end where its zip member ends")
-    storages = {}
+    storages: dict[str, Callable[[], tuple[mmap | bytearray, int]]] = {}
     for key, storage in reader.storages.items():
         member = members.get(f"{root}data/{key}")
         if member is None:
             raise Malformed(f"storage {key!r} is missing from its zip archive")
         if member.size != storage.nbytes:
             raise Malformed(f"storage {key!r} should have {storage.nbytes} bytes and has {member.size}")
-        storages[key] = member.contents(file)
+        storages[key] = cache(partial(member.contents, file))  # a deflated one is inflated when it is asked for, once
     return Container("zip", value, tuple(reader.globals), reader.refused, storages)
 
 
@@ -110,7 +96,7 @@ def _open_legacy(file: mmap) -> Container:
         raise Malformed("its list of storages is malformed")
     if len(keys) != len(reader.storages) or set(keys) != reader.storages.keys():
         raise Malformed("its list of storages is not that of its tensors")
-    storages: dict[str, tuple[mmap | bytearray, int]] = {}
+    starts: dict[str, int] = {}
     position = file.tell()
     for key in keys:
         storage = reader.storages[key]
@@ -121,7 +107,12 @@ def _open_legacy(file: mmap) -> Container:
             raise Malformed(f"it ends within storage {key!r}, at byte {len(file)}: download it again")
         if count != storage.numel:
             raise Malformed(f"storage {key!r} should have {storage.numel} elements and has {count}")
-        storages[key] = file, start
+        starts[key] = start
     if position != len(file):
         raise Malformed(f"{len(file) - position} bytes follow its last storage")
+    storages = {key: partial(_place, file, start) for key, start in starts.items()}
     return Container("legacy", value, tuple(reader.globals), reader.refused, storages)
+
+
+def _place(file: mmap, start: int) -> tuple[mmap, int]:
+    return file, start

@@ -9,7 +9,8 @@ _NAMES = (
     "state_dict", "model_state_dict", "model", "blobs", "module", "net", "network", "detector", "weights", "params",
     "ema_state_dict", "model_ema", "ema",
 )  # fmt: skip
-_META = ("cfg", "config", "CLASSES", "classes", "dataset_meta", "experiment_name", "exp_name")  # as in a "meta" of mmdet
+# as in a "meta" of mmdetection
+_META = ("cfg", "config", "CLASSES", "classes", "dataset_meta", "experiment_name", "exp_name")
 _DEPTH = 4  # wrappers inside one another
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from mmap import mmap
 from struct import Struct
 
-from cascadezoo.converters.pickle_values import MAX_NAME, Malformed
+from cascadezoo.converters.records import MAX_NAME, Malformed
 
-MAX_MEMBERS = 100_000  # one a storage; the largest checkpoint has some 6000
+MAX_MEMBERS = 25_000  # one a storage, and few besides; the largest checkpoint has some 6000
 MAX_INFLATION = 4  # deflated members together to their file: weights hardly shrink, bombs do so 1000 times
 _INFLATION_FLOOR = 2**20  # bytes that any archive may unpack to, however small
 

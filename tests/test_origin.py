@@ -15,10 +15,10 @@ from cascadezoo.coco.categories import Categories
 from cascadezoo.converters.canonical import content_digest, read_canonical, write_canonical
 from cascadezoo.detector import Detector
 from cascadezoo.errors import LicenseUnstated
-from cascadezoo.repo_config import CategoryNames, RepoConfig
 from cascadezoo.paths import canonical_path
 from cascadezoo.providers import SPECS
 from cascadezoo.publishing.package import pack
+from cascadezoo.repo_config import CategoryNames, RepoConfig
 from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Augmentation, Recipe, Schedule, Solver
 from cascadezoo.training.config import TrainingConfig

@@ -81,7 +81,7 @@ def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories]:
     """The tensors of a canonical file, checked against the entry's network, and its categories."""
     found = examine(path).identify(entry=entry.name)
     if not found.is_ours:
-        raise WrongPublisher(f"{path} is {found.layout.publisher}'s own file: give canonical weights, as convert writes")
+        raise WrongPublisher(f"{path} is a file of {found.layout.publisher}: give canonical weights, as convert writes")
     tensors, metadata = read_network(path, entry.publisher, entry.architecture)
     if "categories" in metadata:
         return tensors, Categories.from_json(metadata["categories"])

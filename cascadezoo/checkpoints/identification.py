@@ -60,7 +60,8 @@ class Examination:
         self.path = path
         self.checkpoint = checkpoint
         self.sha256 = sha256
-        self.names: Names = unwrapped({key: record.shape for key, record in checkpoint.records.items()}, checkpoint.unsafe)
+        shapes = {key: record.shape for key, record in checkpoint.records.items()}
+        self.names: Names = unwrapped(shapes, checkpoint.unsafe)
         found = {name: layout.refusal(self.names.keys, checkpoint.meta) for name, layout in LAYOUTS.items()}
         self.refusals: dict[str, str] = {name: reason for name, reason in found.items() if reason is not None}
         self.layout: Layout | None = next((LAYOUTS[name] for name in found if found[name] is None), None)
@@ -220,16 +221,17 @@ class Examination:
             return
         clue = contradiction(taken, self.hints, self.entries)
         differences = self.described.differences(SPECS[taken.publisher][taken.architecture])
-        if clue is not None:
-            pointed = ", ".join(entry.name for entry in clue.entries[:4]) + (", …" if len(clue.entries) > 4 else "")
-            reason = f"{clue.origin} ({clue.says}) points to {pointed}"
-        elif differences:
+        if differences:
             reason = f"the configuration in the file says {'; '.join(differences)}"
+        elif clue is not None:
+            reason = f"{clue.origin} is {clue.says}"
         else:
             return
+        fitting = {(publisher, name) for publisher, name, fit in self.closest() if fit.problems == 0}
+        pointed = [e.name for e in (clue.entries if clue else ()) if (e.publisher, e.architecture) in fitting]
+        advice = f"it looks like {' or '.join(pointed)}" if pointed else "name the entry that it is"
         raise WrongEntry(
-            f"{self.path} is not {taken.name} by its own clues: {reason}; name the entry that it is, or insist "
-            "(--insist, insist=True)"
+            f"{self.path} is not {taken.name} by its own clues: {reason}; {advice}, or insist (--insist, insist=True)"
         )
 
 
@@ -276,7 +278,8 @@ class Identified:
         names, count = self.examination.described.classes, self.spec.num_classes
         if names is not None and len(names) == count:
             return None if names == tuple(COCO) else Categories(names)
-        return None if count == SPECS[self.publisher][self.identity.architecture].num_classes else Categories.numbered(count)
+        published = SPECS[self.publisher][self.identity.architecture].num_classes
+        return None if count == published else Categories.numbered(count)
 
 
 def examine(path: str | Path) -> Examination:

@@ -9,7 +9,7 @@ from cascadezoo.checkpoints.identification import Examination, examine
 from cascadezoo.converters.keymap import Fit
 from cascadezoo.converters.records import Declared, is_floating_point
 from cascadezoo.converters.report import Inspection, Match, TensorInfo
-from cascadezoo.converters.safetensors_file import digest_fault
+from cascadezoo.converters.safetensors_file import open_safetensors
 
 _LINE = 100  # characters of a text in the metadata that is worth a line
 
@@ -42,7 +42,7 @@ def inspect(path: str | Path) -> Inspection:
         parameters=_parameters(checkpoint.records),
         matches=tuple(_matches(examined, closest)),
         refusals=examined.refusals if examined.layout is None else {},
-        fault=digest_fault(examined.path) if "content_digest" in examined.metadata else None,
+        fault=open_safetensors(examined.path).digest_fault() if "content_digest" in examined.metadata else None,
     )
 
 

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 
-from cascadezoo.converters.keymap import Shape, Shapes
+from cascadezoo.converters.keymap import Shapes
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 

@@ -8,6 +8,9 @@ from typing import Any, overload
 from cascadezoo.errors import FileError, UsageError
 from cascadezoo.files import parse_json
 
+_MAX_ID = 2**63  # an int64 everywhere that ids go
+_SHOWN = 80  # names in a message, and characters of each
+
 
 class Categories(Sequence[str]):
     """The names of a data set's categories by label 0..C-1, each with the id it has in that data set.
@@ -26,14 +29,18 @@ class Categories(Sequence[str]):
         self._names = tuple(names)
         self._ids = tuple(range(1, len(self._names) + 1) if ids is None else ids)
         if wrong := [name for name in self._names if not isinstance(name, str)]:
-            raise UsageError(f"a category's name is a text, not {wrong[0]!r}")
+            raise UsageError(f"a category's name is a text, not {_type(wrong[0])}")
         if wrong_ids := [i for i in self._ids if not isinstance(i, int) or isinstance(i, bool)]:
-            raise UsageError(f"a category's id is a whole number, not {wrong_ids[0]!r}")
+            raise UsageError(f"a category's id is a whole number, not {_type(wrong_ids[0])}")
+        if too_long := [i for i in self._ids if not -_MAX_ID <= i < _MAX_ID]:
+            raise UsageError(f"a category's id has at most 64 bits, not {too_long[0].bit_length()}")
         if len(self._names) != len(self._ids):
             raise UsageError(f"{len(self._names)} category names but {len(self._ids)} ids: give one id a name")
         for kind, values in (("name", self._names), ("id", self._ids)):
             if twice := sorted(str(value) for value, times in Counter(values).items() if times > 1):
-                raise UsageError(f"category {kind} given twice: {', '.join(twice)}")
+                raise UsageError(
+                    f"category {kind} given twice: {', '.join(value[:_SHOWN] for value in twice[:_SHOWN])}"
+                )
 
     @classmethod
     def numbered(cls, count: int) -> "Categories":
@@ -49,7 +56,7 @@ class Categories(Sequence[str]):
         try:
             pairs = sorted((item["id"], item["name"]) for item in categories)
             return cls((name for _, name in pairs), (i for i, _ in pairs))
-        except (KeyError, TypeError, UsageError) as error:
+        except (KeyError, TypeError, UsageError, RecursionError) as error:
             raise FileError(f"not a COCO list of categories, each with a unique id and name: {error}") from error
 
     @classmethod
@@ -57,7 +64,10 @@ class Categories(Sequence[str]):
         """Read back what ``to_json`` wrote; raises ``FileError`` for any other text."""
         try:
             fields = parse_json(text)
-            return cls(fields["names"], fields["ids"])
+            names, ids = fields["names"], fields["ids"]
+            if not isinstance(names, list) or not isinstance(ids, list):
+                raise TypeError("both are lists")
+            return cls(names, ids)
         except (ValueError, KeyError, TypeError, UsageError) as error:
             raise FileError(f"not a JSON record of categories (names and ids): {error}") from error
 
@@ -93,6 +103,10 @@ class Categories(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(self._names[:3]) + (", …" if len(self) > 3 else "")
         return f"Categories({len(self)}: {shown})"
+
+
+def _type(value: object) -> str:
+    return f"of type {type(value).__name__}"
 
 
 # fmt: off

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cascadezoo.coco.metrics import METRICS
-from cascadezoo.repo_config import RepoConfig
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing.figures import Figures, Row, eval_results
 from cascadezoo.publishing.licensing import WeightsLicense
+from cascadezoo.repo_config import RepoConfig
 from cascadezoo.spec.origin import is_from_scratch
 
 _MODELS = {

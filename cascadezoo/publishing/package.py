@@ -5,15 +5,16 @@ from pathlib import Path
 
 from cascadezoo import registry
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.converters.canonical import is_safetensors, read_network
+from cascadezoo.converters.canonical import read_network
+from cascadezoo.converters.safetensors_file import is_safetensors
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
 from cascadezoo.files import file_sha256
 from cascadezoo.hub.client import endpoint
-from cascadezoo.repo_config import CategoryNames, RepoConfig
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing import figures
 from cascadezoo.publishing.card import Card, Weights
 from cascadezoo.publishing.licensing import license_of
+from cascadezoo.repo_config import CategoryNames, RepoConfig
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.writing import CONFIG, WEIGHTS
 

@@ -83,9 +83,7 @@ def publish(
             path = Path(weights) if weights else _cached(entry)
         else:
             entry, path = _saved(name, weights, Path(stack.enter_context(TemporaryDirectory())))
-        package = pack(
-            entry, repo, revision or "main", path, license=license, report=Path(report) if report else None
-        )
+        package = pack(entry, repo, revision or "main", path, license=license, report=Path(report) if report else None)
         return _published(package, entry, repo, revision=revision, private=private, dry_run=dry_run)
 
 

@@ -20,10 +20,10 @@ from cascadezoo.converters.canonical import (
     as_float32,
     content_digest,
     is_finite,
-    is_safetensors,
     read_canonical,
     write_canonical,
 )
+from cascadezoo.converters.safetensors_file import is_safetensors
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UnwritableOutput, WeightsNotFound
 
 TENSORS = {"b.weight": torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t(), "a": torch.tensor([0.5]), "b.bias": torch.zeros(0)}
@@ -104,7 +104,7 @@ def test_a_truncated_file_is_corrupt(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "x.safetensors"
     write_canonical(path, TENSORS, {})
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(CorruptCheckpoint, match=r"no whole safetensors file"):
+    with pytest.raises(CorruptCheckpoint, match="no whole safetensors file" if cut else "is empty"):
         read_canonical(path)
 
 

@@ -104,7 +104,9 @@ def test_equals_torch_load(tmp_path, container, protocol):
     assert list(checkpoint.tensors) == list(theirs)
     for key, value in theirs.items():
         ours = checkpoint.tensors[key]
-        assert (ours.dtype, ours.shape, ours.stride()) == (value.dtype, value.shape, value.stride())
+        assert (ours.dtype, ours.shape) == (value.dtype, value.shape)
+        if container == "zip":  # a legacy file packs storages without padding: a part may be a copy without gaps
+            assert ours.stride() == value.stride()
         assert torch.equal(ours, value)
         assert not ours.requires_grad
 

@@ -14,12 +14,13 @@ from cascadezoo.benchmarks.reports.schema import read_report
 from cascadezoo.coco.categories import Categories
 from cascadezoo.coco.dataset import CocoDataset, bitmap
 from cascadezoo.coco.evaluation import read_annotations
-from cascadezoo.converters.canonical import is_safetensors, read_canonical
+from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.converters.checkpoint import read_checkpoint
+from cascadezoo.converters.safetensors_file import is_safetensors
 from cascadezoo.errors import CascadezooError
-from cascadezoo.repo_config import read_config
 from cascadezoo.images import read_image
 from cascadezoo.manifest import parse
+from cascadezoo.repo_config import read_config
 from cascadezoo.training.config import TrainingConfig
 
 _SMALL = 2**16  # pixels of a mask that is worth drawing here
