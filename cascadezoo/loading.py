@@ -190,8 +190,9 @@ def _as_published(entry: ZooEntry) -> _Published:
     def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return read_network(path, entry.publisher, entry.architecture, verify=memo.require_digest)
 
+    path = obtain(entry)
     try:
-        tensors, metadata = read(obtain(entry))
+        tensors, metadata = read(path)
     except CorruptCheckpoint as error:
         set_aside_damaged(entry, error)
         tensors, metadata = read(obtain(entry))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cascadezoo.converters.mapped import mapped
-from cascadezoo.converters.mistaken import about_file, about_folder
+from cascadezoo.converters.mistaken import about_file
 from cascadezoo.converters.pickle_values import Array, Stub, TensorRecord
 from cascadezoo.converters.plain_pickles import SplitArray, array_of, joined, open_pickle
 from cascadezoo.converters.records import MAX_NAME, MAX_TENSORS, Declared, LazyTensors, Malformed
@@ -75,8 +75,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         UnsafeCheckpoint: the file, or its whole state dict, could only be made by running code it names.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CorruptCheckpoint(f"{path} cannot be read as a checkpoint: {about_folder(path)}")
     file = mapped(path)
     if file[8:9] == b"{":
         return _of_safetensors(open_safetensors(path))

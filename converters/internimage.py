@@ -51,7 +51,7 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
     if under("levels."):
         return "it is an ImageNet classifier, which InternImage begins training with: give a trained detector"
     if under("backbone.layer1.") and under("roi_head."):
-        return "its backbone is a ResNet, with tensors under backbone.layer1.: convert it with --from mmdet"
+        return "its backbone is a ResNet, with tensors under backbone.layer1."
     return "it has no tensors under backbone.levels. and roi_head., where InternImage keeps those of its detectors"
 
 

@@ -198,7 +198,7 @@ class KeyMap:
                 contested += [owner[name], key]
             else:
                 owner[name], pairs[key] = key, name
-                wanted = self._source_shape(name, expected[name])
+                wanted = self.source_shape(name, expected[name])
                 if shape != wanted:
                     misshapen.append((key, shape, wanted))
         missing = [" or ".join(self.source_keys(name)) or name for name in expected if name not in owner]
@@ -236,7 +236,8 @@ class KeyMap:
     def _counters_beside(self, key: str) -> list[str]:
         return [key.removesuffix(ending) + counter for ending, counter in self.counters if key.endswith(ending)]
 
-    def _source_shape(self, name: str, shape: Shape) -> Shape:
+    def source_shape(self, name: str, shape: Shape) -> Shape:
+        """The publisher's shape of the tensor of a canonical name and shape."""
         if name not in self.transforms:
             return shape
         return self.transforms[name].source_shape(shape)

@@ -4,6 +4,7 @@ import stat
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 
+from cascadezoo.converters.mistaken import about_folder
 from cascadezoo.errors import CorruptCheckpoint, WeightsNotFound
 
 
@@ -17,8 +18,8 @@ def mapped(path: Path) -> mmap:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            kind = "is a directory" if stat.S_ISDIR(status.st_mode) else "is no regular file"
-            raise CorruptCheckpoint(f"{path} {kind}: give the checkpoint file itself")
+            about = about_folder(path) if stat.S_ISDIR(status.st_mode) else "it is no regular file: give a file"
+            raise CorruptCheckpoint(f"{path} cannot be read as a checkpoint: {about}")
         if not status.st_size:
             raise CorruptCheckpoint(f"{path} is empty: download it again")
         with path.open("rb") as file:

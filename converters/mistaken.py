@@ -77,13 +77,15 @@ def about_folder(folder: Path) -> str:
     if {"config.json", "model.safetensors"} <= set(names):
         return f"it is a saved model: load it as local-dir:{folder}"
     if indices := [name for name in names if name.endswith(".index.json")]:
-        return f"it is a folder, whose {indices[0]} lists the parts of a sharded checkpoint: save them as a single file"
+        return (
+            f"it is a directory, whose {indices[0]} lists the parts of a sharded checkpoint: save them as a single file"
+        )
     if found := [name for name in names if Path(name).suffix.lower() in _WEIGHTS]:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        return f"it is a folder: give one of its files: {', '.join(found[:_SHOWN])}{more}"
+        return f"it is a directory: give one of its files: {', '.join(found[:_SHOWN])}{more}"
     if any(name.endswith((".pdiparams", ".pdmodel")) for name in names):
-        return f"it is a folder with an inference model of Paddle: {_INFERENCE}"
-    return "it is a folder: give the checkpoint file itself"
+        return f"it is a directory with an inference model of Paddle: {_INFERENCE}"
+    return "it is a directory: give the checkpoint file itself"
 
 
 def _about_json(path: Path) -> str:

@@ -82,7 +82,7 @@ def _key_map(architecture: str) -> KeyMap:
 
 def _refusal(keys: Collection[str], meta: object) -> str | None:
     if any(key.startswith("backbone.levels.") for key in keys):
-        return "its backbone is an InternImage, with tensors under backbone.levels.: convert it with --from internimage"
+        return "its backbone is an InternImage, with tensors under backbone.levels."
     version = meta.get("mmdet_version") if isinstance(meta, dict) else None
     heads = any(key.startswith("roi_head.") for key in keys)
     if (isinstance(version, str) and version.startswith(("0.", "1."))) or (

@@ -21,7 +21,7 @@ from cascadezoo.errors import (
     UnsupportedEntry,
     UsageError,
     WeightsNotFound,
-    WrongPublisher,
+    WrongEntry,
     WrongType,
 )
 from cascadezoo.paths import canonical_path
@@ -171,7 +171,7 @@ def test_missing_file(tmp_path) -> None:
 
 def test_another_entrys_file_is_refused(small, tmp_path) -> None:
     path = canonical(tmp_path / "a.safetensors", small, publisher="mmdet", architecture="cascade_mask_r50_caffe_fpn")
-    with pytest.raises(WrongPublisher, match="cascade_mask_r50_caffe_fpn of mmdet"):
+    with pytest.raises(WrongEntry, match="cascade_mask_r50_caffe_fpn of mmdet"):
         cascadezoo.load(NAME, weights=path)
     with pytest.raises(TensorMismatch, match="mask_heads"):
         cascadezoo.load("cascade_r50_fpn_1x", weights=canonical(tmp_path / "b.safetensors", small))
@@ -217,7 +217,8 @@ def test_num_classes_replaces_exactly_the_layers_that_depend_on_it(small, tmp_pa
     assert model.box_heads[1].cls_score.weight.shape == (8, 32)
     # the same number again keeps everything, and says nothing
     caplog.clear()
-    again = canonical(tmp_path / "b.safetensors", model, categories=Categories.numbered(7).to_json())
+    network = {"publisher": "mmdet", "architecture": "cascade_mask_r50_fpn"}
+    again = canonical(tmp_path / "b.safetensors", model, categories=Categories.numbered(7).to_json(), **network)
     assert same(cascadezoo.load(NAME, weights=again, num_classes=7), model)
     assert not caplog.text
 

@@ -143,7 +143,9 @@ def test_what_is_not_known_is_not_written(model: Detector, tmp_path: Path) -> No
     origin = Origin(started_from="b as published", attribution="Somebody", **NETWORK)
     categories = Categories(["a", "b"], [3, 9])
     paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
-    sha256s = {write_weights(path, model.half().state_dict(), categories, origin, steps="7") for path in paths}
+    sha256s = {
+        write_weights(path, model.half().state_dict(), model.spec, categories, origin, steps="7") for path in paths
+    }
     assert sha256s == {hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     tensors, metadata = read_canonical(paths[0])
     assert all(tensor.dtype == torch.float32 for tensor in tensors.values())
@@ -157,6 +159,7 @@ def test_what_is_not_known_is_not_written(model: Detector, tmp_path: Path) -> No
         "publisher": "detectron",
         "steps": "7",
         "categories": categories.to_json(),
+        "spec": model.spec.to_json(),
     }
 
 

@@ -16,7 +16,7 @@ from cascadezoo.converters.canonical import as_float32, content_digest, is_finit
 from cascadezoo.converters.identify import is_published
 from cascadezoo.converters.keymap import KeyMap, abbreviate
 from cascadezoo.converters.report import ConversionReport
-from cascadezoo.errors import CorruptCheckpoint, NonFiniteWeights, UnsafeCheckpoint, UsageError
+from cascadezoo.errors import CorruptCheckpoint, NonFiniteWeights, UsageError
 from cascadezoo.files import protect
 from cascadezoo.version import __version__
 
@@ -127,17 +127,6 @@ def _key_map(entry: str) -> KeyMap:
     if record.publisher not in CONVERTERS:
         raise UsageError(f"{record.name} has no publisher's format")
     return CONVERTERS[record.publisher].key_map(record.architecture)
-
-
-def _refuse_unsafe(found: Identified) -> None:
-    """A needed tensor that only foreign code could build ends the conversion."""
-    unsafe = found.examination.checkpoint.unsafe
-    for name, key in found.examination.names.keys.items():
-        if key in unsafe and not found.key_map.ignored_because(name):
-            raise UnsafeCheckpoint(
-                f"{found.examination.path}: {key} could only be read by running {unsafe[key]}, which is never done: "
-                "ask for a file that holds plain tensors"
-            )
 
 
 def _checked(found: Identified, tensors: Mapping[str, Tensor], allow_nan: bool) -> ConversionReport:

@@ -25,9 +25,9 @@ def evidence(examined: Examination) -> Iterator[Evidence]:
         if fit.problems == 0:
             network = f"{architecture} of {publisher}"
             yield Evidence(about="network", value=network, source="all tensors have its names and shapes")
-    count = examined.num_classes(closest[0][1])
+    count = examined.num_classes(*closest[0][:2])
     if count is not None:
-        yield Evidence(about="classes", value=str(count), source="the rows of the class scores, less the background")
+        yield Evidence(about="classes", value=str(count), source="the lengths of the class layers, less the background")
     classes = examined.described.classes
     if classes:
         shown = ", ".join(classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")

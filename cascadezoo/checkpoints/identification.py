@@ -6,6 +6,7 @@ evidence.  An entry that the caller names is held against all of it: the shapes 
 another network is an error, unless the caller insists.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,14 +31,20 @@ from cascadezoo.converters.identify import (
 from cascadezoo.converters.keymap import Fit, KeyMap, Shape, Shapes
 from cascadezoo.converters.mistaken import about_part, about_state
 from cascadezoo.converters.naming import Names, unwrapped
-from cascadezoo.errors import AmbiguousEntry, CorruptCheckpoint, UsageError, WrongEntry, WrongPublisher
+from cascadezoo.errors import (
+    AmbiguousEntry,
+    CorruptCheckpoint,
+    UnsafeCheckpoint,
+    UsageError,
+    WrongEntry,
+    WrongPublisher,
+)
 from cascadezoo.files import file_sha256
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
 LAYOUTS: Mapping[str, Layout] = {**CONVERTERS, own.LAYOUT.publisher: own.LAYOUT}
-_SCORES = "box_heads.0.cls_score.bias"  # a number per class and one for the background
 _MAX_CLASSES = 100_000
 _SAMPLE = 500  # names that tell whose a file comes closest to
 _MAX_TENSORS = 20_000  # the largest network has 2,000, with averaged twins 4,000
@@ -109,20 +116,25 @@ class Examination:
         told = tuple(entry for entry in alike if entry.name in named)
         return Clue("the metadata in the file", told or alike, f"{network[1]} of {network[0]}")
 
-    def num_classes(self, architecture: str) -> int | None:
-        """The number of classes by the shapes of the class scores; None where the tensors do not tell."""
+    def num_classes(self, publisher: str, architecture: str) -> int | None:
+        """The number of classes, as most biases have it whose length depends on it; None where none tells."""
         if self.layout is None:
             return None
-        for key in self.layout.key_map(architecture).source_keys(_SCORES):
-            shape = self.shapes.get(key, ())
-            if len(shape) == 1 and 1 < shape[0] <= _MAX_CLASSES + 1:
-                return shape[0] - 1
-        return None
+        key_map, spec = self.layout.key_map(architecture), SPECS[publisher][architecture]
+        one, two = (shapes_of(spec.with_classes(count)) for count in (1, 2))
+        votes: Counter[int] = Counter()
+        for name in (name for name in one if name.endswith(".bias") and one[name] != two[name]):
+            (first,), (second,) = (key_map.source_shape(name, shapes[name]) for shapes in (one, two))
+            for key in key_map.source_keys(name):
+                count, rest = divmod(sum(self.shapes.get(key, ())) - first, second - first)
+                if rest == 0 and 0 <= count < _MAX_CLASSES:
+                    votes[count + 1] += 1
+        return votes.most_common(1)[0][0] if votes else None
 
     def spec(self, publisher: str, architecture: str) -> ModelSpec:
         """An architecture's network with the file's own number of classes."""
         spec = SPECS[publisher][architecture]
-        return spec.with_classes(self.num_classes(architecture) or spec.num_classes)
+        return spec.with_classes(self.num_classes(publisher, architecture) or spec.num_classes)
 
     def expected(self, publisher: str) -> dict[str, Shapes]:
         """Architecture -> canonical shapes for the file's number of classes, of every network of a publisher."""
@@ -158,12 +170,16 @@ class Examination:
                 f"{self.path} holds {len(self.shapes):,} tensors, where the largest network has a tenth of that: give "
                 "the checkpoint of one detector"
             )
+        self._refuse_unsafe(layout)
         publisher = taken.publisher if taken else self._publisher(layout)
         entries = supported_entries(publisher)
         hints = [Clue(hint.origin, tuple(e for e in hint.entries if e.publisher == publisher)) for hint in self.hints]
         if taken is not None:
             refuse_wrong_link(self.path, taken, self.hints, entries)
             hints = [Clue("the entry given", (taken,))]
+        stated = self.metadata.get("architecture")
+        if taken and not insist and stated not in (None, taken.architecture):  # says more than tensors that do not fit
+            self._refuse_contradiction(taken)
         identity = identify(self.path, self.shapes, layout, entries, self.expected(publisher), hints)
         if not insist:
             self._refuse_contradiction(taken or identity.entries[0])
@@ -178,9 +194,19 @@ class Examination:
             return layout
         reason = self.refusals.get(str(publisher), f"{publisher} has no format but ours")
         raise WrongPublisher(
-            f"{self.path} cannot be converted from {publisher}: {reason}; it is a file of {layout.publisher}, whose "
-            f"tensors lie under {layout.hallmark}"
+            f"{self.path} cannot be converted from {publisher}: {reason}; it is a file of {layout.publisher}, with "
+            f"tensors under {layout.hallmark}: name its entry, or pass --from {layout.publisher}"
         )
+
+    def _refuse_unsafe(self, layout: Layout) -> None:
+        """A needed tensor that only foreign code could build; names are alike in all networks of a layout."""
+        key_map = layout.key_map(self.entries[0].architecture)
+        for name, key in self.names.keys.items():
+            if key in self.checkpoint.unsafe and not key_map.ignored_because(name):
+                raise UnsafeCheckpoint(
+                    f"{self.path}: {key} could only be read by running {self.checkpoint.unsafe[key]}, which is never "
+                    "done: ask for a file that holds plain tensors"
+                )
 
     def _nobodys(self, publisher: str | None) -> str:
         """Why a file is in no layout: the refusal of the publisher given, or of the one whose names come closest."""

@@ -28,7 +28,7 @@ def inspect(path: str | Path) -> Inspection:
         wrapper=checkpoint.wrapper or "",
         prefix=examined.names.prefix,
         publisher=examined.layout.publisher if examined.layout else None,
-        num_classes=examined.num_classes(closest[0][1]) if closest else None,
+        num_classes=examined.num_classes(*closest[0][:2]) if closest else None,
         classes=examined.described.classes or (),
         evidence=tuple(evidence(examined)),
         size=examined.path.stat().st_size,

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cascadezoo.checkpoints import conversion
+from cascadezoo.checkpoints import identification
 from cascadezoo.checkpoints.conversion import convert, convert_in_memory, to_publisher
 from cascadezoo.converters.canonical import content_digest, read_canonical
 from cascadezoo.errors import (
@@ -31,6 +31,7 @@ from cascadezoo.errors import (
 )
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
+from cascadezoo.version import __version__
 
 from tiny import tiny
 
@@ -132,7 +133,7 @@ def test_the_report_and_the_metadata_tell_the_same(checkpoint: Path) -> None:
         "cascade_rcnn_r50_fpn_1x_coco_20200316-3dc56deb.pth",
         "source_sha256": source_sha256,
         "source_is_published": "no",
-        "converter": f"cascadezoo {conversion.__version__}",
+        "converter": f"cascadezoo {__version__}",
         "code_license": "Apache-2.0",
         "weights_license": "unstated",
         "attribution": "OpenMMLab, MMDetection",
@@ -173,7 +174,7 @@ def test_both_containers_give_the_same_tensors(checkpoint: Path, tmp_path: Path)
 
 
 def test_the_published_file_is_recognised(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "file_sha256", lambda _: "e9872a90" + "0" * 56)  # as cascade_r50_fpn_20e's
+    monkeypatch.setattr(identification, "file_sha256", lambda _: "e9872a90" + "0" * 56)  # as cascade_r50_fpn_20e's
     path = checkpoint.rename(checkpoint.with_name("download.pth"))
     report = convert(path)
     assert report.entries == ("cascade_r50_fpn_20e.mmdet",)
@@ -333,7 +334,7 @@ def test_wrong_names(checkpoint: Path) -> None:
     with pytest.raises(UnknownName):
         convert(checkpoint, entry="cascade_r51_fpn_1x")
     with pytest.raises(UsageError, match="is an entry of paddle, but the file is to be read as mmdet's"):
-        convert(checkpoint, entry="cascade_r50_fpn_1x.paddle")
+        convert(checkpoint, "mmdet", "cascade_r50_fpn_1x.paddle")
 
 
 def test_nothing_is_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> None:

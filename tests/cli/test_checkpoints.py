@@ -70,6 +70,9 @@ def test_convert_as_json(run: Any, checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.safetensors"
     options = ("--entry", "cascade_r50_caffe_fpn_1x", "-o", output, "--json")
     code, out, err = run("convert", "--from", "mmdet", checkpoint, *options)
+    assert (code, out) == (4, "")
+    assert "the file name is cascade_r50_fpn_1x.pth" in err  # says another
+    code, out, err = run("convert", "--from", "mmdet", checkpoint, *options, "--insist")
     report = json.loads(out)
     assert (code, err) == (0, "")
     assert report["architecture"] == "cascade_r50_caffe_fpn"
@@ -84,13 +87,13 @@ def test_convert_says_in_a_sentence_what_is_wrong(run: Any, checkpoint: Path, tm
         assert words in err
         assert "Traceback" not in err
 
-    fails(2, "Missing option '--from'", checkpoint)
     fails(2, "'caffe2' is not", "--from", "caffe2", checkpoint)
     fails(2, "no entry is called", "--from", "mmdet", checkpoint, "--entry", "nonsense")
     fails(3, "does not exist", "--from", "mmdet", tmp_path / "absent.pth")
     fails(4, "cannot be written", "--from", "mmdet", checkpoint, "-o", tmp_path / "no" / "x.safetensors")
     toy = shutil.copy(SAMPLES / "published_checkpoint_mmdet2.pth", tmp_path)
-    fails(4, "its tensors are not those of cascade_mask_r50_fpn", "--from", "mmdet", toy)
+    fails(4, "its tensors are not those of cascade_mask_r50_fpn", toy)
+    fails(4, "it is a file of mmdet", "--from", "paddle", checkpoint)
 
     unnamed = tmp_path / "epoch_12.pth"
     shutil.copy(checkpoint, unnamed)

@@ -179,7 +179,7 @@ CONTENTS = {
     "a number": (b"K\x01", "the file is of type int"),
     "a tensor": (tensor(), "the file is of type TensorRecord"),
     "an empty mapping": (b"}", "holds no tensors"),
-    "a mapping of mappings": (mapping({"model": mapping({"a": tensor()})}), "holds no tensors: its entries are model"),
+    "a mapping of mappings": (mapping({"mine": mapping({"a": tensor()})}), "holds no tensors: its entries are mine"),
     "a state dict of numbers": (mapping({"state_dict": mapping({"a": b"N"})}), "no tensors in its state_dict"),
     "a state dict that is a list": (mapping({"state_dict": b"]"}), "its state_dict is of type list"),
     "a tensor by number": (b"}K\x01" + tensor() + b"s", "key 1, which is no name"),

@@ -15,7 +15,8 @@ from attack_pickles import ATTACKS, mapping, stop, text
 from torch import Tensor
 
 from cascadezoo import registry
-from cascadezoo.checkpoints.conversion import convert, convert_in_memory, expected_shapes, to_publisher, zeroed
+from cascadezoo.checkpoints.conversion import convert, convert_in_memory, to_publisher, zeroed
+from cascadezoo.checkpoints.shapes import shapes_of
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.converters.converter import Description
@@ -56,7 +57,14 @@ def found(slug: str, file: str = "model_final.pkl", entry: str | None = None) ->
         if entry is None
         else (Clue("the entry given", (registry.info(entry),)),)
     )
-    return identify(path, listed(slug), DETECTRON, ENTRIES, expected_shapes("detectron"), hints)
+    return identify(
+        path,
+        listed(slug),
+        DETECTRON,
+        ENTRIES,
+        {name: shapes_of(spec) for name, spec in SPECS["detectron"].items()},
+        hints,
+    )
 
 
 def test_the_cases_cover_every_architecture_and_entry() -> None:

@@ -15,13 +15,12 @@ from cascadezoo.errors import AmbiguousEntry, TensorMismatch
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
-from cascadezoo.spec.model import ResNetSpec
 
 CASES = Path(__file__).parents[1] / "parity" / "mmdet"
 ENTRIES = [entry for entry in registry.entries() if entry.publisher == "mmdet"]
 MMDET = CONVERTERS["mmdet"]
-R50 = ResNetSpec(blocks=(3, 4, 6, 3))
-R50_CAFFE = ResNetSpec(blocks=(3, 4, 6, 3), stride_in_1x1=True)
+R50 = {"blocks": (3, 4, 6, 3), "groups": 1, "stride_in_1x1": False}
+R50_CAFFE = {"blocks": (3, 4, 6, 3), "groups": 1, "stride_in_1x1": True}
 
 
 def shapes(architecture: str) -> dict[str, tuple[int, ...]]:
@@ -75,7 +74,7 @@ def test_styles_that_share_their_shapes_are_ambiguous() -> None:
         (R50_CAFFE, ["cascade_r50_caffe_fpn_1x.mmdet"]),
     ],
 )
-def test_the_configuration_decides_the_style(backbone: ResNetSpec, names_of: list[str]) -> None:
+def test_the_configuration_decides_the_style(backbone: dict[str, object], names_of: list[str]) -> None:
     identity = found("cascade_r50_fpn", described=Description(backbone=backbone))
     assert names(identity.entries) == names_of
     assert identity.found_by == "the configuration in the file"

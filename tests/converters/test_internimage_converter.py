@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cascadezoo import registry
-from cascadezoo.checkpoints.conversion import convert, convert_in_memory, expected_shapes, to_publisher
+from cascadezoo.checkpoints.conversion import convert, convert_in_memory, to_publisher
 from cascadezoo.checkpoints.exporting import export
+from cascadezoo.checkpoints.shapes import shapes_of
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.converter import Description
 from cascadezoo.converters.identify import Identity, clues, identify, named, refuse_wrong_link
@@ -47,7 +48,7 @@ def hints(file: str = "epoch_12.pth", meta: object = None) -> tuple[Any, ...]:
 
 
 def found(slug: str, file: str = "epoch_12.pth", meta: object = None) -> Identity:
-    shapes = expected_shapes("internimage")
+    shapes = {name: shapes_of(spec) for name, spec in SPECS["internimage"].items()}
     return identify(Path(file), listed(slug), INTERNIMAGE, ENTRIES, shapes, hints(file, meta))
 
 
@@ -229,7 +230,8 @@ def test_files_of_other_publishers_are_refused_both_ways() -> None:
             for other in CONVERTERS.keys() - {"internimage"}:
                 assert CONVERTERS[other].refusal(keys, {"mmdet_version": "2.28.1"}) is not None
     for other in CONVERTERS.keys() - {"internimage"}:
-        for architecture, shapes in expected_shapes(other).items():
+        for architecture, spec in SPECS[other].items():
+            shapes = shapes_of(spec)
             empty = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
             assert INTERNIMAGE.refusal(CONVERTERS[other].key_map(architecture).invert(empty).keys(), None) is not None
 
@@ -246,7 +248,7 @@ def test_files_of_other_publishers_are_refused_both_ways() -> None:
             ["backbone.stages.0.blocks.0.attn.weight", "roi_head.bbox_head.0.fc_cls.weight"],
             "under backbone.levels. and",
         ),
-        (["backbone.layer1.0.conv1.weight", "roi_head.bbox_head.0.fc_cls.weight"], "with --from mmdet"),
+        (["backbone.layer1.0.conv1.weight", "roi_head.bbox_head.0.fc_cls.weight"], "its backbone is a ResNet"),
         ([], "under backbone.levels. and roi_head."),
     ],
 )

@@ -291,7 +291,7 @@ class TestOtherFrameworks:
 
     def test_a_keras_file(self, read, ran) -> None:
         code = marshal.dumps(compile(f"__import__('os').system('echo {TRIPWIRE}')", "lambda", "exec"))
-        with pytest.raises(CorruptCheckpoint, match="it is no checkpoint"):
+        with pytest.raises(CorruptCheckpoint, match="it is an HDF5 file"):
             read(b"\x89HDF\r\n\x1a\n" + bytes(88) + code)
         assert not ran
 
