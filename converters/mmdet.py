@@ -107,7 +107,8 @@ def describe(meta: object) -> Description:
         return Description()
     texts = [text for text in (meta.get("cfg"), meta.get("config")) if isinstance(text, str)]  # 3.x, 2.x
     names = [name for name in (meta.get("experiment_name"), meta.get("exp_name")) if isinstance(name, str)]
-    names += [name for text in texts for name in re.findall(r"^work_dir\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE)]
+    folders = (re.search(r"^work_dir\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE) for text in texts)
+    names += [folder[1] for folder in folders if folder]
     data_set = meta.get("dataset_meta")
     lists = [data_set.get("classes"), data_set.get("CLASSES")] if isinstance(data_set, dict) else []
     return Description(
