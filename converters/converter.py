@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
-
-from torch import Tensor
+from typing import TYPE_CHECKING, BinaryIO
 
 from cascadezoo.converters.keymap import KeyMap
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.model import ModelSpec, ResNetSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,5 +50,5 @@ class Converter:
     refusal: Callable[[Collection[str], object], str | None]
     describe: Callable[[object], Description]
     suffix: str
-    write: Callable[[BinaryIO, Mapping[str, Tensor], Model], None]
+    write: "Callable[[BinaryIO, Mapping[str, Tensor], Model], None]"
     confused: Callable[[str, str], str | None] = lambda wanted, found: None

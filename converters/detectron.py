@@ -8,13 +8,14 @@ The configuration in a file, a YAML text with Python's own tags, is not read: th
 """
 
 from collections.abc import Collection, Mapping
-from typing import BinaryIO
-
-from torch import Tensor
+from typing import TYPE_CHECKING, BinaryIO
 
 from cascadezoo.converters.converter import Converter, Description, Model
 from cascadezoo.converters.keymap import FIRST_ROW_LAST, REVERSE_INPUT_CHANNELS, KeyMap, same, without_first_rows
 from cascadezoo.converters.pickle_writer import PYTHON_2, write_pickle
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Holes: {p} weight or bias, {affine} scale or shift of a norm, {s} stage, {i} block of a stage, {n} convolution of a
 # block, {fine} and {level} pyramid level (by the last block of its stage; {level} has the coarsest level too),
@@ -127,7 +128,7 @@ state: {{__immutable__: false}}
 """
 
 
-def _write(file: BinaryIO, state: Mapping[str, Tensor], model: Model) -> None:
+def _write(file: BinaryIO, state: "Mapping[str, Tensor]", model: Model) -> None:
     weights = ", ".join(f"{1 / std:.1f}" for std in model.spec.stages[0].stds)
     write_pickle(file, {"blobs": state, "cfg": _CFG.format(weights)}, PYTHON_2)
 

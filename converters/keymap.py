@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from cascadezoo.errors import TensorMismatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -37,19 +38,23 @@ def same(*words: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Transform:
-    """A change of layout, publisher's to canonical, and its inverse; both work on meta tensors too.
+    """A change of layout, publisher's to canonical, and its inverse.
 
     The inverse is exact but for what ``drops`` names, which inference never uses: there it writes zeros.
+    ``source_shape`` gives the publisher's shape of a canonical one, without a tensor.
     """
 
     name: str
-    forward: Callable[[Tensor], Tensor]
-    inverse: Callable[[Tensor], Tensor]
+    forward: "Callable[[Tensor], Tensor]"
+    inverse: "Callable[[Tensor], Tensor]"
+    source_shape: Callable[[Shape], Shape] = lambda shape: shape
     drops: str | None = None
 
 
 REVERSE_INPUT_CHANNELS = Transform("reverse_input_channels", lambda t: t.flip(1), lambda t: t.flip(1))  # BGR <-> RGB
-TRANSPOSE = Transform("transpose", lambda t: t.t().contiguous(), lambda t: t.t().contiguous())
+TRANSPOSE = Transform(
+    "transpose", lambda t: t.t().contiguous(), lambda t: t.t().contiguous(), source_shape=lambda shape: shape[::-1]
+)
 FIRST_ROW_LAST = Transform("first_row_last", lambda t: t.roll(-1, 0), lambda t: t.roll(1, 0))
 
 
@@ -58,9 +63,16 @@ def without_first_rows(count: int, reason: str) -> Transform:
     return Transform(
         f"without_first_rows_{count}",
         lambda t: t[count:],
-        lambda t: torch.cat([t.new_zeros((count, *t.shape[1:])), t]),
+        lambda t: _after_zero_rows(t, count),
+        source_shape=lambda shape: (shape[0] + count, *shape[1:]),
         drops=f"{'row 0' if count == 1 else f'rows 0 to {count - 1}'}: {reason}",
     )
+
+
+def _after_zero_rows(tensor: "Tensor", count: int) -> "Tensor":
+    import torch
+
+    return torch.cat([tensor.new_zeros((count, *tensor.shape[1:])), tensor])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,15 +209,17 @@ class KeyMap:
             misshapen=tuple(sorted(misshapen)),
         )
 
-    def apply(self, name: str, tensor: Tensor) -> Tensor:
+    def apply(self, name: str, tensor: "Tensor") -> "Tensor":
         """A publisher's tensor in the canonical layout of ``name``; a view where nothing changes."""
         return self.transforms[name].forward(tensor) if name in self.transforms else tensor
 
-    def invert(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def invert(self, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
         """Canonical tensors as the publisher's state dict; what conversion drops of them is zero, see ``zeros``.
 
         Raises TensorMismatch for a name that no row, or more than one, leads to.
         """
+        import torch  # what exports has it loaded; nothing else here needs it
+
         keys = {name: self.source_keys(name) for name in tensors}
         stray = [name for name, found in keys.items() if len(found) != 1]
         if stray:
@@ -221,9 +235,7 @@ class KeyMap:
         return [key.removesuffix(ending) + counter for ending, counter in self.counters if key.endswith(ending)]
 
     def _source_shape(self, name: str, shape: Shape) -> Shape:
-        if name not in self.transforms:
-            return shape
-        return tuple(self.transforms[name].inverse(torch.empty(shape, device="meta")).shape)
+        return self.transforms[name].source_shape(shape) if name in self.transforms else shape
 
     @cached_property
     def _forward(self) -> "list[_Rule]":

@@ -9,14 +9,14 @@ What is public here holds for every detector built on mmdetection, whatever its 
 import re
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
-from typing import BinaryIO
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, BinaryIO
 
 from cascadezoo.converters.converter import Converter, Description, Model
 from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
 from cascadezoo.spec.model import ResNetSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {i} block of a stage or layer of a head,
 # {n} convolution of a block, {l} pyramid level, {k} cascade stage.
@@ -154,8 +154,10 @@ def _balanced(text: str) -> str:
     return text
 
 
-def write(file: BinaryIO, state: Mapping[str, Tensor], model: Model) -> None:
+def write(file: BinaryIO, state: "Mapping[str, Tensor]", model: Model) -> None:
     """A checkpoint as the runner of either version loads it."""
+    import torch  # reading needs none
+
     meta: dict[str, object] = {"CLASSES": model.classes}  # read by 2.x and 3.x alike
     if model.entry.source.config_url is not None:
         meta["exp_name"] = PurePosixPath(model.entry.source.config_url).name

@@ -6,13 +6,14 @@ weights transposed; all other layouts are torch's own, the background class is l
 
 from collections.abc import Collection, Mapping
 from functools import cache
-from typing import BinaryIO
-
-from torch import Tensor
+from typing import TYPE_CHECKING, BinaryIO
 
 from cascadezoo.converters.converter import Converter, Description, Model
 from cascadezoo.converters.keymap import TRANSPOSE, KeyMap, same
 from cascadezoo.converters.pickle_writer import PYTHON_3, write_pickle
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Rows = tuple[tuple[str, str], ...]
 
@@ -126,7 +127,7 @@ def _describe(meta: object) -> Description:
     return Description()  # nothing lies beside the tensors but their internal names
 
 
-def _write(file: BinaryIO, state: Mapping[str, Tensor], model: Model) -> None:
+def _write(file: BinaryIO, state: "Mapping[str, Tensor]", model: Model) -> None:
     names = {key: key for key in state}  # of variables, in Paddle's own files such as conv2d_0.w_0; only listed
     write_pickle(file, {**state, "StructuredToParameterName@@": names}, PYTHON_3)
 

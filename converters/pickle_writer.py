@@ -8,10 +8,10 @@ import pickle
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Value: TypeAlias = "str | Tensor | Mapping[str, Value]"
 
@@ -50,20 +50,20 @@ def write_pickle(file: BinaryIO, value: Value, dialect: Dialect) -> None:
 def _write(file: BinaryIO, value: Value, dialect: Dialect) -> None:
     if isinstance(value, str):
         file.write(dialect.text(value))
-    elif isinstance(value, Tensor):
-        _write_array(file, value, dialect)
-    else:
+    elif isinstance(value, Mapping):
         file.write(pickle.EMPTY_DICT + pickle.MARK)
         for key, item in value.items():
             file.write(dialect.text(key))
             _write(file, item, dialect)
         file.write(pickle.SETITEMS)
+    else:
+        _write_array(file, value, dialect)
 
 
-def _write_array(file: BinaryIO, tensor: Tensor, dialect: Dialect) -> None:
+def _write_array(file: BinaryIO, tensor: "Tensor", dialect: Dialect) -> None:
     """As ``numpy.ndarray.__reduce__``: an empty array, then its state (version, shape, data type, Fortran, bytes)."""
     code = _CODES[str(tensor.dtype).removeprefix("torch.")]
-    data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    data = tensor.detach().contiguous().reshape(-1).numpy().view("u1").data
     empty = _named("numpy", "ndarray") + _tuple(_int(0)) + dialect.bytes_head(1) + b"b" + pickle.TUPLE3
     order = _tuple(_int(3), dialect.text("<"), *[pickle.NONE] * 3, _int(-1), _int(-1), _int(0)) + pickle.BUILD
     kind = dialect.text(code) + pickle.NEWFALSE + pickle.NEWTRUE + pickle.TUPLE3 + pickle.REDUCE + order

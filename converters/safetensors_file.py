@@ -1,7 +1,7 @@
 """A safetensors file: its header held to the format before any of it is used, its tensors made when they are asked for.
 
-Format: https://github.com/huggingface/safetensors#format.  The library of that name needs torch to give a tensor, and
-takes sizes that torch then fails on.
+Format: https://github.com/huggingface/safetensors#format.  The library of that name lets
+pass sizes that torch fails on.
 """
 
 import hashlib

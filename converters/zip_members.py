@@ -17,6 +17,8 @@ MAX_MEMBERS = 25_000  # one a storage, and few besides; the largest checkpoint h
 MAX_INFLATION = 4  # deflated members together to their file: weights hardly shrink, bombs do so 1000 times
 _INFLATION_FLOOR = 2**20  # bytes that any archive may unpack to, however small
 
+_CHUNK = 2**20  # bytes inflated at a time, so that Ctrl-C is heard
+
 _END = Struct("<4s4H2LH")  # signature, disks (2), entries (2), directory size, its offset, comment length
 _END64_LOCATOR = Struct("<4sLQL")  # signature, disk, offset, disks
 _END64 = Struct("<4sQ2H2L4Q")  # signature, size, versions (2), disks (2), entries (2), directory size, its offset
@@ -42,13 +44,18 @@ class Member:
         if not self.deflated:
             return file, self.start
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        data = bytearray()
         try:
-            data = inflater.decompress(file[self.start : self.start + self.packed], self.size + 1)
+            for at in range(self.start, self.start + self.packed, _CHUNK):
+                packed = file[at : min(at + _CHUNK, self.start + self.packed)]
+                data += inflater.decompress(packed, self.size + 1 - len(data))
+                if len(data) > self.size:
+                    break
         except zlib.error:
             raise Malformed(f"its zip member {self.name!r} cannot be inflated") from None
         if len(data) != self.size:
             raise Malformed(f"its zip member {self.name!r} does not inflate to the {self.size} bytes it declares")
-        return bytearray(data), 0
+        return data, 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The categories of a data set, and COCO's own."""
 
 import json
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
@@ -29,9 +30,9 @@ class Categories(Sequence[str]):
         self._names = tuple(names)
         self._ids = tuple(range(1, len(self._names) + 1) if ids is None else ids)
         if wrong := [name for name in self._names if not isinstance(name, str)]:
-            raise UsageError(f"a category's name is a text, not {_type(wrong[0])}")
+            raise UsageError(f"a category's name is a text, not {_brief(wrong[0])}")
         if wrong_ids := [i for i in self._ids if not isinstance(i, int) or isinstance(i, bool)]:
-            raise UsageError(f"a category's id is a whole number, not {_type(wrong_ids[0])}")
+            raise UsageError(f"a category's id is a whole number, not {_brief(wrong_ids[0])}")
         if too_long := [i for i in self._ids if not -_MAX_ID <= i < _MAX_ID]:
             raise UsageError(f"a category's id has at most 64 bits, not {too_long[0].bit_length()}")
         if len(self._names) != len(self._ids):
@@ -105,8 +106,10 @@ class Categories(Sequence[str]):
         return f"Categories({len(self)}: {shown})"
 
 
-def _type(value: object) -> str:
-    return f"of type {type(value).__name__}"
+def _brief(value: object) -> str:
+    """The value for a message, whatever its length or depth."""
+    is_long = isinstance(value, int) and not -_MAX_ID <= value < _MAX_ID  # Python prints no more than 4300 digits
+    return "so long a number" if is_long else reprlib.repr(value)
 
 
 # fmt: off

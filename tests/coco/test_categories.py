@@ -94,6 +94,60 @@ def test_from_json_refuses_other_text(text):
         Categories.from_json(text)
 
 
+@pytest.mark.parametrize("depth", [200, 950, 980, 990, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), ["[]", ('{"a":', "}")])
+def test_R9_deep_nests_are_refused(depth, opening, closing):
+    nest = opening * depth + "1" + closing * depth
+    for text in (
+        f'{{"names":{nest},"ids":[1]}}',
+        f'{{"names":[{nest}],"ids":[1]}}',
+        f'{{"names":["a"],"ids":[{nest}]}}',
+        f'{{"names":["a","b"],"ids":[{nest},{nest}]}}',
+        nest,
+    ):
+        with pytest.raises(FileError, match="JSON record of categories"):
+            Categories.from_json(text)
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [200, 980, 100_000])
+def test_R9_deep_nests_in_a_coco_list_are_refused(depth):
+    for items in (
+        [{"id": nested(depth), "name": "a"}, {"id": nested(depth), "name": "b"}],
+        [{"id": 1, "name": nested(depth)}, {"id": 1, "name": nested(depth)}],
+        nested(depth),
+    ):
+        with pytest.raises(FileError, match="COCO list of categories"):
+            Categories.from_coco(items)
+
+
+@pytest.mark.parametrize("digits", [20, 4000, 5000])
+def test_R9_long_numbers_are_refused(digits):
+    for text in (f'{{"names":["a"],"ids":[{"9" * digits}]}}', f'{{"names":[{"9" * digits}],"ids":[1]}}'):
+        with pytest.raises(FileError, match="JSON record of categories"):
+            Categories.from_json(text)
+    with pytest.raises(UsageError, match="name is a text, not so long a number"):
+        Categories([10**digits])
+
+
+def test_R9_messages_stay_short():
+    with pytest.raises(UsageError) as caught:
+        Categories(["x" * 10**6] * 2)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", ['{"names": {"a": 1}, "ids": {"1": 2}}', '{"names": "a", "ids": [1]}'])
+def test_R9_names_and_ids_are_lists(text):
+    with pytest.raises(FileError, match="both are lists"):
+        Categories.from_json(text)
+
+
 def test_annotation_file_opens_in_pycocotools(tmp_path):
     images = [{"id": 5, "file_name": "a.jpg", "height": 10, "width": 20}]
     # a 10x20 mask with one run of 6 pixels after 12 empty ones and before 182: each digit is 48 + five bits, the lowest

@@ -148,6 +148,22 @@ def test_number_of_members_is_limited(read, monkeypatch):
         read(zip_archive(MEMBERS))
 
 
+def test_R11_number_of_names_is_limited(read, monkeypatch):
+    state = mapping({"a": tensor() + b"q\x00", "b": b"h\x00", "c": b"h\x00"})
+    assert len(read(zip_checkpoint(state, {"0": FLOATS})).tensors) == 3
+    monkeypatch.setattr("cascadezoo.converters.checkpoint.MAX_TENSORS", 2)
+    with pytest.raises(CorruptCheckpoint, match="names more than 2 tensors"):
+        read(zip_checkpoint(state, {"0": FLOATS}))
+
+
+def test_R11_deflated_storages_are_inflated_when_they_are_used(read):
+    data = patched(zip_archive({**MEMBERS, "r/data/0": FLOATS * 99}, zipfile.ZIP_DEFLATED), b"PK\1\2", 24, "L", 16)
+    checkpoint = read(data)
+    assert checkpoint.records["a"].shape == (4,)
+    with pytest.raises(CorruptCheckpoint, match=r"checkpoint\.pth .* does not inflate to the 16 bytes"):
+        checkpoint.tensors["a"]
+
+
 LEGACY = legacy_checkpoint(GOOD)
 LEGACIES = {
     "bytes after it": (LEGACY + b"x", "1 bytes follow"),

@@ -341,6 +341,20 @@ def test_number_of_tensors_is_limited(monkeypatch):
         read(stop(sequence(*[tensor()] * 4)))
 
 
+def test_R11_arrays_count_as_tensors(monkeypatch):
+    monkeypatch.setattr("cascadezoo.converters.pickle_values.MAX_TENSORS", 3)
+    read(pickle.dumps([np.arange(2) for _ in range(3)], 4))
+    with pytest.raises(Malformed, match="more than 3 tensors and arrays"):
+        read(pickle.dumps([np.arange(2) for _ in range(4)], 4))
+
+
+def test_a_data_type_by_name_is_none():
+    state = sequence(b"K\x01", sequence(b"K\x01"), text("float32"), b"\x89", b"C\x04abcd")
+    made = called("numpy.core.multiarray._reconstruct", named("numpy.ndarray"), sequence(b"K\x00"), b"C\x01b")
+    with pytest.raises(Malformed, match="does not match its 4 bytes"):
+        read(stop(made + state + b"b"))
+
+
 def test_every_prefix_is_refused():
     data = pickle.dumps(PLAIN["nested"] | {"array": np.arange(3), "counter": collections.Counter("ab")}, 2)
     read(data)

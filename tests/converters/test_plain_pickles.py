@@ -207,6 +207,35 @@ def test_split_tensors_that_contradict_themselves(read, state):
         read(pickle.dumps(state, 4))
 
 
+def test_R10_slices_may_not_share_bytes(read):
+    flat = np.arange(4, dtype=np.float32)
+    shared = {"w@@.0": flat, "w@@.1": flat, SPLIT: {"w": {"OriginShape": (8,), "slices": ("w@@.0", "w@@.1")}}}
+    with pytest.raises(CorruptCheckpoint, match=r"slices of 'w' .* share their bytes"):
+        read(pickle.dumps(shared, 4))
+    apart = {"w@@.0": flat, "v@@.0": flat}
+    tables = {name: {"OriginShape": (4,), "slices": (f"{name}@@.0",)} for name in "wv"}
+    with pytest.raises(CorruptCheckpoint, match=r"slices of 'v' .* share their bytes"):
+        read(pickle.dumps({**apart, SPLIT: tables}, 4))
+    raw = pickle.SHORT_BINBYTES + b"\x10" + bytes(16) + pickle.BINPUT + b"\0" + pickle.POP
+    names = {"OriginShape": sequence(integer(8)), "slices": sequence(text("a"), text("b"))}
+    one = array(raw=pickle.BINGET + b"\0")
+    with pytest.raises(CorruptCheckpoint, match="share their bytes"):
+        read(stop(raw + mapping({"a": one, "b": one, SPLIT: mapping({"w": mapping(names)})})))
+
+
+def test_R10_the_shape_of_a_split_tensor_is_known_before_it_is_joined(read):
+    record = read(pickle.dumps(split(), 4)).records["w"]
+    assert (record.shape, record.dtype) == ((2, 3), "float32")
+    assert [part.shape for part in record.slices] == [(4,), (2,)]
+
+
+def test_R10_names_of_one_array(read):
+    one = np.arange(6, dtype=np.float32).reshape(2, 3)
+    checkpoint = read(pickle.dumps({"a": one, "b": one}, 4))
+    assert checkpoint.records["a"] is checkpoint.records["b"]
+    assert checkpoint.tensors["a"].tolist() == checkpoint.tensors["b"].tolist() == one.tolist()
+
+
 def test_a_slice_that_hangs_on_foreign_code(read, ran):
     fragment, name = ATTACKS["os.system by REDUCE"]
     parts = {"good": array(), "w@@.0": array(raw=fragment)}

@@ -8,9 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
+from readers import hostile
 
+from cascadezoo.coco.categories import Categories
 from cascadezoo.converters.canonical import read_canonical
-from cascadezoo.errors import CorruptCheckpoint
+from cascadezoo.errors import CorruptCheckpoint, FileError
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -19,8 +21,8 @@ FLOAT = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
 
 def safetensors(header: object, body: bytes = bytes(16), length: int | None = None) -> bytes:
     """A file of this header, as JSON or as it is, whose length it may lie about."""
-    data = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return (len(data) if length is None else length).to_bytes(8, "little") + data + body
+    data = hostile.safetensors(header, body)
+    return data if length is None else length.to_bytes(8, "little") + data[8:]
 
 
 SAFETENSORS = {
@@ -75,12 +77,30 @@ def test_safetensors_that_abuse_the_format(name: str, tmp_path: Path) -> None:
         read_canonical(path)
 
 
-def test_a_header_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
-    """100 MB, the format's own limit; the file is there in full, but only on paper."""
+READABLE = {"R9 deep categories.safetensors", "R11 400,000 metadata.safetensors"}
+
+
+@pytest.mark.parametrize("name", hostile.SAFETENSORS.keys() - READABLE)
+def test_R9_headers_that_python_or_torch_do_not_bear(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    path.write_bytes((100_000_001).to_bytes(8, "little") + b"{")
-    os.truncate(path, 100_000_009)
-    with pytest.raises(CorruptCheckpoint, match=r"no whole safetensors file"):
+    path.write_bytes(hostile.SAFETENSORS[name]())
+    with pytest.raises(CorruptCheckpoint, match=r"a\.safetensors is no whole safetensors file"):
+        read_canonical(path)
+
+
+def test_R9_categories_nested_deeply_in_the_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(hostile.SAFETENSORS["R9 deep categories.safetensors"]())
+    with pytest.raises(FileError, match="nested too deeply"):
+        Categories.from_json(read_canonical(path)[1]["categories"])
+
+
+def test_a_header_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
+    """The file is there in full, but only on paper."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((2**23 + 1).to_bytes(8, "little") + b"{")
+    os.truncate(path, 2**23 + 9)
+    with pytest.raises(CorruptCheckpoint, match=r"no whole safetensors file .its header of 8388609 bytes is longer"):
         read_canonical(path)
 
 
