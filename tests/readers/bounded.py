@@ -1,6 +1,6 @@
-"""Reads files, each in turn, and prints what became of it: ``python -m readers.bounded VERB FOLDER``.
+"""Reads files in every way there is for them, and prints what became of it: ``python -m readers.bounded FOLDER``.
 
-A line of JSON before each file and one after it, so that whoever waits knows the file that never ended.
+A line of JSON before each reading and one after it, so that whoever waits knows the file that never ended.
 """
 
 import json
@@ -36,28 +36,33 @@ def _inspect(path: Path) -> None:
     inspect(path).to_json(tensors=True)
 
 
-VERBS: dict[str, Callable[[Path], object]] = {"inspect": _inspect, "convert": _convert, "image": read_image}
+CHECKPOINT: dict[str, Callable[[Path], object]] = {"inspect": _inspect, "convert": _convert}
+IMAGE: dict[str, Callable[[Path], object]] = {"read_image": read_image}
+READERS = {
+    **dict.fromkeys((".pth", ".pkl", ".pdparams", ".safetensors"), CHECKPOINT),
+    **dict.fromkeys((".jpg", ".png", ".gif", ".bmp", ".ppm", ".pgm"), IMAGE),
+}
 
 
 def main() -> None:
-    verb, folder = VERBS[sys.argv[1]], Path(sys.argv[2])
     for publisher in CONVERTERS:
         expected_shapes(publisher)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + ROOM, mapped + ROOM))
     before = peak()
-    for path in sorted(folder.iterdir()):
-        print(json.dumps({"file": path.name}), flush=True)
-        started = time.monotonic()
-        try:
-            verb(path)
-            outcome = "read"
-        except CascadezooError as error:
-            outcome = type(error).__name__
-        except BaseException as error:
-            outcome = f"raw {type(error).__name__}: {str(error)[:200]}"
-        done = {"outcome": outcome, "bytes": peak() - before, "seconds": round(time.monotonic() - started, 1)}
-        print(json.dumps({"file": path.name, **done}), flush=True)
+    for path in sorted(Path(sys.argv[1]).iterdir()):
+        for verb, read in READERS[path.suffix].items():
+            print(json.dumps({"file": path.name, "verb": verb}), flush=True)
+            started = time.monotonic()
+            try:
+                read(path)
+                outcome = "read"
+            except CascadezooError as error:
+                outcome = type(error).__name__
+            except BaseException as error:
+                outcome = f"raw {type(error).__name__}: {str(error)[:200]}"
+            done = {"outcome": outcome, "bytes": peak() - before, "seconds": round(time.monotonic() - started, 1)}
+            print(json.dumps({"file": path.name, "verb": verb, **done}), flush=True)
 
 
 if __name__ == "__main__":
