@@ -58,8 +58,9 @@ def named(stems: Iterable[str], entries: Sequence[ZooEntry]) -> tuple[ZooEntry, 
     """
     best = 0
     chosen: tuple[ZooEntry, ...] = ()
-    for stem in stems:
-        for label in {label for entry in entries for label in _labels(entry)}:
+    labels = {label for entry in entries for label in _labels(entry)}
+    for stem in dict.fromkeys(stems):
+        for label in labels:
             if len(label) > best and stem.startswith(label) and not stem[len(label) :][:1].isalnum():
                 best, chosen = len(label), tuple(entry for entry in entries if label in _labels(entry))
     return chosen
@@ -95,7 +96,7 @@ def identify(
         if both and len(both) < len(left):
             left = both
             origins.append(hint.origin)
-    fits = {name: fit_of(converter, name, found, expected) for name in _architectures(left)}
+    fits = _fits(converter, found, {name: expected[name] for name in _architectures(left)})
     fitting = [name for name, fit in fits.items() if fit.problems == 0]
     if not fitting:
         raise TensorMismatch(_misfit(path, found, converter, entries, expected, fits, origins))
@@ -109,19 +110,19 @@ def identify(
     return Identity(fitting[0], tuple(chosen), found_by, fits[fitting[0]])
 
 
-def fit_of(converter: Converter, architecture: str, found: Shapes, expected: Mapping[str, Shapes]) -> Fit:
-    """How a checkpoint's tensors pair up with those of one architecture."""
-    return converter.key_map(architecture).fit(found, expected[architecture])
-
-
 def best_fits(converter: Converter, found: Shapes, expected: Mapping[str, Shapes]) -> dict[str, Fit]:
     """The architectures that a checkpoint's tensors come closest to, all those with as few problems."""
-    maps = {name: converter.key_map(name) for name in expected}
-    distinct = {id(key_map): key_map for key_map in maps.values()}  # many networks share one
-    places = {number: key_map.places(found) for number, key_map in distinct.items()}
-    fits = {name: key_map.fit(found, expected[name], places[id(key_map)]) for name, key_map in maps.items()}
+    fits = _fits(converter, found, expected)
     fewest = min(fit.problems for fit in fits.values())
     return {name: fit for name, fit in fits.items() if fit.problems == fewest}
+
+
+def _fits(converter: Converter, found: Shapes, expected: Mapping[str, Shapes]) -> dict[str, Fit]:
+    """How the tensors pair up with those of each architecture; names are looked up once in a key map that many share."""
+    maps = {name: converter.key_map(name) for name in expected}
+    distinct = {id(key_map): key_map for key_map in maps.values()}
+    places = {number: key_map.places(found) for number, key_map in distinct.items()}
+    return {name: key_map.fit(found, expected[name], places[id(key_map)]) for name, key_map in maps.items()}
 
 
 def is_published(entry: ZooEntry, sha256: str) -> bool:

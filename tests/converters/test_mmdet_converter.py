@@ -162,22 +162,3 @@ def test_a_configuration_is_read_as_text() -> None:
 )
 def test_a_configuration_that_says_nothing(meta: object) -> None:
     assert MMDET.describe(meta).backbone is None
-
-
-RESNEXT = "backbone=dict(type='ResNeXt', depth=101, groups={}, base_width={})"
-
-
-@pytest.mark.parametrize("number", ["9" * 5, "9" * 5000, "9" * 900_000])
-def test_R9_numbers_that_no_network_has_say_nothing(number: str) -> None:
-    for config in (RESNEXT.format(number, 8), RESNEXT.format(32, number)):
-        assert MMDET.describe({"cfg": config}).backbone is None
-
-
-def test_R9_digits_of_another_script_are_none() -> None:
-    found = MMDET.describe({"cfg": RESNEXT.format("\u0663\u0662", 8)})
-    assert found.backbone == ResNetSpec(blocks=(3, 4, 23, 3), groups=1, width_per_group=8)
-
-
-def test_R9_a_text_of_many_folders_gives_one_name() -> None:
-    config = "\n".join(f"work_dir='cascade_rcnn_r50_{number}'" for number in range(1000))
-    assert MMDET.describe({"cfg": config}).stems == ("cascade_rcnn_r50_0",)
