@@ -118,7 +118,7 @@ def best_fits(converter: Converter, found: Shapes, expected: Mapping[str, Shapes
 
 
 def _fits(converter: Converter, found: Shapes, expected: Mapping[str, Shapes]) -> dict[str, Fit]:
-    """How the tensors pair up with those of each architecture; names are looked up once in a key map that many share."""
+    """How the tensors pair up with each architecture's; names are looked up once in a key map that many share."""
     maps = {name: converter.key_map(name) for name in expected}
     distinct = {id(key_map): key_map for key_map in maps.values()}
     places = {number: key_map.places(found) for number, key_map in distinct.items()}
