@@ -4,11 +4,12 @@ import os
 
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**20))  # before OpenCV is loaded: no input takes long or much
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from readers import small_files
+from torch import Tensor
 
 from cascadezoo.benchmarks.reports.schema import read_report
 from cascadezoo.coco.categories import Categories
@@ -16,7 +17,8 @@ from cascadezoo.coco.dataset import CocoDataset, bitmap
 from cascadezoo.coco.evaluation import read_annotations
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.converters.checkpoint import read_checkpoint
-from cascadezoo.converters.safetensors_file import is_safetensors
+from cascadezoo.converters.records import Declared
+from cascadezoo.converters.safetensors_file import is_safetensors, open_safetensors
 from cascadezoo.errors import CascadezooError
 from cascadezoo.hub.repo_config import read_config
 from cascadezoo.images import read_image
@@ -49,19 +51,27 @@ class Reader:
         return True
 
 
+def _use(records: Mapping[str, Declared], tensors: Mapping[str, Tensor]) -> None:
+    """Every tensor is what was declared of it."""
+    for key, tensor in tensors.items():
+        record = records[key]
+        assert (tuple(tensor.shape), str(tensor.dtype)) == (record.shape, f"torch.{record.dtype}")
+        tensor.clone()
+
+
 def _checkpoint(path: Path) -> None:
     checkpoint = read_checkpoint(path)
-    for tensor in checkpoint.tensors.values():
-        tensor.clone()
+    _use(checkpoint.records, checkpoint.tensors)
     repr(checkpoint)
     str(checkpoint.meta)
 
 
 def _canonical(path: Path) -> None:
     is_safetensors(path)
+    file = open_safetensors(path)
+    _use(file.records, file.tensors)
     tensors, metadata = read_canonical(path)
-    for tensor in tensors.values():
-        tensor.clone()
+    assert (tensors.keys(), metadata) == (file.records.keys(), file.metadata)
     str(metadata)
 
 
