@@ -8,6 +8,7 @@ from cascadezoo.files import parse_json
 _HEAD = 4096  # bytes that tell what a file is
 _MAX_INDEX = 1 << 24  # bytes of a text that is read whole
 _SHOWN = 4  # files named in a sentence
+_NAME = 100  # characters of a name
 
 _INFERENCE = "take the .pdparams that it was exported from"
 _NAMELESS = f"it holds an inference model's parameters of Paddle (.pdiparams), without names: {_INFERENCE}"
@@ -27,6 +28,7 @@ _TEXTS: tuple[tuple[bytes, str], ...] = (
     (rb"(?s)\x00{16}.{4}\x08", _NAMELESS),
     (rb"(?s)\n.{0,4000}\bfeed\b", _PROGRAM),
     (rb"(?s)\x08[\x03-\x20]\x12.(pytorch|onnx|tf2onnx|paddle)", _ONNX),
+    (rb"[\x20-\x7e]{1,1000}\.pth\s*\Z", "it is mmdetection's note of its last checkpoint: give the file that it names"),
     (rb"\x89HDF", "it is an HDF5 file, as Keras writes: give a checkpoint of torch, Paddle or Detectron"),
     (rb"GGUF", "it is a GGUF file of a language model: give a detector's checkpoint"),
     (rb"(ptrt|ftrt)", "it is a TensorRT engine: give the checkpoint it was built from"),
@@ -81,11 +83,15 @@ def about_folder(folder: Path) -> str:
             f"it is a directory, whose {indices[0]} lists the parts of a sharded checkpoint: save them as a single file"
         )
     if found := [name for name in names if Path(name).suffix.lower() in _WEIGHTS]:
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        return f"it is a directory: give one of its files: {', '.join(found[:_SHOWN])}{more}"
+        return f"it is a directory: give one of its files: {_listed(found)}"
     if any(name.endswith((".pdiparams", ".pdmodel")) for name in names):
         return f"it is a directory with an inference model of Paddle: {_INFERENCE}"
     return "it is a directory: give the checkpoint file itself"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(name[:_NAME] for name in names[:_SHOWN]) + more
 
 
 def _about_json(path: Path) -> str:
@@ -95,11 +101,10 @@ def _about_json(path: Path) -> str:
         content = None
     parts = content.get("weight_map") if isinstance(content, dict) else None
     if isinstance(parts, dict) and parts:
-        files = sorted({str(name) for name in parts.values()})
-        more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+        files = _listed(sorted({str(name) for name in parts.values()}))
         return (
-            f"it is the index of a sharded checkpoint, without weights; these are in {', '.join(files[:_SHOWN])}{more} "
-            "beside it: load all parts into one model and save that as a single file"
+            f"it is the index of a sharded checkpoint, without weights; these are in {files} beside it: load all parts "
+            "into one model and save that as a single file"
         )
     if isinstance(content, dict) and {"base_code", "program"} <= content.keys():
         return _PROGRAM

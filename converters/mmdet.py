@@ -97,7 +97,8 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
     return None
 
 
-_RESNEXT = (("groups", 1), ("base_width", 4))  # with the defaults of mmdet/models/backbones/resnext.py
+_RESNEXT = {"groups": 1, "base_width": 4}  # with the defaults of mmdet/models/backbones/resnext.py
+_DIGITS = 4  # of a number that can be a ResNeXt's: Python refuses to read one of 5000
 _BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3)}
 
 
@@ -135,7 +136,10 @@ def _backbone(text: str) -> dict[str, object]:
         return {}
     groups, width = 1, 64
     if kind == "ResNeXt":
-        groups, width = (int(value(key, r"\d{1,4}") or default) for key, default in _RESNEXT)
+        sizes = [value(key, r"\d+") or str(default) for key, default in _RESNEXT.items()]
+        if any(len(size) > _DIGITS for size in sizes):
+            return {}
+        groups, width = map(int, sizes)
     return {
         "blocks": _BLOCKS[depth],
         "groups": groups,

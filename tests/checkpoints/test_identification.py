@@ -98,7 +98,6 @@ def test_R2_a_clue_that_a_stronger_one_overrules_is_no_contradiction(small: Dete
     path = tmp_path / "cascade_mask_rcnn_r50_caffe_fpn_1x_coco.pth"
     with pytest.MonkeyPatch.context() as context:  # the small network has one block per stage, where the text says 50
         context.setattr("cascadezoo.converters.mmdet._BLOCKS", {"50": blocks, "101": ()})
-        context.setattr("cascadezoo.converters.mmdet._RESNEXT", (("groups", 1), ("base_width", 4)))
         context.setitem(
             SPECS["mmdet"],
             "cascade_mask_r50_fpn",
@@ -376,6 +375,7 @@ def test_R5_a_prefix_that_only_some_keys_have_is_not_taken_off(small: Detector, 
         ),
         ("config.json", "{}", "it is a JSON text"),
         ("model.onnx", b"\x08\x08\x12\x07pytorch\x1a", "ONNX"),
+        ("last_checkpoint", "/runs/x/epoch_12.pth\n", "mmdetection's note of its last checkpoint"),
         ("weights.h5", b"\x89HDF\r\n\x1a\n", "HDF5"),
     ],
 )
