@@ -93,8 +93,8 @@ def items(kinds: Sequence[Kind] = KINDS) -> list[CacheItem]:
 def prune(kinds: Sequence[Kind], older_than: timedelta = timedelta(0), *, dry_run: bool = False) -> Pruned:
     """Remove the files and folders of these kinds that were not used for ``older_than``.
 
-    Each is removed under its entry's or builder's lock; what another process works on stays.  Notes on missing files go, too.
-    Raises OSError where a file cannot be removed.
+    Each is removed under its entry's or builder's lock; what another process works on stays.  Notes on missing files
+    go, too.  Raises OSError where a file cannot be removed.
     """
     limit = datetime.now(UTC) - older_than
     old = [item for item in items(kinds) if item.used <= limit]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascadezoo.converters.canonical import read_canonical
-from cascadezoo.errors import CorruptCheckpoint, RepoNotFound, UnusableRepo, UsageError, WeightsNotFound
+from cascadezoo.errors import CorruptCheckpoint, DownloadFailed, RepoNotFound, UnusableRepo, UsageError, WeightsNotFound
 from cascadezoo.hub import memo
+from cascadezoo.hub.answers import is_commit
 from cascadezoo.hub.client import cache_folder, client, plain_errors, unseen_bar
 from cascadezoo.hub.offline import is_offline
 from cascadezoo.hub.repo_config import RepoConfig, read_config
@@ -155,6 +156,8 @@ def _snapshot(source: HubSource, progress: Progress | None, afresh: bool) -> Pat
             force_download=afresh,
             tqdm_class=unseen_bar(progress),
         )
+    if not is_commit(Path(folder).name):  # a note in the cache that another program wrote
+        raise DownloadFailed(f"{source}: the Hugging Face cache leads to {folder}, which is no commit: remove it there")
     return Path(folder)
 
 
