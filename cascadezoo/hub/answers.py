@@ -5,6 +5,7 @@ The client's cache names files by commit and ETag, as the server sends them: tho
 """
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from cascadezoo.errors import DownloadFailed, UnsafeRedirect
-from cascadezoo.hub.redaction import redacted
+from cascadezoo.hub.redaction import Redacting, redacted
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's sha1; sha256
 _ETAG = re.compile(r'(W/)?("?)(?:[0-9a-f]{40}|[0-9a-f]{64})\2')  # of a blob; the sha256 of a large file
@@ -25,6 +26,7 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 1024  # bytes
 _LARGEST = 50 * 10**9  # bytes; what the client fetches without its own protocol
 
 _active, _lock = 0, threading.Lock()
+_redacting = Redacting()
 
 
 class Answer(Protocol):
@@ -39,7 +41,10 @@ class Answer(Protocol):
 
 @contextmanager
 def checked() -> Iterator[None]:
-    """Every answer that the client gets in here is sound; DownloadFailed or UnsafeRedirect where one is not."""
+    """Every answer that the client gets in here is sound; DownloadFailed or UnsafeRedirect where one is not.
+
+    What the client logs, here and from now on, is without secrets.
+    """
     global _active
     _watch()
     with _lock:
@@ -60,6 +65,8 @@ def _watch() -> None:
         if not isinstance(make, _Watched):
             _http._GLOBAL_CLIENT_FACTORY = _Watched(make)
     _hook(_http.get_session())
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith(("huggingface_hub", "httpx"))]:
+        logging.getLogger(name).addFilter(_redacting)  # once: a filter that is there is not added again
 
 
 class _Watched:

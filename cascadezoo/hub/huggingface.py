@@ -14,6 +14,7 @@ from cascadezoo.hub import memo
 from cascadezoo.hub.answers import is_commit
 from cascadezoo.hub.client import cache_folder, client, plain_errors, unseen_bar
 from cascadezoo.hub.offline import is_offline
+from cascadezoo.hub.redaction import redacted
 from cascadezoo.hub.repo_config import RepoConfig, read_config
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
@@ -110,7 +111,9 @@ def canonical_from_hub(entry: ZooEntry, organisation: str, progress: Progress | 
     UnusableRepo where the repository holds another entry.
     """
     if not _ORGANISATION.fullmatch(organisation):
-        raise UsageError(f"CASCADEZOO_HUB={organisation} names no organisation of the Hub: write its bare name")
+        raise UsageError(
+            f"CASCADEZOO_HUB={redacted(organisation)} names no organisation of the Hub: write its bare name"
+        )
     source = HubSource(f"{organisation}/{entry.name}")
     try:
         repo = fetch_repo(source, progress)

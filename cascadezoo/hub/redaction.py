@@ -4,6 +4,7 @@ A secret is what stands before the @ of an address, its query and its fragment (
 environment names as one: Hugging Face's token, and passwords in the addresses of proxies, a mirror and a Hub.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -46,6 +47,14 @@ def scrubbed(error: BaseException) -> BaseException:
         if isinstance(one, OSError) and isinstance(one.strerror, str):
             one.strerror = without_secrets(one.strerror)
     return error
+
+
+class Redacting(logging.Filter):
+    """For loggers of libraries that quote addresses: their messages without secrets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_secrets(record.getMessage()), ()
+        return True
 
 
 def _without_known(text: str) -> str:

@@ -8,7 +8,7 @@ from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.converters.canonical import is_safetensors, read_network
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
 from cascadezoo.files import file_sha256
-from cascadezoo.hub.client import endpoint
+from cascadezoo.hub.client import shown_endpoint
 from cascadezoo.hub.huggingface import CONFIG, WEIGHTS
 from cascadezoo.hub.repo_config import CategoryNames, RepoConfig
 from cascadezoo.manifest import ZooEntry
@@ -53,7 +53,7 @@ def pack(entry: ZooEntry, repo: str, branch: str, path: Path, *, license: str | 
     stated, attribution = _terms(entry, weights)
     shown = figures.published(entry) if weights.of_the_publisher else None
     if report is not None:
-        url = f"{endpoint()}/{repo}/blob/{branch}/{REPORT}"
+        url = f"{shown_endpoint()}/{repo}/blob/{branch}/{REPORT}"
         shown = figures.measured(report, entry, weights.metadata["content_digest"], url)
     card = Card(
         repo=repo,
