@@ -84,6 +84,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CorruptCheckpoint(f"{path} is no whole safetensors file ({error}): fetch or convert it again") from error
 
 
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor, read from the file's header alone; raises CorruptCheckpoint."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CorruptCheckpoint(f"{path} is no whole safetensors file ({error}): fetch or convert it again") from error
+
+
 def require_digest(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Raise CorruptCheckpoint where a file's content digest is not that of its tensors."""
     stated = metadata.get("content_digest")

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascadezoo.converters.canonical import read_canonical
+from cascadezoo.converters.canonical import read_canonical, shapes_of
 from cascadezoo.errors import CorruptCheckpoint, DownloadFailed, RepoNotFound, UnusableRepo, UsageError, WeightsNotFound
 from cascadezoo.hub import memo
 from cascadezoo.hub.answers import is_commit
@@ -18,6 +18,7 @@ from cascadezoo.hub.redaction import redacted
 from cascadezoo.hub.repo_config import RepoConfig, read_config
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.modeling.build import canonical_shapes
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -166,10 +167,24 @@ def _snapshot(source: HubSource, progress: Progress | None, afresh: bool) -> Pat
 
 def _require_same(config: RepoConfig, weights: Path, source: Source) -> None:
     """Raise UnusableRepo where the weights were made for another network, or have another content, than config says,
-    and CorruptCheckpoint where they have another than they say."""
+    and CorruptCheckpoint where they have another than they say.
+
+    Names and shapes come first, so that no network is built, and no tensor read, that they do not fit."""
+    wanted, there = canonical_shapes(config.spec), shapes_of(weights)
+    if wanted != there:
+        wrong = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+        one = wrong[0]
+        raise UnusableRepo(
+            f"{source}: {WEIGHTS} does not fit the network of {CONFIG}: {len(wrong)} tensors differ, the first is "
+            f"{one}, {_shape(wanted.get(one))} in the network and {_shape(there.get(one))} in the file"
+        )
     _, metadata = read_canonical(weights, verify=memo.require_digest)
     for field in ("publisher", "architecture", "content_digest"):
         if (stated := metadata.get(field)) != (wanted := getattr(config, field)):
             raise UnusableRepo(
                 f"{source}: {CONFIG} says {field} {wanted}, {WEIGHTS} says {stated}: they were not published together"
             )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "nowhere" if shape is None else str(list(shape))
