@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from cascadezoo import registry
 from cascadezoo.coco.categories import COCO, Categories
@@ -53,7 +54,7 @@ def pack(entry: ZooEntry, repo: str, branch: str, path: Path, *, license: str | 
     stated, attribution = _terms(entry, weights)
     shown = figures.published(entry) if weights.of_the_publisher else None
     if report is not None:
-        url = f"{shown_endpoint()}/{repo}/blob/{branch}/{REPORT}"
+        url = f"{shown_endpoint()}/{repo}/blob/{quote(branch, safe='/')}/{REPORT}"
         shown = figures.measured(report, entry, weights.metadata["content_digest"], url)
     card = Card(
         repo=repo,
