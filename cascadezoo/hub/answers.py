@@ -65,8 +65,9 @@ def _watch() -> None:
         if not isinstance(make, _Watched):
             _http._GLOBAL_CLIENT_FACTORY = _Watched(make)
     _hook(_http.get_session())
-    for name in [name for name in logging.root.manager.loggerDict if name.startswith(("huggingface_hub", "httpx"))]:
-        logging.getLogger(name).addFilter(_redacting)  # once: a filter that is there is not added again
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.startswith(("huggingface_hub", "httpx")) and isinstance(logger, logging.Logger):
+            logger.addFilter(_redacting)  # once: a filter that is there is not added again
 
 
 class _Watched:
