@@ -4,35 +4,97 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cascadezoo.errors import OutputExists, UnwritableOutput
 
+fcntl: Any = import_module("fcntl") if os.name == "posix" else None
+_WRITERS = 8  # at once for one target; of more than these, what is abandoned may wait
+
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # escaped in JSON, or as it is
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A file to write, beside ``path``; renamed to it at the end, and removed after an error or Ctrl-C.
 
-    Raises UnwritableOutput.
+    Until then it is ``.<name>.<number>.part``, locked by its writer: what a killed writer of the same target left is
+    removed, what a living one writes is not.  ``mode``: the file's, less the umask.  Raises UnwritableOutput.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(part, "xb") as file:
+        part, file = _part_of(path, mode)
+        made = os.fstat(file.fileno())
+        try:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+            if fcntl is None:
+                file.close()  # Windows renames no open file
+            os.replace(part, path)
+        finally:
+            if fcntl is None:
+                file.close()
+            if _is_at(part, made):  # not renamed
+                part.unlink()
+            file.close()  # and with it the lock
     except OSError as error:
         raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}; nothing was left") from error
+
+
+def _part_of(path: Path, mode: int) -> tuple[Path, BinaryIO]:
+    """The first part file of a target that nobody writes, made anew and locked; other abandoned ones are removed."""
+    for number in count():
+        part = path.with_name(f".{path.name}.{number}.part")
+        _remove_if_abandoned(part)
+        try:
+            handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        except FileExistsError:  # another process writes it
+            continue
+        _lock(handle)
+        if _is_at(part, os.fstat(handle)):
+            break
+        os.close(handle)  # taken for abandoned between its making and its locking
+    for later in range(number + 1, _WRITERS):
+        _remove_if_abandoned(path.with_name(f".{path.name}.{later}.part"))
+    return part, os.fdopen(handle, "wb")
+
+
+def _remove_if_abandoned(part: Path) -> None:
+    """Remove a part file whose writer has died: the system has freed its lock.  Without locks, none is removed."""
+    if fcntl is None:
+        return
+    try:
+        handle = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # not there, or not ours
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(part, os.fstat(handle)):
+            part.unlink(missing_ok=True)
+    except OSError:  # its writer lives
+        return
     finally:
-        if part.exists():  # not renamed
-            part.unlink()
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Lock a new part file; only one who looks whether it is abandoned may hold it for a moment."""
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _is_at(path: Path, made: os.stat_result) -> bool:
+    """Whether this file is still the one at ``path``."""
+    try:
+        return os.path.samestat(path.lstat(), made)
+    except FileNotFoundError:
+        return False
 
 
 def protect(target: Path, source: Path, force: bool) -> None:

@@ -248,7 +248,9 @@ def _from_ours(path: Path, entry: ZooEntry, found: Identified) -> _Published:
     if categories is not None and len(categories) != count:
         raise CorruptCheckpoint(f"{path} names {len(categories)} categories for {count} classes: save the model anew")
     origin = Origin.of_file(f"file {path.name}, {words}", metadata, **_network(entry))
-    spec = _own_spec(path, metadata, found.spec).with_classes(count)
+    spec = _own_spec(path, metadata, found.spec)
+    if shapes_of(spec) != found.examination.shapes:
+        raise CorruptCheckpoint(f"{path}: the network that it describes has other tensors than it holds: save it anew")
     return _Published(spec, origin, tensors, categories or found.categories)
 
 

@@ -34,3 +34,13 @@ def quarantine_path(name: str, file: str, sha256: str) -> Path:
 def record_path(name: str) -> Path:
     """Where it is noted which file of an entry was trusted."""
     return home() / "records" / f"{name}.json"
+
+
+def ops_folder() -> Path:
+    """Where compiled operators lie, a folder for each version of their sources."""
+    return home() / "ops"
+
+
+def data_folder() -> Path:
+    """Where drawn data sets lie, a folder each."""
+    return home() / "data"

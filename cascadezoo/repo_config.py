@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -20,7 +20,7 @@ class CategoryNames(Record):
     """Names and data-set ids by label 0..C-1, as ``coco.Categories`` holds them."""
 
     names: tuple[str, ...]
-    ids: tuple[int, ...]
+    ids: tuple[Annotated[int, Field(ge=-(2**63), lt=2**63)], ...]
 
 
 class RepoConfig(Record):

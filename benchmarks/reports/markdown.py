@@ -1,5 +1,7 @@
-"""A verify report as Markdown."""
+"""A verify report as Markdown, and text and links from anywhere as Markdown that is nothing else."""
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from cascadezoo.benchmarks.reports.rows import (
@@ -15,6 +17,14 @@ from cascadezoo.benchmarks.reports.rows import (
 )
 from cascadezoo.benchmarks.reports.schema import Report
 
+_SPECIAL = re.compile(
+    r"[<>&|`*\[\]~\\$]"
+    r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore inside a word is one
+    r"|^[-+#=:]|^\d(?=\d*[.)]( |$))"  # what would begin a list, a heading or a rule
+)
+_ADDRESS = re.compile(r"https?://[^\s<>\"'`|\\^{}()\[\]\x00-\x20\x7f]+", re.IGNORECASE)
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
 
 def markdown(report: Report) -> str:
     """The whole report, less the details of each entry."""
@@ -26,9 +36,36 @@ def markdown(report: Report) -> str:
     for number, machine in enumerate(report.machines):
         used = sum(entry.machine == number for entry in report.entries)
         heading = "## Machine" if len(report.machines) == 1 else f"## Machine {number + 1}, {used} entries"
-        parts += [heading, "", *(f"- {label}: {text}" for label, text in machine_lines(machine)), ""]
-    parts += ["## Code", "", *(f"- {label}: {text}" for label, text in code_lines(report))]
+        parts += [heading, "", *(f"- {label}: {plain(text)}" for label, text in machine_lines(machine)), ""]
+    parts += ["## Code", "", *(f"- {label}: {plain(text)}" for label, text in code_lines(report))]
     return "\n".join(parts) + "\n"
+
+
+def one_line(text: str) -> str:
+    """Text on one line: any white space is a blank, and what steers a terminal or the direction of writing is gone."""
+    return " ".join(
+        "".join(each for each in text if each.isspace() or unicodedata.category(each) not in _UNSEEN).split()
+    )
+
+
+def words(text: str) -> str:
+    """Text for a card's front matter, which pages show in their own ways: on one line, with no tag in it."""
+    return one_line(text).replace("<", "‹").replace(">", "›")
+
+
+def plain(text: str) -> str:
+    """Text from anyone, to be read as it is: on one line, no markup, no HTML and no cell of a table in it."""
+    return _SPECIAL.sub(lambda found: "\\|" if found[0] == "|" else f"&#{ord(found[0])};", one_line(text))
+
+
+def link(text: str, url: str | None) -> str:
+    """A link to a web address; text alone, where ``url`` is none."""
+    return f"[{plain(text)}]({url})" if url is not None and is_web_address(url) else plain(text)
+
+
+def is_web_address(text: str) -> bool:
+    """Whether this is an http(s) address that stands in Markdown as it is."""
+    return _ADDRESS.fullmatch(text) is not None
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -36,5 +73,5 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     cells = [list(row) for row in rows]
     used = [i for i in range(len(heads)) if any(row[i] for row in cells)]
     lines = [[heads[i] for i in used], ["---"] * len(used)]
-    lines += [[" ".join(row[i].split()).replace("|", "\\|") for i in used] for row in cells]
+    lines += [[plain(row[i]) for i in used] for row in cells]
     return [f"| {' | '.join(line)} |" for line in lines]

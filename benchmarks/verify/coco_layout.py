@@ -13,7 +13,7 @@ from typing import Any
 from cascadezoo.coco.evaluation import read_annotations
 from cascadezoo.errors import FileError, MissingResource, UsageError
 from cascadezoo.hub.cache import locked
-from cascadezoo.paths import home
+from cascadezoo.paths import data_folder
 
 # a whole image of this kind begins and ends so; behind the end may lie a few bytes of padding
 _MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
@@ -100,7 +100,7 @@ def shapes_val(images: int | None = None) -> Dataset:
     from cascadezoo import shapes
 
     count = shapes.SIZES["val"] if images is None else images
-    out = home() / "data" / f"shapes-v{shapes.VERSION}-{count}"
+    out = data_folder() / f"shapes-v{shapes.VERSION}-{count}"
     annotations = out / "annotations" / "instances_val.json"
     if not annotations.is_file():  # written last
         with locked(out.name):

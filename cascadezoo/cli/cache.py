@@ -22,10 +22,11 @@ def cache_command() -> None:
 @cache_command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_command(as_json: bool) -> None:
-    """List the files of the cache: which kind, how large, when last used (as the disk notes it, often to a day).
+    """List what the cache holds: which kind, how large, when last used (as the disk notes it, often to a day).
 
     canonical: weights ready to load.  original: publishers' own files.  part: downloads that broke off, which the
-    next download goes on from.  quarantine: files that were not the ones expected.
+    next download goes on from.  quarantine: files that were not the ones expected.  data: images that were drawn.
+    operators: compiled ones; outdated: those of other versions of cascadezoo, which nothing loads any more.
     """
     items = housekeeping.items()
     if as_json:
@@ -39,7 +40,9 @@ def list_command(as_json: bool) -> None:
 @click.option("--originals", is_flag=True, help="Publishers' own files, once converted of no further use.")
 @click.option("--parts", is_flag=True, help="Downloads that broke off; the next one starts again.")
 @click.option("--quarantine", is_flag=True, help="Files that were not the ones expected.")
-@click.option("--all", "everything", is_flag=True, help="These, and the canonical weights.")
+@click.option("--data", is_flag=True, help="Images that were drawn, and can be again.")
+@click.option("--outdated", is_flag=True, help="Compiled operators of other versions.")
+@click.option("--all", "everything", is_flag=True, help="All these, the canonical weights and all operators.")
 @click.option(
     "--older-than", type=click.FloatRange(min=0), metavar="DAYS", default=0, help="Only what is unused since."
 )
@@ -49,19 +52,21 @@ def prune_command(
     originals: bool,
     parts: bool,
     quarantine: bool,
+    data: bool,
+    outdated: bool,
     everything: bool,
     older_than: float,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Remove files from the cache; name at least one kind.
+    """Remove files and folders from the cache; name at least one kind.
 
     What another process is working on stays.  Which hashes were trusted is remembered for the next download.
     """
-    chosen = {"original": originals, "part": parts, "quarantine": quarantine}
+    chosen = {"original": originals, "part": parts, "quarantine": quarantine, "data": data, "outdated": outdated}
     kinds = [kind for kind in KINDS if everything or chosen.get(kind)]
     if not kinds:
-        raise click.UsageError("say what to remove: --originals, --parts, --quarantine or --all")
+        raise click.UsageError("say what to remove: --originals, --parts, --quarantine, --data, --outdated or --all")
     pruned = housekeeping.prune(kinds, timedelta(days=older_than), dry_run=dry_run)
     if as_json:
         record = {"dry_run": dry_run, "removed": _records(pruned.removed), "busy": _records(pruned.busy)}
@@ -93,7 +98,11 @@ def _records(items: Sequence[CacheItem]) -> list[dict[str, Any]]:
 
 
 def _total(items: Sequence[CacheItem]) -> str:
-    return f"{len(items)} file{'' if len(items) == 1 else 's'}, {_size(sum(item.size for item in items))}"
+    folders = sum(item.is_folder for item in items)
+    files = len(items) - folders
+    counts = [f"{files} file{'' if files == 1 else 's'}"]
+    counts += [f"{folders} folder{'' if folders == 1 else 's'}"] * bool(folders)
+    return f"{' and '.join(counts)}, {_size(sum(item.size for item in items))}"
 
 
 def _size(size: int) -> str:

@@ -17,6 +17,8 @@ from cascadezoo.errors import (
     UnwritableOutput,
     UsageError,
 )
+from cascadezoo.hub.answers import checked
+from cascadezoo.hub.redaction import redacted, scrubbed, without_secrets
 from cascadezoo.hub.transport import Progress
 from cascadezoo.version import __version__
 
@@ -25,12 +27,19 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils.tqdm import tqdm
 
+# what the client raises where an answer lacks a field, or has one of another type
+_NO_HUB = (JSONDecodeError, AssertionError, AttributeError, LookupError, TypeError, RecursionError, OverflowError)
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 def endpoint() -> str:
     """``$HF_ENDPOINT``, else the public Hub."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def shown_endpoint() -> str:
+    """``endpoint()`` for messages and pages: without a user's name and password."""
+    return redacted(endpoint())
 
 
 def cache_folder() -> Path:
@@ -71,10 +80,10 @@ def unseen_bar(progress: Progress | None) -> "type[tqdm]":
 
 @contextmanager
 def plain_errors(subject: str) -> Iterator[None]:
-    """What the client raises in here becomes one sentence on ``subject``.
+    """What the client raises in here becomes one sentence on ``subject``, and no answer reaches it that no Hub gives.
 
-    Raises RepoNotFound, NotAllowed, DownloadFailed, Offline, UnwritableOutput where the client's cache cannot be
-    written, and UsageError for what the Hub calls a bad request.
+    Raises RepoNotFound, NotAllowed, DownloadFailed, UnsafeRedirect, Offline, UnwritableOutput where the client's cache
+    cannot be written, and UsageError for what the Hub calls a bad request.
     """
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # httpx's error, whichever httpx the client uses
         HfHubHTTPError,
@@ -85,22 +94,31 @@ def plain_errors(subject: str) -> Iterator[None]:
     )
 
     try:
-        yield
+        with checked():
+            yield
+    except CascadezooError:
+        raise
     except HFValidationError as error:
-        raise UsageError(f"{subject}: the Hub allows no such name: {_line(error)}") from error
+        raise UsageError(f"{subject}: the Hub allows no such name: {_line(error)}") from scrubbed(error)
     except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise _translated(error, subject) from error
+        raise _translated(error, subject) from scrubbed(error)
     except RuntimeError as error:  # so the client wraps a failed upload
         if isinstance(cause := error.__cause__, HTTPError):
             message = _answer(cause) if isinstance(cause, HfHubHTTPError) else _line(cause)
-            raise DownloadFailed(f"{subject}: the upload broke off ({message}): run it again") from error
+            raise DownloadFailed(f"{subject}: the upload broke off ({message}): run it again") from scrubbed(error)
         raise
     except OSError as error:
-        raise UnwritableOutput(f"{subject}: {error.filename or cache_folder()}: {error.strerror or error}") from error
-    except JSONDecodeError as error:
-        raise DownloadFailed(f"{subject}: {endpoint()} does not answer as a Hub: check HF_ENDPOINT") from error
+        if error.errno is None:  # the client's own: not all bytes came, or no way to tell
+            raise DownloadFailed(f"{subject}: {_line(error)}") from scrubbed(error)
+        raise UnwritableOutput(
+            f"{subject}: {error.filename or cache_folder()}: {error.strerror or error}"
+        ) from scrubbed(error)
+    except _NO_HUB as error:
+        raise DownloadFailed(
+            f"{subject}: {shown_endpoint()} does not answer as a Hub ({type(error).__name__}): check HF_ENDPOINT"
+        ) from scrubbed(error)
     except ValueError as error:  # a card or an object that the Hub refuses
-        raise UsageError(f"{subject}: the Hub refuses it: {_line(error)}") from error
+        raise UsageError(f"{subject}: the Hub refuses it: {_line(error)}") from scrubbed(error)
 
 
 def _translated(error: BaseException, subject: str) -> CascadezooError:
@@ -123,10 +141,10 @@ def _translated(error: BaseException, subject: str) -> CascadezooError:
         case LocalEntryNotFoundError(__cause__=BaseException() as cause):
             return _translated(cause, subject)
         case GatedRepoError():
-            return NotAllowed(f"{subject} is gated: accept its terms on {endpoint()}, then {_LOGIN}")
+            return NotAllowed(f"{subject} is gated: accept its terms on {shown_endpoint()}, then {_LOGIN}")
         case RepositoryNotFoundError():
             return RepoNotFound(
-                f"{subject}: {endpoint()} has no such repository, or not for you: check the name, or {_LOGIN}"
+                f"{subject}: {shown_endpoint()} has no such repository, or not for you: check the name, or {_LOGIN}"
             )
         case RevisionNotFoundError():
             return RepoNotFound(f"{subject}: the repository has no such branch, tag or commit")
@@ -137,10 +155,10 @@ def _translated(error: BaseException, subject: str) -> CascadezooError:
         case HfHubHTTPError() if error.response.status_code in (400, 409, 422):
             return UsageError(f"{subject}: the Hub refuses it: {_answer(error)}")
         case HfHubHTTPError():
-            return DownloadFailed(f"{subject}: {endpoint()} answers {_answer(error)}: try again later")
+            return DownloadFailed(f"{subject}: {shown_endpoint()} answers {_answer(error)}: try again later")
         case _:
             return DownloadFailed(
-                f"{subject}: {endpoint()} cannot be reached ({type(error).__name__}: {_line(error)}): "
+                f"{subject}: {shown_endpoint()} cannot be reached ({type(error).__name__}: {_line(error)}): "
                 "check the network, HTTPS_PROXY and HF_ENDPOINT"
             )
 
@@ -152,7 +170,7 @@ def _answer(error: "HfHubHTTPError") -> str:
 
 def _line(message: object) -> str:
     """The first line of a message."""
-    return next((line.strip() for line in str(message).splitlines() if line.strip()), "without a word")
+    return next((line.strip() for line in without_secrets(str(message)).splitlines() if line.strip()), "without a word")
 
 
 def _expanded(path: str) -> Path:

@@ -12,6 +12,7 @@ from cascadezoo.hub.integrity import Check
 from cascadezoo.hub.mirror import mirrored
 from cascadezoo.hub.offline import refuse_if_offline
 from cascadezoo.hub.parts import Fetched, copied, hashed, move
+from cascadezoo.hub.redaction import redacted
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import original_path, part_path
@@ -90,9 +91,9 @@ def _checks(entry: ZooEntry) -> tuple[Check, ...]:
     else:
         text = transport.fetch_text(place)
     if text is None:
-        _log.warning("%s: there is no %s, so the file is trusted on first use", entry.name, place)
+        _log.warning("%s: there is no %s, so the file is trusted on first use", entry.name, redacted(str(place)))
         return checks
-    return (*checks, integrity.md5_check(text, str(place)))
+    return (*checks, integrity.md5_check(text, redacted(str(place))))
 
 
 def _kept(entry: ZooEntry, target: Path, url: str, checks: tuple[Check, ...]) -> Fetched | None:

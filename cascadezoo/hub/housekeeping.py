@@ -5,7 +5,9 @@ Records of trusted files are not listed: they are kept, so that a file that is f
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,11 +19,12 @@ from filelock import FileLock, Timeout
 from cascadezoo import registry
 from cascadezoo.errors import CorruptCheckpoint, UnknownName
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.paths import home
+from cascadezoo.ops import building
+from cascadezoo.paths import data_folder, home, ops_folder
 
-Kind = Literal["canonical", "original", "part", "quarantine"]
+Kind = Literal["canonical", "original", "part", "quarantine", "data", "operators", "outdated"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_FOLDERS: dict[Kind, str] = {
+_FILES: dict[Kind, str] = {
     "canonical": "canonical",
     "original": "originals",
     "part": "parts",
@@ -32,11 +35,12 @@ State = Literal["ok", "damaged", "unproven"]
 
 @dataclass(frozen=True)
 class CacheItem:
-    """A file of the cache.
+    """A file of the cache, or a folder that is of use only as a whole.
 
     Attributes:
-        kind: what it is kept for.
-        entry: the full name of its entry.
+        kind: what it is kept for.  Folders are drawn images ("data"), and compiled operators of these sources
+            ("operators") or of others ("outdated").
+        entry: the full name of its entry; of a folder, its own name.
         path: where it lies.
         size: in bytes.
         used: when it was last read or written, as far as the file system keeps these times.
@@ -48,10 +52,15 @@ class CacheItem:
     size: int
     used: datetime
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the item is a folder, listed and removed as a whole."""
+        return self.kind not in _FILES
+
 
 @dataclass(frozen=True)
 class Pruned:
-    """Files that were removed (in a dry run: would be), and files that another process is working on."""
+    """What was removed (in a dry run: would be), and what another process is working on."""
 
     removed: tuple[CacheItem, ...]
     busy: tuple[CacheItem, ...]
@@ -77,15 +86,15 @@ class FileVerdict:
 
 
 def items(kinds: Sequence[Kind] = KINDS) -> list[CacheItem]:
-    """The files of these kinds, by kind, entry and name; none where there is no cache."""
+    """The files and folders of these kinds, by kind, entry and name; none where there is no cache."""
     return sorted(_items(kinds), key=lambda item: (KINDS.index(item.kind), item.entry, item.path))
 
 
 def prune(kinds: Sequence[Kind], older_than: timedelta = timedelta(0), *, dry_run: bool = False) -> Pruned:
-    """Remove the files of these kinds that were not used for ``older_than``.
+    """Remove the files and folders of these kinds that were not used for ``older_than``.
 
-    Each is removed under its entry's lock; files that another process works on stay.  Notes on missing files go, too.
-    Raises OSError where a file cannot be removed.
+    Each is removed under its entry's or builder's lock; what another process works on stays.  Notes on missing files
+    go, too.  Raises OSError where a file cannot be removed.
     """
     limit = datetime.now(UTC) - older_than
     old = [item for item in items(kinds) if item.used <= limit]
@@ -111,7 +120,10 @@ def check_files(report: Callable[[FileVerdict], None] = lambda verdict: None) ->
 
 def _items(kinds: Sequence[Kind]) -> Iterator[CacheItem]:
     for kind in kinds:
-        root = home() / _FOLDERS[kind]
+        if kind not in _FILES:
+            yield from _folders(kind)
+            continue
+        root = home() / _FILES[kind]
         for path in root.rglob("*"):
             unfinished = path.name.startswith(".") and path.suffix == ".part"  # by a process that was killed
             if path.is_file() and not unfinished:
@@ -122,19 +134,43 @@ def _items(kinds: Sequence[Kind]) -> Iterator[CacheItem]:
                 yield _item("part", path, home() / folder)
 
 
+def _folders(kind: Kind) -> Iterator[CacheItem]:
+    """Drawn data sets; operators of these sources; or those of other versions, which nothing loads any more."""
+    root, current = data_folder() if kind == "data" else ops_folder(), building.folder()
+    for path in root.glob("*/"):
+        if kind == "data" or (kind == "operators") == (path == current):
+            files = [each for each in path.rglob("*") if each.is_file()]
+            used = max((_used(each) for each in files), default=_used(path))
+            yield CacheItem(kind, path.name, path, sum(each.stat().st_size for each in files), used)
+
+
 def _item(kind: Kind, path: Path, root: Path) -> CacheItem:
-    status = path.stat()
     first = path.relative_to(root).parts[0]  # <entry>, <entry>.safetensors or .<entry>.json.0a1b2c3d.part
     entry = re.sub(r"\.(safetensors|json)(\..*)?$", "", first.removeprefix("."))
-    used = datetime.fromtimestamp(max(status.st_atime, status.st_mtime), UTC)
-    return CacheItem(kind, entry, path, status.st_size, used)
+    return CacheItem(kind, entry, path, path.stat().st_size, _used(path))
+
+
+def _used(path: Path) -> datetime:
+    status = path.stat()
+    return datetime.fromtimestamp(max(status.st_atime, status.st_mtime), UTC)
+
+
+def _locks(item: CacheItem) -> Iterable[Path]:
+    """The locks of those who write an item."""
+    if item.kind in ("operators", "outdated"):
+        return building.locks(item.path)
+    return (home() / "locks" / f"{item.entry}.lock",)
 
 
 def _remove(item: CacheItem) -> bool:
-    lock = FileLock(home() / "locks" / f"{item.entry}.lock")
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
-        with lock.acquire(timeout=0):
+        with ExitStack() as held:
+            for lock in _locks(item):
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(lock).acquire(timeout=0))
+            if item.is_folder:
+                shutil.rmtree(item.path)
+                return True
             item.path.unlink(missing_ok=True)
             folder = item.path.parent
             if folder.parent.parent == home() and not any(folder.iterdir()):  # the entry's own

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascadezoo.converters.canonical import read_canonical
-from cascadezoo.errors import CorruptCheckpoint, RepoNotFound, UnusableRepo, UsageError, WeightsNotFound
+from cascadezoo.converters.safetensors_file import open_safetensors
+from cascadezoo.errors import CorruptCheckpoint, DownloadFailed, RepoNotFound, UnusableRepo, UsageError, WeightsNotFound
 from cascadezoo.hub import memo
+from cascadezoo.hub.answers import is_commit
 from cascadezoo.hub.client import cache_folder, client, plain_errors, unseen_bar
 from cascadezoo.hub.offline import is_offline
+from cascadezoo.hub.redaction import redacted
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.repo_config import RepoConfig, read_config
 from cascadezoo.writing import CONFIG, WEIGHTS
 
@@ -108,7 +112,9 @@ def canonical_from_hub(entry: ZooEntry, organisation: str, progress: Progress | 
     UnusableRepo where the repository holds another entry.
     """
     if not _ORGANISATION.fullmatch(organisation):
-        raise UsageError(f"CASCADEZOO_HUB={organisation} names no organisation of the Hub: write its bare name")
+        raise UsageError(
+            f"CASCADEZOO_HUB={redacted(organisation)} names no organisation of the Hub: write its bare name"
+        )
     source = HubSource(f"{organisation}/{entry.name}")
     try:
         repo = fetch_repo(source, progress)
@@ -154,15 +160,32 @@ def _snapshot(source: HubSource, progress: Progress | None, afresh: bool) -> Pat
             force_download=afresh,
             tqdm_class=unseen_bar(progress),
         )
+    if not is_commit(Path(folder).name):  # a note in the cache that another program wrote
+        raise DownloadFailed(f"{source}: the Hugging Face cache leads to {folder}, which is no commit: remove it there")
     return Path(folder)
 
 
 def _require_same(config: RepoConfig, weights: Path, source: Source) -> None:
     """Raise UnusableRepo where the weights were made for another network, or have another content, than config says,
-    and CorruptCheckpoint where they have another than they say."""
+    and CorruptCheckpoint where they have another than they say.
+
+    Names and shapes come first, so that no network is built, and no tensor read, that they do not fit."""
+    wanted = canonical_shapes(config.spec)
+    there = {name: record.shape for name, record in open_safetensors(weights).records.items()}
+    if wanted != there:
+        wrong = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+        one = wrong[0]
+        raise UnusableRepo(
+            f"{source}: {WEIGHTS} does not fit the network of {CONFIG}: {len(wrong)} tensors differ, the first is "
+            f"{one}, {_shape(wanted.get(one))} in the network and {_shape(there.get(one))} in the file"
+        )
     _, metadata = read_canonical(weights, verify=memo.require_digest)
     for field in ("publisher", "architecture", "content_digest"):
         if (stated := metadata.get(field)) != (wanted := getattr(config, field)):
             raise UnusableRepo(
                 f"{source}: {CONFIG} says {field} {wanted}, {WEIGHTS} says {stated}: they were not published together"
             )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "nowhere" if shape is None else str(list(shape))

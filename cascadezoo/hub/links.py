@@ -15,6 +15,7 @@ import requests
 
 from cascadezoo.errors import Offline
 from cascadezoo.hub import offline
+from cascadezoo.hub.redaction import redacted, without_secrets
 from cascadezoo.hub.transport import MAX_REDIRECTS, session
 from cascadezoo.manifest import ZooEntry
 
@@ -159,8 +160,8 @@ def _try(http: requests.Session, url: str, wanted: tuple[Use, ...]) -> LinkVerdi
         answer = _ask(http, url)
     except requests.TooManyRedirects:
         return LinkVerdict(url, "dead", wanted, f"leads on more than {MAX_REDIRECTS} times")
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        return LinkVerdict(url, "dead", wanted, f"leads to no web address ({error})")
+    except (requests.exceptions.InvalidSchema, ValueError) as error:  # requests' own, and what it lets through
+        return LinkVerdict(url, "dead", wanted, f"leads to no web address ({without_secrets(str(error))})")
     except requests.RequestException as error:
         reason = next(words for kind, words in _NO_ANSWER.items() if isinstance(error, kind))
         return LinkVerdict(url, "unreachable", wanted, reason)
@@ -207,8 +208,10 @@ def _judge(url: str, answer: requests.Response, wanted: tuple[Use, ...]) -> tupl
 
 
 def _trail(url: str, answer: requests.Response) -> list[str]:
-    """The addresses from the one asked to the one that answered."""
-    return [url, *(step.url for step in answer.history[1:]), answer.url] if answer.history else [url]
+    """The addresses from the one asked to the one that answered, without the signatures that storage hosts add."""
+    return (
+        [url, *(redacted(step.url) for step in answer.history[1:]), redacted(answer.url)] if answer.history else [url]
+    )
 
 
 def _moved_to(url: str, answer: requests.Response) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cascadezoo.errors import UsageError
+from cascadezoo.hub.redaction import redacted
 
 
 def mirrored(url: str) -> str | Path:
@@ -26,5 +27,7 @@ def mirrored(url: str) -> str | Path:
         return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}{query}"
     folder = Path(mirror).expanduser()
     if not folder.is_dir():
-        raise UsageError(f"CASCADEZOO_MIRROR={mirror} is neither a folder nor an http(s) url: correct or unset it")
+        raise UsageError(
+            f"CASCADEZOO_MIRROR={redacted(mirror)} is neither a folder nor an http(s) url: correct or unset it"
+        )
     return folder / parts.netloc / unquote(parts.path).lstrip("/")

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,12 +13,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.files import whole_file
+from cascadezoo.hub.redaction import redacted
 
 CHUNK = 256 * 1024  # bytes
 
 
 class Version(BaseModel):
-    """Which version of a file some bytes belong to, by its server's headers; ``size`` of the whole file, in bytes."""
+    """Which version of a file some bytes belong to, by its server's headers.
+
+    ``url`` is without its secrets, as everything that is kept or shown; ``size`` is the whole file's, in bytes.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,7 +44,7 @@ class Fetched:
 
     Attributes:
         path: where it lies.
-        url: where it came from.
+        url: where it came from, without its secrets.
         size: in bytes.
         sha256: in hexadecimal.
         md5: in hexadecimal, where it was asked for.
@@ -78,13 +83,14 @@ class Hashes:
 class Part:
     """The part file at ``path`` and the note beside it; bytes of another url, or of no known version, are dropped.
 
-    Writes are not buffered: what has arrived survives the process.
+    Writes are not buffered: what has arrived survives the process.  Both are for their owner alone: what they hold may
+    want a password.
     """
 
     def __init__(self, path: Path, url: str, md5: bool) -> None:
         self.path = path
         self.url = url
-        self.version = Version(url=url)
+        self.version = Version(url=redacted(url))
         self._md5 = md5
         self._hashes = Hashes(md5)
         self._finished = False
@@ -94,7 +100,8 @@ class Part:
         noted = self._noted()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a+b", buffering=0)
+            self._file = open(self.path, "a+b", buffering=0, opener=_for_the_owner)
+            self.path.chmod(0o600)  # one that an earlier version began
         except OSError as error:
             raise _unwritable(self.path, error) from error
         if noted is None:
@@ -135,7 +142,7 @@ class Part:
 
     def restart(self, version: Version | None = None) -> None:
         """Drop what has arrived; ``version`` is what comes now."""
-        self.version = version or Version(url=self.url)
+        self.version = version or Version(url=redacted(self.url))
         self._hashes = Hashes(self._md5)
         self._file.truncate(0)
         if self.version.validator is None:
@@ -149,8 +156,8 @@ class Part:
         free = shutil.disk_usage(self.path.parent).free
         if missing > free:
             raise UnwritableOutput(
-                f"{self.url} needs {missing:,} bytes more, and {self.path.parent} has {free:,} left: make room there, "
-                "or set CASCADEZOO_HOME to a larger disk"
+                f"{redacted(self.url)} needs {missing:,} bytes more, and {self.path.parent} has {free:,} left: make "
+                "room there, or set CASCADEZOO_HOME to a larger disk"
             )
 
     def write(self, block: bytes) -> None:
@@ -174,7 +181,7 @@ class Part:
     def fetched(self) -> Fetched:
         """The whole file, written through to the disk."""
         os.fsync(self._file.fileno())
-        return self._hashes.fetched(self.path, self.url, self.version.etag)
+        return self._hashes.fetched(self.path, redacted(self.url), self.version.etag)
 
     @property
     def _note(self) -> Path:
@@ -186,16 +193,19 @@ class Part:
             version = Version.model_validate_json(self._note.read_bytes())
         except (OSError, ValidationError):
             return None
-        return version if version.url == self.url else None
+        return version if version.url == redacted(self.url) else None
 
     def _write_note(self) -> None:
-        with whole_file(self._note) as file:
+        with whole_file(self._note, 0o600) as file:
             file.write(self.version.model_dump_json().encode())
 
 
 def move(part: Path, target: Path) -> None:
-    """Give a file that has arrived its place; its note goes after it, so that no moment loses it."""
+    """Give a file that has arrived its place, readable by whoever may read the folder; its note goes after it, so that
+    no moment loses it."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(PermissionError):  # of a file system that keeps no modes
+        part.chmod(target.parent.stat().st_mode & 0o666)
     os.replace(part, target)
     _note_of(part).unlink(missing_ok=True)
 
@@ -218,6 +228,10 @@ def copied(source: Path, path: Path, md5: bool) -> Fetched:
             hashes.update(block)
             copy.write(block)
     return hashes.fetched(path, source.absolute().as_uri())
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _note_of(part: Path) -> Path:

@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from cascadezoo.errors import DownloadFailed, UnsafeRedirect
 from cascadezoo.hub.offline import refuse_if_offline
 from cascadezoo.hub.parts import CHUNK, Fetched, Part, Version
+from cascadezoo.hub.redaction import redacted, scrubbed, without_secrets
 from cascadezoo.version import __version__
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -69,7 +70,7 @@ def request(
     Raises Offline; UnsafeRedirect where a redirect leads from https to http, to another kind of address, or there are
     more than ``MAX_REDIRECTS``; requests.RequestException.
     """
-    refuse_if_offline(url)
+    refuse_if_offline(redacted(url))
     allowed = ("https", "http") if urlsplit(url).scheme == "http" else ("https",)
     trail = [url]
     while True:
@@ -87,10 +88,13 @@ def request(
         response.close()
         target = urljoin(trail[-1], location)
         if urlsplit(target).scheme not in allowed:
-            raise UnsafeRedirect(f"{url} leads on to {target}, which is not {' or '.join(allowed)}: not followed")
+            raise UnsafeRedirect(
+                f"{redacted(url)} leads on to {redacted(target)}, which is not {' or '.join(allowed)}: not followed"
+            )
         if len(trail) > MAX_REDIRECTS:
             raise UnsafeRedirect(
-                f"{url} leads on more than {MAX_REDIRECTS} times, now to {target}: not followed further"
+                f"{redacted(url)} leads on more than {MAX_REDIRECTS} times, now to {redacted(target)}: not followed "
+                "further"
             )
         trail.append(target)
 
@@ -107,7 +111,7 @@ def fetch(url: str, path: Path, *, md5: bool = False, progress: Progress | None 
         DownloadFailed: the server refuses, or breaks off ``TRIES`` times in a row without progress.
         UnwritableOutput: no room on the disk, or the folder cannot be written.
     """
-    refuse_if_offline(url)
+    refuse_if_offline(redacted(url))
     with session() as http, Part(path, url, md5) as part:
         _until_it_works(part, lambda: _attempt(http, part, progress))
         return part.fetched()
@@ -128,7 +132,7 @@ def fetch_text(url: str, limit: int = 64 * 1024) -> str | None:
             for block in _blocks(response, decode=True):
                 text += block
                 if len(text) > limit:
-                    raise DownloadFailed(f"{url} is longer than {limit:,} bytes, and no small text file")
+                    raise DownloadFailed(f"{redacted(url)} is longer than {limit:,} bytes, and no small text file")
             return text.decode("utf-8", "replace")
 
     with session() as http:
@@ -146,11 +150,11 @@ def _until_it_works(file: Part | str, attempt: Callable[[], T]) -> T:
             if part and part.size >= reached + CHUNK:
                 failures, reached = 0, part.size
             failures += 1
-            url = part.url if part else file
+            url = redacted(part.url if part else str(file))
             if failures == TRIES:
                 raise DownloadFailed(
                     f"{url}: {error}, {TRIES} times in a row{_kept(part)}: try again later, or set CASCADEZOO_MIRROR"
-                ) from error
+                ) from scrubbed(error)
             pause = FIRST_WAIT * 2 ** (failures - 1) * random.uniform(0.5, 1)
             wait = min(max(error.wait, pause), LONGEST_WAIT)
             _log.warning("%s: %s; trying again in %.0f s", url, error, wait)
@@ -188,14 +192,16 @@ def _answer(http: requests.Session, url: str, headers: Mapping[str, str] | None 
         cause = _cause(error)
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise DownloadFailed(
-                f"{url}: the server's certificate is not trusted ({_reason(error)}): where a proxy or mirror has a "
-                "certificate of its own, set REQUESTS_CA_BUNDLE to it"
-            ) from error
+                f"{redacted(url)}: the server's certificate is not trusted ({_reason(error)}): where a proxy or mirror "
+                "has a certificate of its own, set REQUESTS_CA_BUNDLE to it"
+            ) from scrubbed(error)
         if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
-            raise DownloadFailed(f"{url}: there is no such host: check the network and CASCADEZOO_MIRROR") from error
-        raise _Broken(_reason(error)) from error
-    except requests.RequestException as error:
-        raise DownloadFailed(f"{url}: {_reason(error)}") from error
+            raise DownloadFailed(
+                f"{redacted(url)}: there is no such host: check the network and CASCADEZOO_MIRROR"
+            ) from scrubbed(error)
+        raise _Broken(_reason(error)) from scrubbed(error)
+    except (requests.RequestException, ValueError) as error:  # ValueError: a Location that is no address
+        raise DownloadFailed(f"{redacted(url)}: {_reason(error)}") from scrubbed(error)
     if response.status_code in _TRY_AGAIN:
         response.close()
         raise _Broken(f"the server answers {response.status_code} {response.reason}", _retry_after(response))
@@ -205,8 +211,8 @@ def _answer(http: requests.Session, url: str, headers: Mapping[str, str] | None 
 def _refuse_status(url: str, response: requests.Response) -> None:
     if response.status_code != 200:
         raise DownloadFailed(
-            f"{url}: the server answers {response.status_code} {response.reason}: the file may have moved: bring it by "
-            "other means and give it as weights=FILE, or name a mirror that has it in CASCADEZOO_MIRROR"
+            f"{redacted(url)}: the server answers {response.status_code} {response.reason}: the file may have moved: "
+            "bring it by other means and give it as weights=FILE, or name a mirror that has it in CASCADEZOO_MIRROR"
         )
 
 
@@ -216,16 +222,16 @@ def _blocks(response: requests.Response, decode: bool) -> Iterator[bytes]:
         while block := response.raw.read(CHUNK, decode_content=decode):
             yield block
     except HTTPError as error:
-        raise _Broken(_reason(error)) from error
+        raise _Broken(_reason(error)) from scrubbed(error)
 
 
 def _version(url: str, response: requests.Response) -> Version:
     """Which version of the file an answer is of; what is packed for the journey can neither be resumed nor measured."""
     if "Content-Encoding" in response.headers:
-        return Version(url=url)
+        return Version(url=redacted(url))
     length = response.headers.get("Content-Length", "")
     return Version(
-        url=url,
+        url=redacted(url),
         etag=response.headers.get("ETag"),
         last_modified=response.headers.get("Last-Modified"),
         size=int(length) if length.isdecimal() else None,
@@ -272,8 +278,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, IncompleteRead):
         return "the connection ended before the file did"
     if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror.lower()
-    return str(cause) or type(cause).__name__
+        return without_secrets(cause.strerror).lower()
+    return without_secrets(str(cause)) or type(cause).__name__
 
 
 def _kept(part: Part | None) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from cascadezoo.errors import BuildError, NoCompiler, UsageError
-from cascadezoo.paths import home
+from cascadezoo.paths import ops_folder
 
 KINDS = ("cpu", "cuda")
 _SUFFIXES = (".cpp", ".cu", ".h", ".cuh")
@@ -43,7 +43,12 @@ def folder() -> Path:
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for path in _sources():
         digest.update(f"{path.relative_to(sources())}\0".encode() + path.read_bytes())
-    return home() / "ops" / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
+    return ops_folder() / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
+
+
+def locks(folder: Path) -> list[Path]:
+    """The files that builders lock while they write to a folder of libraries, one for each kind of device."""
+    return [folder / f".{kind}.lock" for kind in KINDS]
 
 
 def built(kind: str, cuda: str | None) -> Path | None:
@@ -78,7 +83,7 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
     target = folder()
     target.mkdir(parents=True, exist_ok=True)
     library = target / name
-    with FileLock(target / f".{kind}.lock"):  # one builder at a time; the system frees the lock of a killed one
+    with FileLock(locks(target)[KINDS.index(kind)]):  # one builder at a time; the system frees the lock of a killed one
         if library.is_file() and not force:  # perhaps by another builder, while this one waited
             library.touch()  # what was asked for last is what loads
             return library

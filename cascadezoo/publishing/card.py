@@ -1,8 +1,13 @@
-"""The model card of a published repository: front matter for the Hub, text for people.  No figure in it is typed."""
+"""The model card of a published repository: front matter for the Hub, text for people.  No figure in it is typed.
 
+What comes from a file's metadata or a report may be anyone's: it stands here on one line, without markup of its own.
+"""
+
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from cascadezoo.benchmarks.reports.markdown import is_web_address, link, one_line, plain, words
 from cascadezoo.coco.metrics import METRICS
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing.figures import Figures, Row, eval_results
@@ -76,7 +81,7 @@ class Card:
             pipeline_tag=task,
             tags=["object-detection", *(["instance-segmentation"] if self.config.spec.mask else []), self._model[1]],
             datasets=["detection-datasets/coco"] if self.weights.of_the_publisher else None,
-            model_name=self.entry.name,
+            model_name=words(self.entry.name),
             eval_results=eval_results(self.figures) if self.figures else None,
         ).to_yaml()
 
@@ -87,13 +92,15 @@ class Card:
     def _title(self) -> Iterator[str]:
         entry, classes = self.entry, self.config.spec.num_classes
         output = "boxes and masks" if self.config.spec.mask else "boxes"
-        yield f"# {entry.name}"
+        yield f"# {plain(entry.name)}"
         yield ""
-        yield f"{self._model[0]}, {entry.backbone}, {entry.schedule} schedule; {output} of {classes} categories."
+        network = f"{self._model[0]}, {plain(entry.backbone)}, {plain(entry.schedule)} schedule"
+        yield f"{network}; {output} of {classes} categories."
         yield ""
         if self.weights.of_the_publisher:
-            yield f"The weights are those that {self.attribution} published, for cascadezoo: one native PyTorch"
-            yield "implementation, which computes with them what the publisher's own code computes."
+            author = plain(self.attribution or "their publisher")
+            yield f"The weights are those that {author} published, for cascadezoo:"
+            yield "one native PyTorch implementation, which computes with them what the publisher's own code computes."
         elif entry.availability == "embedded":
             yield "The weights were trained with cascadezoo."
         else:
@@ -105,14 +112,14 @@ class Card:
         yield "```python"
         yield "import cascadezoo"
         yield ""
-        yield f'model = cascadezoo.load("hf-hub:{self.repo}")'
+        yield f"model = cascadezoo.load({json.dumps(f'hf-hub:{one_line(self.repo)}')})"
         yield 'detections = model.predict("photo.jpg")'
         yield "detections.boxes, detections.scores, detections.labels" + (
             ", detections.masks" if self.config.spec.mask else ""
         )
         yield "```"
         yield ""
-        yield f'`"hf-hub:{self.repo}@REVISION"` pins a branch, a tag or a commit.'
+        yield f'`"hf-hub:{one_line(self.repo).replace("`", "")}@REVISION"` pins a branch, a tag or a commit.'
 
     def _accuracy(self) -> Iterator[str]:
         yield "## Accuracy"
@@ -124,8 +131,8 @@ class Card:
             how = "**as published**; not measured on these files"
         else:
             how = "**measured** on these files"
-        yield f"Average precision in percent on {self.figures.dataset}, {how}."
-        yield f"Source: [{self.figures.source_name}]({self.figures.source_url})."
+        yield f"Average precision in percent on {plain(self.figures.dataset)}, {how}."
+        yield f"Source: {link(self.figures.source_name, self.figures.source_url)}."
         yield ""
         yield from _table(self.figures.rows)
 
@@ -133,10 +140,9 @@ class Card:
         entry, licence = self.entry, self.license
         yield "## Licence and attribution"
         yield ""
-        named = f"[{licence.id}]({licence.url})" if licence.url else licence.id
-        yield f"- Weights: {named}, {self._who_says()}."
+        yield f"- Weights: {link(licence.id, licence.url)}, {self._who_says()}."
         if self.attribution:
-            yield f"- Attribution: {self.attribution}."
+            yield f"- Attribution: {plain(self.attribution)}."
         yield "- Changes: " + (
             "tensors were renamed, laid out anew and stored in float32, those that inference never uses were left out; "
             "no value was altered."
@@ -147,7 +153,7 @@ class Card:
             yield f"- Share-alike: pass these weights on, changed or not, only under {licence.id}, with this"
             yield "  attribution and a note of what you changed."
         if entry.availability != "embedded":
-            yield f"- The publisher's code, of which nothing is here, is under {entry.code_license}."
+            yield f"- The publisher's code, of which nothing is here, is under {plain(entry.code_license)}."
 
     def _who_says(self) -> str:
         if self.license.stated:
@@ -165,7 +171,7 @@ class Card:
         for label, value in (
             ("entry", self.entry.name),
             ("may also be, by its tensors", ", ".join(n for n in _entries(metadata) if n != self.entry.name)),
-            ("publisher's file", metadata.get("source_url")),
+            ("publisher's file", _addresses(metadata.get("source_url", ""))),
             ("its sha256", metadata.get("source_sha256")),
             ("is that the published hash?", _hash_verdict(metadata)),
             ("converted by", metadata.get("converter")),
@@ -177,17 +183,22 @@ class Card:
             ("content digest of its tensors", self.config.content_digest),
         ):
             if value:
-                yield f"| {label} | {value.replace('|', '&#124;')} |"
+                yield f"| {label} | {plain(value)} |"
 
     def _citation(self) -> Iterator[str]:
         yield "## Citation"
         yield ""
         for reference in self.entry.citation:
-            yield f"- {reference}"
+            yield f"- {plain(reference)}"
 
 
 def _entries(metadata: Mapping[str, str]) -> list[str]:
     return [name for name in metadata.get("entries", "").split(",") if name]
+
+
+def _addresses(text: str) -> str:
+    """The web addresses of a list; what is none is left out."""
+    return ",".join(part for part in text.split(",") if is_web_address(part))
 
 
 def _hash_verdict(metadata: Mapping[str, str]) -> str | None:

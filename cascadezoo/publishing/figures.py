@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cascadezoo.benchmarks.reports.markdown import is_web_address, words
 from cascadezoo.benchmarks.reports.schema import read_report
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.coco import metrics
@@ -100,17 +101,18 @@ def eval_results(figures: Figures) -> list["EvalResult"]:
     """The figures as a model card's ``model-index`` has them, in fractions of 1."""
     from huggingface_hub import EvalResult
 
+    linked = is_web_address(figures.source_url)  # the Hub takes a source's name with its address only
     return [
         EvalResult(
             task_type=METRICS[field].hub_task,
-            dataset_type=_ON_THE_HUB.get(figures.dataset, figures.dataset),
-            dataset_name=figures.dataset,
+            dataset_type=_ON_THE_HUB.get(figures.dataset, words(figures.dataset)),
+            dataset_name=words(figures.dataset),
             dataset_split="validation",
             metric_type="precision",  # the Hub has no identifier for COCO's average precision
             metric_name=METRICS[field].long_name + (", test-time augmentation" if row.tta else ""),
             metric_value=float(value / 100),
-            source_name=f"{figures.basis}: {figures.source_name}",
-            source_url=figures.source_url,
+            source_name=words(f"{figures.basis}: {figures.source_name}") if linked else None,
+            source_url=figures.source_url if linked else None,
         )
         for row in figures.rows
         for field, value in row.values.items()

@@ -3,12 +3,14 @@
 import re
 from typing import Any
 
+from pydantic import Field
+
 from cascadezoo.errors import LicenseUnstated, UsageError
 from cascadezoo.spec.record import Record
 
 UNSTATED, UNKNOWN = "unstated", "unknown"
 
-_SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
+_SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 # identifiers that the Hub knows, as far as weights of this kind carry them; any other is "other" with its name
 _ON_THE_HUB = frozenset(
     (
@@ -21,7 +23,7 @@ _ON_THE_HUB = frozenset(
 class WeightsLicense(Record):
     """An SPDX identifier; ``stated``: by the weights' publisher, else the user who publishes them chose it."""
 
-    id: str
+    id: str = Field(pattern=f"^{_SPDX.pattern}$")
     stated: bool
 
     @property
@@ -52,11 +54,16 @@ def license_of(stated: str | None, given: str | None, entry: str) -> WeightsLice
     user's own) and what the caller gives.
 
     Raises LicenseUnstated where neither says any, and UsageError where the caller gives another than the publisher's,
-    or no SPDX identifier.
+    or either is no SPDX identifier.
     """
     if given is not None and not _SPDX.fullmatch(given):
         raise UsageError(f"{given!r} is no licence identifier: give one of SPDX's, such as Apache-2.0")
     if stated not in (UNSTATED, None):
+        if not _SPDX.fullmatch(stated):
+            raise UsageError(
+                f"the weights of {entry} state the licence {stated[:60]!r}, which is no identifier of SPDX's: have it "
+                "stated as one, such as Apache-2.0, by whoever made the file"
+            )
         if given is not None and given.lower() != stated.lower():
             raise UsageError(f"the weights of {entry} are under {stated}, and stay so: leave out --license {given}")
         return WeightsLicense(id=stated, stated=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from cascadezoo import registry
 from cascadezoo.coco.categories import COCO, Categories
@@ -9,7 +10,7 @@ from cascadezoo.converters.canonical import read_network
 from cascadezoo.converters.safetensors_file import is_safetensors
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
 from cascadezoo.files import file_sha256
-from cascadezoo.hub.client import endpoint
+from cascadezoo.hub.client import shown_endpoint
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing import figures
 from cascadezoo.publishing.card import Card, Weights
@@ -54,7 +55,7 @@ def pack(entry: ZooEntry, repo: str, branch: str, path: Path, *, license: str | 
     stated, attribution = _terms(entry, weights)
     shown = figures.published(entry) if weights.of_the_publisher else None
     if report is not None:
-        url = f"{endpoint()}/{repo}/blob/{branch}/{REPORT}"
+        url = f"{shown_endpoint()}/{repo}/blob/{quote(branch, safe='/')}/{REPORT}"
         shown = figures.measured(report, entry, weights.metadata["content_digest"], url)
     card = Card(
         repo=repo,

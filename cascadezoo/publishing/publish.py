@@ -11,7 +11,7 @@ from cascadezoo import registry
 from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
 from cascadezoo.hub import offline
 from cascadezoo.hub.cache import weights_path
-from cascadezoo.hub.client import client, endpoint, plain_errors
+from cascadezoo.hub.client import client, plain_errors, shown_endpoint
 from cascadezoo.hub.huggingface import HubSource, parse
 from cascadezoo.hub.progress import are_wanted
 from cascadezoo.manifest import ZooEntry
@@ -93,7 +93,7 @@ def _published(
     planned = Publication(
         entry=entry.name,
         repo=repo,
-        url=f"{endpoint()}/{repo}",
+        url=f"{shown_endpoint()}/{repo}",
         revision=revision,
         private=private,
         dry_run=dry_run,

@@ -13,12 +13,13 @@ aligned  the half-pixel shift of RoIAlign.  A box edge at x = 8 on a level of st
          centre i + 0.5 of its cell; pooling that is not aligned samples around 2.0.
 """
 
+import math
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cascadezoo.spec.record import Record
+from cascadezoo.spec.record import Many, Most, Record, Side, Stride
 
 Extent = Annotated[Literal[0, 1], Field(description="1: x2 is the last pixel inside a box; 0: the edge behind it.")]
 
@@ -64,12 +65,23 @@ class Resize(Record):
     bounds: Bounds = Field(description="What bounds the coordinates of boxes at network scale.")
 
 
+_Ratio = Annotated[float, Field(ge=1e-3, le=1000)]
+_Std = Annotated[float, Field(gt=0, le=100)]
+_LogScale = Annotated[float, Field(ge=-math.inf, le=20)]  # no NaN
+
+
 class AnchorGrid(Record):
     """RPN anchors.  The centre of the first cell lies ``extent * (stride - 1) / 2`` from the image's corner."""
 
-    sizes: tuple[tuple[float, ...], ...] = Field(description="Per level, the sides of the squares in pixels.")
-    ratios: tuple[float, ...] = Field(description="Height / width of the shapes that each square takes.")
-    strides: tuple[int, ...] = Field(description="Per level, the pixels from one cell to the next, finest first.")
+    sizes: tuple[Annotated[tuple[Side, ...], Field(min_length=1, max_length=64)], ...] = Field(
+        max_length=Most, description="Per level, the sides of the squares in pixels."
+    )
+    ratios: tuple[_Ratio, ...] = Field(
+        min_length=1, max_length=64, description="Height / width of the shapes that each square takes."
+    )
+    strides: tuple[Stride, ...] = Field(
+        max_length=Most, description="Per level, the pixels from one cell to the next, finest first."
+    )
     extent: Extent
     rounded: bool = Field(
         description="Round width and height, for a square of the stride's size, to whole pixels, then scale them."
@@ -90,9 +102,17 @@ class AnchorGrid(Record):
 class BoxCoder(Record):
     """How the deltas (dx, dy, dw, dh) of a regression move a box."""
 
-    stds: tuple[float, float, float, float] = Field(description="Factors of the raw outputs.")
-    log_scale: tuple[float, float] = Field(description="The lowest and the highest dw and dh; others are clamped.")
+    stds: tuple[_Std, _Std, _Std, _Std] = Field(description="Factors of the raw outputs.")
+    log_scale: tuple[_LogScale, _LogScale] = Field(
+        description="The lowest and the highest dw and dh; others are clamped."
+    )
     extent: Extent
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.log_scale[0] > self.log_scale[1]:
+            raise ValueError(f"log_scale {self.log_scale}: give the lowest first")
+        return self
 
 
 class Nms(Record):
@@ -120,16 +140,18 @@ class ProposalRule(Record):
     score: RpnScore = Field(description="What anchors are ranked by.")
     coder: BoxCoder = Field(description="How deltas move the anchors.")
     nms: Nms = Field(description="Suppression among the boxes of each level.")
-    min_size: float = Field(ge=0, description="The smallest side of a proposal after clipping, in network pixels.")
-    pre_nms_top_n: int = Field(gt=0, description="The best anchors per level that go into NMS.")
-    post_nms_top_n: int = Field(gt=0, description="The best proposals per image, of all levels, after NMS.")
+    min_size: float = Field(
+        ge=0, le=100_000, description="The smallest side of a proposal after clipping, in network pixels."
+    )
+    pre_nms_top_n: int = Field(gt=0, le=Many, description="The best anchors per level that go into NMS.")
+    post_nms_top_n: int = Field(gt=0, le=Many, description="The best proposals per image, of all levels, after NMS.")
 
 
 class RoIAlign(Record):
     """Bilinear pooling of a box."""
 
     sampling_ratio: int = Field(
-        ge=0, description="Sampled points per bin and axis; 0: as many as the feature cells that the bin spans."
+        ge=0, le=64, description="Sampled points per bin and axis; 0: as many as the feature cells that the bin spans."
     )
     aligned: bool = Field(description="Sample half a cell further left and up, where a feature has its centre.")
     skip_empty: bool = Field(description="A box without area is never detected.")
@@ -138,9 +160,9 @@ class RoIAlign(Record):
 class LevelRule(Record):
     """The pyramid level of a box, 0 the finest: floor(level + log2(sqrt(area) / size + epsilon)), clamped."""
 
-    size: float = Field(description="The side, in pixels, of a square on ``level``.")
-    level: int = Field(description="The level of a box of ``size``.")
-    epsilon: float = Field(description="What lifts a box just below a level's smallest size to that level.")
+    size: Side = Field(description="The side, in pixels, of a square on ``level``.")
+    level: int = Field(ge=-Most, le=Most, description="The level of a box of ``size``.")
+    epsilon: float = Field(ge=0, le=1, description="What lifts a box just below a level's smallest size to that level.")
     extent: Extent
 
 
@@ -170,7 +192,7 @@ class Selection(Record):
         description="Clip boxes to the image as given and drop those left without area, after they have taken their"
         " place among the best."
     )
-    detections_per_img: int = Field(gt=0, description="The best detections per image, of all classes.")
+    detections_per_img: int = Field(gt=0, le=Many, description="The best detections per image, of all classes.")
 
 
 class MaskPaste(StrEnum):

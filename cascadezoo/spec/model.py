@@ -11,18 +11,21 @@ from pydantic import Field, model_validator
 
 from cascadezoo.spec.conventions import BoxCoder, Conventions
 from cascadezoo.spec.objective import Objective
-from cascadezoo.spec.record import Record
+from cascadezoo.spec.record import Blocks, Channels, Groups, Most, Pixels, Record
+
+_Level = Annotated[float, Field(ge=-1000, le=1000)]
+_Spread = Annotated[float, Field(ge=1e-3, le=1000)]  # pixels are divided by it
 
 
 class PreprocessSpec(Record):
     """The pixels that the network takes: resized, then ``(x - mean) / std``, then padded with zeros at right and
     bottom."""
 
-    min_size: int = Field(gt=0, description="The shorter side in pixels, unless the longer would pass max_size.")
-    max_size: int = Field(gt=0, description="The limit of the longer side in pixels.")
-    mean: tuple[float, float, float] = Field(description="Per channel in RGB, grey levels of 0..255.")
-    std: tuple[float, float, float] = Field(description="Per channel in RGB, grey levels of 0..255.")
-    size_divisor: int = Field(gt=0, description="Padded sides are multiples of this.")
+    min_size: Pixels = Field(description="The shorter side in pixels, unless the longer would pass max_size.")
+    max_size: Pixels = Field(description="The limit of the longer side in pixels.")
+    mean: tuple[_Level, _Level, _Level] = Field(description="Per channel in RGB, grey levels of 0..255.")
+    std: tuple[_Spread, _Spread, _Spread] = Field(description="Per channel in RGB, grey levels of 0..255.")
+    size_divisor: int = Field(gt=0, le=1024, description="Padded sides are multiples of this.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -50,15 +53,17 @@ class ResNetSpec(Record):
     """ResNet (He et al. 2015), ResNeXt (Xie et al. 2016) and ResNet-vd (He et al. 2018), strides 4, 8, 16 and 32."""
 
     kind: Literal["resnet"] = "resnet"
-    blocks: tuple[int, ...] = Field(min_length=3, max_length=4, description="The blocks of each stage.")
-    width: int = Field(default=64, gt=0, description="Channels of the stem and of the first stage's 3x3 convolutions.")
+    blocks: tuple[Blocks, ...] = Field(min_length=3, max_length=4, description="The blocks of each stage.")
+    width: int = Field(
+        default=64, gt=0, le=1024, description="Channels of the stem and of the first stage's 3x3 convolutions."
+    )
     basic: bool = Field(
         default=False,
         description="Blocks of two 3x3 convolutions (ResNet-18 and 34) rather than bottlenecks, which put out four"
         " times the channels.",
     )
-    groups: int = Field(default=1, description="Groups of the 3x3 convolutions (ResNeXt: its cardinality).")
-    width_per_group: int = Field(default=64, description="Channels of each group in the first stage.")
+    groups: Groups = Field(default=1, description="Groups of the 3x3 convolutions (ResNeXt: its cardinality).")
+    width_per_group: int = Field(default=64, gt=0, le=1024, description="Channels of each group in the first stage.")
     stride_in_1x1: bool = Field(
         default=False,
         description='A stage\'s stride sits in its first 1x1 convolution (the original, "caffe" style) rather than in'
@@ -70,7 +75,7 @@ class ResNetSpec(Record):
     )
     norm: Norm = Field(default=Norm.BATCH, description="What follows a convolution.")
     frozen_stages: int = Field(
-        default=1, ge=-1, description="In training, the stem and so many stages learn nothing; -1: all learn."
+        default=1, ge=-1, le=Most, description="In training, the stem and so many stages learn nothing; -1: all learn."
     )
     norm_learning: NormLearning = Field(default=NormLearning.AFFINE, description="What of the norms is learned.")
 
@@ -92,11 +97,15 @@ class InternImageSpec(Record):
     """InternImage (Wang et al. 2022): four stages of deformable convolutions, strides 4 to 32."""
 
     kind: Literal["internimage"] = "internimage"
-    width: int = Field(description="Channels of the first stage; each later stage has twice as many.")
-    blocks: tuple[int, int, int, int] = Field(description="The blocks of each stage.")
-    groups: tuple[int, int, int, int] = Field(description="The groups of each stage's deformable convolutions.")
-    offset_scale: float = Field(default=1.0, description="Factor of the offsets and of the kernel's own grid.")
-    mlp_ratio: float = Field(default=4.0, description="Hidden channels of a block's MLP per channel.")
+    width: int = Field(gt=0, le=1024, description="Channels of the first stage; each later stage has twice as many.")
+    blocks: tuple[Blocks, Blocks, Blocks, Blocks] = Field(description="The blocks of each stage.")
+    groups: tuple[Groups, Groups, Groups, Groups] = Field(
+        description="The groups of each stage's deformable convolutions."
+    )
+    offset_scale: float = Field(
+        default=1.0, gt=0, le=100, description="Factor of the offsets and of the kernel's own grid."
+    )
+    mlp_ratio: float = Field(default=4.0, gt=0, le=32, description="Hidden channels of a block's MLP per channel.")
     post_norm: bool = Field(default=True, description="Norm a branch at its end rather than at its start.")
     drop_path: float = Field(
         default=0.0,
@@ -123,7 +132,7 @@ class FPNSpec(Record):
     """Feature Pyramid Network (Lin et al. 2016): one level per backbone stage, and one more,
     subsampled from the last."""
 
-    channels: int = Field(default=256, description="Channels of every level.")
+    channels: Channels = Field(default=256, description="Channels of every level.")
 
 
 class BoxHeadSpec(Record):
@@ -133,9 +142,11 @@ class BoxHeadSpec(Record):
     Without ``fcs`` the features go through a ResNet's fourth stage and a global average instead (C4, Ren et al. 2015).
     """
 
-    resolution: int = Field(default=7, description="Side of the pooled features.")
-    convs: tuple[int, ...] = Field(default=(), description="Channels of the convolutions.")
-    fcs: tuple[int, ...] = Field(default=(1024, 1024), description="Channels of the fully connected layers.")
+    resolution: int = Field(default=7, gt=0, le=64, description="Side of the pooled features.")
+    convs: tuple[Channels, ...] = Field(default=(), max_length=Most, description="Channels of the convolutions.")
+    fcs: tuple[Channels, ...] = Field(
+        default=(1024, 1024), max_length=Most, description="Channels of the fully connected layers."
+    )
     class_specific: bool = Field(
         default=False,
         description="Four deltas per class rather than four; in a cascade, those of the best class move a box on.",
@@ -145,10 +156,12 @@ class BoxHeadSpec(Record):
 class MaskHeadSpec(Record):
     """Fully convolutional mask heads (He et al. 2017)."""
 
-    heads: int = Field(gt=0, description="Mask heads, whose probabilities are averaged.")
-    resolution: int = Field(default=14, description="Side of the pooled features.")
-    convs: tuple[int, ...] = Field(default=(256, 256, 256, 256), description="Channels of the convolutions.")
-    deconv: int = Field(default=256, description="Channels of the upsampled features.")
+    heads: int = Field(gt=0, le=Most, description="Mask heads, whose probabilities are averaged.")
+    resolution: int = Field(default=14, gt=0, le=128, description="Side of the pooled features.")
+    convs: tuple[Channels, ...] = Field(
+        default=(256, 256, 256, 256), max_length=Most, description="Channels of the convolutions."
+    )
+    deconv: Channels = Field(default=256, description="Channels of the upsampled features.")
     shares_box_features: bool = Field(
         default=False, description="Read the box head's fourth ResNet stage rather than pooled features (C4)."
     )
@@ -168,12 +181,12 @@ class ModelSpec(Record):
         description="The feature pyramid; null: the RPN and the heads read the backbone's last stage.",
     )
     box_head: BoxHeadSpec = Field(default=BoxHeadSpec(), description="The layers of each stage's box head.")
-    stages: tuple[BoxCoder, ...] = Field(min_length=1, description="The coder of each stage's deltas.")
+    stages: tuple[BoxCoder, ...] = Field(min_length=1, max_length=Most, description="The coder of each stage's deltas.")
     mask: MaskHeadSpec | None = Field(description="The mask heads; null: boxes only.")
     preprocess: PreprocessSpec = Field(description="The pixels that the network takes.")
     conventions: Conventions = Field(description="The publisher's numerics.")
     objective: Objective = Field(description="The losses that the network learns by.")
-    num_classes: int = Field(default=80, gt=0, description="Classes, without background.")
+    num_classes: int = Field(default=80, gt=0, le=100_000, description="Classes, without background.")
 
     def with_classes(self, count: int) -> Self:
         """The same network for another number of classes."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cascadezoo.spec.record import Record
+from cascadezoo.spec.record import Many, Most, Record, Weight
 
 IoU = Annotated[float, Field(ge=0, le=1)]
 
@@ -39,7 +39,7 @@ class Matching(Record):
 class Sampling(Record):
     """How many boxes of an image take part in the losses, chosen at random; background fills up."""
 
-    size: int = Field(gt=0, description="At most so many boxes.")
+    size: int = Field(gt=0, le=Many, description="At most so many boxes.")
     positive_fraction: float = Field(ge=0, le=1, description="At most this share of them is positive, rounded down.")
     replacement: bool = Field(
         default=False, description="Background is drawn with replacement, which leaves a few boxes fewer."
@@ -58,14 +58,16 @@ class SmoothL1(Record):
     """Smooth L1 loss on encoded deltas, summed over their four numbers."""
 
     kind: Literal["smooth_l1"] = "smooth_l1"
-    beta: float = Field(ge=0, description="Differences below it count quadratically; 0 for the absolute difference.")
+    beta: float = Field(
+        ge=0, le=1e6, description="Differences below it count quadratically; 0 for the absolute difference."
+    )
 
 
 class GIoU(Record):
     """1 - generalised IoU (Rezatofighi et al. 2019) of decoded, unclipped boxes."""
 
     kind: Literal["giou"] = "giou"
-    weight: float = Field(gt=0, description="What the loss is multiplied by.")
+    weight: Weight = Field(description="What the loss is multiplied by.")
 
 
 class RpnObjective(Record):
@@ -77,29 +79,29 @@ class RpnObjective(Record):
     box_loss: SmoothL1 = Field(description="The loss of the positive anchors' deltas.")
     objectness_normaliser: Normaliser = Field(description="What the loss of objectness is divided by.")
     box_normaliser: Normaliser = Field(description="What the loss of deltas is divided by.")
-    pre_nms_top_n: int = Field(gt=0, description="Candidates per level before NMS, in training.")
-    post_nms_top_n: int = Field(gt=0, description="Proposals per image after NMS, in training.")
+    pre_nms_top_n: int = Field(gt=0, le=Many, description="Candidates per level before NMS, in training.")
+    post_nms_top_n: int = Field(gt=0, le=Many, description="Proposals per image after NMS, in training.")
 
 
 class StageObjective(Record):
     """One stage of the cascade."""
 
     iou: IoU = Field(description="A box is positive from this IoU on, and background below it.")
-    weight: float = Field(gt=0, description="The weight of the stage's losses.")
+    weight: Weight = Field(description="The weight of the stage's losses.")
 
 
 class MaskObjective(Record):
     """What one mask head learns from."""
 
     stage: int = Field(ge=0, description="The stage whose positive boxes it learns from, 0 the first.")
-    weight: float = Field(gt=0, description="The weight of its loss.")
+    weight: Weight = Field(description="The weight of its loss.")
 
 
 class BoxObjective(Record):
     """Losses of the box heads, one softmax cross entropy and one box loss per stage; both are divided by the number of
     boxes sampled in the batch."""
 
-    stages: tuple[StageObjective, ...] = Field(min_length=1, description="One record per stage.")
+    stages: tuple[StageObjective, ...] = Field(min_length=1, max_length=Most, description="One record per stage.")
     sampling: Sampling = Field(description="How many boxes take part at the first stage.")
     resample: bool = Field(description="Later stages sample too; else all boxes take part in them.")
     truth_everywhere: bool = Field(
@@ -119,7 +121,7 @@ class Objective(Record):
 
     rpn: RpnObjective = Field(description="Losses of the region proposal network.")
     box: BoxObjective = Field(description="Losses of the box heads.")
-    masks: tuple[MaskObjective, ...] = Field(default=(), description="One record per mask head.")
+    masks: tuple[MaskObjective, ...] = Field(default=(), max_length=Most, description="One record per mask head.")
 
     @model_validator(mode="after")
     def _masks_have_stages(self) -> Self:

@@ -5,11 +5,11 @@ A learning rate belongs to a batch of images; another batch scales it in proport
 """
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from cascadezoo.spec.record import Record
+from cascadezoo.spec.record import Pixels, Record
 
 
 class Method(StrEnum):
@@ -31,14 +31,16 @@ class Solver(Record):
     """The optimizer, and which tensors have a learning rate of their own; such factors multiply each other."""
 
     method: Method = Field(default=Method.SGD, description="How gradients move weights.")
-    lr: float = Field(gt=0, description="The learning rate for steps of ``batch`` images.")
-    batch: int = Field(gt=0, description="Images per step that ``lr`` is meant for.")
+    lr: float = Field(gt=0, le=1000, description="The learning rate for steps of ``batch`` images.")
+    batch: int = Field(gt=0, le=1_000_000, description="Images per step that ``lr`` is meant for.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum, of SGD.")
-    weight_decay: float = Field(ge=0, description="Weight decay, of tensors that are not exempt.")
+    weight_decay: float = Field(ge=0, le=1000, description="Weight decay, of tensors that are not exempt.")
     exempt: Exempt = Field(default=Exempt.NOTHING, description="Tensors without weight decay.")
-    bias_lr: float = Field(default=1.0, gt=0, description="Factor of the learning rate of biases.")
-    stage_lr: tuple[float, ...] = Field(
-        default=(), description="Factors for the stages of a ResNet; its stem has 1.  Without any, all have 1."
+    bias_lr: float = Field(default=1.0, gt=0, le=1000, description="Factor of the learning rate of biases.")
+    stage_lr: tuple[Annotated[float, Field(ge=0, le=1000)], ...] = Field(
+        default=(),
+        max_length=16,
+        description="Factors for the stages of a ResNet; its stem has 1.  Without any, all have 1.",
     )
     layer_decay: float = Field(
         default=1.0,
@@ -59,11 +61,15 @@ class Curve(StrEnum):
 class Schedule(Record):
     """The factor of the learning rate over a run: that of the warm-up times that of the curve."""
 
-    epochs: float = Field(gt=0, description="Length of the run.")
+    epochs: float = Field(gt=0, le=1_000_000, description="Length of the run.")
     curve: Curve = Field(default=Curve.STEPS, description="How the factor falls after the warm-up.")
-    milestones: tuple[float, ...] = Field(default=(), description="Epochs at which it is multiplied by ``gamma``.")
+    milestones: tuple[float, ...] = Field(
+        default=(), max_length=1000, description="Epochs at which it is multiplied by ``gamma``."
+    )
     gamma: float = Field(default=0.1, ge=0, le=1, description="Factor at a milestone, or at the end of a cosine.")
-    warmup_steps: int = Field(default=500, ge=0, description="Steps in which the factor rises to 1 in a straight line.")
+    warmup_steps: int = Field(
+        default=500, ge=0, le=10**9, description="Steps in which the factor rises to 1 in a straight line."
+    )
     warmup_factor: float = Field(default=0.001, ge=0, le=1, description="The factor at the first step.")
 
     @model_validator(mode="after")
@@ -88,10 +94,12 @@ class Scales(StrEnum):
 class Crop(Record):
     """The image is scaled, and a random part of it is cut out, before it is scaled to its final size."""
 
-    min_sizes: tuple[int, ...] = Field(min_length=1, description="Shorter sides to choose from, before the cut.")
-    max_size: int = Field(gt=0, description="The longer side is at most this, before the cut.")
-    smallest: int = Field(gt=0, description="Height and width of the part are at least this, or the whole side.")
-    largest: int = Field(gt=0, description="Height and width of the part are at most this.")
+    min_sizes: tuple[Pixels, ...] = Field(
+        min_length=1, max_length=1000, description="Shorter sides to choose from, before the cut."
+    )
+    max_size: Pixels = Field(description="The longer side is at most this, before the cut.")
+    smallest: Pixels = Field(description="Height and width of the part are at least this, or the whole side.")
+    largest: Pixels = Field(description="Height and width of the part are at most this.")
     probability: float = Field(default=0.5, ge=0, le=1, description="How often an image is cropped.")
 
     @model_validator(mode="after")
@@ -105,10 +113,12 @@ class Augmentation(Record):
     """Random changes of an image, in this order: mirrored, cropped, scaled."""
 
     flip: float = Field(default=0.5, ge=0, le=1, description="How often an image is mirrored.")
-    min_sizes: tuple[int, ...] = Field(
-        default=(), description="Shorter sides that the image is scaled to; without any, the network's test scale."
+    min_sizes: tuple[Pixels, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Shorter sides that the image is scaled to; without any, the network's test scale.",
     )
-    max_size: int | None = Field(default=None, gt=0, description="The longer side is at most this.")
+    max_size: Pixels | None = Field(default=None, description="The longer side is at most this.")
     scales: Scales = Field(default=Scales.CHOICE, description="Which of the shorter sides come up.")
     crop: Crop | None = Field(default=None, description="Whether and how images are cropped.")
 
@@ -126,7 +136,7 @@ class EmaRule(Record):
     (1 - ``momentum``) exp(-(1 + i) / ``warmup``) + ``momentum``."""
 
     momentum: float = Field(default=1e-4, gt=0, le=1, description="The share that the step's weights have in the end.")
-    warmup: float = Field(default=2000, gt=0, description="Steps over which the share falls to it.")
+    warmup: float = Field(default=2000, gt=0, le=1e9, description="Steps over which the share falls to it.")
 
 
 class Recipe(Record):
@@ -136,7 +146,7 @@ class Recipe(Record):
     schedule: Schedule = Field(description="Length of the run, and the learning rate over it.")
     augmentation: Augmentation = Field(description="Random changes of the images.")
     clip: float | None = Field(
-        default=None, gt=0, description="Largest norm of all gradients together; None leaves them as they are."
+        default=None, gt=0, le=1e9, description="Largest norm of all gradients together; None leaves them as they are."
     )
     ema: EmaRule | None = Field(default=None, description="Whether and how the weights are averaged.")
     drop_path: float | None = Field(

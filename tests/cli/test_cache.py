@@ -76,6 +76,22 @@ def test_prune(cache: Path) -> None:
     assert run("list").stdout == ""
 
 
+def test_C9_list_and_prune_show_drawn_data_and_operators(cache: Path) -> None:
+    old = cache / "ops" / "linux-x86_64-0123456789abcdef" / "cascadezoo_cpu.so"
+    image = cache / "data" / "shapes-v1-3" / "val" / "000001.png"
+    for path in (old, image):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(2048))
+    found = run("list")
+    assert [line.split()[0] for line in found.stdout.splitlines()[3:]] == ["data", "outdated"]
+    assert found.stdout.splitlines()[3].endswith("data/shapes-v1-3")
+    assert "3 files and 2 folders, 3.0 MiB" in found.stderr
+    gone = run("prune", "--data", "--outdated")
+    assert gone.stderr == "0 files and 2 folders, 4,096 B, removed\n"
+    assert not image.parent.parent.exists()
+    assert not old.parent.exists()
+
+
 def test_path(cache: Path) -> None:
     assert run("path").stdout == f"{cache}\n"
     assert run("path", "cascade_mask_rcnn_r50_fpn_1x_coco.paddle").stdout == f"{cache}/canonical/{PADDLE}.safetensors\n"

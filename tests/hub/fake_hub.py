@@ -23,6 +23,7 @@ READER = "hf_reader"  # may write nowhere
 LICENSES = {"apache-2.0", "mit", "cc-by-sa-3.0", "unknown", "other"}
 
 Files = dict[str, bytes]
+Sent = tuple[int, bytes, dict[str, str]]  # status, body, headers
 
 
 @dataclass
@@ -62,6 +63,7 @@ class FakeHub:
         self.storage_headers: list[dict[str, str]] = []  # of the requests that reached the other host
         self.broken = False
         self.upload_fails = False
+        self.spoof: Callable[[str, str, Sent], Sent] | None = None  # of every answer: given method and path
 
     def __enter__(self) -> "FakeHub":
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
@@ -129,6 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(refused.status, text, **refused.headers)
 
     def _send(self, status: int, content: bytes, **headers: str) -> None:
+        if self.hub.spoof:
+            status, content, headers = self.hub.spoof(
+                self.command, urlsplit(self.path).path, (status, content, headers)
+            )
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)

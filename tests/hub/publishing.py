@@ -1,5 +1,6 @@
 """What the tests of publishing share: small networks, canonical files of them, and a hub as the client's endpoint."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,10 @@ def shrink(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 def canonical_file(folder: Path, name: str, **changes: str | None) -> Path:
     """A canonical file of the entry, with the metadata that the converter writes; ``changes`` to it, None: without."""
     entry = registry.info(name)
-    model = lively(registry.spec_of(entry))
+    spec = registry.spec_of(entry)
+    if names := changes.get("categories"):
+        spec = spec.model_copy(update={"num_classes": len(json.loads(names)["names"])})
+    model = lively(spec)
     tensors = model.state_dict()
     metadata = {
         "architecture": entry.architecture,

@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from filelock import FileLock
 
 from cascadezoo.converters.canonical import content_digest, write_canonical
 from cascadezoo.hub.housekeeping import KINDS, FileVerdict, check_files, items, prune
+from cascadezoo.ops.building import folder
 
 PADDLE = "cascade_mask_r50_fpn_1x.paddle"
 PADDLE_FILE = "cascade_mask_rcnn_r50_fpn_1x_coco.pdparams"
@@ -131,6 +133,54 @@ def test_unfinished_files_are_known_by_their_entry(cache: Path) -> None:
     prune(["part"])
     assert not any(path.exists() for path in (*unfinished, memo))
     assert built.exists()
+
+
+@pytest.fixture
+def folders(cache: Path) -> dict[str, Path]:
+    """Drawn images, and operators of these sources and of others."""
+    found = {
+        "data": cache / "data" / "shapes-v1-3",
+        "operators": folder(),
+        "outdated": cache / "ops" / "linux-x86_64-00",
+    }
+    put(found["data"] / "val" / "000001.png", b"123", days_ago=10)
+    put(found["data"] / "annotations" / "instances_val.json", b"12", days_ago=20)
+    put(found["operators"] / "cascadezoo_cpu.so", b"1234")
+    put(found["outdated"] / "cascadezoo_cpu.so", b"12345", days_ago=40)
+    put(found["outdated"] / "obj" / "nms.o", b"1", days_ago=50)
+    return found
+
+
+def test_C9_drawn_data_and_operators_are_listed_as_folders(folders: dict[str, Path]) -> None:
+    assert [(item.kind, item.entry, item.path, item.size) for item in items()] == [
+        ("data", "shapes-v1-3", folders["data"], 5),
+        ("operators", folders["operators"].name, folders["operators"], 4),
+        ("outdated", "linux-x86_64-00", folders["outdated"], 6),
+    ]
+    data, _, outdated = items()
+    assert abs(data.used.timestamp() - (time.time() - 10 * 86400)) < 60
+    assert abs(outdated.used.timestamp() - (time.time() - 40 * 86400)) < 60
+
+
+@pytest.mark.parametrize("kind", ["data", "operators", "outdated"])
+def test_C9_drawn_data_and_operators_are_pruned_kind_by_kind(folders: dict[str, Path], kind: Any) -> None:
+    assert prune([kind], timedelta(days=60)).removed == ()
+    assert [item.path for item in prune([kind]).removed] == [folders[kind]]
+    assert {name for name, path in folders.items() if not path.exists()} == {kind}
+
+
+@pytest.mark.parametrize("kind", ["data", "operators", "outdated"])
+def test_C9_folders_that_another_process_writes_stay(cache: Path, folders: dict[str, Path], kind: Any) -> None:
+    own = cache / "locks" / "shapes-v1-3.lock"
+    own.parent.mkdir()
+    with FileLock(own if kind == "data" else folders[kind] / ".cuda.lock"):
+        program = (
+            "import sys; from cascadezoo.hub.housekeeping import prune; done = prune([sys.argv[1]]); "
+            "print(len(done.removed), len(done.busy))"
+        )
+        counts = subprocess.check_output([sys.executable, "-c", program, kind], text=True)
+    assert counts.split() == ["0", "1"]
+    assert folders[kind].exists()
 
 
 def test_notes_go_with_what_they_speak_of(cache: Path, full: dict[str, Path], tmp_path: Path) -> None:
