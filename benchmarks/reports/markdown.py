@@ -14,6 +14,7 @@ from cascadezoo.benchmarks.reports.rows import (
     summary,
 )
 from cascadezoo.benchmarks.reports.schema import Report
+from cascadezoo.text import printable
 
 
 def markdown(report: Report) -> str:
@@ -26,8 +27,8 @@ def markdown(report: Report) -> str:
     for number, machine in enumerate(report.machines):
         used = sum(entry.machine == number for entry in report.entries)
         heading = "## Machine" if len(report.machines) == 1 else f"## Machine {number + 1}, {used} entries"
-        parts += [heading, "", *(f"- {label}: {text}" for label, text in machine_lines(machine)), ""]
-    parts += ["## Code", "", *(f"- {label}: {text}" for label, text in code_lines(report))]
+        parts += [heading, "", *_items(machine_lines(machine)), ""]
+    parts += ["## Code", "", *_items(code_lines(report))]
     return "\n".join(parts) + "\n"
 
 
@@ -36,5 +37,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     cells = [list(row) for row in rows]
     used = [i for i in range(len(heads)) if any(row[i] for row in cells)]
     lines = [[heads[i] for i in used], ["---"] * len(used)]
-    lines += [[" ".join(row[i].split()).replace("|", "\\|") for i in used] for row in cells]
+    lines += [[printable(" ".join(row[i].split())).replace("|", "\\|") for i in used] for row in cells]
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _items(lines: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"- {label}: {printable(text)}" for label, text in lines]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cascadezoo import registry
+from cascadezoo.checkpoints.preconditions import require_canonical_output
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import as_float32, content_digest, is_finite, write_canonical
 from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
@@ -54,8 +55,8 @@ def convert(
         FileError: the file is corrupt, unsafe, of another publisher, or its tensors do not fit; or the output cannot
             be written, in which case nothing is left there.
     """
-    if output is not None and Path(output).suffix.lower() != ".safetensors":
-        raise UsageError(f"{output}: canonical weights are safetensors, end the output's name so")
+    if output is not None:
+        require_canonical_output(Path(output), Path(path), force=force)
     plan = _plan(Path(path), source, entry)
     report = _checked(plan, allow_nan)
     target = Path(path).with_name(f"{report.name}.safetensors") if output is None else Path(output)

@@ -14,13 +14,14 @@ from cascadezoo.hub.client import client, endpoint, plain_errors
 from cascadezoo.hub.huggingface import HubSource, parse
 from cascadezoo.hub.progress import are_wanted
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.publishing.licensing import WeightsLicense
-from cascadezoo.publishing.package import Package, pack
+from cascadezoo.publishing.licensing import WeightsLicense, require_identifier
 from cascadezoo.spec.record import Record
 from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+    from cascadezoo.publishing.package import Package
 
 
 class Publication(Record):
@@ -75,11 +76,15 @@ def publish(
     entry = registry.info(name)
     if parse(f"hf-hub:{repo}") != HubSource(repo):
         raise UsageError(f"{repo!r} names no repository: write organisation/repository")
+    require_identifier(license)
+    file = Path(weights) if weights else _cached(entry)
+    from cascadezoo.publishing.package import pack  # and torch, now that there is something to publish
+
     package = pack(
         entry,
         repo,
         revision or "main",
-        Path(weights) if weights else _cached(entry),
+        file,
         license=license,
         report=Path(report) if report else None,
     )
@@ -111,7 +116,7 @@ def _cached(entry: ZooEntry) -> Path:
     return path
 
 
-def _upload(package: Package, planned: Publication) -> tuple[str | None, str]:
+def _upload(package: "Package", planned: Publication) -> tuple[str | None, str]:
     """The commit that was the branch's last, if it was there, and the one that is now."""
     from huggingface_hub import CommitOperationAdd, get_token
     from huggingface_hub.utils.tqdm import disable_progress_bars

@@ -25,13 +25,13 @@ def test_list_is_a_table(run):
     assert lines[0].split() == ["name", "box", "AP", "mask", "AP", "weights"]
     assert len(lines) == 1 + 65 + 1  # the published ones and our own
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
-    assert rows["cascade_r50_fpn_20e.mmdet"] == ["41.0", "published"]
-    assert rows["cascade_mask_x101_64x4d_fpn_3x.mmdet"] == ["46.6", "40.3", "published"]
-    assert rows["cascade_mask_internimage_xl_fpn_3x.internimage"] == ["56.2", "48.8", "wrong", "link"]
-    assert rows["faster_r50_fpn_1x.detectron"] == ["36.7", "moved"]
+    assert rows["cascade_r50_fpn_20e.mmdet"] == ["41.0", "available"]
+    assert rows["cascade_mask_x101_64x4d_fpn_3x.mmdet"] == ["46.6", "40.3", "available"]
+    assert rows["cascade_mask_internimage_xl_fpn_3x.internimage"] == ["56.2", "48.8", "available"]
+    assert rows["faster_r50_fpn_1x.detectron"] == ["36.7", "available"]
     assert rows["cascade_x101_64x4d_fpn_1x.detectron"] == ["45.4", "never", "published"]
-    assert rows["mask_x152_32x8d_in5k_fpn_s1x.detectron"] == ["48.1*", "41.5*", "moved"]
-    assert rows["mask_x101_vd_64x4d_fpn_2x.paddle"] == ["44.6+", "39.8+", "published"]
+    assert rows["mask_x152_32x8d_in5k_fpn_s1x.detectron"] == ["48.1*", "41.5*", "available"]
+    assert rows["mask_x101_vd_64x4d_fpn_2x.paddle"] == ["44.6+", "39.8+", "available"]
     assert "* with test-time augmentation" in err
     assert "+ from a later edition" in err
     assert max(map(len, lines)) <= 80
@@ -97,13 +97,13 @@ def test_info_of_a_published_entry(run):
 def test_info_says_where_a_link_is_wrong(run):
     _, out, _ = run("info", "cascade_r50_fpn_1x.detectron")
     text = words(out)
-    assert "WRONG LINK" in text
+    assert "available: the published table links another model's file, and the corrected link is used" in text
     assert (
         "corrected http://www.svcl.ucsd.edu/projects/cascade-rcnn/R50-FPN-cascade-rcnn.pkl published https://s3" in text
     )
     assert "the table links a baseline without cascade" in text
     _, out, _ = run("info", "cascade_x101_32x8d_fpn_1x.detectron")
-    assert "NEVER PUBLISHED" in out
+    assert "never published" in out
     assert "bring your own file" in out
 
 
@@ -113,7 +113,7 @@ def test_info_shows_evaluations_and_later_figures(run):
     assert "published, test-time augmentation 48.1 - - 41.5 - - published 45.2 - - 39.7 - -" in text
     assert "later edition, test-time augmentation 48.1 68.3 52.9 41.5 65.1 44.7" in text
     assert "later edition: a later commit of the same README" in text
-    assert "MOVED" in text
+    assert "available: the file has moved since it was published" in text
     assert "weights CC-BY-SA-3.0" in text
     _, out, _ = run("info", "mask_x101_vd_64x4d_fpn_2x")
     assert "later edition 44.6 - - 39.8 - -" in words(out)
