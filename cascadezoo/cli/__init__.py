@@ -86,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = 0
     except Exception as error:
         if args[:1] == ["--debug"]:
-            echo_text(traceback.format_exc(), err=True)
+            for part in traceback.format_exception(error):  # a frame, or the error itself, whose message is one line
+                (echo_text if part.startswith((" ", "\n", "Traceback")) else echo)(part.rstrip("\n"), err=True)
         _tell(error)
         code = error.exit_code if isinstance(error, CascadezooError) else FileError.exit_code
     sys.exit(code if isinstance(code, int) else 0)

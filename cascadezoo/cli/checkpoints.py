@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     cls=Command,
     short_help="A publisher's file to canonical weights",
     examples=(
-        "cascadezoo convert --from mmdet cascade_rcnn_r50_fpn_1x_coco_20200316-3dc56deb.pth",
-        "cascadezoo convert --from paddle my.pdparams --entry cascade_r50_fpn_1x.paddle \\\n    -o my.safetensors",
+        "cascadezoo convert --from mmdet cascade_rcnn_r50_fpn_20e_coco.pth",
+        "cascadezoo convert --from paddle my.pdparams \\\n    --entry cascade_r50_fpn_1x.paddle -o my.safetensors",
     ),
 )
 @click.argument("checkpoint", metavar="CKPT", type=WeightsFile())

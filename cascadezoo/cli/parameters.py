@@ -13,10 +13,10 @@ from cascadezoo import registry
 from cascadezoo.cli.terminal import echo
 from cascadezoo.environment import is_first_process
 from cascadezoo.errors import MissingResource, UnwritableOutput, WeightsNotFound
+from cascadezoo.hub.sources import parse
 
 _STDOUT = Path("-")
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|meta)(:\d+)?|\d+", re.ASCII)
-_ELSEWHERE = ("hf-hub:", "local-dir:")  # a repository's weights: whether it is there, only asking it tells
 
 
 class EntryName(click.ParamType[str]):
@@ -53,7 +53,8 @@ class ModelName(EntryName):
     """As ``EntryName``, or a repository: ``hf-hub:org/repo[@revision]`` or ``local-dir:path``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(value) if str(value).startswith(_ELSEWHERE) else super().convert(value, param, ctx)
+        """The name as it was given; raises UsageError (UnknownName)."""
+        return str(value) if parse(str(value)) else super().convert(value, param, ctx)
 
 
 class Device(click.ParamType[str]):

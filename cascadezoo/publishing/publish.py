@@ -11,8 +11,8 @@ from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
 from cascadezoo.hub import offline
 from cascadezoo.hub.cache import weights_path
 from cascadezoo.hub.client import client, endpoint, plain_errors
-from cascadezoo.hub.huggingface import HubSource, parse
 from cascadezoo.hub.progress import are_wanted
+from cascadezoo.hub.sources import is_repository
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing.licensing import WeightsLicense, require_identifier
 from cascadezoo.spec.record import Record
@@ -74,7 +74,7 @@ def publish(
         Offline, NotAllowed, RepoNotFound, DownloadFailed: the Hub refuses or cannot be reached.
     """
     entry = registry.info(name)
-    if parse(f"hf-hub:{repo}") != HubSource(repo):
+    if not is_repository(repo):
         raise UsageError(f"{repo!r} names no repository: write organisation/repository")
     require_identifier(license)
     file = Path(weights) if weights else _cached(entry)

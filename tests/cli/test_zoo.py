@@ -38,6 +38,85 @@ def test_list_is_a_table(run):
     assert "\x1b" not in out
 
 
+def test_C5_figures_of_another_data_set_than_coco_are_marked(run):
+    _, out, err = run("list")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:]}
+    assert rows["cascade_mask_r18_fpn_shapes.cascadezoo"] == ["85.1#", "79.4#", "in", "the", "package"]
+    assert sum("#" in line for line in out.splitlines()) == 1
+    assert "# on the drawn shapes of `cascadezoo shapes`, not on COCO" in err.splitlines()
+    assert "#" not in run("list", "--publisher", "mmdet")[2]
+    sheet = run("info", "cascade_mask_r18_fpn_shapes")[1]
+    assert "AP in percent on the drawn shapes of `cascadezoo shapes`, not COCO" in sheet
+    assert "Other names" not in sheet
+    assert "AP in percent on COCO" in run("info", "cascade_r50_fpn_1x.mmdet")[1]
+
+
+def test_C5_weights_are_available_in_the_package_or_were_never_published(run):
+    _, out, _ = run("list")
+    header, *lines = out.splitlines()
+    states = [line[header.index("weights") :] for line in lines]
+    # 4 were never published, one lies in the package; moved and wrong links have corrected ones
+    assert {state: states.count(state) for state in set(states)} == {
+        "available": 61,
+        "in the package": 1,
+        "never published": 4,
+    }
+    for name in ("cascade_r50_fpn_1x.detectron", "faster_r50_fpn_1x.detectron", "cascade_r50_fpn_1x.mmdet"):
+        assert "state available" in words(run("info", name)[1])
+    assert "state in the package" in words(run("info", "cascade_mask_r18_fpn_shapes")[1])
+    assert "state never published" in words(run("info", "cascade_x101_64x4d_fpn_1x.detectron")[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "others"),
+    [
+        ("cascade_mask_r50_fpn_1x", "mmdet", ["paddle", "detectron"]),
+        ("cascade_r101_fpn_1x", "mmdet", ["detectron"]),
+        ("mask_r50_fpn_1x", "paddle", ["detectron"]),
+        ("cascade_mask_rcnn_r50_fpn_1x_coco", "mmdet", ["paddle"]),  # a stem that two publishers gave their files
+    ],
+)
+def test_C5_a_name_of_several_publishers_names_them_all(run, name, taken, others):
+    code, out, err = run("info", name)
+    bare = name.replace("cascade_mask_rcnn_r50_fpn_1x_coco", "cascade_mask_r50_fpn_1x")
+    assert code == 0
+    assert out.splitlines()[0] == f"{bare}.{taken}"
+    listed = " and ".join(f"{bare}.{other}" for other in others)
+    assert err == (
+        f"{name} is taken for {bare}.{taken}; of that name there are also {listed}: give the whole name to choose\n"
+    )
+    assert json.loads(run("info", name, "--json")[1])["name"] == f"{bare}.{taken}"
+    assert run("info", f"{name}.{others[0]}")[2] == ""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "download {} {}",
+        "cache path {}",
+        "predict {} no.jpg",
+        "export {} --format detectron",
+        "publish {} --repo a/b",
+        "verify {} {} --tolerance x",
+        "bench {} no.jpg",
+        "links {} nonsense",
+        "train --entry {} --run-dir new",
+        "convert --from mmdet --entry {} no.pth",
+    ],
+)
+def test_C5_every_command_names_the_siblings_once(run, call, monkeypatch, tmp_path):
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
+    monkeypatch.setenv("CASCADEZOO_OFFLINE", "1")
+    name = "cascade_mask_r50_fpn_1x"
+    _, _, err = run(*call.replace("{}", name).split())
+    assert err.count(f"{name} is taken for {name}.mmdet") == 1
+
+
+def test_C5_another_process_of_a_run_is_silent(run, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run("info", "cascade_r50_fpn_1x")[2] == ""
+
+
 def test_list_columns_are_aligned(run):
     _, out, _ = run("list", "*r50_fpn_1x*")
     header, *lines = out.splitlines()
