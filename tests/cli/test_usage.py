@@ -168,6 +168,18 @@ def test_C3_what_needs_no_tensors_needs_no_torch(folder: Path) -> None:
         assert not torch, f"torch was imported by {call} or by one before it"
 
 
+@pytest.mark.parametrize("group", ["", "cache", "report"])
+def test_C4_without_a_command_the_help_is_shown(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(group.split())
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out) == (2, "")
+    lines = err.splitlines()
+    assert lines[0] == " ".join(("Usage: cascadezoo", *group.split(), "[OPTIONS] COMMAND [ARGS]..."))
+    assert "Commands:" in lines
+    assert lines[-1].startswith(" ".join(("  cascadezoo", *group.split())))
+
+
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command with the words that lead to it, the group itself first."""
     yield path, group
