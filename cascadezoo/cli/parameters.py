@@ -4,7 +4,7 @@ offered to whoever presses the tab key."""
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,11 +15,19 @@ from cascadezoo.environment import is_first_process
 from cascadezoo.errors import MissingResource, UnwritableOutput, WeightsNotFound
 from cascadezoo.hub.sources import parse
 
+if TYPE_CHECKING:
+    _TextType = click.ParamType[str]
+    _PairType = click.ParamType[tuple[int, int]]
+    _Items = list[CompletionItem[str]]
+else:  # generic in the newest click alone
+    _TextType = _PairType = click.ParamType
+    _Items = list
+
 _STDOUT = Path("-")
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|meta)(:\d+)?|\d+", re.ASCII)
 
 
-class EntryName(click.ParamType[str]):
+class EntryName(_TextType):
     """An entry's name as ``registry.info`` takes it.
 
     Where several publishers have an entry of this name, one line on stderr says which is taken, and which are not.
@@ -41,7 +49,7 @@ class EntryName(click.ParamType[str]):
                 )
         return str(value)
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
         """The full names that begin so; where none does, the publishers' own names for them."""
         names = [entry.name for entry in registry.entries()]
         aliases = [alias for entry in registry.entries() for alias in entry.aliases]
@@ -57,7 +65,7 @@ class ModelName(EntryName):
         return str(value) if parse(str(value)) else super().convert(value, param, ctx)
 
 
-class Device(click.ParamType[str]):
+class Device(_TextType):
     """A device by the name that ``devices.usable`` takes, or the number of a GPU; whether it is there, torch knows."""
 
     name = "device"
@@ -68,8 +76,20 @@ class Device(click.ParamType[str]):
             self.fail(f"{text!r} names no device: give cpu, cuda, cuda:N or mps", param, ctx)
         return f"cuda:{text}" if text.isdecimal() else text
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
         return [CompletionItem(name) for name in ("cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+class Shard(_PairType):
+    """One part of several, such as 3/8."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        index, _, count = str(value).partition("/")
+        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
+        return int(index), int(count)
 
 
 class _File(click.Path):

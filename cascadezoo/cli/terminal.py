@@ -47,7 +47,7 @@ def echo_json(text: str) -> None:
 
 def echo_usage_error(error: click.ClickException) -> None:
     """Print a complaint of click's as click does: the usage first, where there is one."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a group of commands, and none named: its help
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # a group without a command: its help
         echo_text(error.format_message(), err=True)
         return
     ctx = error.ctx if isinstance(error, click.UsageError) else None

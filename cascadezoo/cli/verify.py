@@ -14,7 +14,7 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.options import FieldOption
-from cascadezoo.cli.parameters import Device, EntryName, InputFile, OutputFile, OutputFolder, WeightsFile
+from cascadezoo.cli.parameters import Device, EntryName, InputFile, OutputFile, OutputFolder, Shard, WeightsFile
 from cascadezoo.cli.terminal import echo, echo_json, echo_text
 from cascadezoo.environment import is_first_process
 from cascadezoo.files import whole_file
@@ -23,16 +23,6 @@ if TYPE_CHECKING:
     from cascadezoo.benchmarks.reports.schema import EntryReport, Report
 
 _EVERY = 30  # seconds between lines of progress where no bar can be shown
-
-
-class _Shard(click.ParamType[tuple[int, int]]):
-    name = "i/n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        index, _, count = str(value).partition("/")
-        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-            self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
-        return int(index), int(count)
 
 
 _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.reports.schema:Settings")
@@ -80,7 +70,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 @click.option(
     "--run-dir", metavar="DIR", type=OutputFolder(), help="Keep detections here; the same command again goes on."
 )
-@_setting("--shard", type=_Shard())
+@_setting("--shard", type=Shard())
 @click.option("--json", "json_file", metavar="FILE", type=OutputFile(), help="Write the report; - is stdout.")
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the report as a page.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also where anything was SKIPPED.")

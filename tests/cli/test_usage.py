@@ -173,8 +173,8 @@ def test_C4_without_a_command_the_help_is_shown(group: str, capsys: pytest.Captu
     with pytest.raises(SystemExit) as stop:
         main(group.split())
     out, err = capsys.readouterr()
-    assert (stop.value.code, out) == (2, "")
-    lines = err.splitlines()
+    assert stop.value.code in (0, 2)  # click before 8.2 takes it for a question, and answers on stdout
+    lines = (out + err).splitlines()
     assert lines[0] == " ".join(("Usage: cascadezoo", *group.split(), "[OPTIONS] COMMAND [ARGS]..."))
     assert "Commands:" in lines
     assert lines[-1].startswith(" ".join(("  cascadezoo", *group.split())))
@@ -230,13 +230,13 @@ def test_C4_every_help_ends_with_examples_that_parse(path: tuple[str, ...], comm
         _parse(cli, words[1:])
 
 
-def _parse(command: click.Command, words: list[str]) -> None:
-    context = command.make_context(command.name, list(words))
-    if isinstance(command, click.Group):
-        rest = [*context._protected_args, *context.args]
-        _, inner, arguments = command.resolve_command(context, rest)
-        assert inner is not None
-        _parse(inner, arguments)
+def _parse(command: click.Command | None, words: list[str]) -> None:
+    """Let click read a command line as it does before it calls anything; groups are called without options here."""
+    while isinstance(command, click.Group):
+        name, *words = words
+        command = command.get_command(click.Context(command), name)
+    assert command is not None
+    command.make_context(command.name, list(words))
 
 
 @pytest.mark.parametrize("shell", SHELLS)
