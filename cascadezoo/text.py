@@ -6,6 +6,7 @@ name round; characters that nobody sees can make two names look alike.  All of t
 """
 
 import json
+import logging
 import re
 
 _LINES = "\n\t"
@@ -28,6 +29,12 @@ def printable(text: object, *, lines: bool = False) -> str:
 def printable_json(text: str) -> str:
     """A JSON text of the same value in which the same characters are written as JSON escapes."""
     return _UNSEEN.sub(lambda found: found[0] if found[0] in _LINES else json.dumps(found[0])[1:-1], text)
+
+
+def print_safely(record: logging.LogRecord) -> bool:
+    """A filter of loggers: the message becomes printable, and is let through."""
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
 
 def _escape(character: str) -> str:

@@ -1,6 +1,7 @@
 """Text made printable (case C1)."""
 
 import json
+import logging
 import unicodedata
 
 import pytest
@@ -61,3 +62,10 @@ def test_C1_json_keeps_its_value() -> None:
 def test_C1_messages_of_errors_are_printable_for_everyone() -> None:
     assert str(CorruptCheckpoint("x.pth\x1b[2J\nFORGED")) == "x.pth\\x1b[2J\\nFORGED"
     assert str(BuildError("it fails:\nx.cpp:1: \x1b[31merror")) == "it fails:\nx.cpp:1: \\x1b[31merror"
+
+
+def test_C1_log_messages_are_printable_for_everyone(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("cascadezoo")
+    log.warning("%s: %d tensors", "x\x1b[2J\nFORGED", 3)
+    log.warning("100 % sure")
+    assert caplog.messages == ["x\\x1b[2J\\nFORGED: 3 tensors", "100 % sure"]
