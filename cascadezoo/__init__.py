@@ -3,10 +3,12 @@
 Names are imported on first use, so that listing the zoo never imports torch.
 """
 
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cascadezoo.text import print_safely
 from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _BESIDE = Path(__file__).parents[1]
 if (_BESIDE / "zoo_manifest" / "__init__.py").is_file():
     __path__.append(str(_BESIDE))
+
+logging.getLogger("cascadezoo").addFilter(print_safely)  # messages name files and what these say
 
 _HOME = {
     "Checkpoint": "cascadezoo.converters.checkpoint",

@@ -1,13 +1,19 @@
 """Every error a user can meet: one class per way to fail, each with the exit code of the command line.
 
-Messages are one sentence: what is wrong, where, and what to do about it.
+Messages are one sentence: what is wrong, where, and what to do about it.  What they quote from files and servers is
+printable: control characters in it are shown as escapes.
 """
+
+from cascadezoo.text import printable
 
 
 class CascadezooError(Exception):
     """Base of all errors raised on purpose by cascadezoo."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(CascadezooError):
@@ -148,6 +154,9 @@ class LostLinks(CascadezooError):
 
 
 class BuildError(CascadezooError):
-    """The compiler refused the operators; the message holds its own words."""
+    """The compiler refused the operators; the message holds its own words, line by line."""
 
     exit_code = 4
+
+    def __str__(self) -> str:
+        return printable(Exception.__str__(self), lines=True)

@@ -108,8 +108,9 @@ def protect(target: Path, source: Path, force: bool) -> None:
 def write_json(path: str | os.PathLike[str], document: object) -> Path:
     """Write ``document`` as one line of UTF-8 JSON, whole or not at all; returns the path.  Raises UnwritableOutput."""
     path = Path(path)
-    with whole_file(path) as file:
-        file.write(json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    with whole_file(path) as file:  # a file name that is no UTF-8 holds half a surrogate pair, which JSON can escape
+        file.write(text.encode(errors="backslashreplace") + b"\n")
     return path
 
 

@@ -25,8 +25,8 @@ from cascadezoo.detector import Detector
 from cascadezoo.devices import usable
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound, WrongType
 from cascadezoo.hub import huggingface, memo
-from cascadezoo.hub.huggingface import HubSource, Source
 from cascadezoo.hub.progress import bars
+from cascadezoo.hub.sources import HubSource, Source, parse
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling import build as _build
 from cascadezoo.spec.model import ModelSpec
@@ -85,7 +85,7 @@ def load(
     """
     _check_arguments(name, misplaced, pretrained, weights)
     target = usable(device)
-    source = huggingface.parse(name)
+    source = parse(name)
     if source is not None:
         if weights is not None:
             raise UsageError(f"{name} brings its own weights: leave weights=FILE out")

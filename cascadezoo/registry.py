@@ -53,14 +53,19 @@ def list_models(
 
 def info(name: str) -> ZooEntry:
     """The entry of a full name, a bare name or an alias; raises UnknownName, with names that are close."""
+    return namesakes(name)[0]
+
+
+def namesakes(name: str) -> tuple[ZooEntry, ...]:
+    """Every entry of this name: the one that ``info`` takes, then those of other publishers; raises UnknownName."""
     stem, _, publisher = name.rpartition(".")
     if publisher in PUBLISHERS:
         candidates = [_index()[publisher].get(stem)]
     else:  # an alias may hold a dot of its own, as in bbox_mAP-0.404
         candidates = [index.get(name) for index in _index().values()]
-    for entry in candidates:
-        if entry is not None:
-            return entry
+    found = tuple(entry for entry in candidates if entry is not None)
+    if found:
+        return found
     close = get_close_matches(name, _known_names(), n=3, cutoff=0.7)
     hint = f"did you mean {' or '.join(close)}?" if close else "`cascadezoo list` shows all entries"
     raise UnknownName(f"no entry is called {name!r}: {hint}")

@@ -48,7 +48,7 @@ class ConversionReport(Record):
         return self.entries[0] if len(self.entries) == 1 else f"{self.architecture}.{self.publisher}"
 
     def to_json(self) -> str:
-        return self.model_dump_json(indent=2)
+        return json.dumps(self.model_dump(mode="json"), indent=2)
 
 
 class ExportReport(Record):
@@ -66,7 +66,7 @@ class ExportReport(Record):
     output_sha256: str = Field(description="its SHA-256")
 
     def to_json(self) -> str:
-        return self.model_dump_json(indent=2)
+        return json.dumps(self.model_dump(mode="json"), indent=2)
 
 
 class TensorInfo(Record):

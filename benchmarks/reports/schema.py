@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from importlib.resources.abc import Traversable, TraversableResources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -273,9 +273,18 @@ def code_digest() -> str:
     """SHA-256 of the sources that are installed, by name: the same for a checkout and a wheel of it."""
     digest = hashlib.sha256()
     for room in _ROOMS:
-        for name, file in sorted(_sources(files(room), room)):
+        for name, file in sorted(_sources(_files(room), room)):
             digest.update(f"{name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def _files(room: str) -> Traversable:
+    """The folder of a package, which is not imported: that would take torch along."""
+    spec = find_spec(room)
+    assert spec is not None  # a room of this package
+    loader: Any = spec.loader
+    resources: TraversableResources = loader.get_resource_reader(room)
+    return resources.files()
 
 
 def _sources(folder: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:

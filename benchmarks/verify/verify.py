@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -26,14 +26,15 @@ from cascadezoo.benchmarks.reports.schema import (
     read_report,
 )
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
-from cascadezoo.benchmarks.verify.runner import Job, Progress, verify_entry
 from cascadezoo.coco.evaluation import require_evaluator
-from cascadezoo.distributed import join
 from cascadezoo.environment import environment
 from cascadezoo.errors import UsageError, WeightsNotFound
 from cascadezoo.files import file_sha256, write_json
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.version import __version__
+
+if TYPE_CHECKING:
+    from cascadezoo.benchmarks.verify.runner import Progress
 
 _NO_COCO = "no data: give --data-root DIR, a folder with annotations/instances_val2017.json and val2017/"
 _BATCH_SIZE = {"cpu": 1, "cuda": 8}
@@ -57,7 +58,7 @@ def verify(
     run_dir: str | Path | None = None,
     shard: tuple[int, int] | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
     finished: Callable[[EntryReport], None] | None = None,
 ) -> Report:
     """Measure box AP, mask AP and speed of entries with their publishers' test settings, and judge them.
@@ -97,6 +98,12 @@ def verify(
     baseline_file = None if baseline is None else Path(baseline)
     reference = None if baseline_file is None else read_report(baseline_file)
     coco = _coco(data_root, entries, limit, speed)
+    from cascadezoo.benchmarks.verify.runner import (  # and torch, now that there is something to measure
+        Job,
+        verify_entry,
+    )
+    from cascadezoo.distributed import join
+
     with join(device, backend="gloo") as world, _folder(run_dir) as folder:
         device = str(world.device)
         machine = describe_machine(device, evaluator)

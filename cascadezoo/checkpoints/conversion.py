@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cascadezoo import registry
 from cascadezoo.checkpoints.identification import Identified, examine, given
+from cascadezoo.checkpoints.preconditions import require_canonical_output
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import as_float32, content_digest, is_finite, write_canonical
 from cascadezoo.converters.identify import is_published
@@ -49,8 +50,8 @@ def convert(
             cannot be written, in which case nothing is left there.
     """
     path = Path(path).expanduser()
-    if output is not None and Path(output).suffix.lower() != ".safetensors":
-        raise UsageError(f"{output}: canonical weights are safetensors, end the output's name so")
+    if output is not None:
+        require_canonical_output(Path(output).expanduser(), path, force=force)
     found = identified(path, source, entry, insist=insist)
     if "content_digest" in found.examination.metadata:
         raise CorruptCheckpoint(f"{path} is canonical already: cascadezoo.load(name, weights=...) takes it as it is")

@@ -5,23 +5,22 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from cascadezoo import registry
-from cascadezoo.checkpoints.conversion import to_publisher, zeroed
 from cascadezoo.checkpoints.identification import examine
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.converters import CONVERTERS
-from cascadezoo.converters.canonical import read_network
-from cascadezoo.converters.converter import Model
-from cascadezoo.converters.report import ExportReport
 from cascadezoo.errors import UsageError, WeightsNotFound, WrongPublisher
 from cascadezoo.files import file_sha256, protect, whole_file
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import canonical_path
-from cascadezoo.providers import SPECS
+from cascadezoo.providers import FORMATS, SPECS
 from cascadezoo.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cascadezoo.converters.report import ExportReport
 
 
 def export(
@@ -31,7 +30,7 @@ def export(
     output: str | Path | None = None,
     *,
     force: bool = False,
-) -> ExportReport:
+) -> "ExportReport":
     """Write an entry's canonical weights as a file of its publisher, equal in every tensor that inference uses.
 
     Args:
@@ -49,16 +48,22 @@ def export(
             is left there.
     """
     entry = registry.info(name)
-    if format not in CONVERTERS:
-        raise UsageError(f"no files of {format!r} can be written: choose one of {', '.join(CONVERTERS)}")
+    if format not in FORMATS:
+        raise UsageError(f"no files of {format!r} can be written: choose one of {', '.join(FORMATS)}")
     spec = registry.spec_of(entry)
     if entry.publisher != format:
         raise UsageError(_cross_export(entry, spec, format))
     source = canonical_path(entry.name) if weights is None else Path(weights)
     if not source.is_file():
         raise WeightsNotFound(f"{source}: no such file; give the canonical weights of {entry.name}")
-    tensors, categories = _read(source, entry)
+    if output is not None:
+        protect(Path(output), source, force)
+    from cascadezoo.checkpoints.conversion import to_publisher, zeroed  # torch, now that there is something to export
+    from cascadezoo.converters import CONVERTERS
+    from cascadezoo.converters.converter import Model
+    from cascadezoo.converters.report import ExportReport
 
+    tensors, categories = _read(source, entry)
     converter = CONVERTERS[format]
     default = f"{entry.name}{converter.suffix}"
     target = Path(output) if output is not None else Path(default) if weights is None else source.with_name(default)
@@ -77,8 +82,10 @@ def export(
     )
 
 
-def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, Tensor], Categories]:
+def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, "Tensor"], Categories]:
     """The tensors of a canonical file, checked against the entry's network, and its categories."""
+    from cascadezoo.converters.canonical import read_network
+
     found = examine(path).identify(entry=entry.name)
     if not found.is_ours:
         raise WrongPublisher(f"{path} is a file of {found.layout.publisher}: give canonical weights, as convert writes")
@@ -94,7 +101,7 @@ def _cross_export(entry: ZooEntry, spec: ModelSpec, format: str) -> str:
     theirs = [dict(_parts(other)) for other in SPECS[format].values()]
     foreign = [part for part, value in _parts(spec) if all(value != other[part] for other in theirs)]
     reason = f"no network there has its {', '.join(foreign)}" if foreign else "no network there is like it as a whole"
-    own = f"choose its own format, {entry.publisher}" if entry.publisher in CONVERTERS else "it has no format but ours"
+    own = f"choose its own format, {entry.publisher}" if entry.publisher in FORMATS else "it has no format but ours"
     return f"{entry.name} cannot be a file of {format}, whose code would run it by its own rules: {reason}; {own}"
 
 

@@ -37,7 +37,7 @@ def inspect(path: str | Path) -> Inspection:
         refused=checkpoint.refused,
         unsafe=dict(checkpoint.unsafe),
         ignored_entries=tuple(checkpoint.ignored),
-        metadata=dict(checkpoint.meta) if checkpoint.container == "safetensors" else _highlights(checkpoint.meta),
+        metadata=_highlights(checkpoint.meta),
         tensors={key: TensorInfo(shape=one.shape, dtype=one.dtype) for key, one in checkpoint.records.items()},
         parameters=_parameters(checkpoint.records),
         matches=tuple(_matches(examined, closest)),

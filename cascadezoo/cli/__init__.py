@@ -6,6 +6,7 @@ trusted or read, 130 Ctrl-C.  Commands live in this package's modules and are im
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
@@ -13,7 +14,9 @@ from typing import NoReturn
 
 import click
 
-from cascadezoo.errors import CascadezooError, FileError
+from cascadezoo.cli.command import Group
+from cascadezoo.cli.terminal import echo, echo_text, echo_usage_error, messages_shown
+from cascadezoo.errors import BuildError, CascadezooError, FileError
 from cascadezoo.version import __version__
 
 _COMMANDS = {
@@ -34,10 +37,11 @@ _COMMANDS = {
     "cache": "cascadezoo.cli.cache:cache_command",
     "links": "cascadezoo.cli.links:links_command",
     "shapes": "cascadezoo.cli.shapes:shapes_command",
+    "completion": "cascadezoo.cli.completion:completion_command",
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -49,7 +53,11 @@ class _LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    examples=("cascadezoo list '*r50*'", "cascadezoo predict cascade_mask_r18_fpn_shapes photo.jpg"),
+)
 @click.version_option(__version__, prog_name="cascadezoo")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
@@ -60,15 +68,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code; errors are one sentence on stderr."""
     _open_streams()
     args = list(sys.argv[1:] if argv is None else argv)
-    debug = bool(args) and args[0] == "--debug"
     try:
-        code = cli.main(args=args, prog_name="cascadezoo", standalone_mode=False)
+        with messages_shown():
+            code = cli.main(args=args, prog_name="cascadezoo", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        echo_usage_error(error)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("cascadezoo: interrupted", err=True)
+        echo("cascadezoo: interrupted", err=True)
         code = 130
     except (BrokenPipeError, SystemExit) as end:
         # the reader of our output has gone, as in `cascadezoo list | head`: click wraps it and exits with 1
@@ -77,9 +85,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:
-        if debug:
-            raise
-        click.echo(f"cascadezoo: {_sentence(error)}", err=True)
+        if args[:1] == ["--debug"]:
+            for part in traceback.format_exception(error):  # a frame, or the error itself, whose message is one line
+                (echo_text if part.startswith((" ", "\n", "Traceback")) else echo)(part.rstrip("\n"), err=True)
+        _tell(error)
         code = error.exit_code if isinstance(error, CascadezooError) else FileError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -92,6 +101,13 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the life of the process)
         elif isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _tell(error: Exception) -> None:
+    if isinstance(error, BuildError):  # the compiler's own lines follow
+        echo_text(f"cascadezoo: {error}", err=True)
+    else:
+        echo(f"cascadezoo: {_sentence(error)}", err=True)
 
 
 def _sentence(error: Exception) -> str:

@@ -6,20 +6,27 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cascadezoo.cli.command import Command
 from cascadezoo.cli.options import FieldOption
+from cascadezoo.cli.parameters import Device, EntryName, InputFile, WeightsFile
+from cascadezoo.cli.terminal import echo, echo_json
+from cascadezoo.errors import UsageError
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.reports.schema import Precision, SpeedTiming
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
-
-@click.command("bench")
-@click.argument("name")
-@click.argument("images", nargs=-1, metavar="[IMAGE]…", type=_FILE)
+@click.command(
+    "bench",
+    cls=Command,
+    short_help="Time an entry here, stage by stage",
+    examples=("cascadezoo bench cascade_r50_fpn_1x.mmdet", "cascadezoo bench mask_r50_fpn_1x.paddle photo.jpg"),
+)
+@click.argument("name", type=EntryName())
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=InputFile())
 @click.option("--pretrained", is_flag=True, help="The published weights.")
-@click.option("--weights", metavar="FILE", type=_FILE, help="Canonical or publisher's own file.")
-@click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
+@click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
+@click.option("--device", type=Device(), help="Such as cpu or cuda:1; default: cuda where there is one.")
 @click.option(
     "--precision",
     cls=FieldOption,
@@ -29,8 +36,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Timed too, beside one at a time."
-)
+    "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Timed too, beside one at a time.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def bench_command(
     name: str,
@@ -48,19 +56,20 @@ def bench_command(
     network is random, with scores that let a full number of detections through.  To compare an entry with an earlier
     report, use `cascadezoo verify --fps --baseline`.
     """
-    import cascadezoo
+    if pretrained and weights:
+        raise UsageError("give either --pretrained or --weights, not both")
+    from cascadezoo.images import read_image
+
+    given = [read_image(path) for path in images]
+    import cascadezoo  # and torch, now that there is something to time
     from cascadezoo.benchmarks.measure.latency import random_model, scene
     from cascadezoo.benchmarks.reports.schema import describe_machine
     from cascadezoo.benchmarks.verify.speed import measure
     from cascadezoo.devices import usable
-    from cascadezoo.errors import UsageError
-    from cascadezoo.images import read_image
     from cascadezoo.ops.library import COMPILED
 
-    if pretrained and weights:
-        raise UsageError("give either --pretrained or --weights, not both")
     chosen = usable(device)
-    pixels = [read_image(path) for path in images] or [scene()]
+    pixels = given or [scene()]
     if pretrained or weights:
         model = cascadezoo.load(name, pretrained=pretrained, weights=weights, device=chosen)
     else:
@@ -75,14 +84,14 @@ def bench_command(
             "machine": machine.model_dump(mode="json"),
             **timing.model_dump(mode="json"),
         }
-        click.echo(json.dumps(report, indent=2))
+        echo_json(json.dumps(report, indent=2))
         return
-    click.echo(_table(timing))
+    echo(*_table(timing))
     compiled = ", ".join(COMPILED) or "none"
-    click.echo(f"{machine.device}, {precision}; compiled operators: {compiled}", err=True)
+    echo(f"{machine.device}, {precision}; compiled operators: {compiled}", err=True)
 
 
-def _table(timing: "SpeedTiming") -> str:
+def _table(timing: "SpeedTiming") -> tuple[str, ...]:
     batches = timing.batches
     rows = {
         "median ms per batch": [f"batch {batch.batch_size}" for batch in batches],
@@ -93,4 +102,4 @@ def _table(timing: "SpeedTiming") -> str:
         "peak MiB": [f"{batch.peak_bytes / 2**20:.0f}" for batch in batches],
     }
     lines = (f"{name:22}" + "".join(f"{cell:>12}" for cell in cells) for name, cells in rows.items())
-    return "\n".join((*lines, *timing.notes))
+    return (*lines, *timing.notes)

@@ -8,18 +8,26 @@ from typing import Any
 import click
 
 from cascadezoo import registry
+from cascadezoo.cli.command import Group
+from cascadezoo.cli.parameters import EntryName
+from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.hub import housekeeping
 from cascadezoo.hub.cache import weights_path
 from cascadezoo.hub.housekeeping import KINDS, CacheItem
 from cascadezoo.paths import home
 
 
-@click.group("cache")
+@click.group(
+    "cache",
+    cls=Group,
+    short_help="List and clean the cache",
+    examples=("cascadezoo cache list", "cascadezoo cache prune --originals --parts"),
+)
 def cache_command() -> None:
     """List and clean the cache: $CASCADEZOO_HOME, else the user's cache folder."""
 
 
-@cache_command.command("list")
+@cache_command.command("list", short_help="The files of the cache", examples=("cascadezoo cache list",))
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_command(as_json: bool) -> None:
     """List what the cache holds: which kind, how large, when last used (as the disk notes it, often to a day).
@@ -30,13 +38,17 @@ def list_command(as_json: bool) -> None:
     """
     items = housekeeping.items()
     if as_json:
-        click.echo(json.dumps({"home": str(home()), "files": _records(items)}, indent=2))
+        echo_json(json.dumps({"home": str(home()), "files": _records(items)}, indent=2))
         return
     _print_table(items)
-    click.echo(f"{_total(items)}, in {home()}", err=True)
+    echo(f"{_total(items)}, in {home()}", err=True)
 
 
-@cache_command.command("prune")
+@cache_command.command(
+    "prune",
+    short_help="Remove files of the cache",
+    examples=("cascadezoo cache prune --parts --older-than 7 --dry-run", "cascadezoo cache prune --all"),
+)
 @click.option("--originals", is_flag=True, help="Publishers' own files, once converted of no further use.")
 @click.option("--parts", is_flag=True, help="Downloads that broke off; the next one starts again.")
 @click.option("--quarantine", is_flag=True, help="Files that were not the ones expected.")
@@ -70,27 +82,34 @@ def prune_command(
     pruned = housekeeping.prune(kinds, timedelta(days=older_than), dry_run=dry_run)
     if as_json:
         record = {"dry_run": dry_run, "removed": _records(pruned.removed), "busy": _records(pruned.busy)}
-        click.echo(json.dumps(record, indent=2))
+        echo_json(json.dumps(record, indent=2))
     else:
         _print_table(pruned.removed)
     for item in pruned.busy:
-        click.echo(f"left alone, another process is working on {item.entry}: {item.path}", err=True)
-    click.echo(f"{_total(pruned.removed)}, {'would be removed' if dry_run else 'removed'}", err=True)
+        echo(f"left alone, another process is working on {item.entry}: {item.path}", err=True)
+    echo(f"{_total(pruned.removed)}, {'would be removed' if dry_run else 'removed'}", err=True)
 
 
-@cache_command.command("path")
-@click.argument("name", required=False)
+@cache_command.command(
+    "path",
+    short_help="Where an entry's weights lie, or will",
+    examples=("cascadezoo cache path", "cascadezoo cache path cascade_r50_fpn_1x.mmdet"),
+)
+@click.argument("name", required=False, type=EntryName())
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON, with whether it is there.")
 def path_command(name: str | None, as_json: bool) -> None:
     """Print where the canonical weights of the entry NAME lie, or will lie; without NAME, the cache's folder."""
     path = weights_path(registry.info(name)) if name else home()
-    click.echo(json.dumps({"path": str(path), "exists": path.exists()}) if as_json else str(path))
+    if as_json:
+        echo_json(json.dumps({"path": str(path), "exists": path.exists()}))
+    else:
+        echo(str(path))
 
 
 def _print_table(items: Sequence[CacheItem]) -> None:
     for item in items:
         when = f"{item.used.astimezone():%Y-%m-%d %H:%M}"
-        click.echo(f"{item.kind:10}  {_size(item.size):>9}  {when}  {item.path.relative_to(home())}")
+        echo(f"{item.kind:10}  {_size(item.size):>9}  {when}  {item.path.relative_to(home())}")
 
 
 def _records(items: Sequence[CacheItem]) -> list[dict[str, Any]]:

@@ -6,22 +6,38 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cascadezoo.checkpoints.preconditions import require_canonical_output
+from cascadezoo.cli.command import Command
+from cascadezoo.cli.parameters import EntryName, OutputFile, WeightsFile
+from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.errors import CorruptCheckpoint
 from cascadezoo.providers import FORMATS
 
 if TYPE_CHECKING:
     from cascadezoo.converters.report import ConversionReport, Inspection
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _SHOWN = 8  # names of classes
 
 
-@click.command("convert")
-@click.argument("checkpoint", metavar="CKPT", type=_FILE)
+@click.command(
+    "convert",
+    cls=Command,
+    short_help="A publisher's file to canonical weights",
+    examples=(
+        "cascadezoo convert cascade_rcnn_r50_fpn_20e_coco.pth",
+        "cascadezoo convert my.pdparams --entry cascade_r50_fpn_1x.paddle -o my.safetensors",
+    ),
+)
+@click.argument("checkpoint", metavar="CKPT", type=WeightsFile())
 @click.option("--from", "source", type=click.Choice(FORMATS), help="The publisher whose file it is, which is checked.")
-@click.option("--entry", help="The entry it is; needed only where neither its metadata nor its name nor tensors tell.")
 @click.option(
-    "-o", "--output", type=_FILE, help="The .safetensors to write; default: beside CKPT as <entry>.safetensors."
+    "--entry",
+    metavar="NAME",
+    type=EntryName(),
+    help="The entry it is; needed only where neither its metadata nor its name nor tensors tell.",
+)
+@click.option(
+    "-o", "--output", type=OutputFile(), help="The .safetensors to write; default: beside CKPT as <entry>.safetensors."
 )
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--allow-nan", is_flag=True, help="Keep tensors that hold NaN or infinity.")
@@ -42,14 +58,24 @@ def convert_command(
     Nothing in the file is executed.  Every tensor is accounted for: mapped, left out for a reason, or an error.  What
     the file is shows in it and in its name (see `cascadezoo inspect`).
     """
+    if output is not None:
+        require_canonical_output(output, checkpoint, force=force)
     from cascadezoo.checkpoints.conversion import convert  # torch is imported only when there is something to convert
 
     report = convert(checkpoint, source, entry, output, force=force, allow_nan=allow_nan, insist=insist)
-    click.echo(report.to_json() if as_json else _converted(report))
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        echo(*_converted(report))
 
 
-@click.command("inspect")
-@click.argument("checkpoint", metavar="CKPT", type=_FILE)
+@click.command(
+    "inspect",
+    cls=Command,
+    short_help="What a weights file is and holds",
+    examples=("cascadezoo inspect model_final.pkl", "cascadezoo inspect best.safetensors --tensors"),
+)
+@click.argument("checkpoint", metavar="CKPT", type=WeightsFile())
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 def inspect_command(checkpoint: Path, as_json: bool, tensors: bool) -> None:
@@ -57,12 +83,15 @@ def inspect_command(checkpoint: Path, as_json: bool, tensors: bool) -> None:
     from cascadezoo.checkpoints.inspection import inspect
 
     inspection = inspect(checkpoint)
-    click.echo(inspection.to_json(tensors) if as_json else _inspected(inspection, tensors))
+    if as_json:
+        echo_json(inspection.to_json(tensors))
+    else:
+        echo(*_inspected(inspection, tensors))
     if inspection.fault is not None:
         raise CorruptCheckpoint(inspection.fault)
 
 
-def _converted(report: "ConversionReport") -> str:
+def _converted(report: "ConversionReport") -> list[str]:
     candidates = len(report.entries) > 1
     lines = [
         ("candidates" if candidates else "entry", ", ".join(report.entries)),
@@ -93,7 +122,7 @@ def _in_part(report: "ConversionReport") -> str:
     return "; ".join(f"{n} without {part}" for part, n in parts.items())
 
 
-def _inspected(inspection: "Inspection", tensors: bool) -> str:
+def _inspected(inspection: "Inspection", tensors: bool) -> list[str]:
     lines = [
         ("file", f"{inspection.path} ({inspection.container}, {inspection.size:,} bytes)"),
         ("sha256", inspection.sha256),
@@ -128,7 +157,7 @@ def _alike(inspection: "Inspection") -> dict[str, list[str]]:
     return alike
 
 
-def _table(lines: list[tuple[str, str]]) -> str:
+def _table(lines: list[tuple[str, str]]) -> list[str]:
     """One line each, values aligned; a line without a value is left out."""
     width = min(30, max(len(label) for label, value in lines if value))
-    return "\n".join(f"{label:<{width}}  {value}" for label, value in lines if value)
+    return [f"{label:<{width}}  {value}" for label, value in lines if value]

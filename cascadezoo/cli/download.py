@@ -12,6 +12,9 @@ from typing import Literal, get_args
 import click
 
 from cascadezoo import registry
+from cascadezoo.cli.command import Command
+from cascadezoo.cli.parameters import EntryName
+from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.errors import CascadezooError
 from cascadezoo.manifest import ZooEntry
 
@@ -29,11 +32,18 @@ class Outcome:
     code: int = 0
 
 
-@click.command("download")
-@click.argument("names", metavar="NAME...", nargs=-1)
+@click.command(
+    "download",
+    cls=Command,
+    short_help="Bring published weights into the cache",
+    examples=("cascadezoo download cascade_mask_x101_64x4d_fpn_3x", "cascadezoo download --all --jobs 8"),
+)
+@click.argument("names", metavar="NAME...", nargs=-1, type=EntryName())
 @click.option("--all", "everything", is_flag=True, help="Every entry whose weights were published.")
 @click.option("--keep-original", is_flag=True, help="Of what is fetched now, keep the publisher's files, too.")
-@click.option("--jobs", default=4, show_default=True, type=click.IntRange(1, 16), help="Downloads at a time.")
+@click.option(
+    "--jobs", default=4, show_default=True, metavar="N", type=click.IntRange(1, 16), help="Downloads at a time."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def download_command(names: tuple[str, ...], everything: bool, keep_original: bool, jobs: int, as_json: bool) -> None:
     """Bring the weights of the entries NAME... into the cache, verified and converted; print where they are.
@@ -48,18 +58,18 @@ def download_command(names: tuple[str, ...], everything: bool, keep_original: bo
     outcomes += _downloaded([entry for entry in entries if entry not in unpublished], keep_original, jobs)
 
     if as_json:
-        click.echo(json.dumps([{k: v for k, v in asdict(o).items() if k != "code"} for o in outcomes], indent=2))
+        echo_json(json.dumps([{k: v for k, v in asdict(o).items() if k != "code"} for o in outcomes], indent=2))
     else:
         width = max(len(outcome.name) for outcome in outcomes)
         for outcome in outcomes:
             if outcome.path:
-                click.echo(f"{outcome.name:{width}}  {outcome.path}")
+                echo(f"{outcome.name:{width}}  {outcome.path}")
     for outcome in outcomes:
         if outcome.reason:
-            click.echo(f"cascadezoo: {outcome.name}: {outcome.state}: {outcome.reason}", err=True)
+            echo(f"cascadezoo: {outcome.name}: {outcome.state}: {outcome.reason}", err=True)
     if len(outcomes) > 1:
         counts = Counter(outcome.state for outcome in outcomes)
-        click.echo(", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state]), err=True)
+        echo(", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state]), err=True)
     if code := max(outcome.code for outcome in outcomes):
         raise SystemExit(code)
 

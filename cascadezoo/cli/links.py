@@ -12,6 +12,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from cascadezoo import registry
+from cascadezoo.cli.command import Command
+from cascadezoo.cli.parameters import EntryName
+from cascadezoo.cli.terminal import Styled, echo, echo_json
 from cascadezoo.errors import DownloadFailed, LostLinks
 
 if TYPE_CHECKING:
@@ -20,8 +23,13 @@ if TYPE_CHECKING:
 _COLOURS = {"moved": "yellow", "changed": "red", "dead": "red", "unreachable": "yellow"}
 
 
-@click.command("links")
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.command(
+    "links",
+    cls=Command,
+    short_help="What has become of the publishers' links",
+    examples=("cascadezoo links", "cascadezoo links cascade_r50_fpn_1x.detectron --json"),
+)
+@click.argument("names", metavar="[NAME]...", nargs=-1, type=EntryName())
 @click.option("--json", "as_json", is_flag=True, help="Every address with its state, as JSON.")
 def links_command(names: tuple[str, ...], as_json: bool) -> None:
     """Ask for every address of the manifest, or of the entries NAME, whether it still leads to its file.
@@ -45,11 +53,11 @@ def links_command(names: tuple[str, ...], as_json: bool) -> None:
         verdicts = links.audit(entries, lambda verdict: progress.advance(task))
 
     if as_json:
-        click.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
+        echo_json(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
     else:
         _print_table(verdicts)
     counts = Counter(verdict.state for verdict in verdicts)
-    click.echo(", ".join(f"{counts[state]} {state}" for state in get_args(links.State) if counts[state]), err=True)
+    echo(", ".join(f"{counts[state]} {state}" for state in get_args(links.State) if counts[state]), err=True)
     lost = sorted({use.entry for verdict in verdicts if verdict.is_loss for use in verdict.uses if use.needed})
     if lost:
         raise LostLinks(f"the file of {', '.join(lost)} is no longer at its address: correct it in the manifest")
@@ -61,7 +69,9 @@ def _print_table(verdicts: Sequence["LinkVerdict"]) -> None:
     """What is not as the manifest says; each address with the entries that use it."""
     for verdict in verdicts:
         if verdict.state in _COLOURS:
-            click.echo(f"{click.style(f'{verdict.state:11}', fg=_COLOURS[verdict.state])}  {verdict.url}")
-            click.echo(f"{'':11}  {verdict.detail}")
-            for use in verdict.uses:
-                click.echo(f"{'':11}  {use.what} of {use.entry}")
+            echo((Styled(f"{verdict.state:11}", fg=_COLOURS[verdict.state]), f"  {verdict.url}"))
+            echo(*(f"{'':11}  {line}" for line in (verdict.detail, *_uses(verdict))))
+
+
+def _uses(verdict: "LinkVerdict") -> list[str]:
+    return [f"{use.what} of {use.entry}" for use in verdict.uses]

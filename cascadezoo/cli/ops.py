@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from cascadezoo.cli.command import Command
+from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.errors import NoCompiler
 from cascadezoo.ops import building
 
@@ -26,9 +28,18 @@ _GPUS = (
 )
 
 
-@click.command("build-ops")
+@click.command(
+    "build-ops",
+    cls=Command,
+    short_help="Compile the operators for this machine",
+    examples=("cascadezoo build-ops", "cascadezoo build-ops --cuda --archs 80,90"),
+)
 @click.option("--cuda", is_flag=True, help="Build for GPUs too; needs nvcc of the CUDA that torch was built for.")
-@click.option("--archs", help="GPU architectures, such as 80,90; default: this machine's GPUs, or all without one.")
+@click.option(
+    "--archs",
+    metavar="LIST",
+    help="GPU architectures, such as 80,90; default: this machine's GPUs, or all without one.",
+)
 @click.option("--force", is_flag=True, help="Build again what is already there.")
 def build_ops_command(cuda: bool, archs: str | None, force: bool) -> None:
     """Compile the operators into the cache; they make models faster and change no result.
@@ -40,12 +51,17 @@ def build_ops_command(cuda: bool, archs: str | None, force: bool) -> None:
     wanted = [arch.strip().removeprefix("sm_") for arch in archs.split(",")] if archs else []
     for kind in building.KINDS if cuda else ("cpu",):
         try:
-            click.echo(building.build(kind, wanted if kind == "cuda" else (), force))
+            echo(str(building.build(kind, wanted if kind == "cuda" else (), force)))
         except NoCompiler as reason:
-            click.echo(f"not built for {kind}: {reason}", err=True)
+            echo(f"not built for {kind}: {reason}", err=True)
 
 
-@click.command("doctor")
+@click.command(
+    "doctor",
+    cls=Command,
+    short_help="What is installed, compiled, broken",
+    examples=("cascadezoo doctor", "cascadezoo doctor --json"),
+)
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
 def doctor_command(as_json: bool) -> None:
     """Show versions, GPUs, compilers and compiled operators; exit code 1 where something is broken.
@@ -54,10 +70,9 @@ def doctor_command(as_json: bool) -> None:
     """
     findings = examine()
     if as_json:
-        click.echo(json.dumps(findings, indent=2))
+        echo_json(json.dumps(findings, indent=2))
     else:
-        for line in _sheet(findings):
-            click.echo(line)
+        echo(*_sheet(findings))
     if findings["problems"]:
         raise SystemExit(1)
 

@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 import cascadezoo
+from cascadezoo.cli.command import Command
+from cascadezoo.cli.parameters import Device, ModelName, OutputFolder, WeightsFile
+from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.errors import CascadezooError, MissingResource
 from cascadezoo.files import whole_file, write_json
@@ -29,25 +32,37 @@ class _Failures:
         self.exit_code = 0
 
     def add(self, error: CascadezooError) -> None:
-        click.echo(f"cascadezoo: {error}", err=True)
+        echo(f"cascadezoo: {error}", err=True)
         self.exit_code = max(self.exit_code, error.exit_code)
 
 
-@click.command("predict")
-@click.argument("name")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE…", type=click.Path(path_type=Path))
-@click.option("--weights", metavar="FILE", type=click.Path(path_type=Path), help="Canonical or publisher's own file.")
+@click.command(
+    "predict",
+    cls=Command,
+    short_help="Detect on images; pictures and COCO JSON",
+    examples=(
+        "cascadezoo predict cascade_mask_x101_64x4d_fpn_3x photo.jpg --out out",
+        "cascadezoo predict cascade_r50_fpn_1x.mmdet photos/ --weights best.safetensors",
+    ),
+)
+@click.argument("name", type=ModelName())
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
 @click.option(
-    "-o", "--out", metavar="DIR", type=click.Path(path_type=Path), default=Path("predictions"), show_default=True,
+    "-o", "--out", metavar="DIR", type=OutputFolder(), default=Path("predictions"), show_default=True,
     help="Where the results go.",
 )  # fmt: skip
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+    "--threshold", metavar="SCORE", type=click.FloatRange(0, 1), default=0.5, show_default=True,
     help="Lowest score to draw and write; below the entry's own (0.05), the network keeps lower scores too.",
 )  # fmt: skip
-@click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
-@click.option("--min-size", type=click.IntRange(min=1), help="Shorter side, in pixels; default: the entry's own.")
-@click.option("--max-size", type=click.IntRange(min=1), help="Longer side, in pixels; default: the entry's own.")
+@click.option("--device", type=Device(), help="Such as cpu or cuda:1; default: cuda where there is one.")
+@click.option(
+    "--min-size", metavar="N", type=click.IntRange(min=1), help="Shorter side, in pixels; default: the entry's own."
+)
+@click.option(
+    "--max-size", metavar="N", type=click.IntRange(min=1), help="Longer side, in pixels; default: the entry's own."
+)
 @click.option("--tta", is_flag=True, help="Test-time augmentation: several scales, mirrored too; much slower.")
 @click.option("--json", "as_json", is_flag=True, help="The COCO file on stdout too, the summaries on stderr.")
 @click.pass_context
@@ -100,12 +115,12 @@ def predict_command(
             continue
         records.append(record)
         results.extend(detections)
-        click.echo(line, err=as_json)
+        echo(line, err=as_json)
     description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold:g}"
     document = annotation_file(model.categories, records, results, description)
     write_json(out / _RESULTS, document)
     if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False))
+        echo_json(json.dumps(document, ensure_ascii=False))
     ctx.exit(failures.exit_code)
 
 

@@ -5,18 +5,29 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cascadezoo.cli.command import Command
+from cascadezoo.cli.parameters import EntryName, InputFile, WeightsFile
+from cascadezoo.cli.terminal import echo, echo_json, echo_text
+
 if TYPE_CHECKING:
     from cascadezoo.publishing.publish import Publication
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
-
-@click.command("publish")
-@click.argument("name")
+@click.command(
+    "publish",
+    cls=Command,
+    short_help="Weights and a card to the Hugging Face Hub",
+    examples=(
+        "cascadezoo publish cascade_mask_r18_fpn_shapes --repo me/shapes --dry-run",
+        "cascadezoo publish cascade_r50_fpn_1x.mmdet --repo me/mine \\\n"
+        "    --weights best.safetensors --license CC-BY-4.0",
+    ),
+)
+@click.argument("name", type=EntryName())
 @click.option("--repo", required=True, metavar="ORG/NAME", help="The repository; created if it is not there.")
-@click.option("--weights", type=_FILE, help="The canonical .safetensors; default: the entry's in the cache.")
+@click.option("--weights", type=WeightsFile(), help="The canonical .safetensors; default: the entry's in the cache.")
 @click.option("--license", metavar="ID", help="The weights' licence (SPDX), where their publisher states none.")
-@click.option("--report", type=_FILE, help="A report of `cascadezoo verify`, whose figures the card then shows.")
+@click.option("--report", type=InputFile(), help="A report of `cascadezoo verify`, whose figures the card then shows.")
 @click.option("--private", is_flag=True, help="A private repository.")
 @click.option("--revision", metavar="BRANCH", help="The branch to commit to; default: main.")
 @click.option("--dry-run", is_flag=True, help="Touch no network: print what would be uploaded, and the card.")
@@ -48,19 +59,20 @@ def publish_command(
         report=report,
         revision=revision,
     )
-    click.echo(done.to_json() if as_json else _planned(done) if dry_run else _published(done))
+    if as_json:
+        echo_json(done.to_json())
+    elif dry_run:
+        _print_plan(done)
+    elif done.changed:
+        echo(f"published {done.entry} at {done.url}, commit {done.commit}")
+        echo(f'load it with cascadezoo.load("hf-hub:{done.repo}@{done.commit}")')
+    else:
+        echo(f"{done.url} holds all of this already, at commit {done.commit}")
 
 
-def _planned(done: "Publication") -> str:
+def _print_plan(done: "Publication") -> None:
     kind = "private" if done.private else "public"
-    files = "\n".join(f"  {size:>13,}  {name}" for name, size in done.files.items())
-    return f"would be uploaded to {done.url} ({kind} if new), in one commit:\n{files}\n\nREADME.md:\n\n{done.card}"
-
-
-def _published(done: "Publication") -> str:
-    if not done.changed:
-        return f"{done.url} holds all of this already, at commit {done.commit}"
-    return (
-        f"published {done.entry} at {done.url}, commit {done.commit}\n"
-        f'load it with cascadezoo.load("hf-hub:{done.repo}@{done.commit}")'
-    )
+    echo(f"would be uploaded to {done.url} ({kind} if new), in one commit:")
+    echo(*(f"  {size:>13,}  {name}" for name, size in done.files.items()))
+    echo("", "README.md:", "")
+    echo_text(done.card)

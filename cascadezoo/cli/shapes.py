@@ -9,14 +9,22 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from cascadezoo import shapes
+from cascadezoo.cli.command import Command
+from cascadezoo.cli.parameters import OutputFolder
+from cascadezoo.cli.terminal import echo, echo_json
 
 
-@click.command("shapes")
-@click.option("--split", type=click.Choice(list(shapes.SIZES)), required=True, help="Which part of the data set.")
-@click.option(
-    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where it goes."
+@click.command(
+    "shapes",
+    cls=Command,
+    short_help="Draw a small data set to try things on",
+    examples=("cascadezoo shapes --split train --out shapes --images 200",),
 )
-@click.option("--images", type=click.IntRange(min=1), help="Only so many images; default: 4000 (train), 500 (val).")
+@click.option("--split", type=click.Choice(list(shapes.SIZES)), required=True, help="Which part of the data set.")
+@click.option("--out", metavar="DIR", type=OutputFolder(), required=True, help="Where it goes.")
+@click.option(
+    "--images", metavar="N", type=click.IntRange(min=1), help="Only so many images; default: 4000 (train), 500 (val)."
+)
 @click.option("--force", is_flag=True, help="Draw again, and replace other images that are there.")
 @click.option("--json", "as_json", is_flag=True, help="What was written, as JSON.")
 def shapes_command(split: str, out: Path, images: int | None, force: bool, as_json: bool) -> None:
@@ -34,6 +42,6 @@ def shapes_command(split: str, out: Path, images: int | None, force: bool, as_js
     folder = out / split
     if as_json:
         record = {"split": split, "images": count, "annotations": str(path), "folder": str(folder)}
-        click.echo(json.dumps(record, indent=2))
+        echo_json(json.dumps(record, indent=2))
     else:
-        click.echo(f"{count} images in {folder}, annotations in {path}")
+        echo(f"{count} images in {folder}, annotations in {path}")

@@ -6,7 +6,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-_FILE = click.Path(path_type=Path)
+from cascadezoo.cli.command import Command
+from cascadezoo.cli.parameters import Device, EntryName, InputFile, InputFolder, OutputFolder, WeightsFile
+from cascadezoo.cli.terminal import echo
+from cascadezoo.environment import is_first_process
 
 
 class _Described(click.Option):
@@ -21,34 +24,43 @@ class _Described(click.Option):
         return super().get_help_record(ctx)
 
 
-@click.command("train")
-@click.option("--entry", metavar="NAME", cls=_Described)
+@click.command(
+    "train",
+    cls=Command,
+    short_help="Fine-tune an entry on your COCO-format data",
+    examples=(
+        "cascadezoo train --entry cascade_mask_r50_fpn_1x.mmdet --pretrained \\\n"
+        "    --train-json train.json --train-images train --run-dir run",
+        "cascadezoo train --run-dir run --resume",
+    ),
+)
+@click.option("--entry", metavar="NAME", type=EntryName(), cls=_Described)
 @click.option("--pretrained", is_flag=True, cls=_Described)
-@click.option("--weights", type=_FILE, cls=_Described)
-@click.option("--train-json", type=_FILE, cls=_Described)
-@click.option("--train-images", type=_FILE, cls=_Described)
-@click.option("--val-json", type=_FILE, cls=_Described)
-@click.option("--val-images", type=_FILE, cls=_Described)
+@click.option("--weights", metavar="FILE", type=WeightsFile(), cls=_Described)
+@click.option("--train-json", metavar="FILE", type=InputFile(), cls=_Described)
+@click.option("--train-images", metavar="DIR", type=InputFolder(), cls=_Described)
+@click.option("--val-json", metavar="FILE", type=InputFile(), cls=_Described)
+@click.option("--val-images", metavar="DIR", type=InputFolder(), cls=_Described)
 @click.option("--keep-empty", is_flag=True, cls=_Described)
-@click.option("--num-classes", default="auto", show_default=True, cls=_Described)
+@click.option("--num-classes", metavar="N", default="auto", show_default=True, cls=_Described)
 @click.option("--schedule", metavar="1x|2x|20e|3x|N", cls=_Described)
-@click.option("--batch-size", type=int, cls=_Described)
-@click.option("--accumulate", type=int, cls=_Described)
-@click.option("--lr", type=float, cls=_Described)
+@click.option("--batch-size", metavar="N", type=int, cls=_Described)
+@click.option("--accumulate", metavar="N", type=int, cls=_Described)
+@click.option("--lr", metavar="RATE", type=float, cls=_Described)
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), cls=_Described)
 @click.option("--ema/--no-ema", default=None, cls=_Described)
-@click.option("--clip-grad", type=float, cls=_Described)
-@click.option("--min-size", type=int, cls=_Described)
-@click.option("--max-size", type=int, cls=_Described)
-@click.option("--seed", type=int, cls=_Described)
-@click.option("--run-dir", type=_FILE, required=True, cls=_Described)
+@click.option("--clip-grad", metavar="NORM", type=float, cls=_Described)
+@click.option("--min-size", metavar="N", type=int, cls=_Described)
+@click.option("--max-size", metavar="N", type=int, cls=_Described)
+@click.option("--seed", metavar="N", type=int, cls=_Described)
+@click.option("--run-dir", metavar="DIR", type=OutputFolder(), required=True, cls=_Described)
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; its options need not be given again.")
-@click.option("--workers", type=int, cls=_Described)
-@click.option("--device", cls=_Described)
-@click.option("--eval-every", type=int, cls=_Described)
-@click.option("--save-every", type=int, cls=_Described)
-@click.option("--log-every", type=int, cls=_Described)
-@click.option("--keep", type=int, cls=_Described)
+@click.option("--workers", metavar="N", type=int, cls=_Described)
+@click.option("--device", type=Device(), cls=_Described)
+@click.option("--eval-every", metavar="N", type=int, cls=_Described)
+@click.option("--save-every", metavar="N", type=int, cls=_Described)
+@click.option("--log-every", metavar="N", type=int, cls=_Described)
+@click.option("--keep", metavar="N", type=int, cls=_Described)
 @click.pass_context
 def train_command(ctx: click.Context, /, run_dir: Path, resume: bool, num_classes: str, **options: Any) -> None:
     """Train a network on a COCO-format data set; without --pretrained or --weights, from scratch.
@@ -57,9 +69,8 @@ def train_command(ctx: click.Context, /, run_dir: Path, resume: bool, num_classe
     the last goes to stdout.  A run that was stopped goes on with --resume, exactly as if it had not been.  With
     several GPUs or processes: torchrun --nproc-per-node N -m cascadezoo train ...
     """
-    from cascadezoo.environment import is_first_process
     from cascadezoo.training.config import TrainingConfig
-    from cascadezoo.training.loop import train
+    from cascadezoo.training.preconditions import require_startable
 
     given = {name: value for name, value in options.items() if _is_given(ctx, name)}
     if num_classes != "auto":
@@ -67,10 +78,14 @@ def train_command(ctx: click.Context, /, run_dir: Path, resume: bool, num_classe
     before = TrainingConfig.read(run_dir).model_dump() if resume else {}
     for name in () if resume else ("entry", "train_json", "train_images"):
         if name not in given:
-            raise click.UsageError(f"Missing option '--{name.replace('_', '-')}'.")
-    final = train(TrainingConfig.of(**{**before, **given, "run_dir": run_dir}), resume=resume)
+            raise click.UsageError(f"Missing option '--{name.replace('_', '-')}'.", ctx)
+    config = TrainingConfig.of(**{**before, **given, "run_dir": run_dir})
+    require_startable(config, resume=resume)
+    from cascadezoo.training.loop import train  # and torch, now that there is something to train
+
+    final = train(config, resume=resume)
     if is_first_process():
-        click.echo(final)
+        echo(str(final))
 
 
 def _is_given(ctx: click.Context, name: str) -> bool:

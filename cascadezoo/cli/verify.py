@@ -1,9 +1,8 @@
 """``cascadezoo verify``: published figures measured again, with a verdict that a CI system can act on."""
 
 import json
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,9 +12,11 @@ import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from cascadezoo.cli.command import Command
 from cascadezoo.cli.options import FieldOption
+from cascadezoo.cli.parameters import Device, EntryName, InputFile, OutputFile, OutputFolder, Shard, WeightsFile
+from cascadezoo.cli.terminal import echo, echo_json, echo_text
 from cascadezoo.environment import is_first_process
-from cascadezoo.errors import UnwritableOutput
 from cascadezoo.files import whole_file
 
 if TYPE_CHECKING:
@@ -24,43 +25,54 @@ if TYPE_CHECKING:
 _EVERY = 30  # seconds between lines of progress where no bar can be shown
 
 
-class _Shard(click.ParamType[tuple[int, int]]):
-    name = "i/n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        index, _, count = str(value).partition("/")
-        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-            self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
-        return int(index), int(count)
-
-
-_PATH = click.Path(path_type=Path)
 _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.reports.schema:Settings")
 
 
-@click.command("verify")
-@click.argument("names", nargs=-1, metavar="[NAME]…")
+@click.command(
+    "verify",
+    cls=Command,
+    short_help="Published AP and speed, measured again",
+    examples=(
+        "cascadezoo verify cascade_mask_r18_fpn_shapes",
+        "cascadezoo verify cascade_r50_fpn_1x.mmdet --data-root coco --json report.json",
+        "cascadezoo verify --files",
+    ),
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...", type=EntryName())
 @click.option("--all", "everything", is_flag=True, help="Every entry.")
 @click.option(
     "--files", is_flag=True, help="Instead: hash every file of the cache and compare it with the hash it should have."
 )
-@click.option("--weights", metavar="FILE", type=_PATH, help="A file instead of the published weights; one NAME only.")
-@click.option("--data-root", metavar="DIR", type=_PATH, help="COCO: annotations/instances_val2017.json and val2017/.")
+@click.option(
+    "--weights", metavar="FILE", type=WeightsFile(), help="A file instead of the published weights; one NAME only."
+)
+@click.option(
+    "--data-root",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="COCO: annotations/instances_val2017.json and val2017/.",
+)
 @click.option("--ap", is_flag=True, help="Only accuracy.")
 @click.option("--fps", is_flag=True, help="Only speed.")
 @_setting("--tta", is_flag=True)
 @_setting("--limit", metavar="N", type=click.IntRange(min=1))
-@click.option("--device", help="Such as cpu or cuda:1; default: cuda where there is one.")
+@click.option("--device", type=Device(), help="Such as cpu or cuda:1; default: cuda where there is one.")
 @_setting("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time; default: 1 on the CPU, 8 on a GPU.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that decode images.")
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), help="Images at a time; default: 1 on the CPU, 8 on a GPU."
+)
+@click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Processes that decode images.")
 @_setting("--evaluator", type=click.Choice(["pycocotools", "hotcoco"]), default="pycocotools", show_default=True)
 @_setting("--tolerance", metavar="AP")
-@click.option("--baseline", metavar="FILE", type=_PATH, help="A report of the same device to compare the speed with.")
-@click.option("--run-dir", metavar="DIR", type=_PATH, help="Keep detections here; the same command again goes on.")
-@_setting("--shard", type=_Shard())
-@click.option("--json", "json_file", metavar="FILE", type=_PATH, help="Write the report; - is stdout.")
-@click.option("--html", "html_file", metavar="FILE", type=_PATH, help="Write the report as a page.")
+@click.option(
+    "--baseline", metavar="FILE", type=InputFile(), help="A report of the same device to compare the speed with."
+)
+@click.option(
+    "--run-dir", metavar="DIR", type=OutputFolder(), help="Keep detections here; the same command again goes on."
+)
+@_setting("--shard", type=Shard())
+@click.option("--json", "json_file", metavar="FILE", type=OutputFile(), help="Write the report; - is stdout.")
+@click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the report as a page.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also where anything was SKIPPED.")
 @click.pass_context
 def verify_command(
@@ -84,7 +96,7 @@ def verify_command(
     --data-root; without it, or without weights, they are SKIPPED.
 
     Exit code 1 if anything is FAIL or ERROR (with --strict also SKIPPED), else 0.  An interrupted run goes on where it
-    was, if it has a --run-dir.  `torchrun --nproc-per-node N -m cascadezoo verify …` shares the images among
+    was, if it has a --run-dir.  `torchrun --nproc-per-node N -m cascadezoo verify ...` shares the images among
     processes, --shard the entries among machines; `cascadezoo report merge` joins their reports.
     """
     if sum((bool(names), everything, files)) != 1:
@@ -96,8 +108,6 @@ def verify_command(
     from cascadezoo.benchmarks.reports.verdict import exit_code
     from cascadezoo.benchmarks.verify.verify import verify
 
-    for file in filter(None, (json_file, html_file)):
-        _require_writable(file)
     to_stdout = Path("-") in (json_file, html_file)
     with _progress() as progress:
 
@@ -127,16 +137,16 @@ def _print_parts(entry: "EntryReport", err: bool) -> None:
     for part in entry.accuracy:
         figures = [(METRICS[metric].heading, cell(part, metric)) for metric in ("box_ap", "mask_ap")]
         measured = "".join(f"{heading} {text}, " for heading, text in figures if text and part.figures)
-        click.echo(f"{part.verdict:12} {entry.name}, {evaluation_name(part)}: {measured}{part.reason}", err=err)
+        echo(f"{part.verdict:12} {entry.name}, {evaluation_name(part)}: {measured}{part.reason}", err=err)
         for note in part.timing.notes if part.timing else ():
-            click.echo(f"{'':12} {note}", err=err)
+            echo(f"{'':12} {note}", err=err)
     if speed := entry.speed:
         batches = speed.timing.batches if speed.timing else ()
         measured = "".join(f"{batch.fps:.2f} fps at batch {batch.batch_size}, " for batch in batches)
         published = f" (published: {speed.published_fps} on {speed.published_device})" if speed.published_fps else ""
-        click.echo(f"{speed.verdict:12} {entry.name}, speed: {measured}{speed.reason}{published}", err=err)
+        echo(f"{speed.verdict:12} {entry.name}, speed: {measured}{speed.reason}{published}", err=err)
         for note in speed.timing.notes if speed.timing else ():
-            click.echo(f"{'':12} {note}", err=err)
+            echo(f"{'':12} {note}", err=err)
 
 
 def _close(report: "Report") -> None:
@@ -144,7 +154,7 @@ def _close(report: "Report") -> None:
 
     shares = [part.timing.outside_share for entry in report.entries for part in entry.accuracy if part.timing]
     waste = f"; at most {max(shares):.1%} of the time outside decoding and inference" if shares else ""
-    click.echo(f"{summary(report)}, in {report.timing.seconds:.0f} s{waste}", err=True)
+    echo(f"{summary(report)}, in {report.timing.seconds:.0f} s{waste}", err=True)
 
 
 def _write(report: "Report", json_file: Path | None, html_file: Path | None) -> None:
@@ -152,39 +162,33 @@ def _write(report: "Report", json_file: Path | None, html_file: Path | None) -> 
     from cascadezoo.benchmarks.reports.schema import text_of
 
     if json_file:
-        write_text(json_file, text_of(report))
+        write_text(json_file, text_of(report), echo_json)
     if html_file:
-        write_text(html_file, html(report))
+        write_text(html_file, html(report), echo_text)
 
 
-def _require_writable(path: Path) -> None:
-    """Raise UnwritableOutput now rather than after hours of measuring."""
-    if path != Path("-") and (path.is_dir() or not os.access(path.parent, os.W_OK)):
-        raise UnwritableOutput(f"{path} cannot be written: give a file in a folder that is there and can be written to")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all, and say so; ``-`` is stdout."""
+def write_text(path: Path, text: str, show: Callable[[str], None]) -> None:
+    """Write a file, whole or not at all, and say so; for ``-`` call ``show``, which prints on stdout."""
     if path == Path("-"):
-        click.echo(text, nl=False)
+        show(text)
         return
     with whole_file(path) as file:
-        file.write(text.encode())
-    click.echo(f"written to {path}", err=True)
+        file.write(text.encode(errors="backslashreplace"))  # half a surrogate pair, in a name that is no UTF-8
+    echo(f"written to {path}", err=True)
 
 
 def _check_files(json_file: Path | None) -> int:
     from cascadezoo.hub.housekeeping import check_files
 
-    checked = check_files(lambda one: click.echo(f"{one.state:9} {one.path}: {one.detail}", err=json_file == Path("-")))
+    checked = check_files(lambda one: echo(f"{one.state:9} {one.path}: {one.detail}", err=json_file == Path("-")))
     if json_file:
         rows = [
             {"kind": f.kind, "entry": f.entry, "path": str(f.path), "state": f.state, "detail": f.detail}
             for f in checked
         ]
-        write_text(json_file, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        write_text(json_file, json.dumps(rows, indent=2, ensure_ascii=False) + "\n", echo_json)
     damaged = sum(one.state == "damaged" for one in checked)
-    click.echo(f"files in the cache: {len(checked)}, damaged: {damaged}", err=True)
+    echo(f"files in the cache: {len(checked)}, damaged: {damaged}", err=True)
     return int(damaged > 0)
 
 
@@ -238,4 +242,4 @@ class _Lines:
             return
         self.last = now
         left = (now - self.start) / (done - self.begun) * (total - done)
-        click.echo(f"{label}: {done} of {total} images, {left / 60:.1f} minutes left", err=True)
+        echo(f"{label}: {done} of {total} images, {left / 60:.1f} minutes left", err=True)

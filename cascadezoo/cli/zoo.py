@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import click
 
 from cascadezoo import registry
+from cascadezoo.cli.command import Command
+from cascadezoo.cli.parameters import EntryName
+from cascadezoo.cli.terminal import Styled, echo, echo_json
 from cascadezoo.errors import UnsupportedEntry
 from cascadezoo.manifest import FAMILIES, PUBLISHERS, Evaluation, Scores, ZooEntry
 
@@ -18,48 +21,57 @@ _MODELS = {
     "cascade_mask": "Cascade Mask R-CNN, boxes and masks",
 }
 _STATES = {
-    "published": "published",
-    "moved": "moved",
-    "wrong_link": "wrong link",
+    "published": "available",
+    "moved": "available",
+    "wrong_link": "available",
     "never_published": "never published",
-    "embedded": "in this package",
+    "embedded": "in the package",
 }
-_COLOURS = {"published": None, "moved": None, "wrong_link": "yellow", "never_published": "red", "embedded": "green"}
+_COLOURS = {"never published": "red", "in the package": "green"}
 _MARKS = {
     "*": "with test-time augmentation",
     "+": "from a later edition of the publisher's page: the published table has no figure",
+    "#": "on the drawn shapes of `cascadezoo shapes`, not on COCO",
 }
 _EXPLANATIONS = {
-    "published": "at the published link",
-    "moved": "MOVED: the published link is out of date; use the corrected one",
-    "wrong_link": "WRONG LINK: the published link leads to another model's file; use the corrected one",
-    "never_published": "NEVER PUBLISHED: the published link leads to another model's file, and no other is known",
-    "embedded": "inside this package",
+    "published": "available, at the published link",
+    "moved": "available: the file has moved since it was published, and the corrected link is used",
+    "wrong_link": "available: the published table links another model's file, and the corrected link is used",
+    "never_published": "never published: the published table links another model's file, and no other is known",
+    "embedded": "in the package",
 }
+_DATA = {"coco": "COCO", "shapes": "the drawn shapes of `cascadezoo shapes`, not COCO"}
 
 
-@click.command("list")
+@click.command(
+    "list",
+    cls=Command,
+    short_help="The entries, their AP and their weights",
+    examples=("cascadezoo list", "cascadezoo list '*x101*' --masks", "cascadezoo list --publisher paddle --json"),
+)
 @click.argument("pattern", required=False)
 @click.option("--publisher", type=click.Choice(PUBLISHERS), help="Only this publisher's entries.")
 @click.option("--family", type=click.Choice(FAMILIES), help="Only this kind of detector.")
 @click.option("--masks/--no-masks", default=None, help="Only entries with masks, or only those without.")
-@click.option("--available", is_flag=True, help="Only entries whose weights were published somewhere.")
+@click.option("--available", is_flag=True, help="Only entries whose weights exist somewhere.")
 @click.option("--json", "as_json", is_flag=True, help="The whole records as a JSON list.")
 def list_command(
     pattern: str | None, publisher: str | None, family: str | None, masks: bool | None, available: bool, as_json: bool
 ) -> None:
     """List the published entries whose name fits PATTERN, such as '*x101*' (quote it).
 
-    AP is COCO average precision in percent, as published.
+    AP is average precision in percent, as published: on COCO, but for figures marked with #.  Weights are available
+    (at the published link or, where that is out of date or wrong, at a corrected one), in the package, or were never
+    published.
     """
     names = registry.list_models(pattern, publisher, family, masks, available or None)
     entries = [registry.info(name) for name in names]
     if as_json:
-        click.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2, ensure_ascii=False))
+        echo_json(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2, ensure_ascii=False))
     elif entries:
         _print_table(entries)
     if not entries:
-        click.echo(f"no entry fits{_advice(pattern)}", err=True)
+        echo(f"no entry fits{_advice(pattern)}", err=True)
 
 
 def _advice(pattern: str | None) -> str:
@@ -68,43 +80,48 @@ def _advice(pattern: str | None) -> str:
     return f": PATTERN is for the whole name, so try '*{pattern}*'"
 
 
-@click.command("info")
-@click.argument("name")
+@click.command(
+    "info",
+    cls=Command,
+    short_help="Everything known of one entry",
+    examples=("cascadezoo info cascade_mask_x101_64x4d_fpn_3x", "cascadezoo info cascade_r50_fpn_1x.paddle --json"),
+)
+@click.argument("name", type=EntryName())
 @click.option("--json", "as_json", is_flag=True, help="The whole record as JSON.")
 def info_command(name: str, as_json: bool) -> None:
     """Show everything known of the entry NAME: a full name, a bare name, or the stem of a publisher's file."""
     entry = registry.info(name)
     if as_json:
-        click.echo(json.dumps(entry.model_dump(mode="json"), indent=2, ensure_ascii=False))
-        return
-    for line in _sheet(entry):
-        click.echo(line)
+        echo_json(json.dumps(entry.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    else:
+        echo(*_sheet(entry))
 
 
 def _print_table(entries: list[ZooEntry]) -> None:
     width = max(len(entry.name) for entry in entries)
-    click.secho(f"{'name':{width}}  box AP  mask AP  weights", bold=True)
+    echo(Styled(f"{'name':{width}}  box AP  mask AP  weights", bold=True))
     marks = set()
     for entry in entries:
         judged = entry.evaluations[0]
-        mark = _mark(judged)
+        mark = _mark(entry, judged)
         marks.add(mark)
-        weights = click.style(_STATES[entry.availability], fg=_COLOURS[entry.availability])
+        state = _STATES[entry.availability]
         mask_ap = f"{judged.mask_ap}{mark}" if judged.mask_ap else ""
-        click.echo(f"{entry.name:{width}}  {f'{judged.box_ap}{mark}':<6}  {mask_ap:<7}  {weights}")
-    for mark, meaning in _MARKS.items():
-        if mark in marks:
-            click.echo(f"{mark} {meaning}", err=True)
+        figures = f"{f'{judged.box_ap}{mark}':<6}  {mask_ap:<7}"
+        echo((f"{entry.name:{width}}  {figures}  ", Styled(state, fg=_COLOURS.get(state))))
+    echo(*(f"{mark} {meaning}" for mark, meaning in _MARKS.items() if mark in marks), err=True)
 
 
-def _mark(evaluation: Evaluation) -> str:
+def _mark(entry: ZooEntry, evaluation: Evaluation) -> str:
+    if entry.data != "coco":
+        return "#"
     if evaluation.basis == "later":
         return "+"
     return "*" if evaluation.tta else ""
 
 
-def _sheet(entry: ZooEntry) -> Iterator[str]:
-    yield click.style(entry.name, bold=True)
+def _sheet(entry: ZooEntry) -> Iterator[str | Styled]:
+    yield Styled(entry.name, bold=True)
     yield from _row("model", _MODELS[entry.family])
     yield from _row("backbone", f"{entry.backbone} ({entry.style} style)" if entry.style else entry.backbone)
     yield from _row("schedule", ", ".join(_schedule(entry)))
@@ -113,7 +130,7 @@ def _sheet(entry: ZooEntry) -> Iterator[str]:
     if not _is_supported(entry):
         yield from _row("support", "not yet: this version of cascadezoo has no network for this entry")
 
-    yield from _heading("Accuracy, COCO AP in percent")
+    yield from _heading(f"Accuracy, AP in percent on {_DATA[entry.data]}")
     yield from _accuracy(entry)
 
     costs = list(_costs(entry))
@@ -130,9 +147,9 @@ def _sheet(entry: ZooEntry) -> Iterator[str]:
     for reference in entry.citation:
         yield from _row("cite", reference)
 
-    yield from _heading("Other names")
-    for alias in entry.aliases:
-        yield f"  {alias}"
+    if entry.aliases:
+        yield from _heading("Other names")
+        yield from (f"  {alias}" for alias in entry.aliases)
     if entry.notes:
         yield from _heading("Notes")
         for note in entry.notes:
@@ -195,14 +212,15 @@ def _costs(entry: ZooEntry) -> Iterator[str]:
         yield from _row("training", ", ".join(filter(None, (entry.train_speed, entry.train_time))))
 
 
-def _weights(entry: ZooEntry) -> Iterator[str]:
+def _weights(entry: ZooEntry) -> Iterator[str | Styled]:
     source = entry.source
     for line in _row("state", _EXPLANATIONS[entry.availability]):
-        yield click.style(line, fg=_COLOURS[entry.availability])
+        yield Styled(line, fg=_COLOURS.get(_STATES[entry.availability]))
     yield from _row("corrected", entry.corrected_url)
     yield from _row("published", source.checkpoint_url)
     yield from _row("evidence", entry.evidence)
-    yield from _row("checked", str(entry.last_checked or "never: these links have not been tried"))
+    if entry.availability != "embedded":
+        yield from _row("checked", str(entry.last_checked or "never: these links have not been tried"))
     yield from _row("sha256", source.sha256 or (source.sha256_prefix and f"starts with {source.sha256_prefix}"))
     yield from _row("md5", source.md5_url)
     yield from _row("size", f"{source.size} bytes" if source.size else None)
@@ -212,9 +230,9 @@ def _weights(entry: ZooEntry) -> Iterator[str]:
     yield from _row("mask results", source.masks_url)
 
 
-def _heading(title: str) -> Iterator[str]:
+def _heading(title: str) -> Iterator[str | Styled]:
     yield ""
-    yield click.style(title, bold=True)
+    yield Styled(title, bold=True)
 
 
 def _row(label: str, value: str | None) -> Iterator[str]:

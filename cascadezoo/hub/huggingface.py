@@ -16,41 +16,16 @@ from cascadezoo.hub.answers import is_commit
 from cascadezoo.hub.client import cache_folder, client, plain_errors, unseen_bar
 from cascadezoo.hub.offline import is_offline
 from cascadezoo.hub.redaction import redacted
+from cascadezoo.hub.sources import HubSource, LocalSource, Source
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.repo_config import RepoConfig, read_config
 from cascadezoo.writing import CONFIG, WEIGHTS
 
-_HUB, _LOCAL = "hf-hub:", "local-dir:"
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>\S+))?", re.ASCII)
 _ORGANISATION = re.compile(r"[\w.-]+", re.ASCII)
 
 _log = logging.getLogger("cascadezoo")
-
-
-@dataclass(frozen=True)
-class HubSource:
-    """A repository on the Hub at a branch, tag or commit; None: its main branch as it is now."""
-
-    repo: str
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        return f"{_HUB}{self.repo}" + (f"@{self.revision}" if self.revision else "")
-
-
-@dataclass(frozen=True)
-class LocalSource:
-    """A folder that holds the files of a repository."""
-
-    folder: Path
-
-    def __str__(self) -> str:
-        return f"{_LOCAL}{self.folder}"
-
-
-Source = HubSource | LocalSource
 
 
 @dataclass(frozen=True)
@@ -64,24 +39,6 @@ class Repo:
     config: RepoConfig
     weights: Path
     commit: str | None
-
-
-def parse(name: str) -> Source | None:
-    """The source that ``hf-hub:org/repo[@revision]`` or ``local-dir:path`` names; None for any other kind of name.
-
-    Raises UsageError where what follows the prefix names nothing.
-    """
-    if name.startswith(_LOCAL):
-        if folder := name.removeprefix(_LOCAL):
-            return LocalSource(Path(folder).expanduser())
-        raise UsageError(f"{_LOCAL} wants a folder: {_LOCAL}path/of/the/folder")
-    if name.startswith(_HUB):
-        if found := _REPO.fullmatch(name.removeprefix(_HUB)):
-            return HubSource(found["repo"], found["revision"])
-        raise UsageError(
-            f"{name!r} names no repository: write {_HUB}organisation/repository, or with @revision after it"
-        )
-    return None
 
 
 def fetch_repo(source: Source, progress: Progress | None = None) -> Repo:

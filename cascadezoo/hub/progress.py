@@ -9,6 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from cascadezoo.hub.offline import is_on
 from cascadezoo.hub.transport import Progress as Report
+from cascadezoo.text import printable
 
 
 class Bars:
@@ -20,7 +21,7 @@ class Bars:
     @contextmanager
     def of(self, name: str) -> Iterator[Report]:
         """What to call as bytes arrive; the bar appears with the first of them and goes at the end."""
-        task = self._bars.add_task(name, total=None, visible=False)
+        task = self._bars.add_task(printable(name), total=None, visible=False)
         try:
             yield lambda done, total: self._bars.update(task, completed=done, total=total, visible=True)
         finally:
@@ -31,7 +32,7 @@ class Bars:
 def bars() -> Iterator[Bars]:
     """Show the bars of the downloads inside; log messages appear above them."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         DownloadColumn(binary_units=True),
         TimeRemainingColumn(),

@@ -49,6 +49,12 @@ class WeightsLicense(Record):
         return {"license": "other", "license_name": self.id.lower(), "license_link": self.url}
 
 
+def require_identifier(given: str | None) -> None:
+    """Raise UsageError for what cannot be an SPDX identifier."""
+    if given is not None and not _SPDX.fullmatch(given):
+        raise UsageError(f"{given!r} is no licence identifier: give one of SPDX's, such as Apache-2.0")
+
+
 def license_of(stated: str | None, given: str | None, entry: str) -> WeightsLicense:
     """The licence to publish under, from what the publisher states ("unstated": nothing; None: the weights are the
     user's own) and what the caller gives.
@@ -56,8 +62,7 @@ def license_of(stated: str | None, given: str | None, entry: str) -> WeightsLice
     Raises LicenseUnstated where neither says any, and UsageError where the caller gives another than the publisher's,
     or either is no SPDX identifier.
     """
-    if given is not None and not _SPDX.fullmatch(given):
-        raise UsageError(f"{given!r} is no licence identifier: give one of SPDX's, such as Apache-2.0")
+    require_identifier(given)
     if stated not in (UNSTATED, None):
         if not _SPDX.fullmatch(stated):
             raise UsageError(

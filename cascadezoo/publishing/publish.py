@@ -12,17 +12,18 @@ from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
 from cascadezoo.hub import offline
 from cascadezoo.hub.cache import weights_path
 from cascadezoo.hub.client import client, plain_errors, shown_endpoint
-from cascadezoo.hub.huggingface import HubSource, parse
 from cascadezoo.hub.progress import are_wanted
+from cascadezoo.hub.sources import is_repository
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.publishing.licensing import WeightsLicense
-from cascadezoo.publishing.package import Package, pack
+from cascadezoo.publishing.licensing import WeightsLicense, require_identifier
 from cascadezoo.spec.record import Record
 from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from torch import nn
+
+    from cascadezoo.publishing.package import Package
 
 
 class Publication(Record):
@@ -75,20 +76,23 @@ def publish(
         FileError: the weights are corrupt, or belong to another entry.
         Offline, NotAllowed, RepoNotFound, DownloadFailed: the Hub refuses or cannot be reached.
     """
-    if parse(f"hf-hub:{repo}") != HubSource(repo):
+    if not is_repository(repo):
         raise UsageError(f"{repo!r} names no repository: write organisation/repository")
+    require_identifier(license)
     with ExitStack() as stack:
         if isinstance(name, str):
             entry = registry.info(name)
             path = Path(weights) if weights else _cached(entry)
         else:
             entry, path = _saved(name, weights, Path(stack.enter_context(TemporaryDirectory())))
+        from cascadezoo.publishing.package import pack  # and torch, now that there is something to publish
+
         package = pack(entry, repo, revision or "main", path, license=license, report=Path(report) if report else None)
         return _published(package, entry, repo, revision=revision, private=private, dry_run=dry_run)
 
 
 def _published(
-    package: Package, entry: ZooEntry, repo: str, *, revision: str | None, private: bool, dry_run: bool
+    package: "Package", entry: ZooEntry, repo: str, *, revision: str | None, private: bool, dry_run: bool
 ) -> Publication:
     planned = Publication(
         entry=entry.name,
@@ -133,7 +137,7 @@ def _cached(entry: ZooEntry) -> Path:
     return path
 
 
-def _upload(package: Package, planned: Publication) -> tuple[str | None, str]:
+def _upload(package: "Package", planned: Publication) -> tuple[str | None, str]:
     """The commit that was the branch's last, if it was there, and the one that is now."""
     from huggingface_hub import CommitOperationAdd, get_token
     from huggingface_hub.utils.tqdm import disable_progress_bars

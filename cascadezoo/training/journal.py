@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from cascadezoo.coco.metrics import HUNDREDTH, rounded
 from cascadezoo.errors import CorruptCheckpoint, UnwritableOutput
 from cascadezoo.files import whole_file
+from cascadezoo.text import printable
 from cascadezoo.training.curves import draw
 
 _LOG, _CURVES = "log.jsonl", "curves.png"
@@ -148,7 +149,7 @@ class Journal:
             raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}") from error
 
     def _say(self, text: str) -> None:
-        self._bar.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._bar.console.print(printable(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def _line(record: Mapping[str, Any]) -> str:

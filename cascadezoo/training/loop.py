@@ -20,7 +20,7 @@ from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World, join
 from cascadezoo.environment import environment
-from cascadezoo.errors import FileError, OutputExists, UsageError
+from cascadezoo.errors import FileError, UsageError
 from cascadezoo.loading import build, load
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.model import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
@@ -33,6 +33,7 @@ from cascadezoo.training.evaluation import evaluate
 from cascadezoo.training.interrupt import Interrupt
 from cascadezoo.training.journal import Journal
 from cascadezoo.training.loader import Sample, TrainingSet, training_loader
+from cascadezoo.training.preconditions import require_free
 from cascadezoo.training.result import write_result
 from cascadezoo.training.schedule import Plan
 from cascadezoo.training.step import Stepper
@@ -156,7 +157,8 @@ class _Run:
         """Train from the current step to the end; returns the final weights."""
         folder = self.config.run_dir
         if self.world.is_first:
-            _claim(folder, resume)
+            require_free(folder, resume=resume)
+            folder.mkdir(parents=True, exist_ok=True)
             self.journal = Journal(folder, self.plan.total, self.batch, self.config.log_every)
         self.world.wait()
         if resume:
@@ -348,16 +350,6 @@ def _validation(config: TrainingConfig, data: CocoDataset) -> CocoDataset | None
             f"{val.annotations} has other categories than {data.annotations}: give two parts of one data set"
         )
     return val
-
-
-def _claim(folder: Path, resume: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise OutputExists(f"{folder} is a file: choose another folder for the run")
-    if not resume and folder.exists() and any(folder.iterdir()):
-        raise OutputExists(
-            f"{folder} is not empty: pass --resume to go on with the run in it, or choose another folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _set_drop_path(model: Detector, rate: float) -> None:

@@ -20,7 +20,8 @@ from cascadezoo.checkpoints import weights
 from cascadezoo.cli import main
 from cascadezoo.errors import CorruptCheckpoint, DownloadFailed, HashMismatch, UnwritableOutput, UsageError
 from cascadezoo.hub import memo, transport
-from cascadezoo.hub.huggingface import HubSource, fetch_repo
+from cascadezoo.hub.huggingface import fetch_repo
+from cascadezoo.hub.sources import HubSource
 from cascadezoo.paths import canonical_path, record_path
 from cascadezoo.providers import SPECS
 from cascadezoo.publishing.publish import publish

@@ -45,6 +45,6 @@ def test_json_is_alone_on_stdout(run) -> None:
 
 
 def test_two_kinds_of_weights_are_refused(run) -> None:
-    code, out, err = run(NAME, "--pretrained", "--weights", "x")
+    code, out, err = run(NAME, "--pretrained", "--weights", __file__)
     assert (code, out) == (2, "")
     assert "not both" in err

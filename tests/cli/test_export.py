@@ -39,7 +39,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_export(run: Any, weights: Path) -> None:
-    code, out, err = run("export", "cascade_r50_fpn_1x", "--format", "mmdet", "--weights", weights)
+    code, out, err = run("export", "cascade_rcnn_r50_fpn_1x_coco.mmdet", "--format", "mmdet", "--weights", weights)
     output = weights.with_name(f"{NAME}.pth")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["output", "tensors", "sha256"]
@@ -71,7 +71,7 @@ def test_force(run: Any, weights: Path) -> None:
 def test_errors_are_one_sentence(run: Any, weights: Path) -> None:
     for args, exit_code, said in (
         ((NAME, "--format", "paddle", "--weights", weights), 2, "cannot be a file of paddle"),
-        ((NAME, "--format", "mmdet", "--weights", weights.with_name("none")), 3, "no such file"),
+        ((NAME, "--format", "mmdet", "--weights", weights.with_name("none")), 3, "does not exist"),
         (("cascade_r51_fpn_1x", "--format", "mmdet"), 2, "no entry is called"),
     ):
         code, out, err = run("export", *args)

@@ -17,6 +17,8 @@ from cascadezoo.providers import SPECS
 
 from tiny import lively, tiny
 
+NAME = "cascade_mask_r50_fpn_1x.mmdet"
+
 
 class FakeModel:
     """Finds a person (0.9), a dog (0.5) and a cup (0.2), each with a mask, on every image."""
@@ -67,15 +69,15 @@ def run(*args):
 def test_test_time_augmentation_is_asked_for(folder, calls):
     write_image(folder / "a.png")
     FakeModel.tta.clear()
-    assert run("fake", "a.png") == run("fake", "a.png", "--tta") == 0
+    assert run(NAME, "a.png") == run(NAME, "a.png", "--tta") == 0
     assert FakeModel.tta == [False, True]
 
 
 def test_one_image(folder, calls, capsys):
     write_image(folder / "a.png")
-    assert run("cascade_mask_r50_fpn_1x", "a.png", "--device", "cpu") == 0
+    assert run(NAME, "a.png", "--device", "cpu") == 0
     expected = {"weights": None, "pretrained": True, "device": torch.device("cpu"), "min_size": None, "max_size": None}
-    assert calls == [("cascade_mask_r50_fpn_1x", expected)]
+    assert calls == [(NAME, expected)]
     out, err = capsys.readouterr()
     assert out == f"a.png: 2 detections (1 person, 1 dog) -> {Path('predictions', 'a.jpg')}\n"
     assert err == ""
@@ -86,8 +88,9 @@ def test_one_image(folder, calls, capsys):
 
 def test_options_reach_the_model(folder, calls):
     write_image(folder / "a.png")
+    (folder / "w.pth").touch()
     sizes = ("--min-size", "320", "--max-size", "533")
-    assert run("name", "a.png", "--weights", "w.pth", "--device", "meta", *sizes, "-o", "deep/er") == 0
+    assert run(NAME, "a.png", "--weights", "w.pth", "--device", "meta", *sizes, "-o", "deep/er") == 0
     options = calls[0][1]
     assert (str(options["weights"]), options["pretrained"], str(options["device"])) == ("w.pth", False, "meta")
     assert (options["min_size"], options["max_size"]) == (320, 533)
@@ -97,14 +100,14 @@ def test_options_reach_the_model(folder, calls):
 def test_the_default_device_is_the_best_there_is(folder, calls, monkeypatch):
     write_image(folder / "a.png")
     monkeypatch.setattr("cascadezoo.devices.usable", lambda device: f"chosen for {device}")
-    assert run("name", "a.png") == 0
+    assert run(NAME, "a.png") == 0
     assert calls[-1][1]["device"] == "chosen for None"
 
 
 def test_detections_json_holds_what_reaches_the_threshold(folder, calls):
     write_image(folder / "b" / "x.png", 30, 40)
     write_image(folder / "a.jpg", 50, 20)
-    assert run("name", "b/x.png", "a.jpg", "--threshold", "0.5") == 0
+    assert run(NAME, "b/x.png", "a.jpg", "--threshold", "0.5") == 0
     document = json.loads((folder / "predictions" / "detections.json").read_text())
     assert document["images"] == [
         {"id": 1, "file_name": str(Path("b", "x.png")), "height": 30, "width": 40},
@@ -123,7 +126,7 @@ def test_detections_json_holds_what_reaches_the_threshold(folder, calls):
 @pytest.mark.parametrize(("threshold", "count"), [("0", 3), ("0.51", 1), ("1", 0)])
 def test_threshold(folder, calls, capsys, threshold, count):
     write_image(folder / "a.png")
-    assert run("name", "a.png", "--threshold", threshold) == 0
+    assert run(NAME, "a.png", "--threshold", threshold) == 0
     assert f"a.png: {count} detection" in capsys.readouterr().out
     assert len(json.loads((folder / "predictions" / "detections.json").read_text())["annotations"]) == count
 
@@ -133,7 +136,7 @@ def test_threshold(folder, calls, capsys, threshold, count):
 )
 def test_a_threshold_below_the_models_own_reaches_the_model(folder, calls, threshold, asked):
     write_image(folder / "a.png")
-    assert run("name", "a.png", "--threshold", threshold) == 0
+    assert run(NAME, "a.png", "--threshold", threshold) == 0
     assert [options.get("box_score_thresh") for _, options in calls] == asked
     first, *again = [
         {name: value for name, value in options.items() if name != "box_score_thresh"} for _, options in calls
@@ -154,7 +157,7 @@ def test_more_is_detected_below_the_models_own_threshold(folder, monkeypatch):
     Image.fromarray(pixels).save(folder / "a.png")
     scores = []
     for threshold in ("0.2", "0.1"):
-        assert run("name", "a.png", "--threshold", threshold, "--device", "cpu") == 0
+        assert run(NAME, "a.png", "--threshold", threshold, "--device", "cpu") == 0
         document = json.loads((folder / "predictions" / "detections.json").read_text())
         scores.append([annotation["score"] for annotation in document["annotations"]])
     assert min(scores[0]) >= 0.2
@@ -163,7 +166,7 @@ def test_more_is_detected_below_the_models_own_threshold(folder, monkeypatch):
 
 def test_json_on_stdout_leaves_the_summaries_to_stderr(folder, calls, capsys):
     write_image(folder / "a.png")
-    assert run("name", "a.png", "--json") == 0
+    assert run(NAME, "a.png", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == json.loads((folder / "predictions" / "detections.json").read_text())
     assert err.startswith("a.png: 2 detections")
@@ -173,7 +176,7 @@ def test_a_folder_stands_for_the_images_in_it(folder, calls, capsys):
     for name in ("photos/b.PNG", "photos/a.jpg", "photos/.hidden.png", "photos/deeper/c.png"):
         write_image(folder / name)
     (folder / "photos" / "notes.txt").write_text("no image")
-    assert run("name", "photos", "photos/a.jpg") == 0
+    assert run(NAME, "photos", "photos/a.jpg") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [str(Path("photos", name)) for name in ("a.jpg", "b.PNG")]
 
@@ -181,7 +184,7 @@ def test_a_folder_stands_for_the_images_in_it(folder, calls, capsys):
 def test_results_never_overwrite_each_other_or_a_source(folder, calls):
     sources = [write_image(folder / name) for name in ("x.jpg", "a/x.png", "b/x.png", "x-2.png", "b/X.png")]
     before = sources[0].read_bytes()
-    assert run("name", *sources, "--out", ".") == 0
+    assert run(NAME, *sources, "--out", ".") == 0
     assert sources[0].read_bytes() == before
     assert len(json.loads((folder / "detections.json").read_text())["images"]) == 5
     names = {path.name for path in folder.glob("*.jpg")}
@@ -192,7 +195,7 @@ def test_a_bad_image_is_named_and_the_others_run(folder, calls, capsys):
     write_image(folder / "good.png")
     (folder / "bad.jpg").write_bytes(b"no image")
     (folder / "void").mkdir()
-    assert run("name", "bad.jpg", "gone.jpg", "void", "good.png") == 4  # the worst of 4, 3 and 3
+    assert run(NAME, "bad.jpg", "gone.jpg", "void", "good.png") == 4  # the worst of 4, 3 and 3
     out, err = capsys.readouterr()
     assert out.startswith("good.png: 2 detections")
     for sentence in ("no such image: gone.jpg", "no images in the folder void", "bad.jpg is no image"):
@@ -202,16 +205,16 @@ def test_a_bad_image_is_named_and_the_others_run(folder, calls, capsys):
 
 
 def test_only_missing_images_need_no_model(folder, calls):
-    assert run("name", "gone.jpg") == 3
+    assert run(NAME, "gone.jpg") == 3
     assert calls == []
     assert not (folder / "predictions").exists()
 
 
 def test_wrong_usage(folder, calls, capsys):
     write_image(folder / "a.png")
-    assert run("name") == 2
-    assert run("name", "a.png", "--threshold", "1.5") == 2
-    assert run("name", "a.png", "--min-size", "0") == 2
+    assert run(NAME) == 2
+    assert run(NAME, "a.png", "--threshold", "1.5") == 2
+    assert run(NAME, "a.png", "--min-size", "0") == 2
     assert calls == []
 
 

@@ -25,17 +25,96 @@ def test_list_is_a_table(run):
     assert lines[0].split() == ["name", "box", "AP", "mask", "AP", "weights"]
     assert len(lines) == 1 + 65 + 1  # the published ones and our own
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
-    assert rows["cascade_r50_fpn_20e.mmdet"] == ["41.0", "published"]
-    assert rows["cascade_mask_x101_64x4d_fpn_3x.mmdet"] == ["46.6", "40.3", "published"]
-    assert rows["cascade_mask_internimage_xl_fpn_3x.internimage"] == ["56.2", "48.8", "wrong", "link"]
-    assert rows["faster_r50_fpn_1x.detectron"] == ["36.7", "moved"]
+    assert rows["cascade_r50_fpn_20e.mmdet"] == ["41.0", "available"]
+    assert rows["cascade_mask_x101_64x4d_fpn_3x.mmdet"] == ["46.6", "40.3", "available"]
+    assert rows["cascade_mask_internimage_xl_fpn_3x.internimage"] == ["56.2", "48.8", "available"]
+    assert rows["faster_r50_fpn_1x.detectron"] == ["36.7", "available"]
     assert rows["cascade_x101_64x4d_fpn_1x.detectron"] == ["45.4", "never", "published"]
-    assert rows["mask_x152_32x8d_in5k_fpn_s1x.detectron"] == ["48.1*", "41.5*", "moved"]
-    assert rows["mask_x101_vd_64x4d_fpn_2x.paddle"] == ["44.6+", "39.8+", "published"]
+    assert rows["mask_x152_32x8d_in5k_fpn_s1x.detectron"] == ["48.1*", "41.5*", "available"]
+    assert rows["mask_x101_vd_64x4d_fpn_2x.paddle"] == ["44.6+", "39.8+", "available"]
     assert "* with test-time augmentation" in err
     assert "+ from a later edition" in err
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in out
+
+
+def test_C5_figures_of_another_data_set_than_coco_are_marked(run):
+    _, out, err = run("list")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:]}
+    assert rows["cascade_mask_r18_fpn_shapes.cascadezoo"] == ["85.1#", "79.4#", "in", "the", "package"]
+    assert sum("#" in line for line in out.splitlines()) == 1
+    assert "# on the drawn shapes of `cascadezoo shapes`, not on COCO" in err.splitlines()
+    assert "#" not in run("list", "--publisher", "mmdet")[2]
+    sheet = run("info", "cascade_mask_r18_fpn_shapes")[1]
+    assert "AP in percent on the drawn shapes of `cascadezoo shapes`, not COCO" in sheet
+    assert "Other names" not in sheet
+    assert "AP in percent on COCO" in run("info", "cascade_r50_fpn_1x.mmdet")[1]
+
+
+def test_C5_weights_are_available_in_the_package_or_were_never_published(run):
+    _, out, _ = run("list")
+    header, *lines = out.splitlines()
+    states = [line[header.index("weights") :] for line in lines]
+    # 4 were never published, one lies in the package; moved and wrong links have corrected ones
+    assert {state: states.count(state) for state in set(states)} == {
+        "available": 61,
+        "in the package": 1,
+        "never published": 4,
+    }
+    for name in ("cascade_r50_fpn_1x.detectron", "faster_r50_fpn_1x.detectron", "cascade_r50_fpn_1x.mmdet"):
+        assert "state available" in words(run("info", name)[1])
+    assert "state in the package" in words(run("info", "cascade_mask_r18_fpn_shapes")[1])
+    assert "state never published" in words(run("info", "cascade_x101_64x4d_fpn_1x.detectron")[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "others"),
+    [
+        ("cascade_mask_r50_fpn_1x", "mmdet", ["paddle", "detectron"]),
+        ("cascade_r101_fpn_1x", "mmdet", ["detectron"]),
+        ("mask_r50_fpn_1x", "paddle", ["detectron"]),
+        ("cascade_mask_rcnn_r50_fpn_1x_coco", "mmdet", ["paddle"]),  # a stem that two publishers gave their files
+    ],
+)
+def test_C5_a_name_of_several_publishers_names_them_all(run, name, taken, others):
+    code, out, err = run("info", name)
+    bare = name.replace("cascade_mask_rcnn_r50_fpn_1x_coco", "cascade_mask_r50_fpn_1x")
+    assert code == 0
+    assert out.splitlines()[0] == f"{bare}.{taken}"
+    listed = " and ".join(f"{bare}.{other}" for other in others)
+    assert err == (
+        f"{name} is taken for {bare}.{taken}; of that name there are also {listed}: give the whole name to choose\n"
+    )
+    assert json.loads(run("info", name, "--json")[1])["name"] == f"{bare}.{taken}"
+    assert run("info", f"{name}.{others[0]}")[2] == ""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "download {} {}",
+        "cache path {}",
+        "predict {} no.jpg",
+        "export {} --format detectron",
+        "publish {} --repo a/b",
+        "verify {} {} --tolerance x",
+        "bench {} no.jpg",
+        "links {} nonsense",
+        "train --entry {} --run-dir new",
+        "convert --from mmdet --entry {} no.pth",
+    ],
+)
+def test_C5_every_command_names_the_siblings_once(run, call, monkeypatch, tmp_path):
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
+    monkeypatch.setenv("CASCADEZOO_OFFLINE", "1")
+    name = "cascade_mask_r50_fpn_1x"
+    _, _, err = run(*call.replace("{}", name).split())
+    assert err.count(f"{name} is taken for {name}.mmdet") == 1
+
+
+def test_C5_another_process_of_a_run_is_silent(run, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run("info", "cascade_r50_fpn_1x")[2] == ""
 
 
 def test_list_columns_are_aligned(run):
@@ -97,13 +176,13 @@ def test_info_of_a_published_entry(run):
 def test_info_says_where_a_link_is_wrong(run):
     _, out, _ = run("info", "cascade_r50_fpn_1x.detectron")
     text = words(out)
-    assert "WRONG LINK" in text
+    assert "available: the published table links another model's file, and the corrected link is used" in text
     assert (
         "corrected http://www.svcl.ucsd.edu/projects/cascade-rcnn/R50-FPN-cascade-rcnn.pkl published https://s3" in text
     )
     assert "the table links a baseline without cascade" in text
     _, out, _ = run("info", "cascade_x101_32x8d_fpn_1x.detectron")
-    assert "NEVER PUBLISHED" in out
+    assert "never published" in out
     assert "bring your own file" in out
 
 
@@ -113,7 +192,7 @@ def test_info_shows_evaluations_and_later_figures(run):
     assert "published, test-time augmentation 48.1 - - 41.5 - - published 45.2 - - 39.7 - -" in text
     assert "later edition, test-time augmentation 48.1 68.3 52.9 41.5 65.1 44.7" in text
     assert "later edition: a later commit of the same README" in text
-    assert "MOVED" in text
+    assert "available: the file has moved since it was published" in text
     assert "weights CC-BY-SA-3.0" in text
     _, out, _ = run("info", "mask_x101_vd_64x4d_fpn_2x")
     assert "later edition 44.6 - - 39.8 - -" in words(out)

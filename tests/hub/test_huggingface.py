@@ -26,7 +26,8 @@ from cascadezoo.errors import (
     WeightsNotFound,
 )
 from cascadezoo.hub.client import cache_folder
-from cascadezoo.hub.huggingface import HubSource, LocalSource, canonical_from_hub, fetch_repo, parse
+from cascadezoo.hub.huggingface import canonical_from_hub, fetch_repo
+from cascadezoo.hub.sources import HubSource, LocalSource, parse
 from cascadezoo.publishing.publish import publish
 
 from tiny import tiny
@@ -125,7 +126,10 @@ def test_offline_it_comes_from_the_cache_without_a_socket(hub, monkeypatch, swit
 
 
 def test_other_processes_read_their_environment_themselves(hub: FakeHub, tmp_path: Path) -> None:
-    code = f"from cascadezoo.hub.huggingface import *; print(fetch_repo(parse('hf-hub:{REPO}')).commit)"
+    code = (
+        "from cascadezoo.hub.huggingface import *; from cascadezoo.hub.sources import parse;"
+        f"print(fetch_repo(parse('hf-hub:{REPO}')).commit)"
+    )
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "CASCADEZOO_"))}
     env = {**keep, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "elsewhere"), "HF_HUB_DISABLE_XET": "1"}
     for more in ({}, {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}):

@@ -26,7 +26,8 @@ from cascadezoo.errors import (
     WrongEntry,
     WrongPublisher,
 )
-from cascadezoo.hub.huggingface import fetch_repo, parse
+from cascadezoo.hub.huggingface import fetch_repo
+from cascadezoo.hub.sources import parse
 from cascadezoo.paths import canonical_path
 from cascadezoo.publishing.publish import publish
 

@@ -82,7 +82,7 @@ def test_the_code_digest_follows_every_source(tmp_path: Path, monkeypatch) -> No
     (tmp_path / "a.py").write_text("1")
     (tmp_path / "inner" / "b.py").write_text("2")
     (tmp_path / "notes.txt").write_text("3")
-    monkeypatch.setattr(report_module, "files", lambda room: tmp_path)
+    monkeypatch.setattr(report_module, "_files", lambda room: tmp_path)
     before = code_digest.__wrapped__()
     (tmp_path / "notes.txt").write_text("4")
     assert code_digest.__wrapped__() == before

@@ -1,0 +1,166 @@
+"""What arguments and options stand for: checked while the command line is read, before anything slow is imported, and
+offered to whoever presses the tab key."""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from cascadezoo import registry
+from cascadezoo.cli.terminal import echo
+from cascadezoo.environment import is_first_process
+from cascadezoo.errors import MissingResource, UnwritableOutput, WeightsNotFound
+from cascadezoo.hub.sources import parse
+
+if TYPE_CHECKING:
+    _TextType = click.ParamType[str]
+    _PairType = click.ParamType[tuple[int, int]]
+    _Items = list[CompletionItem[str]]
+else:  # generic in the newest click alone
+    _TextType = _PairType = click.ParamType
+    _Items = list
+
+_STDOUT = Path("-")
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|meta)(:\d+)?|\d+", re.ASCII)
+
+
+class EntryName(_TextType):
+    """An entry's name as ``registry.info`` takes it.
+
+    Where several publishers have an entry of this name, one line on stderr says which is taken, and which are not.
+    """
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it was given; raises UnknownName."""
+        entry, *others = registry.namesakes(str(value))
+        if others and ctx is not None and not ctx.resilient_parsing and is_first_process():
+            told: set[str] = ctx.find_root().meta.setdefault(__name__, set())
+            if value not in told:
+                told.add(value)
+                echo(
+                    f"{value} is taken for {entry.name}; of that name there are also "
+                    f"{' and '.join(other.name for other in others)}: give the whole name to choose",
+                    err=True,
+                )
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
+        """The full names that begin so; where none does, the publishers' own names for them."""
+        names = [entry.name for entry in registry.entries()]
+        aliases = [alias for entry in registry.entries() for alias in entry.aliases]
+        fitting = [[name for name in some if name.startswith(incomplete)] for some in (names, aliases)]
+        return [CompletionItem(name) for name in fitting[0] or fitting[1]]
+
+
+class ModelName(EntryName):
+    """As ``EntryName``, or a repository: ``hf-hub:org/repo[@revision]`` or ``local-dir:path``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it was given; raises UsageError (UnknownName)."""
+        return str(value) if parse(str(value)) else super().convert(value, param, ctx)
+
+
+class Device(_TextType):
+    """A device by the name that ``devices.usable`` takes, or the number of a GPU; whether it is there, torch knows."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not _DEVICE.fullmatch(text):
+            self.fail(f"{text!r} names no device: give cpu, cuda, cuda:N or mps", param, ctx)
+        return f"cuda:{text}" if text.isdecimal() else text
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
+        return [CompletionItem(name) for name in ("cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+class Shard(_PairType):
+    """One part of several, such as 3/8."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        index, _, count = str(value).partition("/")
+        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
+        return int(index), int(count)
+
+
+class _File(click.Path):
+    """A path, with ``~`` for the home folder even where the shell leaves it, as in ``--weights=~/x``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return Path(os.fsdecode(super().convert(os.path.expanduser(value), param, ctx)))
+
+
+class InputFile(_File):
+    """A file that has to be there."""
+
+    missing: type[MissingResource] = MissingResource
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; raises MissingResource."""
+        path = super().convert(value, param, ctx)
+        if not path.exists():
+            raise self.missing(f"{path} does not exist")
+        return path
+
+
+class WeightsFile(InputFile):
+    """A file of weights that has to be there."""
+
+    missing = WeightsNotFound
+
+
+class InputFolder(_File):
+    """A folder that has to be there."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; raises MissingResource."""
+        path = super().convert(value, param, ctx)
+        if not path.exists():
+            raise MissingResource(f"{path} does not exist: give a folder")
+        return path
+
+
+class OutputFile(_File):
+    """A file to write, in a folder that is there; ``-`` is stdout."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, allow_dash=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; raises UnwritableOutput, before any work is done for it."""
+        path = super().convert(value, param, ctx)
+        if path != _STDOUT and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+            raise UnwritableOutput(
+                f"{path} cannot be written: give a file in a folder that is there and can be written to"
+            )
+        return path
+
+
+class OutputFolder(_File):
+    """A folder to write into; it is made where it is missing."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; raises UnwritableOutput."""
+        path = super().convert(value, param, ctx)
+        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise UnwritableOutput(f"{path} cannot be written to: {there} is no folder, or not yours to write in")
+        return path

@@ -1,0 +1,90 @@
+"""Everything that the command line prints: the border where text from files, servers and names is made printable.
+
+Commands print with nothing but these functions.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from cascadezoo.text import printable, printable_json
+
+
+@dataclass(frozen=True)
+class Styled:
+    """A part of a line in a colour of its own, or bold; plain where the output is no terminal."""
+
+    text: str
+    fg: str | None = None
+    bold: bool | None = None
+
+
+Line = str | Styled | Sequence[str | Styled]
+
+
+def echo(*lines: Line, err: bool = False) -> None:
+    """Print each of ``lines`` as one line, whatever its text holds; ``err``: on stderr."""
+    for line in lines:
+        parts = (line,) if isinstance(line, str | Styled) else line
+        click.echo("".join(map(_shown, parts)), err=err)
+
+
+def echo_text(text: str, *, err: bool = False) -> None:
+    """Print a text with lines of its own, such as Markdown."""
+    click.echo(printable(text.removesuffix("\n"), lines=True), err=err)
+
+
+def echo_json(text: str) -> None:
+    """Print a JSON text; it keeps its value."""
+    click.echo(printable_json(text.removesuffix("\n")))
+
+
+def echo_usage_error(error: click.ClickException) -> None:
+    """Print a complaint of click's as click does: the usage first, where there is one."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # a group without a command: its help
+        echo_text(error.format_message(), err=True)
+        return
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is not None:
+        echo_text(ctx.get_usage(), err=True)
+        echo(f"Try '{ctx.command_path} --help' for help.", "", err=True)
+    if isinstance(error, click.MissingParameter):  # its lines are click's own: a list of choices
+        echo_text(f"Error: {error.format_message()}", err=True)
+    else:
+        echo(f"Error: {error.format_message()}", err=True)
+
+
+@contextmanager
+def messages_shown() -> Iterator[None]:
+    """Log messages of the library and warnings of anyone go to stderr inside, one line each."""
+    handler = _Echoed(logging.WARNING)
+    log = logging.getLogger("cascadezoo")
+    log.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:  # a warning that somebody turned into an error stays one
+                warnings.showwarning = _show_warning
+            yield
+    finally:
+        log.removeHandler(handler)
+
+
+class _Echoed(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        echo(record.getMessage(), err=True)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    echo(f"cascadezoo: warning: {message}", err=True)
+
+
+def _shown(part: str | Styled) -> str:
+    if isinstance(part, str):
+        return printable(part)
+    return click.style(printable(part.text), fg=part.fg, bold=part.bold)

@@ -1,0 +1,29 @@
+"""What may be asked of a training run, as far as it is known before the data are read, and without torch."""
+
+from pathlib import Path
+
+from cascadezoo import registry
+from cascadezoo.errors import OutputExists
+from cascadezoo.training.config import TrainingConfig, recipe_of
+
+
+def require_startable(config: TrainingConfig, *, resume: bool) -> None:
+    """Check the entry, its schedule and the run's folder.
+
+    Raises UsageError (UnknownName, OutputExists) and UnsupportedEntry.
+    """
+    if config.entry is not None:
+        entry = registry.info(config.entry)
+        registry.spec_of(entry)
+        recipe_of(entry, config.schedule)
+    require_free(config.run_dir, resume=resume)
+
+
+def require_free(folder: Path, *, resume: bool) -> None:
+    """Raise OutputExists where a run's folder is a file or, without ``resume``, holds anything."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputExists(f"{folder} is a file: choose another folder for the run")
+    if not resume and folder.exists() and any(folder.iterdir()):
+        raise OutputExists(
+            f"{folder} is not empty: pass --resume to go on with the run in it, or choose another folder"
+        )
