@@ -174,7 +174,7 @@ def _from_repo(source: Source) -> _Published:
     with bars() as shown, shown.of(str(source)) as report:
         repo = huggingface.fetch_repo(source, report)
     config = repo.config
-    tensors, metadata = read_network(repo.weights, config.publisher, config.architecture, verify=memo.require_digest)
+    tensors, metadata = read_canonical(repo.weights, verify=memo.require_digest)
     network = {"entry": config.entry, "architecture": config.architecture, "publisher": config.publisher}
     if isinstance(source, HubSource):
         words = f"hf-hub:{source.repo}@{repo.commit}"

@@ -154,15 +154,15 @@ _TRIPLE = rf"['\"]?\s*[=:]\s*\[{_NUMBER},{_NUMBER},{_NUMBER},?\s*\]"
 
 def _pixels(text: str) -> dict[str, tuple[float, float, float]]:
     """The pixel means and deviations that a configuration states, in RGB order; empty where it states none plainly."""
-    found = {name: re.search(rf"\b{name}{_TRIPLE}", text) for name in ("mean", "std")}
+    mean, std = (re.search(rf"\b{name}{_TRIPLE}", text) for name in ("mean", "std"))
     order = re.search(r"\b(?:bgr_)?to_rgb['\"]?\s*[=:]\s*(True|False)", text)
-    if order is None:
+    if mean is None or std is None or order is None:
         return {}
     stated = {}
-    for name, match in found.items():
+    for name, match in (("mean", mean), ("std", std)):
         try:
-            first, second, third = (float(number) for number in match.groups()) if match else ()
-        except ValueError:  # none, or several points in a number
+            first, second, third = (float(number) for number in match.groups())
+        except ValueError:  # several points in a number
             return {}
         stated[name] = (first, second, third) if order[1] == "True" else (third, second, first)
     return stated

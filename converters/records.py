@@ -64,6 +64,7 @@ class LazyTensors(Mapping[str, "Tensor"]):
 
 
 def is_floating_point(dtype: str) -> bool:
+    """Whether a data type, by torch's name, is of floating point numbers."""
     return dtype.startswith(("float", "bfloat"))
 
 

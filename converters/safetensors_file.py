@@ -95,6 +95,7 @@ class SafetensorsFile:
 
 
 def digest_mismatch(path: Path, found: str, stated: str) -> str:
+    """The sentence for a file whose tensors have another content digest than it states."""
     return f"{path}: the tensors have content digest {found}, the file says {stated}: fetch or convert it again"
 
 
@@ -165,7 +166,7 @@ def _section(name: str, entry: object, base: int) -> Section:
     match entry:
         case {"dtype": str(code), "shape": list(sizes), "data_offsets": [start, end]} if is_count(start):
             if code not in _DTYPES:
-                raise Malformed(f"tensor {name!r} is of the data type {code[:20]!r}, which is not read here")
+                raise Malformed(f"tensor {name!r} is of the data type {code[:60]!r}, which is not read here")
             dtype, shape = _DTYPES[code], counts(sizes)
             elements = math.prod(shape)
             if is_count(end) and end - start == elements * ITEM_SIZES[dtype] and is_possible(shape, elements):

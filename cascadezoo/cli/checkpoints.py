@@ -25,7 +25,7 @@ _SHOWN = 8  # names of classes
     short_help="A publisher's file to canonical weights",
     examples=(
         "cascadezoo convert cascade_rcnn_r50_fpn_20e_coco.pth",
-        "cascadezoo convert my.pdparams --entry cascade_r50_fpn_1x.paddle -o my.safetensors",
+        "cascadezoo convert my.pdparams \\\n    --entry cascade_r50_fpn_1x.paddle -o my.safetensors",
     ),
 )
 @click.argument("checkpoint", metavar="CKPT", type=WeightsFile())

@@ -42,7 +42,7 @@ class Origin(Record):
         return cls(started_from=_RANDOM, from_scratch=True, **network)
 
     @classmethod
-    def of_file(cls, words: str, metadata: Mapping[str, str], **network: str) -> Self:
+    def of_file(cls, words: str, metadata: Mapping[str, str], **network: str | None) -> Self:
         """Of weights read from a canonical file, described in ``words``, whose metadata keep the terms it came with."""
         before = metadata.get("started_from")
         kept = ("code_license", "weights_license", "attribution", "source_url", "source_sha256", "published_digest")

@@ -271,7 +271,7 @@ def download(_: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def publication(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    license = WeightsLicense(id=EVIL, stated=True)
+    license = WeightsLicense(id="MIT", stated=True)  # which takes no other form
     done = Publication(entry=EVIL, repo=EVIL, url=EVIL, revision=EVIL, private=False, dry_run=False, license=license,
                        figures=None, files={EVIL: 1}, card="card \x1b[2J", commit=EVIL, **changes)  # fmt: skip
     monkeypatch.setattr("cascadezoo.publishing.publish.publish", lambda *_, **__: done)
