@@ -185,6 +185,7 @@ def reference(
 ) -> Tensor:
     """The operator in PyTorch, a chunk of output rows at a time; arguments as in the schema below."""
     window = _window(kernel, stride, pad, dilation, groups, offset_scale)
+    _check(input, offset, mask, window)
     n, h, w, channels = input.shape
     kind = torch.promote_types(input.dtype, torch.float32)
     rows = input.to(kind).reshape(-1, channels // groups)  # (N * H * W * G, D)
@@ -216,6 +217,7 @@ def backward_reference(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by input, offset and mask for ``grad`` (N, Ho, Wo, G * D), that of the output."""
     window = _window(kernel, stride, pad, dilation, groups, offset_scale)
+    _check(input, offset, mask, window)
     _, h, w, channels = input.shape
     kind = torch.promote_types(input.dtype, torch.float32)
     rows = input.to(kind).reshape(-1, channels // groups)
