@@ -1,4 +1,4 @@
-"""Input that no detector makes and a file, a user or overflowing weights do: the same numbers everywhere, or a sentence.
+"""Input that no detector makes, but files, users and overflowing weights do: the same numbers everywhere or a sentence.
 
 `make asan` runs these with the compiled operators under the sanitizers of memory and of undefined behaviour.
 """
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
 import cascadezoo.ops.roi_align  # noqa: F401  (it registers the operators)
@@ -102,8 +103,15 @@ def test_roi_align_of_an_image_that_is_not_there_is_refused(image: float) -> Non
 
 @pytest.mark.parametrize(
     "change",
-    [{"sampling_ratio": -1}, {"sampling_ratio": 2**40}, {"resolution": 0}, {"resolution": -7}, {"resolution": 2**32}]
-    + [{"scale": math.nan}, {"scale": math.inf}],
+    [
+        {"sampling_ratio": -1},
+        {"sampling_ratio": 2**40},
+        {"resolution": 0},
+        {"resolution": -7},
+        {"resolution": 2**32},
+        {"scale": math.nan},
+        {"scale": math.inf},
+    ],
     ids=str,
 )
 def test_roi_align_with_numbers_out_of_range_is_refused(change: dict[str, float]) -> None:
@@ -188,11 +196,10 @@ def sample(input: Tensor, offset: Tensor, mask: Tensor, **changes: object) -> li
 )
 def test_dcnv3_with_numbers_out_of_range_is_refused(change: dict[str, object]) -> None:
     for points in (0, 9):
-        offset, mask = torch.zeros(1, 4, 4, 2 * points), torch.zeros(1, 4, 4, points)
+        offset, mask, grad = torch.zeros(1, 4, 4, 2 * points), torch.zeros(1, 4, 4, points), torch.ones(1, 4, 4, 2)
         with pytest.raises(refused, match="dcnv3"):
             ops.dcnv3(torch.ones(1, 3, 3, 2), offset, mask, *(NUMBERS | change).values())
         with pytest.raises(refused, match="dcnv3"):
-            grad = torch.ones(1, 4, 4, 2)
             ops.dcnv3_backward(grad, torch.ones(1, 3, 3, 2), offset, mask, *(NUMBERS | change).values())
 
 
@@ -269,9 +276,7 @@ def test_nms_in_pieces_keeps_what_torchvision_keeps(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(nms, "_PIECE", 50)
     monkeypatch.setattr(nms, "_PAIRS", 900)
     for iou in (0.1, 0.5, 0.7):
-        from torchvision.ops import nms as whole
-
-        assert torch.equal(nms._greedy(boxes, scores, iou), whole(boxes, scores, iou))
+        assert torch.equal(nms._greedy(boxes, scores, iou), torchvision.ops.nms(boxes, scores, iou))
 
 
 NOWHERE = [[math.nan] * 4, [0, 0, math.nan, 9], [math.inf] * 4, [-math.inf, 0, math.inf, 9], [-3e38, -3e38, 3e38, 3e38]]
@@ -294,7 +299,7 @@ def test_pasting_into_an_image_without_pixels(method: mask_paste.PasteMethod, si
 @pytest.mark.parametrize("method", PASTE.values(), ids=lambda method: method.__name__)
 @pytest.mark.parametrize("reach", [3e4, 1e6, 2.0**31, 1e20])
 def test_pasting_a_huge_box_takes_no_more_than_its_image(method: mask_paste.PasteMethod, reach: float) -> None:
-    """The upper half of the mask is set; the image lies about the box's middle, a mask's cell above row 20's border."""
+    """The upper half of the mask is set; the image lies about the box's middle."""
     cells = torch.zeros(1, 28, 28)
     cells[0, :14] = 1
     box = torch.tensor([[-reach, -reach + 20, reach, reach + 20]], dtype=torch.float64)
