@@ -126,14 +126,16 @@ def _resized(cells: np.ndarray, height: int, width: int, rows: slice, columns: s
     if height * width <= most:
         return cv2.resize(cells, (width, height))[rows, columns]
     down, across = _tents(len(cells), height, rows), _tents(len(cells), width, columns)
-    return down @ cells @ across.T
+    wanted: np.ndarray = down @ cells @ across.T
+    return wanted
 
 
 def _tents(cells: int, size: int, window: slice) -> np.ndarray:
     """How much each of the cells counts, (window, cells) float32, in linear interpolation to ``size`` pixels."""
     at = (np.arange(window.start, window.stop) + 0.5) * (cells / size) - 0.5
     distance = np.abs(at.clip(0, cells - 1)[:, None] - np.arange(cells))
-    return np.maximum(1 - distance, 0).astype(np.float32)
+    tents: np.ndarray = np.maximum(1 - distance, 0).astype(np.float32)
+    return tents
 
 
 def _window(low: float, high: float, size: int) -> tuple[int, int]:
