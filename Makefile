@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PROCESSES ?= 2
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-parity check mutants ops cuda-compile gpu lint format bench fuzz release-check \
-	clean
+.PHONY: setup demo demo-convert embedded test test-parity check mutants ops asan cuda-compile gpu lint format bench fuzz \
+	release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -54,6 +54,18 @@ mutants: setup
 
 ops: setup
 	$(BIN)/cascadezoo build-ops
+
+# the CPU operators under gcc's sanitizers of memory and of undefined behaviour, on degenerate input: a finding ends the
+# process, and -s shows its words.  Python is built without them, hence the preloaded libraries, and never frees all it has
+ASAN_CXX := g++ -g -fno-sanitize-recover=all -fsanitize=address,undefined,float-cast-overflow -D_GLIBCXX_ASSERTIONS
+asan: setup
+	rm -rf build/asan
+	mkdir -p -m 700 build/asan
+	export CXX="$(ASAN_CXX)" CASCADEZOO_HOME=$(CURDIR)/build/asan CASCADEZOO_OPS=compiled OMP_NUM_THREADS=1 \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" && \
+	$(BIN)/cascadezoo build-ops && $(BIN)/python -m pytest -v -s -p no:cacheprovider tests/ops/test_degenerate.py \
+		tests/ops/test_operators.py tests/ops/test_roi_align_level.py
 
 # needs nvcc and no GPU; build-ops exits 0 where nvcc does not fit torch, hence the last line
 cuda-compile: setup

@@ -131,6 +131,10 @@ class UnwritableOutput(FileError):
     """The output file cannot be written: no such folder, not allowed, disk full."""
 
 
+class UntrustedCache(FileError):
+    """A part of the cache that code would be loaded from belongs to another user, or others can change it."""
+
+
 class OutOfMemory(CascadezooError):
     """The device has no room even for one image at a time."""
 

@@ -4,11 +4,14 @@
 #include "dcnv3.h"
 #include "stable.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace cascadezoo {
 
 using Pair = std::vector<int64_t>;  // height, width
+
+constexpr int64_t kMost = 2147483647;  // of sizes and counts: products of two of them are no overflow
 
 inline int64_t dcnv3_output_size(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
   const int64_t span = size + 2 * pad - dilation * (kernel - 1) - 1;
@@ -25,14 +28,20 @@ inline Dcnv3Shape dcnv3_shape(
     STD_TORCH_CHECK(
         kernel[axis] > 0 && stride[axis] > 0 && dilation[axis] > 0, "dcnv3: kernel, stride and dilation must be positive");
     STD_TORCH_CHECK(pad[axis] >= 0, "dcnv3: pad must not be negative");
+    STD_TORCH_CHECK(
+        std::max({kernel[axis], stride[axis], dilation[axis], pad[axis], input.size(1 + axis)}) <= kMost,
+        "dcnv3: kernel, stride, pad, dilation and the input's sides must be below 2^31");
   }
-  STD_TORCH_CHECK(groups > 0 && input.size(3) % groups == 0, "dcnv3: groups must divide the input's channels");
+  STD_TORCH_CHECK(kernel[0] <= kMost / kernel[1], "dcnv3: a kernel of 2^31 points or more");
+  STD_TORCH_CHECK(
+      groups > 0 && groups <= kMost && input.size(3) % groups == 0, "dcnv3: groups must divide the input's channels");
   Dcnv3Shape p;
   p.n = input.size(0);
   p.h = input.size(1);
   p.w = input.size(2);
   p.ho = dcnv3_output_size(p.h, kernel[0], stride[0], pad[0], dilation[0]);
   p.wo = dcnv3_output_size(p.w, kernel[1], stride[1], pad[1], dilation[1]);
+  STD_TORCH_CHECK(p.ho <= kMost && p.wo <= kMost, "dcnv3: an output side of 2^31 or more");
   p.groups = groups;
   p.width = input.size(3) / groups;
   p.kernel_h = kernel[0], p.kernel_w = kernel[1];

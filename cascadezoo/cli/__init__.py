@@ -33,7 +33,7 @@ _COMMANDS = {
     "bench": "cascadezoo.cli.bench:bench_command",
     "report": "cascadezoo.cli.report:report_command",
     "build-ops": "cascadezoo.cli.ops:build_ops_command",
-    "doctor": "cascadezoo.cli.ops:doctor_command",
+    "doctor": "cascadezoo.cli.doctor:doctor_command",
     "cache": "cascadezoo.cli.cache:cache_command",
     "links": "cascadezoo.cli.links:links_command",
     "shapes": "cascadezoo.cli.shapes:shapes_command",

@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,10 +17,9 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from filelock import FileLock
-
-from cascadezoo.errors import BuildError, NoCompiler, UsageError
-from cascadezoo.paths import ops_folder
+from cascadezoo.errors import NoCompiler, UsageError
+from cascadezoo.ops import compilers, trust
+from cascadezoo.paths import home, ops_folder
 
 KINDS = ("cpu", "cuda")
 _SUFFIXES = (".cpp", ".cu", ".h", ".cuh")
@@ -60,7 +58,7 @@ def built(kind: str, cuda: str | None) -> Path | None:
     if kind == "cuda" and cuda is None:
         return None
     pattern = "cascadezoo_cpu.so" if kind == "cpu" else f"cascadezoo_cu{_major(cuda)}_*.so"
-    return max(folder().glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
+    return max(folder().glob(pattern), key=lambda path: path.lstat().st_mtime, default=None)
 
 
 def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
@@ -73,29 +71,31 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
     Raises:
         NoCompiler: no compiler, or not the one that torch needs; the message says which.
         BuildError: the compiler failed; the message holds its own words.
-        UnwritableOutput, OSError: the cache cannot be written.
+        UntrustedCache: another user could put something into the cache, or has.
+        OSError: the cache cannot be written.
     """
     if os.name != "posix":
         raise NoCompiler("compiled operators are supported on Linux and macOS: the PyTorch ones run instead")
-    compiler = _find_cxx()
+    compiler = compilers.find_cxx()
     toolkit = _Cuda(compiler, archs) if kind == "cuda" else None
     name = f"cascadezoo_{toolkit.name}.so" if toolkit else "cascadezoo_cpu.so"
-    target = folder()
-    target.mkdir(parents=True, exist_ok=True)
+    target = trust.make_private(home(), "ops", folder().name)
     library = target / name
-    with FileLock(locks(target)[KINDS.index(kind)]):  # one builder at a time; the system frees the lock of a killed one
-        if library.is_file() and not force:  # perhaps by another builder, while this one waited
+    with trust.locked(locks(target)[KINDS.index(kind)]):
+        if trust.is_trusted(library) and not force:  # perhaps by another builder, while this one waited
             library.touch()  # what was asked for last is what loads
             return library
         for stale in target.glob(f".{kind}-build-*"):  # of builders that were killed: the lock is ours
             shutil.rmtree(stale, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{kind}-build-", dir=target) as scratch:
             fresh = Path(scratch) / name
-            objects = _compile(kind, compiler, toolkit, target / "obj")
-            _run([*(toolkit.link() if toolkit else [compiler]), "-shared", *objects, "-o", fresh, *_torch(kind)])
+            objects = _compile(kind, compiler, toolkit, trust.make_private(home(), "ops", target.name, "obj"))
+            linker = toolkit.link() if toolkit else compiler
+            compilers.make([*linker, "-shared", *objects, "-o", fresh, *_torch(kind)], fresh)
+            fresh.chmod(0o600)
             # every symbol resolves, in a process whose death harms nobody; mode 2 is RTLD_NOW
             code = f"import torch, ctypes; ctypes.CDLL({str(fresh)!r}, mode=2)"
-            _run([sys.executable, "-c", code])
+            compilers.run([sys.executable, "-c", code])
             os.replace(fresh, library)  # never a half-written library under this name: loading one would kill Python
     return library
 
@@ -103,14 +103,14 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
 class _Cuda:
     """nvcc, and the architectures that it shall compile for."""
 
-    def __init__(self, compiler: str, archs: Sequence[str]) -> None:
+    def __init__(self, compiler: Sequence[str], archs: Sequence[str]) -> None:
         import torch
 
         if torch.version.cuda is None:
             raise NoCompiler("this torch was built without CUDA: install one with CUDA to build for GPUs")
         major = _major(torch.version.cuda)
-        self.nvcc, self.root = _find_nvcc(major)
-        self.compiler = compiler
+        self.nvcc, self.root = compilers.find_nvcc(major)
+        self.host = compilers.as_host(compiler)
         if bad := [arch for arch in archs if not re.fullmatch(r"\d{2,3}[af]?", arch)]:
             raise UsageError(f"{bad[0]} is not a GPU architecture: write it like 80 or 90")
         if not archs and torch.cuda.is_available():
@@ -121,16 +121,15 @@ class _Cuda:
         self.flags = [*_NVCC, *(codes or ["-arch=all-major"])]
 
     def compile(self) -> list[str]:
-        return [self.nvcc, "-ccbin", self.compiler, *self.flags]
+        return [self.nvcc, *self.host, *self.flags]
 
     def link(self) -> list[str]:
         paths = [f"-L{self.root / 'lib'}"] if self.root else []
-        return [self.nvcc, "-ccbin", self.compiler, *paths]
+        return [self.nvcc, *self.host, *paths]
 
 
-def _compile(kind: str, compiler: str, toolkit: _Cuda | None, objects: Path) -> list[Path]:
+def _compile(kind: str, compiler: Sequence[str], toolkit: _Cuda | None, objects: Path) -> list[Path]:
     """One object a source of this kind, kept under the digest of all that it depends on."""
-    objects.mkdir(exist_ok=True)
     torch_include = _torch_folder() / "include"
     headers = b"".join(path.read_bytes() for path in _sources() if path.suffix in (".h", ".cuh"))
 
@@ -139,12 +138,14 @@ def _compile(kind: str, compiler: str, toolkit: _Cuda | None, objects: Path) -> 
             assert toolkit is not None
             command = toolkit.compile()  # no torch header: nvcc takes 5 s for those
         else:
-            command = [compiler, *_CXX, "-isystem", str(torch_include)]
+            command = [*compiler, *_CXX, "-isystem", str(torch_include)]
         digest = hashlib.sha256("\0".join([*command, str(source)]).encode() + source.read_bytes() + headers).hexdigest()
         made = objects / f"{source.stem}-{digest[:16]}.o"
-        if not made.is_file():
+        if not trust.is_trusted(made):
             half = made.with_suffix(f".{kind}.part")
-            _run([*command, "-c", source, "-o", half])
+            half.unlink(missing_ok=True)
+            compilers.make([*command, "-c", source, "-o", half], half)
+            half.chmod(0o600)
             os.replace(half, made)
         return made
 
@@ -168,54 +169,5 @@ def _torch_folder() -> Path:
     return Path(spec.origin).parent
 
 
-def find_compilers() -> dict[str, str]:
-    """The compilers that a build would use, by kind: a path, or why there is none."""
-    found = {}
-    for name, find in (("c++", _find_cxx), ("nvcc", lambda: _find_nvcc(None)[0])):
-        try:
-            found[name] = find()
-        except NoCompiler as error:
-            found[name] = str(error)
-    return found
-
-
-def _find_cxx() -> str:
-    wanted = [own] if (own := os.environ.get("CXX")) else ["c++", "g++", "clang++"]
-    for name in wanted:
-        if path := shutil.which(name):
-            return path
-    raise NoCompiler(f"no C++ compiler (looked for {', '.join(wanted)}): install one, or name it in CXX")
-
-
-def _find_nvcc(major: str | None) -> tuple[str, Path | None]:
-    """nvcc of this CUDA version, and its root where it comes from a wheel and needs telling."""
-    homes = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    wheels = [Path(p) / f"cu{major}" for p in (getattr(find_spec("nvidia"), "submodule_search_locations", None) or ())]
-    candidates: list[tuple[str | None, Path | None]] = []
-    candidates += [(shutil.which("nvcc", path=str(home / "bin")), None) for home in homes]
-    candidates += [(shutil.which("nvcc"), None)]
-    candidates += [(shutil.which("nvcc", path=str(root / "bin")), root) for root in wheels]
-    reasons = []
-    for path, root in candidates:
-        if path is None:
-            continue
-        release = re.search(r"release (\d+)\.", _run([path, "--version"]))
-        if major is None or (release and release[1] == major):
-            return path, root
-        reasons.append(f"{path} is of CUDA {release[1] if release else 'of no known version'}")
-    wanted = f"CUDA {major}" if major else "CUDA"
-    raise NoCompiler(f"no nvcc of {wanted} ({'; '.join(reasons) or 'none found'}): install it, or name it in CUDA_HOME")
-
-
 def _major(version: str | None) -> str:
     return (version or "").split(".")[0]
-
-
-def _run(command: Sequence[str | Path]) -> str:
-    """Run, and return what it printed; a failure is raised with the program's own words."""
-    arguments = [str(part) for part in command]
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    if done.returncode:
-        words = (done.stderr + done.stdout).strip() or f"it ended with code {done.returncode} and said nothing"
-        raise BuildError(f"the operators do not build: `{' '.join(arguments)}` failed:\n{words}")
-    return done.stdout

@@ -185,12 +185,13 @@ def reference(
 ) -> Tensor:
     """The operator in PyTorch, a chunk of output rows at a time; arguments as in the schema below."""
     window = _window(kernel, stride, pad, dilation, groups, offset_scale)
+    _check(input, offset, mask, window)
     n, h, w, channels = input.shape
     kind = torch.promote_types(input.dtype, torch.float32)
-    rows = input.to(kind).reshape(-1, channels // groups)  # (N * H * W * G, D)
     output = input.new_empty(n, *offset.shape[1:3], channels)
     if not (output.numel() and input.numel()):
         return output.zero_()
+    rows = input.to(kind).reshape(-1, channels // groups)  # (N * H * W * G, D)
     flat, weights, to = _by_pixel(offset, groups, 2), _by_pixel(mask, groups, 1), output.reshape(-1, channels)
     for part in _chunks(offset, groups * window.points * 8):
         taps = _taps(_numbers(part, flat), flat[part].to(kind), (h, w), offset.shape[2], window)
@@ -216,15 +217,18 @@ def backward_reference(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by input, offset and mask for ``grad`` (N, Ho, Wo, G * D), that of the output."""
     window = _window(kernel, stride, pad, dilation, groups, offset_scale)
+    _check(input, offset, mask, window)
     _, h, w, channels = input.shape
     kind = torch.promote_types(input.dtype, torch.float32)
+    grad_offset, grad_mask = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (offset, mask))
+    if not input.numel():
+        return input.new_zeros(input.shape), grad_offset, grad_mask
     rows = input.to(kind).reshape(-1, channels // groups)
     grad_rows = torch.zeros_like(rows)
-    grad_offset, grad_mask = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (offset, mask))
     flat, weights = _by_pixel(offset, groups, 2), _by_pixel(mask, groups, 1)
     to_offset, to_mask = _by_pixel(grad_offset, groups, 2), _by_pixel(grad_mask, groups, 1)
     above = grad.reshape(-1, groups, channels // groups)
-    for part in _chunks(offset, 4 * window.points * channels) if input.numel() else ():
+    for part in _chunks(offset, 4 * window.points * channels):
         taps = _taps(_numbers(part, flat), flat[part].to(kind), (h, w), offset.shape[2], window)
         up, weight = above[part].to(kind)[:, :, None, None], weights[part].to(kind)  # (M, G, 1, 1, D), (M, G, K, 1)
         dot = (rows[taps.row] * up).sum(-1)  # what each pixel's value is worth to the loss, (M, G, K, 4)

@@ -8,6 +8,7 @@ torch     the references only
 compiled  an operator that could be compiled and is not raises ``OpsNotBuilt``
 """
 
+import ctypes
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 
 import torch
 
-from cascadezoo.errors import OpsNotBuilt, UsageError
-from cascadezoo.ops import building
+from cascadezoo.errors import OpsNotBuilt, UntrustedCache, UsageError
+from cascadezoo.ops import building, trust
+from cascadezoo.paths import home
 
 MODES = ("auto", "torch", "compiled")
 MODE = os.environ.get("CASCADEZOO_OPS") or "auto"
@@ -79,8 +81,10 @@ def _load(kind: str) -> Path | str:
         path = building.built(kind, torch.version.cuda)
         if path is None:
             return "not built"
-        torch.ops.load_library(path)
-    except OSError as error:  # no such right, not a library, a library that this torch cannot resolve
+        # not torch's load_library, which resolves links again
+        with trust.opened(home(), *path.relative_to(home()).parts) as checked:
+            ctypes.CDLL(checked)
+    except (OSError, UntrustedCache) as error:  # no such right, not a library, one that this torch cannot resolve
         return str(error)
     return path
 

@@ -44,13 +44,17 @@ def paste_bilinear(probabilities: Tensor, boxes: Tensor, height: int, width: int
     """Sample each mask bilinearly at the pixel centres (x + 0.5, y + 0.5); a pixel is set at 0.5 or more.
 
     ``probabilities`` (N, M, M) floating point in 0..1 spread over ``boxes`` (N, 4) xyxy, in pixels, which may reach
-    beyond the image.  Cells fade to zero beyond the box.  A side of zero length samples the mask's middle.
+    beyond the image.  Cells fade to zero beyond the box.  A side of zero length samples the mask's middle.  A
+    coordinate that is not a finite number makes the mask empty.
 
     Source: mmdetection 3.3.0, mmdet/models/roi_heads/mask_heads/fcn_mask_head.py, ``_do_paste_mask`` with
     ``skip_empty``, here in rows of bounded size.
     """
     boxes = boxes.float()
     for cells, box, (x1, y1, x2, y2) in zip(probabilities.float(), boxes, boxes.tolist(), strict=True):
+        if not all(map(math.isfinite, (x1, y1, x2, y2))):
+            yield _nothing(cells.device)
+            continue
         left, right = _window(x1, x2, width)
         top, bottom = _window(y1, y2, height)
         mask = torch.empty((bottom - top, right - left), dtype=torch.bool, device=cells.device)
@@ -69,19 +73,28 @@ def paste_integer_box(probabilities: Tensor, boxes: Tensor, height: int, width: 
     """Resize each mask, with a rim of zeros, to its box in whole pixels; a pixel is set above 0.5.
 
     ``probabilities`` (N, M, M) in 0..1, ``boxes`` (N, 4) xyxy in pixels, x2 the last pixel inside.  The box is widened
-    about its centre by the rim, (M + 2) / M, and truncated to integers towards zero.
+    about its centre by the rim, (M + 2) / M, and truncated to integers towards zero.  Where no float32 holds the
+    widened box the mask is empty.
 
     Source: Detectron ``core/test.py`` ``segm_results``, ``utils/boxes.py`` ``expand_boxes``.
     """
     for cells, box in zip(probabilities.float().cpu().numpy(), boxes.float().cpu().numpy(), strict=True):
         rimmed = np.pad(cells, 1)
-        centre, half = (box[2:] + box[:2]) * np.float32(0.5), (box[2:] - box[:2]) * np.float32(0.5)
-        half = half * np.float32(len(rimmed) / len(cells))
-        (x1, y1), (x2, y2) = (centre - half).astype(np.int32).tolist(), (centre + half).astype(np.int32).tolist()
-        resized = cv2.resize(rimmed, (max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            centre, half = (box[2:] + box[:2]) * np.float32(0.5), (box[2:] - box[:2]) * np.float32(0.5)
+            half = half * np.float32(len(rimmed) / len(cells))
+            corners = (*(centre - half).tolist(), *(centre + half).tolist())
+        if not all(map(math.isfinite, corners)):
+            yield _nothing(probabilities.device)
+            continue
+        x1, y1, x2, y2 = map(int, corners)
         left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2 + 1, width), min(y2 + 1, height)
-        mask = resized[top - y1 : max(bottom, top) - y1, left - x1 : max(right, left) - x1] > MASK_THRESHOLD
-        yield Crop(top, left, torch.from_numpy(mask).to(probabilities.device))
+        if right <= left or bottom <= top:
+            yield _nothing(probabilities.device)
+            continue
+        rows, columns = slice(top - y1, bottom - y1), slice(left - x1, right - x1)
+        resized = _resized(rimmed, y2 - y1 + 1, x2 - x1 + 1, rows, columns, 4 * max(GRID_PIXELS, height * width))
+        yield Crop(top, left, torch.from_numpy(resized > MASK_THRESHOLD).to(probabilities.device))
 
 
 PASTE: dict[MaskPaste, PasteMethod] = {
@@ -99,6 +112,30 @@ def paste(
         h, w = crop.mask.shape
         mask[crop.top : crop.top + h, crop.left : crop.left + w] = crop.mask
     return masks
+
+
+def _nothing(device: torch.device) -> Crop:
+    return Crop(0, 0, torch.zeros((0, 0), dtype=torch.bool, device=device))
+
+
+def _resized(cells: np.ndarray, height: int, width: int, rows: slice, columns: slice, most: int) -> np.ndarray:
+    """Cells (M, M) resized to ``height`` x ``width``, of which these rows and columns are wanted.
+
+    OpenCV resizes the whole of it; what has more than ``most`` pixels is computed where it is wanted alone.
+    """
+    if height * width <= most:
+        return cv2.resize(cells, (width, height))[rows, columns]
+    down, across = _tents(len(cells), height, rows), _tents(len(cells), width, columns)
+    wanted: np.ndarray = down @ cells @ across.T
+    return wanted
+
+
+def _tents(cells: int, size: int, window: slice) -> np.ndarray:
+    """How much each of the cells counts, (window, cells) float32, in linear interpolation to ``size`` pixels."""
+    at = (np.arange(window.start, window.stop) + 0.5) * (cells / size) - 0.5
+    distance = np.abs(at.clip(0, cells - 1)[:, None] - np.arange(cells))
+    tents: np.ndarray = np.maximum(1 - distance, 0).astype(np.float32)
+    return tents
 
 
 def _window(low: float, high: float, size: int) -> tuple[int, int]:

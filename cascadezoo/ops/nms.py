@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 from torchvision.ops import nms as _greedy_nms
 
 from cascadezoo.ops.library import define
 from cascadezoo.spec.conventions import Nms
 
+_PIECE = 2**14  # candidates of one call on a CPU, whose end Ctrl-C waits for
+_PAIRS = 2**17  # overlaps computed at once
 _PASS = 512  # candidates of one pass on a CPU, unless one group has more: its time grows with their square
 
 
@@ -65,7 +68,8 @@ def _reference(
             continue
         shifted = boxes[i, candidates].to(boxes.dtype if rounded_shift else torch.float64)
         # not torchvision's batched_nms: beyond some size it leaves out the shift, and with it the rounding
-        shifted += (groups[i, candidates] * (shifted.max() + 1 + extent))[:, None]
+        largest = shifted.where(shifted.isfinite(), 0).max()  # a box that is no number parts no others
+        shifted += (groups[i, candidates] * (largest + 1 + extent))[:, None]
         shifted[:, 2:] += extent
         kept = candidates[_best_first(shifted, scores[i, candidates], groups[i, candidates], iou)[:max_keep]]
         keep[i, : len(kept)] = kept
@@ -79,9 +83,25 @@ def _best_first(shifted: Tensor, scores: Tensor, groups: Tensor, iou: float) -> 
     Boxes of different groups lie apart, so a pass over some groups keeps what a pass over all of them would.
     """
     scores = scores.to(shifted.dtype)
-    passes = [rows[_greedy_nms(shifted[rows], scores[rows], iou)] for rows in _passes(groups)]
+    passes = [rows[_greedy(shifted[rows], scores[rows], iou)] for rows in _passes(groups)]
     kept = torch.cat(passes).sort().values
     return kept[scores[kept].argsort(descending=True, stable=True)]
+
+
+def _greedy(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
+    """What torchvision's ``nms`` keeps of boxes (K, 4), best score first, in calls of bounded length on a CPU."""
+    if boxes.device.type != "cpu" or len(boxes) <= _PIECE:
+        kept: Tensor = _greedy_nms(boxes, scores, iou)
+        return kept
+    left, best = scores.argsort(descending=True, stable=True), []
+    while len(left):
+        piece, left = left[:_PIECE], left[_PIECE:]
+        falling = torch.arange(len(piece), 0, -1, dtype=boxes.dtype)
+        best.append(piece[_greedy_nms(boxes[piece], falling, iou)])
+        for some in best[-1].split(max(1, _PAIRS // max(1, len(left)))):
+            # compared in float64, as torchvision's operator does
+            left = left[~(box_iou(boxes[some], boxes[left]).double() > iou).any(0)]
+    return torch.cat(best)
 
 
 def _passes(groups: Tensor) -> tuple[Tensor, ...]:

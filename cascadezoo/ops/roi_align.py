@@ -11,22 +11,30 @@ Formulas ported from (licences in NOTICE):
   ``detectron/modeling/FPN.py`` (``map_rois_to_fpn_levels``)
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align as _torchvision
 
+from cascadezoo.errors import UsageError
 from cascadezoo.ops.library import COMPILED, define
 from cascadezoo.spec.conventions import LevelRule, RoIAlign
 
+_PIECE = 256  # boxes of one call on a CPU, whose end Ctrl-C waits for
+_POINTS = 2**24  # sampling points of one box: torchvision's operator holds 32 bytes of each
+
 
 def box_levels(boxes: Tensor, rule: LevelRule, levels: int) -> Tensor:
-    """Pyramid level (...,) int64, 0 the finest, of boxes (..., 4) (FPN, Lin et al. 2016, equation 1)."""
+    """Pyramid level (...,) int64, 0 the finest, of boxes (..., 4) (FPN, Lin et al. 2016, equation 1).
+
+    -1, and so of no level, where the area is negative or no number.
+    """
     x1, y1, x2, y2 = boxes.unbind(-1)
     side = torch.sqrt((x2 - x1 + rule.extent) * (y2 - y1 + rule.extent))
     level = torch.floor(rule.level + torch.log2(side / rule.size + rule.epsilon))
-    return level.clamp(0, levels - 1).to(torch.int64)
+    return level.clamp(0, levels - 1).nan_to_num(-1).to(torch.int64)
 
 
 def pyramid_roi_align(
@@ -34,7 +42,8 @@ def pyramid_roi_align(
 ) -> Tensor:
     """Pool boxes (N, R, 4), float32 network pixels, from levels (N, C, H_l, W_l), finest first: (N * R, C, P, P).
 
-    A box without area pools to zeros where ``align.sampling_ratio`` is 0.
+    A box without area pools to zeros where ``align.sampling_ratio`` is 0, and so does one with a coordinate that is not
+    a number or of no level.
     """
     levels = box_levels(boxes, rule, len(features))
     pooled: Tensor = torch.ops.cascadezoo.pyramid_roi_align(
@@ -62,13 +71,14 @@ def _reference(
     pooled = features[0].new_zeros(len(rois), features[0].shape[1], resolution, resolution)
     for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
-        if len(rows):
-            feature = _wide(feature)
-            of_level = rois[rows].to(feature.dtype)
-            of_rows = torch.ops.cascadezoo.roi_align(
-                feature.permute(0, 2, 3, 1), of_level, scale, resolution, sampling_ratio, aligned
+        if len(rows) == 0:
+            continue
+        channels_last = as_pooled(_wide(feature)).permute(0, 2, 3, 1)
+        for part in rows.split(_PIECE if rows.device.type == "cpu" else len(rows)):  # a GPU is quicker whole
+            of_part = torch.ops.cascadezoo.roi_align(
+                channels_last, rois[part].to(channels_last.dtype), scale, resolution, sampling_ratio, aligned
             )
-            pooled.index_copy_(0, rows, of_rows.to(pooled.dtype))
+            pooled.index_copy_(0, part, of_part.to(pooled.dtype))
     return pooled
 
 
@@ -115,9 +125,40 @@ def _rows(boxes: Tensor) -> Tensor:
 def _level_reference(
     feature: Tensor, rois: Tensor, scale: float, resolution: int, sampling_ratio: int, aligned: bool
 ) -> Tensor:
+    rois = _checked(rois, feature.shape[0], feature.numel(), scale, resolution, sampling_ratio)
     channels_first = feature.permute(0, 3, 1, 2)
+    if feature.numel() == 0:  # torchvision's operator would read the cell before the first
+        return channels_first.new_zeros(len(rois), feature.shape[3], resolution, resolution)
     pooled: Tensor = _torchvision(channels_first, rois, resolution, scale, sampling_ratio, aligned)
     return pooled.contiguous()
+
+
+def _checked(rois: Tensor, images: int, numbers: int, scale: float, resolution: int, sampling_ratio: int) -> Tensor:
+    """Boxes as torchvision's operator may be given them: it trusts every number.
+
+    Those with a coordinate that is not a finite number come back lying outside every map, where they pool to zeros.
+    ``numbers``: how many the map holds.  Boxes on a GPU are not looked at: asking for their values would stop it.
+    """
+    if not (1 <= resolution <= 2**20 and 0 <= sampling_ratio <= 2**14 and math.isfinite(scale)):
+        raise UsageError(
+            f"roi_align: resolution must lie in 1..{2**20}, sampling_ratio in 0..{2**14}, and scale be finite, not"
+            f" {resolution}, {sampling_ratio} and {scale}"
+        )
+    if rois.dim() != 2 or rois.shape[1] != 5:
+        raise UsageError(f"roi_align: rois have shape {tuple(rois.shape)}, not (K, 5)")
+    outside = rois.new_tensor((0, -2e9, -2e9, -2e9, -2e9))
+    if rois.device.type == "cpu":
+        image = rois[:, 0]
+        if not bool(((image >= 0) & (image < images)).all()):
+            raise UsageError("roi_align: a box of an image that is not there")
+        sides = (rois[:, 3:] - rois[:, 1:3]).where(rois.isfinite().all(1, keepdim=True), 0) * scale
+        cells = (sides / resolution).double().ceil().clamp(min=1)
+        points = (torch.full_like(cells, sampling_ratio) if sampling_ratio else cells).prod(1) * resolution**2
+        if not bool((sides.isfinite().all(1) & (points <= max(_POINTS, numbers))).all()):
+            raise UsageError(
+                f"roi_align: a box of {points.max().item():.3g} sampling points is too large: clip boxes to their image"
+            )
+    return rois.where(rois.isfinite().all(1, keepdim=True), outside)
 
 
 def _level_fake(feature: Tensor, rois: Tensor, scale: float, resolution: int, *_: Any) -> Tensor:
@@ -128,6 +169,9 @@ def _level_backward_reference(
     grad: Tensor, rois: Tensor, scale: float, sampling_ratio: int, aligned: bool, n: int, h: int, w: int
 ) -> Tensor:
     _, channels, height, width = grad.shape
+    rois = _checked(rois, n, n * channels * h * w, scale, height, sampling_ratio)
+    if n * channels * h * w == 0:
+        return grad.new_zeros(n, h, w, channels)
     of_feature: Tensor = torch.ops.torchvision._roi_align_backward(
         grad.contiguous(), rois, scale, height, width, n, channels, h, w, sampling_ratio, aligned
     )

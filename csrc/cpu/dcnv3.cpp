@@ -80,6 +80,7 @@ void backward_group(
 
 template <class A>
 Tensor run_forward(const Tensor& input, const Tensor& offset, const Tensor& mask, const Dcnv3Shape& p) {
+  if (input.numel() == 0) return torch::stable::new_zeros(input, {p.n, p.ho, p.wo, p.channels()});
   Tensor output = torch::stable::new_empty(input, {p.n, p.ho, p.wo, p.channels()});
   const A *in = input.const_data_ptr<A>(), *off = offset.const_data_ptr<A>(), *m = mask.const_data_ptr<A>();
   A* out = output.mutable_data_ptr<A>();
@@ -93,6 +94,8 @@ template <class A>
 std::tuple<Tensor, Tensor, Tensor> run_backward(
     const Tensor& grad, const Tensor& input, const Tensor& offset, const Tensor& mask, const Dcnv3Shape& p) {
   Tensor grad_input = torch::stable::new_zeros(input, input.sizes());
+  if (input.numel() == 0)
+    return {grad_input, torch::stable::new_zeros(offset, offset.sizes()), torch::stable::new_zeros(mask, mask.sizes())};
   Tensor grad_offset = torch::stable::new_empty(offset, offset.sizes());
   Tensor grad_mask = torch::stable::new_empty(mask, mask.sizes());
   const A *up = grad.const_data_ptr<A>(), *in = input.const_data_ptr<A>(), *off = offset.const_data_ptr<A>(),

@@ -19,6 +19,7 @@ void for_each(const F& f) {
 
 template <class T, int V>
 Tensor run_forward(const Tensor& input, const Tensor& offset, const Tensor& mask, const Dcnv3Shape& p) {
+  if (input.numel() == 0) return torch::stable::new_zeros(input, {p.n, p.ho, p.wo, p.channels()});
   Tensor output = torch::stable::new_empty(input, {p.n, p.ho, p.wo, p.channels()});
   for_each(Dcnv3Forward<T, T, V>{
       input.const_data_ptr<T>(), offset.const_data_ptr<T>(), mask.const_data_ptr<T>(), output.mutable_data_ptr<T>(), p});
@@ -29,8 +30,9 @@ template <class T, int V>
 std::tuple<Tensor, Tensor, Tensor> run_backward(
     const Tensor& grad, const Tensor& input, const Tensor& offset, const Tensor& mask, const Dcnv3Shape& p) {
   Tensor to_input = torch::stable::new_zeros(input, input.sizes());
-  Tensor to_offset = torch::stable::new_empty(offset, offset.sizes());
-  Tensor to_mask = torch::stable::new_empty(mask, mask.sizes());
+  Tensor to_offset = torch::stable::new_zeros(offset, offset.sizes());
+  Tensor to_mask = torch::stable::new_zeros(mask, mask.sizes());
+  if (input.numel() == 0) return {to_input, to_offset, to_mask};
   for_each(Dcnv3Backward<T, T, V, PlainAdd>{
       grad.const_data_ptr<T>(), input.const_data_ptr<T>(), offset.const_data_ptr<T>(), mask.const_data_ptr<T>(),
       to_input.mutable_data_ptr<T>(), to_offset.mutable_data_ptr<T>(), to_mask.mutable_data_ptr<T>(), p, {}});

@@ -17,21 +17,46 @@ struct RoiShape {
   bool aligned;
 };
 
+// What torchvision's operator has no limit for, and then runs out of memory or of time
+constexpr int64_t kMostPoints = 1 << 14;  // per bin and axis
+constexpr int64_t kMostBins = 1 << 20;    // along a side
+
+// Where the bins of a box lie along one axis, in cells
+template <class A>
+struct Span {
+  A start, bin;
+
+  Span(A begin, A end, const RoiShape& p) {
+    const A shift = p.aligned ? A(0.5) : A(0), scale = static_cast<A>(p.scale);
+    start = begin * scale - shift;
+    A length = end * scale - shift - start;
+    if (!p.aligned) length = std::max(length, A(1));
+    bin = length / static_cast<A>(p.bins);
+  }
+
+  // of a bin; not yet an integer: a box of 3e38 has more of them than any integer holds
+  A points(const RoiShape& p) const { return p.sampling > 0 ? static_cast<A>(p.sampling) : std::ceil(bin); }
+};
+
+// a box with a coordinate that is no number pools to zeros
+template <class A>
+inline bool finite(const A* roi) {
+  return std::isfinite(roi[1]) && std::isfinite(roi[2]) && std::isfinite(roi[3]) && std::isfinite(roi[4]);
+}
+
 // Along one axis: the cells of each bin, first[b] .. first[b] + count[b], and their weights
 template <class A>
 struct Axis {
   std::vector<int64_t> first, count;
   std::vector<A> weights;
 
+  void none(const RoiShape& p) { first.assign(p.bins, 0), count.assign(p.bins, 0), weights.clear(); }
+
   void place(A begin, A end, int64_t size, const RoiShape& p) {
-    first.assign(p.bins, 0), count.assign(p.bins, 0), weights.clear();
-    const A shift = p.aligned ? A(0.5) : A(0), scale = static_cast<A>(p.scale);
-    const A start = begin * scale - shift;
-    A length = end * scale - shift - start;
-    if (!p.aligned) length = std::max(length, A(1));
-    if (!std::isfinite(start) || !std::isfinite(length)) return;
-    const A bin = length / static_cast<A>(p.bins);
-    const int64_t points = p.sampling > 0 ? p.sampling : static_cast<int64_t>(std::ceil(bin));
+    none(p);
+    const Span<A> span(begin, end, p);
+    const A start = span.start, bin = span.bin;
+    const int64_t points = static_cast<int64_t>(std::max(span.points(p), A(0)));
     for (int64_t b = 0; b < p.bins; ++b) {
       int64_t last = -1;
       first[b] = size;
@@ -41,10 +66,11 @@ struct Axis {
         for (int64_t i = 0; i < points; ++i) {
           A at = start + static_cast<A>(b) * bin + (static_cast<A>(i) + A(0.5)) * bin / static_cast<A>(points);
           if (!(at >= -1 && at <= static_cast<A>(size))) continue;
-          at = std::min(std::max(at, A(0)), static_cast<A>(size - 1));
-          const int64_t low = static_cast<int64_t>(at), high = std::min(low + 1, size - 1);
+          at = std::max(at, A(0));
+          // compared as integers: beyond 2^24 cells a float32 may lie past the last one
+          const int64_t low = std::min(static_cast<int64_t>(at), size - 1), high = std::min(low + 1, size - 1);
           if (pass) {
-            const A rest = at - static_cast<A>(low);
+            const A rest = low == high ? A(0) : at - static_cast<A>(low);
             weight[low - first[b]] += (1 - rest) / static_cast<A>(points);
             weight[high - first[b]] += rest / static_cast<A>(points);
           } else {
@@ -63,6 +89,10 @@ struct Bins {
   std::vector<Tap<A>> taps;
 
   void place(const A* roi, const RoiShape& p) {
+    if (!finite(roi)) {
+      for (Axis<A>* axis : {&rows, &columns}) axis->none(p);
+      return;
+    }
     columns.place(roi[1], roi[3], p.w, p);
     rows.place(roi[2], roi[4], p.h, p);
   }
@@ -91,6 +121,7 @@ inline bool within(double image, const RoiShape& p) { return image >= 0 && image
 template <class A>
 Tensor run_forward(const Tensor& feature, const Tensor& rois, const RoiShape& p) {
   const int64_t area = p.bins * p.bins;
+  if (feature.numel() == 0) return torch::stable::new_zeros(feature, {rois.size(0), p.channels, p.bins, p.bins});
   Tensor pooled = torch::stable::new_empty(feature, {rois.size(0), p.channels, p.bins, p.bins});
   const A *from = feature.const_data_ptr<A>(), *boxes = rois.const_data_ptr<A>();
   A* to = pooled.mutable_data_ptr<A>();
@@ -116,6 +147,7 @@ template <class A>
 Tensor run_backward(const Tensor& grad, const Tensor& rois, const RoiShape& p) {
   const int64_t area = p.bins * p.bins, slices = (p.channels + kSlice - 1) / kSlice;
   Tensor to_feature = torch::stable::new_zeros(grad, {p.n, p.h, p.w, p.channels});
+  if (to_feature.numel() == 0) return to_feature;
   const A *up = grad.const_data_ptr<A>(), *boxes = rois.const_data_ptr<A>();
   A* to = to_feature.mutable_data_ptr<A>();
   torch::stable::parallel_for(0, slices, 1, [&](int64_t begin, int64_t end) {
@@ -140,48 +172,66 @@ Tensor run_backward(const Tensor& grad, const Tensor& rois, const RoiShape& p) {
 }
 
 RoiShape checked(
-    const Tensor& rois, int64_t n, int64_t h, int64_t w, int64_t channels, double scale, int64_t resolution,
-    int64_t sampling, bool aligned) {
-  STD_TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5, "roi_align: rois must be (K, 5)");
-  STD_TORCH_CHECK(resolution > 0 && sampling >= 0, "roi_align: resolution must be positive, sampling_ratio not negative");
+    int64_t n, int64_t h, int64_t w, int64_t channels, double scale, int64_t resolution, int64_t sampling, bool aligned) {
+  STD_TORCH_CHECK(
+      resolution > 0 && resolution <= kMostBins, "roi_align: resolution must lie in 1..", kMostBins, ", not ", resolution);
+  STD_TORCH_CHECK(
+      sampling >= 0 && sampling <= kMostPoints, "roi_align: sampling_ratio must lie in 0..", kMostPoints, ", not ", sampling);
+  STD_TORCH_CHECK(std::isfinite(scale), "roi_align: scale must be a finite number");
   return {n, h, w, channels, resolution, scale, sampling, aligned};
 }
 
+void check_rois(const Tensor& rois, const Tensor& like) {
+  STD_TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5, "roi_align: rois must be (K, 5)");
+  const ScalarType type = like.scalar_type();
+  STD_TORCH_CHECK(
+      (type == ScalarType::Float || type == ScalarType::Double) && rois.scalar_type() == type,
+      "roi_align: feature, or grad, and rois must both be float32 or float64");
+  STD_TORCH_CHECK(rois.device() == like.device(), "roi_align: tensors on different devices");
+}
+
+// before the threads start: what an operator throws there loses its message
 template <class A>
-void check_images(const Tensor& rois, const RoiShape& p) {
+void check_boxes(const Tensor& rois, const RoiShape& p) {
   const A* boxes = rois.const_data_ptr<A>();
-  for (int64_t k = 0; k < rois.size(0); ++k)
-    STD_TORCH_CHECK(within(static_cast<double>(boxes[5 * k]), p), "roi_align: a box of an image that is not there");
+  for (int64_t k = 0; k < rois.size(0); ++k) {
+    const A* roi = boxes + 5 * k;
+    STD_TORCH_CHECK(within(static_cast<double>(roi[0]), p), "roi_align: a box of an image that is not there");
+    if (!finite(roi)) continue;
+    for (int axis : {1, 2}) {
+      const Span<A> span(roi[axis], roi[axis + 2], p);
+      STD_TORCH_CHECK(
+          std::isfinite(span.bin) && span.points(p) <= static_cast<A>(kMostPoints), "roi_align: a box spans more than ",
+          kMostPoints, " cells per bin: clip boxes to their image");
+    }
+  }
 }
 
 Tensor roi_align(
     const Tensor& feature, const Tensor& rois, double scale, int64_t resolution, int64_t sampling_ratio, bool aligned) {
   STD_TORCH_CHECK(feature.dim() == 4, "roi_align: feature must be (N, H, W, C)");
-  const ScalarType type = feature.scalar_type();
-  STD_TORCH_CHECK(
-      (type == ScalarType::Float || type == ScalarType::Double) && rois.scalar_type() == type,
-      "roi_align: feature and rois must both be float32 or float64");
+  check_rois(rois, feature);
   const RoiShape p = checked(
-      rois, feature.size(0), feature.size(1), feature.size(2), feature.size(3), scale, resolution, sampling_ratio, aligned);
+      feature.size(0), feature.size(1), feature.size(2), feature.size(3), scale, resolution, sampling_ratio, aligned);
   const Tensor from = torch::stable::contiguous(feature), boxes = torch::stable::contiguous(rois);
-  if (type == ScalarType::Double) return check_images<double>(boxes, p), run_forward<double>(from, boxes, p);
-  return check_images<float>(boxes, p), run_forward<float>(from, boxes, p);
+  if (feature.scalar_type() == ScalarType::Double)
+    return check_boxes<double>(boxes, p), run_forward<double>(from, boxes, p);
+  return check_boxes<float>(boxes, p), run_forward<float>(from, boxes, p);
 }
 
 Tensor roi_align_backward(
     const Tensor& grad, const Tensor& rois, double scale, int64_t sampling_ratio, bool aligned, int64_t n, int64_t h,
     int64_t w) {
+  check_rois(rois, grad);
   STD_TORCH_CHECK(
       grad.dim() == 4 && grad.size(0) == rois.size(0) && grad.size(2) == grad.size(3),
       "roi_align_backward: grad must be (K, C, P, P)");
-  const ScalarType type = grad.scalar_type();
-  STD_TORCH_CHECK(
-      (type == ScalarType::Float || type == ScalarType::Double) && rois.scalar_type() == type,
-      "roi_align_backward: grad and rois must both be float32 or float64");
-  const RoiShape p = checked(rois, n, h, w, grad.size(1), scale, grad.size(2), sampling_ratio, aligned);
+  STD_TORCH_CHECK(n >= 0 && h >= 0 && w >= 0, "roi_align_backward: n, h and w must not be negative");
+  const RoiShape p = checked(n, h, w, grad.size(1), scale, grad.size(2), sampling_ratio, aligned);
   const Tensor up = torch::stable::contiguous(grad), boxes = torch::stable::contiguous(rois);
-  if (type == ScalarType::Double) return check_images<double>(boxes, p), run_backward<double>(up, boxes, p);
-  return check_images<float>(boxes, p), run_backward<float>(up, boxes, p);
+  if (grad.scalar_type() == ScalarType::Double)
+    return check_boxes<double>(boxes, p), run_backward<double>(up, boxes, p);
+  return check_boxes<float>(boxes, p), run_backward<float>(up, boxes, p);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Weighted sums of rows of channels that lie side by side: compilers vectorise the inner loops.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace cascadezoo {
@@ -26,6 +27,7 @@ inline void sum_block(const Tap<A>* taps, int64_t count, const A* from, A* to) {
 template <class A>
 inline void sum_rows(
     const Tap<A>* taps, int64_t count, int64_t width, const A* from, A* to) {
+  if (count == 0) return static_cast<void>(std::fill_n(to, width, A(0)));
   int64_t i = 0;
   for (; i + 16 <= width; i += 16) sum_block<A, 16>(taps, count, from + i, to + i);
   for (; i + 4 <= width; i += 4) sum_block<A, 4>(taps, count, from + i, to + i);

@@ -13,7 +13,7 @@ import pytest
 
 from cascadezoo.cli import main
 from cascadezoo.errors import BuildError, NoCompiler, OpsNotBuilt, UsageError
-from cascadezoo.ops import building
+from cascadezoo.ops import building, compilers
 
 GOOD = 'extern "C" __attribute__((visibility("default"))) int cascadezoo_answer() { return ANSWER; }\n'
 needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler here")
@@ -142,9 +142,9 @@ def test_the_compilers_of_a_build_are_named(tmp_path, monkeypatch) -> None:
     for variable in ("CXX", "CUDA_HOME", "CUDA_PATH"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert building.find_compilers() == {"c++": str(cxx), "nvcc": str(nvcc)}
+    assert compilers.find_compilers() == {"c++": str(cxx), "nvcc": str(nvcc)}
     nvcc.unlink()
-    assert building.find_compilers()["nvcc"].startswith("no nvcc of CUDA (none found): ")
+    assert compilers.find_compilers()["nvcc"].startswith("no nvcc of CUDA (none found): ")
 
 
 def test_an_architecture_that_is_none_is_a_usage_error(sources: Path, run) -> None:
