@@ -19,6 +19,7 @@ from cascadezoo.converters.pickle_values import MAX_NAME, Malformed, Stub, Tenso
 from cascadezoo.converters.plain_pickles import array_of, joined, open_pickle, to_tensor
 from cascadezoo.converters.torch_containers import Container, open_torch
 from cascadezoo.errors import CorruptCheckpoint, UnsafeCheckpoint, WeightsNotFound
+from cascadezoo.paths import expanded
 
 # What else comes under the name of a checkpoint, by its first bytes.
 _MISTAKEN: tuple[tuple[bytes, str], ...] = (
@@ -99,7 +100,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CorruptCheckpoint: truncated, malformed, beyond a limit, or no checkpoint at all.
         UnsafeCheckpoint: the file, or its whole state dict, could only be made by running code it names.
     """
-    path = Path(path)
+    path = expanded(path)
     file = _map(path)
     try:
         container = open_torch(file) or open_pickle(file)

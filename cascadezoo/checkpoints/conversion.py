@@ -23,6 +23,7 @@ from cascadezoo.errors import NonFiniteWeights, UnsafeCheckpoint, UsageError, Wr
 from cascadezoo.files import file_sha256, protect
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
+from cascadezoo.paths import expanded
 from cascadezoo.providers import SPECS
 from cascadezoo.version import __version__
 
@@ -56,9 +57,9 @@ def convert(
     """
     if output is not None and Path(output).suffix.lower() != ".safetensors":
         raise UsageError(f"{output}: canonical weights are safetensors, end the output's name so")
-    plan = _plan(Path(path), source, entry)
+    plan = _plan(expanded(path), source, entry)
     report = _checked(plan, allow_nan)
-    target = Path(path).with_name(f"{report.name}.safetensors") if output is None else Path(output)
+    target = plan.path.with_name(f"{report.name}.safetensors") if output is None else expanded(output)
     protect(target, plan.path, force)
     sha256 = write_canonical(target, plan.tensors, _metadata(plan, report))
     return report.model_copy(update={"output": target, "output_sha256": sha256})
@@ -71,7 +72,7 @@ def convert_in_memory(
 
     They may be views of the checkpoint's file: copy what is to be changed or to outlive it.
     """
-    plan = _plan(Path(path), source, entry)
+    plan = _plan(expanded(path), source, entry)
     report = _checked(plan, allow_nan)
     return dict(plan.tensors), report
 

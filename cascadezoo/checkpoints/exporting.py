@@ -20,7 +20,7 @@ from cascadezoo.errors import TensorMismatch, UsageError, WeightsNotFound
 from cascadezoo.files import file_sha256, protect, whole_file
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling.build import canonical_shapes
-from cascadezoo.paths import canonical_path
+from cascadezoo.paths import canonical_path, expanded
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
@@ -55,14 +55,14 @@ def export(
     spec = registry.spec_of(entry)
     if entry.publisher != format:
         raise UsageError(_cross_export(entry, spec, format))
-    source = canonical_path(entry.name) if weights is None else Path(weights)
+    source = canonical_path(entry.name) if weights is None else expanded(weights)
     if not source.is_file():
         raise WeightsNotFound(f"{source}: no such file; give the canonical weights of {entry.name}")
     tensors, categories = _read(source, entry, spec)
 
     converter = CONVERTERS[format]
     default = f"{entry.name}{converter.suffix}"
-    target = Path(output) if output is not None else Path(default) if weights is None else source.with_name(default)
+    target = expanded(output) if output is not None else Path(default) if weights is None else source.with_name(default)
     protect(target, source, force)
     state = to_publisher(tensors, entry.name)
     with whole_file(target) as file:

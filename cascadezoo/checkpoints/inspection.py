@@ -14,6 +14,7 @@ from cascadezoo.converters.identify import best_fits
 from cascadezoo.converters.report import Inspection, Match, TensorInfo
 from cascadezoo.errors import CorruptCheckpoint, WeightsNotFound
 from cascadezoo.files import file_sha256
+from cascadezoo.paths import expanded
 
 _LINE = 100  # characters of a text in the metadata that is worth a line
 
@@ -23,7 +24,7 @@ def inspect(path: str | Path) -> Inspection:
 
     Raises WeightsNotFound where there is no file, and FileError where it is neither.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.is_file():
         raise WeightsNotFound(f"{path}: no such file")
     return _canonical(path) if is_safetensors(path) else _foreign(path, read_checkpoint(path))

@@ -14,6 +14,7 @@ from cascadezoo.hub.client import client, endpoint, plain_errors
 from cascadezoo.hub.huggingface import HubSource, parse
 from cascadezoo.hub.progress import are_wanted
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.paths import expanded
 from cascadezoo.publishing.licensing import WeightsLicense
 from cascadezoo.publishing.package import Package, pack
 from cascadezoo.spec.record import Record
@@ -79,9 +80,9 @@ def publish(
         entry,
         repo,
         revision or "main",
-        Path(weights) if weights else _cached(entry),
+        expanded(weights) if weights else _cached(entry),
         license=license,
-        report=Path(report) if report else None,
+        report=expanded(report) if report else None,
     )
     planned = Publication(
         entry=entry.name,
