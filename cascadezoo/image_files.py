@@ -75,7 +75,7 @@ def read_header(what: str, data: bytes) -> Header:
                 turned = 1 if kind in _TURNED_BY_OPENCV else header.getexif().get(_ORIENTATION, 1)
     except Image.DecompressionBombError as error:
         raise UnreadableImage(_too_large(what, "far too many", limit)) from error
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, OverflowError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, OverflowError) as error:
         raise UnreadableImage(f"{what} is no image that can be decoded: damaged or of another kind") from error
     if width * height > limit:
         raise UnreadableImage(_too_large(what, f"{width} x {height}", limit))

@@ -1,9 +1,9 @@
 """Reading an image of any accepted kind into one form: uint8 (H, W, 3) RGB.
 
 Files are decoded by OpenCV, as the publishers do it: transparency is dropped and grey is repeated, and JPEG pixels come
-out equal to theirs.  The EXIF orientation is applied here, since OpenCV's versions apply it to different formats; two
-formats are Pillow's, since OpenCV's versions read GIF differently or not at all, and none minds the range that a PGM or
-PPM states.
+out equal to theirs.  The EXIF orientation is applied here, since OpenCV's versions apply it to different formats; three
+formats are Pillow's, since OpenCV's versions read AVIF and GIF differently or not at all, and none minds the range that
+a PGM or PPM states.
 """
 
 import errno
@@ -39,7 +39,7 @@ _EXPECTED = (
     "tensor of uint8, uint16, bool or floats in 0..1"
 )
 _PIECE = 2**24  # bytes read at a time from a file object, which may have no end
-_BY_PILLOW = frozenset({"GIF", "PPM"})
+_BY_PILLOW = frozenset({"AVIF", "GIF", "PPM"})
 _OF_ANY_DEPTH = frozenset({"PNG", "TIFF"})  # the others state how many bits their levels have: decoders scale them
 _SCALED_TO_16_BITS = frozenset({"PNG", "PPM"})  # by Pillow, whatever mode it opens them in
 
@@ -194,7 +194,7 @@ def _from_pil(image: Image.Image, what: str) -> Pixels:
             values = np.array((upright.convert("LA") if upright.mode == "La" else upright).convert("RGB"))
     except (AssertionError, AttributeError) as error:  # what Pillow says when it has no file any more
         raise UnreadableImage(f"{what} was closed before it was read: read it inside its with block") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"{what} cannot be decoded: {error}") from error
     return rgb(values, what, _EXPECTED)
 
