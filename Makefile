@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PROCESSES ?= 2
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-parity check mutants ops asan cuda-compile gpu lint format bench fuzz \
-	release-check clean
+.PHONY: setup demo demo-convert embedded test test-lowest test-parity check mutants ops asan cuda-compile gpu lint format \
+	bench fuzz release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -39,6 +39,21 @@ test: setup
 	if command -v "$${CXX:-c++}" > /dev/null; then \
 		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(BIN)/python -m pytest -m "not slow" tests/ops; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
+
+# every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
+# parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew
+LOWEST := build/lowest
+$(LOWEST)/.ok: pyproject.toml .ci/lowest.py
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) .ci/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e ".[test]"
+	touch $@
+
+test-lowest: $(LOWEST)/.ok
+	$(LOWEST)/bin/python -m pytest -m "not slow" --ignore tests/parity --ignore tests/mutants \
+		--ignore tests/test_contract.py --ignore tests/test_house_rules.py --ignore tests/hub/test_processes.py \
+		--deselect tests/test_manifest.py::test_schema_file_is_the_codes
 
 check:
 	bash .ci/run

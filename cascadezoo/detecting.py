@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import traceback
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -50,6 +51,22 @@ def batched(
         elif sum(map(len, groups.values())) == waiting:
             yield groups.pop(max(groups, key=lambda each: len(groups[each])))
     yield from groups.values()
+
+
+def readable(
+    images: Iterable[T], read: Callable[[T], P], errors: dict[int, CascadezooError]
+) -> Iterator[tuple[int, P]]:
+    """Index and ``read`` form of each image that can be read; why the others cannot goes into ``errors``."""
+    for index, image in enumerate(images):
+        try:
+            prepared = read(image)
+        except CascadezooError as error:
+            for each in (error, error.__cause__):
+                if each is not None:
+                    traceback.clear_frames(each.__traceback__)  # they hold the bytes of a file
+            errors[index] = error
+        else:
+            yield index, prepared
 
 
 def plan(sizes: Sequence[tuple[int, int]], spec: ModelSpec, batch_size: int) -> list[list[int]]:

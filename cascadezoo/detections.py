@@ -27,6 +27,7 @@ from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
 from cascadezoo.ops.mask_paste import Crop, PasteMethod, paste, paste_bilinear
+from cascadezoo.paths import expanded
 
 Index: TypeAlias = int | np.integer[Any] | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
 
@@ -166,7 +167,7 @@ class Detections:
 
         Raises ``UsageError`` when the path does not end in .json.
         """
-        path = Path(path)
+        path = expanded(path)
         if path.suffix.lower() != ".json":
             raise UsageError(f"{path} does not end in .json; to write an image, use plot(image).save(path)")
         height, width = self.image_size

@@ -5,7 +5,6 @@ T ground-truth objects and D detections per image, H and W its height and width,
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -13,9 +12,9 @@ import torch
 from torch import Tensor
 
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.detecting import Fitting, batched, equal_neighbours
+from cascadezoo.detecting import Fitting, batched, equal_neighbours, readable
 from cascadezoo.detections import Detections
-from cascadezoo.errors import UsageError, WrongType
+from cascadezoo.errors import CascadezooError, FailedImages, UsageError, WrongType
 from cascadezoo.images import read_image
 from cascadezoo.losses.objective import losses_of_images
 from cascadezoo.modeling.network import Network
@@ -24,6 +23,7 @@ from cascadezoo.modeling.preprocess import ResizedImage, padded_size
 from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.modeling.tta import detect as detect_augmented
 from cascadezoo.ops.mask_paste import PASTE
+from cascadezoo.paths import expanded
 from cascadezoo.spec.origin import Origin
 from cascadezoo.writing import write_folder
 
@@ -60,7 +60,7 @@ class Detector(Network):
 
         See ``cascadezoo.save``, which saves to a single file too.  Raises UnwritableOutput.
         """
-        write_folder(Path(folder).expanduser(), self.state_dict(), self.spec, self.categories, self.origin)
+        write_folder(expanded(folder), self.state_dict(), self.spec, self.categories, self.origin)
 
     @overload
     def predict(self, image: list[Any], tta: bool | TTASettings = False, batch_size: int = 1) -> list[Detections]: ...
@@ -72,8 +72,8 @@ class Detector(Network):
         """Detect on an image, or on each of a list.
 
         Args:
-            image: a path (EXIF orientation applied), a PIL image, a uint8 (H, W, 3) RGB array, a (3, H, W) tensor,
-                uint8 or float in 0..1; or a list of these.
+            image: a path, the bytes of an image file, an open binary file, a PIL image, an (H, W, 3) RGB or (H, W)
+                array, a (3, H, W) tensor, as ``cascadezoo.images.read_image`` takes them; or a list of these.
             tta: test-time augmentation, with its default settings or others; one image at a time.
             batch_size: images of a list that go through the network together, and so many are in memory at a time.
                 Only images of equal padded size share a batch, so an image's detections never depend on its
@@ -85,6 +85,8 @@ class Detector(Network):
         Raises:
             UnreadableImage: not an image.
             MissingResource: no such file.
+            FailedImages: images of a list failed in one of these ways.  It is raised when the others are done; its
+                ``results`` hold what was found on them, its ``errors`` the reason for each that failed.
             UsageError: the model is in training mode, ``batch_size`` is below 1, or ``tta`` or ``batch_size`` is of
                 another type (WrongType).
             OutOfMemory: the device has no room even for one image.
@@ -100,12 +102,13 @@ class Detector(Network):
         if batch_size < 1:
             raise UsageError(f"batch_size {batch_size}: give 1 or more images at a time")
         images = image if isinstance(image, list) else [image]
+        errors: dict[int, CascadezooError] = {}
         if tta:
-            settings = TTASettings() if tta is True else tta
-            results = [self._predict_augmented(one, settings) for one in images]
+            results = self._predict_augmented(images, TTASettings() if tta is True else tta, errors)
         else:
-            results = self._predict_all(images, batch_size)
-        return results if isinstance(image, list) else results[0]
+            results = self._predict_all(images, batch_size, errors)
+        found = _all_or_raise(results, errors, isinstance(image, list))
+        return found if isinstance(image, list) else found[0]
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None
@@ -135,16 +138,20 @@ class Detector(Network):
             if targets is None:
                 raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")
             return losses_of_images(self, images, targets)
-        return [_as_dict(one) for one in self._predict_all(list(images), batch_size=max(1, len(images)))]
+        errors: dict[int, CascadezooError] = {}
+        results = self._predict_all(list(images), max(1, len(images)), errors)
+        return [_as_dict(one) for one in _all_or_raise(results, errors, False)]
 
-    def _predict_all(self, images: list[Any], batch_size: int) -> list[Detections]:
+    def _predict_all(
+        self, images: list[Any], batch_size: int, errors: dict[int, CascadezooError]
+    ) -> list[Detections | None]:
         detect = Fitting(self.detect, batch_size, next(self.parameters()).device)
         results: list[Detections | None] = [None] * len(images)
-        resized = ((i, self.resize(image)) for i, image in enumerate(images))
+        resized = readable(images, self.resize, errors)
         for group in batched(resized, lambda item: self._padded(item[1]), batch_size, waiting=batch_size):
             for (i, _), detections in zip(group, detect([image for _, image in group]), strict=True):
                 results[i] = detections
-        return [r for r in results if r is not None]
+        return results
 
     @torch.inference_mode()
     def detect(self, images: Sequence[ResizedImage]) -> list[Detections]:
@@ -159,9 +166,14 @@ class Detector(Network):
         return results
 
     @torch.inference_mode()
-    def _predict_augmented(self, image: Any, settings: TTASettings) -> Detections:
-        pixels = read_image(image)
-        return self.detections(detect_augmented(self, pixels, settings), 0, (pixels.shape[0], pixels.shape[1]))
+    def _predict_augmented(
+        self, images: list[Any], settings: TTASettings, errors: dict[int, CascadezooError]
+    ) -> list[Detections | None]:
+        results: list[Detections | None] = [None] * len(images)
+        for i, pixels in readable(images, read_image, errors):
+            height, width, _ = pixels.shape
+            results[i] = self.detections(detect_augmented(self, pixels, settings), 0, (height, width))
+        return results
 
     def _padded(self, image: ResizedImage) -> tuple[int, int]:
         return padded_size(image.size, self.spec.preprocess)
@@ -179,6 +191,24 @@ class Detector(Network):
             paste_method=PASTE[self.spec.conventions.paste],
             extent=self.spec.stages[-1].extent,
         )
+
+
+def _all_or_raise(
+    results: list[Detections | None], errors: dict[int, CascadezooError], collected: bool
+) -> list[Detections]:
+    """The results where none failed; else raises: what went wrong first, or where ``collected`` what is done too."""
+    found = [result for result in results if result is not None]
+    if not errors:
+        return found
+    index, first = min(errors.items())
+    if not collected:
+        raise first
+    raise FailedImages(
+        f"{len(errors)} of {len(results)} images failed, first images[{index}]: {first} (this error's results hold "
+        "what was found on the others, its errors why each failed)",
+        results,
+        errors,
+    ) from first
 
 
 def _as_dict(detections: Detections) -> dict[str, Tensor]:

@@ -4,6 +4,9 @@ Messages are one sentence: what is wrong, where, and what to do about it.  What 
 printable: control characters in it are shown as escapes.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from cascadezoo.text import printable
 
 
@@ -77,6 +80,20 @@ class FileError(CascadezooError):
 
 class UnreadableImage(FileError):
     """Not an image that can be decoded, or an array of the wrong kind."""
+
+
+class FailedImages(UnreadableImage):
+    """Some of a list of images failed; the others are done, and what was found on them is here.
+
+    Attributes:
+        results: one for each image of the list, in order; None where an image failed.
+        errors: why each of those failed, by its index in the list.
+    """
+
+    def __init__(self, message: str, results: Sequence[Any] = (), errors: Mapping[int, CascadezooError] | None = None):
+        super().__init__(message)
+        self.results = list(results)
+        self.errors = dict(errors or {})
 
 
 class BadAnnotations(FileError):

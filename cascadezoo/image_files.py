@@ -1,4 +1,4 @@
-"""What the bytes of an image file say before they are decoded: its size, its orientation, and whether it is whole.
+"""What the bytes of an image file say before they are decoded: format, size and orientation, and whether it is whole.
 
 Decoders take memory for the size that a header claims, and some versions of OpenCV fill what is missing of a JPEG with
 grey without a word.
@@ -9,17 +9,19 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
-from cascadezoo.errors import UnreadableImage
+from cascadezoo.errors import MissingResource, UnreadableImage
 
 MOST_PIXELS = 2**27  # 134 million, 400 MB decoded
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # EXIF's tag
 _TURNED_BY_OPENCV = frozenset({"TIFF"})  # whatever it is asked
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/|data:")  # two letters at least: one is a drive
+_LONGEST = 120  # characters shown of an address: some hold all of an image
 # a marker that ends the data of a JPEG scan: not a stuffed zero, a restart or a fill byte
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG markers without a length
@@ -31,8 +33,33 @@ def most_pixels() -> int:
     return int(own) if own.isdecimal() else MOST_PIXELS
 
 
-def orientation_of(path: Path, data: bytes) -> int:
-    """The EXIF orientation, 1 to 8, of an image that its header says is small enough to decode.
+def most_bytes() -> int:
+    """The bytes that a file may have: those of ``most_pixels()`` of four 16-bit levels, and 16 MiB of anything else."""
+    return 8 * most_pixels() + 2**24
+
+
+def not_there(given: str | os.PathLike[str]) -> MissingResource:
+    """The error for a path where nothing is; an address on the network is named as such, as it was typed."""
+    text = os.fspath(given)
+    is_address = _ADDRESS.match(text)
+    if is_address and isinstance(given, os.PathLike):
+        text = re.sub("^([^/]+:)/(?!/)", r"\1//", text)  # a Path has no two slashes in a row
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    if is_address:
+        return MissingResource(f"{shown} is a URL, not a file: download it first, and give the path of the file")
+    return MissingResource(f"no such image: {shown}")
+
+
+class Header(NamedTuple):
+    """Pillow's names of the format and the mode, and the EXIF orientation, 1 to 8, that is left to be applied."""
+
+    format: str
+    mode: str
+    orientation: int
+
+
+def read_header(what: str, data: bytes) -> Header:
+    """The header of an image that it says is small enough to decode; ``what`` is how a message calls the image.
 
     Raises UnreadableImage for more pixels than ``most_pixels()`` and for a header that Pillow does not know.
     """
@@ -44,26 +71,27 @@ def orientation_of(path: Path, data: bytes) -> int:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as header:
                 width, height = header.size
-                turned = 1 if header.format in _TURNED_BY_OPENCV else header.getexif().get(_ORIENTATION, 1)
+                kind, mode = header.format or "", header.mode
+                turned = 1 if kind in _TURNED_BY_OPENCV else header.getexif().get(_ORIENTATION, 1)
     except Image.DecompressionBombError as error:
-        raise UnreadableImage(_too_large(path, "far too many", limit)) from error
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, OverflowError) as error:
-        raise UnreadableImage(f"{path} is no image that can be decoded: damaged or of another kind") from error
+        raise UnreadableImage(_too_large(what, "far too many", limit)) from error
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, OverflowError) as error:
+        raise UnreadableImage(f"{what} is no image that can be decoded: damaged or of another kind") from error
     if width * height > limit:
-        raise UnreadableImage(_too_large(path, f"{width} x {height}", limit))
-    return turned if turned in range(1, 9) else 1
+        raise UnreadableImage(_too_large(what, f"{width} x {height}", limit))
+    return Header(kind, mode, turned if turned in range(1, 9) else 1)
 
 
-def require_whole(path: Path, data: bytes) -> None:
+def require_whole(what: str, data: bytes) -> None:
     """Raise UnreadableImage for a JPEG, PNG, WebP or GIF file that lacks its end; what follows the end is ignored."""
     for start, is_whole in _WHOLE.items():
         if data.startswith(start) and not is_whole(data):
-            raise UnreadableImage(f"{path} is an image that is damaged or cut short: get it again")
+            raise UnreadableImage(f"{what} is an image that is damaged or cut short: get it again")
 
 
-def _too_large(path: Path, pixels: str, limit: int) -> str:
+def _too_large(what: str, pixels: str, limit: int) -> str:
     return (
-        f"{path} claims {pixels} pixels, more than the {limit:,} allowed: shrink it, or set "
+        f"{what} claims {pixels} pixels, more than the {limit:,} allowed: shrink it, or set "
         "CASCADEZOO_MAX_IMAGE_PIXELS if you trust it"
     )
 

@@ -1,55 +1,82 @@
 """Reading an image of any accepted kind into one form: uint8 (H, W, 3) RGB.
 
 Files are decoded by OpenCV, as the publishers do it: transparency is dropped and grey is repeated, and JPEG pixels come
-out equal to theirs.  The EXIF orientation is applied here, since OpenCV's versions apply it to different formats.
+out equal to theirs.  The EXIF orientation is applied here, since OpenCV's versions apply it to different formats; three
+formats are Pillow's, since OpenCV's versions read AVIF and GIF differently or not at all, and none minds the range that
+a PGM or PPM states.
 """
 
+import errno
+import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from cascadezoo.errors import MissingResource, UnreadableImage
-from cascadezoo.image_files import orientation_of, require_whole
+from cascadezoo.errors import UnreadableImage
+from cascadezoo.image_files import Header, most_bytes, not_there, read_header, require_whole
+from cascadezoo.levels import Pixels as Pixels  # for the rooms that read images
+from cascadezoo.levels import rgb
+from cascadezoo.paths import expanded
 
 if TYPE_CHECKING:
     import torch
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]
-ImageInput: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | torch.Tensor"
+ImageInput: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | npt.NDArray[Any] | "
+    "torch.Tensor"
+)
 
-_OVERSHOOT = 0.100001  # a tenth, of a float tensor beyond 0..1: what a bicubic resize leaves at edges is cut off
-_EXPECTED = "give a path, a PIL image, a uint8 (H, W, 3) RGB array, or a (3, H, W) tensor of uint8 or of 0..1"
+_EXPECTED = (
+    "give a path, a file's bytes, a file opened with 'rb', a PIL image, or an (H, W, 3) or (H, W) array or a (3, H, W) "
+    "tensor of uint8, uint16, bool or floats in 0..1"
+)
+_PIECE = 2**24  # bytes read at a time from a file object, which may have no end
+_BY_PILLOW = frozenset({"AVIF", "GIF", "PPM"})
+_OF_ANY_DEPTH = frozenset({"PNG", "TIFF"})  # the others state how many bits their levels have: decoders scale them
+_SCALED_TO_16_BITS = frozenset({"PNG", "PPM"})  # by Pillow, whatever mode it opens them in
 
 
 def read_image(image: ImageInput) -> Pixels:
     """An image as a contiguous uint8 (H, W, 3) RGB array.
 
-    ``image``: a path; a PIL image (EXIF orientation applied); a uint8 (H, W, 3) RGB array, returned as it is when
-    contiguous; a (3, H, W) RGB tensor on any device, uint8 or floating point in 0..1, which is rounded to 255
-    levels; values up to 0.1 outside, as a bicubic resize leaves them, are clamped.
+    ``image``:
+
+    - a path (``~`` is expanded), the bytes of an image file, or a file opened in binary mode, read from its start:
+      EXIF orientation applied;
+    - a PIL image: EXIF orientation applied; any mode but I, F and LAB, which say nothing of their range or their white;
+    - an array (H, W, 3) RGB, (H, W) or (H, W, 1) grey, (H, W, 4) RGBA: uint8, uint16, bool, or floats in 0..1;
+    - a tensor (3, H, W), (H, W), (1, H, W) or (4, H, W) of the same types, on any device.
+
+    A uint8 (H, W, 3) array is returned as it is when contiguous.  What becomes of other types and channels, whichever
+    way they come in, ``levels.rgb`` says: of 16 bits the upper 8 are kept, transparency is dropped.
 
     Raises ``MissingResource`` when the file does not exist and ``UnreadableImage`` for anything else that is no
     image: a file that cannot be decoded, is cut short or has too many pixels (``image_files``), wrong shapes,
     types or value ranges.
     """
     if isinstance(image, str | os.PathLike):
-        return _from_path(Path(image))
+        return _decode(str(image), _content_of_path(image))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _decode(f"the {type(image).__name__} object given", bytes(image))
     if isinstance(image, Image.Image):
-        return _from_pil(image)
+        return _from_pil(image, f"the PIL image of mode {image.mode}")
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        return rgb(image, f"a {image.dtype} array of shape {image.shape}", _EXPECTED)
     torch = sys.modules.get("torch")  # a tensor cannot be given before torch is imported
     if torch is not None and isinstance(image, torch.Tensor):
         return _from_tensor(image)
+    if hasattr(image, "read"):
+        name = getattr(image, "name", None)
+        what = f"the open file {name}" if isinstance(name, str) else f"the {type(image).__name__} object given"
+        return _decode(what, _content_of_file(cast("IO[bytes]", image), what))
     raise UnreadableImage(f"a {type(image).__name__} is no image; {_EXPECTED}")
 
 
@@ -65,29 +92,81 @@ def opencv_on_one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _from_path(path: Path) -> Pixels:
+def _content_of_path(given: str | os.PathLike[str]) -> bytes:
+    path = expanded(given)
     try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not path.is_dir():
             raise UnreadableImage(f"{path} is a pipe or a device: give the path of a regular file")
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise MissingResource(f"no such image: {path}") from error
+        _refuse_more_than(most_bytes(), status.st_size, str(path))
+        return path.read_bytes()
     except IsADirectoryError as error:
         raise UnreadableImage(f"{path} is a folder; give the path of an image") from error
     except (OSError, ValueError) as error:
-        raise UnreadableImage(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not data:
-        raise UnreadableImage(f"{path} is an empty file, not an image")
-    require_whole(path, data)
-    turned = orientation_of(path, data)
+        absent = getattr(error, "errno", None) in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+        raise (not_there(given) if absent else _why(path, error)) from error
+
+
+def _content_of_file(file: IO[bytes], what: str) -> bytes:
+    """All bytes from the start, or from where it stands if that is all it can do."""
+    limit, content = most_bytes(), bytearray()
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if getattr(file, "seekable", bool)():
+            file.seek(0)
+        while len(content) <= limit and (piece := file.read(_PIECE)):
+            content += piece
+    except (UnicodeDecodeError, TypeError) as error:
+        raise UnreadableImage(
+            f"{what} gives text, not bytes: open it in binary mode, as in open(path, 'rb')"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _why(what, error) from error
+    _refuse_more_than(limit, len(content), what)
+    return bytes(content)
+
+
+def _why(what: object, error: OSError | ValueError) -> UnreadableImage:
+    return UnreadableImage(f"{what} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def _refuse_more_than(limit: int, size: int, what: str) -> None:
+    if size > limit:
+        raise UnreadableImage(
+            f"{what} has more than {limit:,} bytes, which no image of the pixels allowed needs: shrink it, or set "
+            "CASCADEZOO_MAX_IMAGE_PIXELS if you trust it"
+        )
+
+
+def _decode(what: str, data: bytes) -> Pixels:
+    if not data:
+        raise UnreadableImage(f"{what} is empty, an empty file is not an image")
+    require_whole(what, data)
+    header = read_header(what, data)
+    if header.format in _BY_PILLOW:
+        return _by_pillow(what, data)
+    _refuse_without_range(header.mode, what)
+    pixels = _by_opencv(what, data, header)
+    if (header.format, header.mode) == ("TIFF", "RGBA") and pixels.dtype == np.uint8:
+        # OpenCV has multiplied them with their transparency
+        return _by_pillow(what, data)
+    return rgb(_UPRIGHT[header.orientation](pixels), what, "save it as PNG or JPEG of 8 bits")
+
+
+def _by_pillow(what: str, data: bytes) -> Pixels:
+    with Image.open(io.BytesIO(data)) as image:
+        return _from_pil(image, what)
+
+
+def _by_opencv(what: str, data: bytes, header: Header) -> npt.NDArray[Any]:
+    """(H, W, 3) RGB of 8 or 16 bits, not turned."""
+    depth = cv2.IMREAD_ANYDEPTH if header.format in _OF_ANY_DEPTH else 0
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | depth)
     except cv2.error as error:
-        raise UnreadableImage(f"{path} cannot be decoded: {str(error).strip()}") from error
+        raise UnreadableImage(f"{what} cannot be decoded: {str(error).strip()}") from error
     if bgr is None:
-        raise UnreadableImage(f"{path} is no image that OpenCV can decode: damaged, cut short or of another kind")
-    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return np.ascontiguousarray(_UPRIGHT[turned](rgb), dtype=np.uint8)
+        raise UnreadableImage(f"{what} is no image that OpenCV can decode: damaged, cut short or of another kind")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 # EXIF orientation -> what sets an (H, W, 3) image upright
@@ -103,52 +182,49 @@ _UPRIGHT: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
 }
 
 
-def _from_pil(image: Image.Image) -> Pixels:
-    _refuse_empty((image.height, image.width), "PIL image")
+def _from_pil(image: Image.Image, what: str) -> Pixels:
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SCALED_TO_16_BITS)
+    if not sixteen_bits:
+        _refuse_without_range(image.mode, what)
     try:
         upright = ImageOps.exif_transpose(image)
-        if upright.mode == "I" or upright.mode.startswith("I;16"):
-            return _from_grey16(np.asarray(upright))
-        if upright.mode == "F":
-            raise UnreadableImage("a PIL image of mode F has no fixed range of values; convert it to RGB first")
-        return np.array(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"the PIL image {image!r} cannot be decoded: {error}") from error
+        if sixteen_bits:
+            values = np.asarray(upright).astype(np.uint16)
+        else:
+            values = np.array((upright.convert("LA") if upright.mode == "La" else upright).convert("RGB"))
+    except (AssertionError, AttributeError) as error:  # what Pillow says when it has no file any more
+        raise UnreadableImage(f"{what} was closed before it was read: read it inside its with block") from error
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"{what} cannot be decoded: {error}") from error
+    return rgb(values, what, _EXPECTED)
 
 
-def _from_grey16(grey: npt.NDArray[Any]) -> Pixels:
-    """16-bit grey levels by their upper byte, as OpenCV reads such files; PIL would clip them at 255."""
-    if grey.min() < 0 or grey.max() > 0xFFFF:
-        raise UnreadableImage(f"a PIL image with grey levels {grey.min()}..{grey.max()}; convert it to RGB first")
-    return np.repeat((grey.astype(np.uint16) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+_NO_RANGE = (
+    "levels, which have no fixed range: scale it to 0..255 and convert it to 8 bits first, as in "
+    "Image.fromarray((levels * (255 / levels.max())).astype('uint8')) with levels = numpy.asarray(image)"
+)
+_REFUSED = {
+    "I": f"32-bit {_NO_RANGE}",
+    "F": f"floating-point {_NO_RANGE}",
+    "LAB": "Lab colours: convert it to sRGB first, as with PIL.ImageCms",
+}
 
 
-def _from_array(image: npt.NDArray[Any]) -> Pixels:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise UnreadableImage(f"a {image.dtype} array of shape {image.shape} is no image; {_EXPECTED}")
-    _refuse_empty(image.shape[:2], "array")
-    return np.ascontiguousarray(image)
+def _refuse_without_range(mode: str, what: str) -> None:
+    if mode in _REFUSED:
+        raise UnreadableImage(f"{what} has {_REFUSED[mode]}")
 
 
 def _from_tensor(image: "torch.Tensor") -> Pixels:
     import torch
 
     shape = tuple(image.shape)
-    if len(shape) != 3 or shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
-        raise UnreadableImage(f"a {image.dtype} tensor of shape {shape} is no image; {_EXPECTED}")
-    _refuse_empty(shape[1:], "tensor")
-    image = image.detach().cpu()
-    if image.dtype != torch.uint8:
-        levels = image.float()
-        low, high = levels.min().item(), levels.max().item()
-        if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # also when either is NaN
-            raise UnreadableImage(
-                f"a {image.dtype} tensor with values {low:.6g}..{high:.6g}; scale it to 0..1, or use uint8"
-            )
-        image = (levels.clamp(0, 1) * 255).round().to(torch.uint8)
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-
-
-def _refuse_empty(size: Sequence[int], kind: str) -> None:
-    if 0 in size:
-        raise UnreadableImage(f"a {kind} of {size[0]}x{size[1]} pixels (height x width) holds no image")
+    what = f"a {image.dtype} tensor of shape {shape}"
+    # (1 or 4, W, 3) is more likely channels last than three pixels wide
+    channels_last = len(shape) == 3 and shape[0] in (1, 4) and shape[2] == 3
+    if channels_last or image.layout != torch.strided or image.is_quantized or image.is_meta:
+        raise UnreadableImage(f"{what} is no image; {_EXPECTED}")
+    values = image.detach().permute(1, 2, 0) if len(shape) == 3 else image.detach()
+    if values.is_floating_point():
+        values = values.float()  # NumPy has no bfloat16
+    return rgb(values.cpu().numpy(), what, _EXPECTED)

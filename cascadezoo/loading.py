@@ -29,6 +29,7 @@ from cascadezoo.hub.progress import bars
 from cascadezoo.hub.sources import HubSource, Source, parse
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.modeling import build as _build
+from cascadezoo.paths import expanded
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.origin import Origin
 
@@ -151,7 +152,7 @@ def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | os.PathLike[str]
     if pretrained and weights is not None:
         raise UsageError("give either pretrained=True or weights=FILE, not both")
     if weights is not None:
-        return _from_file(Path(weights).expanduser(), entry, insist)
+        return _from_file(expanded(weights), entry, insist)
     if pretrained:
         return _as_published(entry)
     return _Published(registry.spec_of(entry), Origin.random(**_network(entry)))

@@ -1,7 +1,15 @@
-"""Where files lie below the cache folder.  The environment is read at call time."""
+"""Where files lie, those of the cache above all.  The environment is read at call time."""
 
 import os
 from pathlib import Path
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with the home folder for ``~`` or ``~user`` at its start; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def home() -> Path:

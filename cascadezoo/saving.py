@@ -10,6 +10,7 @@ from torch import nn
 
 from cascadezoo.detector import Detector
 from cascadezoo.errors import UsageError, WrongType
+from cascadezoo.paths import expanded
 from cascadezoo.writing import write_weights
 
 _WRAPPERS = ("_orig_mod", "module")  # of torch.compile; of DataParallel and DistributedDataParallel
@@ -33,7 +34,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
         UnwritableOutput: no such folder, not allowed, disk full.
     """
     detector = bare(model)
-    target = Path(path).expanduser()
+    target = expanded(path)
     suffix = target.suffix.lower()
     if suffix == ".safetensors":
         write_weights(target, detector.state_dict(), detector.spec, detector.categories, detector.origin)

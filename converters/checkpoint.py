@@ -20,6 +20,7 @@ from cascadezoo.converters.safetensors_file import SafetensorsFile, open_safeten
 from cascadezoo.converters.torch_containers import Container, open_torch
 from cascadezoo.converters.wrappers import unwrap
 from cascadezoo.errors import CorruptCheckpoint, UnsafeCheckpoint
+from cascadezoo.paths import expanded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +75,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CorruptCheckpoint: truncated, malformed, beyond a limit, or no checkpoint at all.
         UnsafeCheckpoint: the file, or its whole state dict, could only be made by running code it names.
     """
-    path = Path(path)
+    path = expanded(path)
     file = mapped(path)
     if file[8:9] == b"{":
         return _of_safetensors(open_safetensors(path))

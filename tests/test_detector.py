@@ -1,6 +1,8 @@
 """The detector as a whole, on a tiny network: interfaces, odd images, batches, fixed shapes."""
 
+import pickle
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from PIL import Image
 from small_coco import TooSmall
 
 from cascadezoo.detections import Detections
-from cascadezoo.errors import OutOfMemory, UnreadableImage, UsageError, WrongType
+from cascadezoo.errors import FailedImages, MissingResource, OutOfMemory, UnreadableImage, UsageError, WrongType
 from cascadezoo.loading import build
 from cascadezoo.modeling.resnet import ConvNorm
+from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.providers.mmdet import SPECS
 
 from tiny import lively, tiny
@@ -155,9 +158,44 @@ def _never() -> dict[str, object]:
     return {"selection": {**rules, "score_thresh": 0.999}}
 
 
-def test_a_list_with_a_bad_image_names_it(mask_model) -> None:
-    with pytest.raises(UnreadableImage):
-        mask_model.predict([random_image(), np.zeros((4, 4), np.uint8)])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2}, {"tta": TTASettings(scales=())}])
+def test_P11_a_bad_image_of_a_list_never_loses_the_others(mask_model, tmp_path, options) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    good = [random_image(), random_image(50, 70), random_image()]
+    images = [good[0], tmp_path / "bad.jpg", good[1], "nowhere.jpg", good[2]]
+    with pytest.raises(
+        FailedImages, match=r"^2 of 5 images failed, first images\[1\]: .*bad\.jpg is no image"
+    ) as failed:
+        mask_model.predict(images, **options)
+    assert failed.value.exit_code == 4
+    results = failed.value.results
+    assert [result is None for result in results] == [False, True, False, True, False]
+    for result, image in zip(results[::2], good, strict=True):
+        assert_same(result, mask_model.predict(image, **options))
+    assert {i: type(error) for i, error in failed.value.errors.items()} == {1: UnreadableImage, 3: MissingResource}
+    assert pickle.loads(pickle.dumps(failed.value)).errors.keys() == {1, 3}
+
+
+def test_P11_one_bad_image_raises_its_own_error(mask_model) -> None:
+    with pytest.raises(MissingResource, match=r"no such image: nowhere\.jpg"):
+        mask_model.predict("nowhere.jpg")
+    with pytest.raises(MissingResource, match=r"no such image: nowhere\.jpg"):
+        mask_model.predict("nowhere.jpg", tta=True)
+    with pytest.raises(UnreadableImage, match=r"values 9\.\.9") as refused:
+        mask_model([torch.zeros(3, 8, 8), torch.full((3, 8, 8), 9.0)])
+    assert type(refused.value) is UnreadableImage
+
+
+def test_P11_the_error_of_a_bad_file_holds_none_of_its_bytes(mask_model, tmp_path) -> None:
+    for i in range(6):
+        (tmp_path / f"{i}.jpg").write_bytes(b"no image" * 2**20)
+    tracemalloc.start()
+    with pytest.raises(FailedImages) as failed:
+        mask_model.predict([tmp_path / f"{i}.jpg" for i in range(6)])
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(failed.value.errors) == 6
+    assert held < 2**23  # of 48 MiB read
 
 
 def test_shapes_are_fixed_so_that_one_graph_serves_all_images(mask_model) -> None:

@@ -69,14 +69,6 @@ def test_grey_and_palette_become_rgb(tmp_path, pixels):
     np.testing.assert_array_equal(read_image(Image.new("1", (1, 1), 1)), [[(255, 255, 255)]])
 
 
-def test_sixteen_bits_keep_the_upper_byte_on_both_routes(tmp_path):
-    levels = Image.fromarray(np.array([[0, 255, 256, 0x7FFF, 0xFFFF]], np.uint16))
-    expected = [[(level,) * 3 for level in (0, 0, 1, 0x7F, 0xFF)]]
-    np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", levels)), expected)
-    np.testing.assert_array_equal(read_image(Image.open(tmp_path / "a.png")), expected)
-    np.testing.assert_array_equal(read_image(Image.fromarray(np.array([[256]], np.int32))), [[(1, 1, 1)]])
-
-
 def test_arrays_pass_as_they_are(pixels):
     assert read_image(pixels) is pixels
     flipped = read_image(pixels[:, ::-1])
@@ -113,9 +105,8 @@ def test_float_tensors_out_of_range_are_refused(value, says):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (np.zeros((4, 5), np.uint8), r"uint8 array of shape \(4, 5\)"),
-        (np.zeros((4, 5, 4), np.uint8), r"\(4, 5, 4\)"),
-        (np.zeros((4, 5, 3), np.float32), "float32 array"),
+        (np.zeros((4, 5, 2), np.uint8), r"uint8 array of shape \(4, 5, 2\)"),
+        (np.zeros((4, 5, 3), np.int64), "int64 array"),
         (np.zeros((0, 5, 3), np.uint8), "0x5 pixels"),
         (torch.zeros(4, 5, 3), r"tensor of shape \(4, 5, 3\)"),
         (torch.zeros(1, 3, 4, 5), r"\(1, 3, 4, 5\)"),
@@ -123,10 +114,8 @@ def test_float_tensors_out_of_range_are_refused(value, says):
         (torch.zeros(3, 4, 0), "4x0 pixels"),
         (Image.new("RGB", (0, 3)), "3x0 pixels"),
         (Image.new("F", (2, 2)), "mode F"),
-        (Image.fromarray(np.array([[70000]], np.int32)), "70000"),
         (None, "a NoneType is no image; give a path"),
         ([1, 2], "a list is no image"),
-        (b"\xff\xd8", "a bytes is no image"),
     ],
 )
 def test_anything_else_is_refused_by_name(given, says):

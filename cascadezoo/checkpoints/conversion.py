@@ -19,6 +19,7 @@ from cascadezoo.converters.keymap import KeyMap, abbreviate
 from cascadezoo.converters.report import ConversionReport
 from cascadezoo.errors import CorruptCheckpoint, NonFiniteWeights, UsageError
 from cascadezoo.files import protect
+from cascadezoo.paths import expanded
 from cascadezoo.version import __version__
 
 
@@ -49,15 +50,15 @@ def convert(
         FileError: the file is corrupt, unsafe, of another publisher or entry, or its tensors do not fit; or the output
             cannot be written, in which case nothing is left there.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if output is not None:
-        require_canonical_output(Path(output).expanduser(), path, force=force)
+        require_canonical_output(expanded(output), path, force=force)
     found = identified(path, source, entry, insist=insist)
     if "content_digest" in found.examination.metadata:
         raise CorruptCheckpoint(f"{path} is canonical already: cascadezoo.load(name, weights=...) takes it as it is")
     tensors = _Tensors(found)
     report = _checked(found, tensors, allow_nan)
-    target = path.with_name(f"{report.name}.safetensors") if output is None else Path(output).expanduser()
+    target = path.with_name(f"{report.name}.safetensors") if output is None else expanded(output)
     protect(target, path, force)
     sha256 = write_canonical(target, tensors, _metadata(found, report))
     return report.model_copy(update={"output": target, "output_sha256": sha256})
@@ -75,7 +76,7 @@ def convert_in_memory(
 
     They may be views of the checkpoint's file: copy what is to be changed or to outlive it.
     """
-    return converted(identified(Path(path), source, entry, insist=insist), allow_nan=allow_nan)
+    return converted(identified(expanded(path), source, entry, insist=insist), allow_nan=allow_nan)
 
 
 def identified(path: Path, source: str | None = None, entry: str | None = None, *, insist: bool = False) -> Identified:

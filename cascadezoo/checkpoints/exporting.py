@@ -13,7 +13,7 @@ from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.errors import UsageError, WeightsNotFound, WrongPublisher
 from cascadezoo.files import file_sha256, protect, whole_file
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.paths import canonical_path
+from cascadezoo.paths import canonical_path, expanded
 from cascadezoo.providers import FORMATS, SPECS
 from cascadezoo.spec.model import ModelSpec
 
@@ -53,7 +53,7 @@ def export(
     spec = registry.spec_of(entry)
     if entry.publisher != format:
         raise UsageError(_cross_export(entry, spec, format))
-    source = canonical_path(entry.name) if weights is None else Path(weights)
+    source = canonical_path(entry.name) if weights is None else expanded(weights)
     if not source.is_file():
         raise WeightsNotFound(f"{source}: no such file; give the canonical weights of {entry.name}")
     if output is not None:
@@ -66,7 +66,7 @@ def export(
     tensors, categories = _read(source, entry)
     converter = CONVERTERS[format]
     default = f"{entry.name}{converter.suffix}"
-    target = Path(output) if output is not None else Path(default) if weights is None else source.with_name(default)
+    target = expanded(output) if output is not None else Path(default) if weights is None else source.with_name(default)
     protect(target, source, force)
     state = to_publisher(tensors, entry.name)
     with whole_file(target) as file:

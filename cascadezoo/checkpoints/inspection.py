@@ -10,6 +10,7 @@ from cascadezoo.converters.keymap import Fit
 from cascadezoo.converters.records import Declared, is_floating_point
 from cascadezoo.converters.report import Inspection, Match, TensorInfo
 from cascadezoo.converters.safetensors_file import open_safetensors
+from cascadezoo.paths import expanded
 
 _LINE = 100  # characters of a text in the metadata that is worth a line
 
@@ -19,7 +20,7 @@ def inspect(path: str | Path) -> Inspection:
 
     Raises WeightsNotFound where there is no file, and FileError where it is no weights file.
     """
-    examined = examine(Path(path).expanduser())
+    examined = examine(expanded(path))
     checkpoint = examined.checkpoint
     closest = list(examined.closest())
     return Inspection(

@@ -1,8 +1,9 @@
 """``cascadezoo predict``: images in, annotated pictures and one COCO file out."""
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,17 @@ from rich.progress import MofNCompleteColumn, Progress
 
 import cascadezoo
 from cascadezoo.cli.command import Command
+from cascadezoo.cli.inputs import find_images
 from cascadezoo.cli.parameters import Device, ModelName, OutputFolder, WeightsFile
 from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.coco.annotations import annotation_file
-from cascadezoo.errors import CascadezooError, MissingResource
+from cascadezoo.errors import CascadezooError
 from cascadezoo.files import whole_file, write_json
+from cascadezoo.paths import expanded
 
 if TYPE_CHECKING:
     from cascadezoo.detector import Detector
 
-_SUFFIXES = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _RESULTS = "detections.json"
 
 
@@ -30,9 +32,11 @@ class _Failures:
 
     def __init__(self) -> None:
         self.exit_code = 0
+        self.records: list[dict[str, str]] = []
 
-    def add(self, error: CascadezooError) -> None:
+    def add(self, image: str | Path, error: CascadezooError) -> None:
         echo(f"cascadezoo: {error}", err=True)
+        self.records.append({"file_name": str(image), "error": str(error)})
         self.exit_code = max(self.exit_code, error.exit_code)
 
 
@@ -46,7 +50,7 @@ class _Failures:
     ),
 )
 @click.argument("name", type=ModelName())
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=str))
 @click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
 @click.option(
     "-o", "--out", metavar="DIR", type=OutputFolder(), default=Path("predictions"), show_default=True,
@@ -69,7 +73,7 @@ class _Failures:
 def predict_command(
     ctx: click.Context,
     name: str,
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     weights: Path | None,
     out: Path,
     threshold: float,
@@ -85,15 +89,22 @@ def predict_command(
     all, into DIR; earlier results of the same names are replaced.  Both hold the detections whose score is at least
     the threshold.  Without --weights the entry's published weights are used.
 
-    An image that cannot be read is named and the others still run; the exit code is that of the worst failure.
+    An image that cannot be read is named and the others still run; the exit code is that of the worst failure.  What
+    lies in a folder and is left out, as no image, hidden or a folder itself, is counted and named.
     """
     failures = _Failures()
-    paths = list(dict.fromkeys(_images(images, failures)))
+    inputs = find_images(images)
+    for note in inputs.notes:
+        click.echo(f"cascadezoo: {note}", err=True)
+    for given, error in inputs.failed:
+        failures.add(given, error)
+    paths, out = inputs.paths, expanded(out)
     if not paths:
         ctx.exit(failures.exit_code)
+    # OpenCV reads it when it is loaded: what fails is told by us, in one sentence
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     from cascadezoo.devices import usable  # torch is imported only when there is an image
 
-    _silence_opencv()
     model = _load(
         name,
         threshold,
@@ -111,13 +122,16 @@ def predict_command(
         try:
             record, detections, line = _predict_one(model, path, targets[path], threshold, number, tta)
         except CascadezooError as error:
-            failures.add(error)
+            failures.add(path, error)
             continue
         records.append(record)
         results.extend(detections)
         echo(line, err=as_json)
     description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold:g}"
-    document = annotation_file(model.categories, records, results, description)
+    document = annotation_file(model.categories, records, results, description) | {
+        "left_out": [{"file_name": str(path), "reason": reason} for path, reason in inputs.left_out],
+        "failed": failures.records,
+    }
     write_json(out / _RESULTS, document)
     if as_json:
         echo_json(json.dumps(document, ensure_ascii=False))
@@ -152,32 +166,17 @@ def _predict_one(
     return record, detections.to_coco(number), line
 
 
-def _images(inputs: Iterable[Path], failures: _Failures) -> Iterator[Path]:
-    """The files given, and the images that lie directly in the folders given, by name."""
-    for path in inputs:
-        if not path.exists():
-            failures.add(MissingResource(f"no such image: {path}"))
-            continue
-        if not path.is_dir():
-            yield path
-            continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
-        if not inside:
-            failures.add(MissingResource(f"no images in the folder {path}"))
-        yield from inside
-
-
 def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:
     """Where each annotated picture goes: named after its source, numbered where two sources share a name, and never
     over an image that was given."""
-    taken = {str(path.resolve()).casefold() for path in paths}
+    taken = {os.path.realpath(path).casefold() for path in paths}
     targets = {}
     for path in paths:
         target, copy = out / f"{path.stem}.jpg", 1
-        while str(target.resolve()).casefold() in taken:
+        while os.path.realpath(target).casefold() in taken:
             copy += 1
             target = out / f"{path.stem}-{copy}.jpg"
-        taken.add(str(target.resolve()).casefold())
+        taken.add(os.path.realpath(target).casefold())
         targets[path] = target
     return targets
 
@@ -194,10 +193,3 @@ def _progress(paths: list[Path]) -> Iterator[Path]:
         disable=len(paths) < 2 or not console.is_terminal,
     ) as progress:
         yield from progress.track(paths, description="predict")
-
-
-def _silence_opencv() -> None:
-    """Decoding failures are reported by us, in one sentence."""
-    from cv2.utils import logging
-
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)

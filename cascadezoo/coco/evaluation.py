@@ -128,7 +128,7 @@ def _figures(
 
 def _coco(coco_class: Any, document: dict[str, Any]) -> Any:
     coco = coco_class()
-    coco.dataset = document
+    coco.dataset = {"info": {}, **document}  # pycocotools 2.0.9 and 2.0.10 want it
     coco.createIndex()
     return coco
 

@@ -15,6 +15,7 @@ from cascadezoo.hub.client import client, plain_errors, shown_endpoint
 from cascadezoo.hub.progress import are_wanted
 from cascadezoo.hub.sources import is_repository
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.paths import expanded
 from cascadezoo.publishing.licensing import WeightsLicense, require_identifier
 from cascadezoo.spec.record import Record
 from cascadezoo.version import __version__
@@ -82,12 +83,13 @@ def publish(
     with ExitStack() as stack:
         if isinstance(name, str):
             entry = registry.info(name)
-            path = Path(weights) if weights else _cached(entry)
+            path = expanded(weights) if weights else _cached(entry)
         else:
             entry, path = _saved(name, weights, Path(stack.enter_context(TemporaryDirectory())))
         from cascadezoo.publishing.package import pack  # and torch, now that there is something to publish
 
-        package = pack(entry, repo, revision or "main", path, license=license, report=Path(report) if report else None)
+        shown = expanded(report) if report else None
+        package = pack(entry, repo, revision or "main", path, license=license, report=shown)
         return _published(package, entry, repo, revision=revision, private=private, dry_run=dry_run)
 
 

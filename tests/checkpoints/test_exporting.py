@@ -21,6 +21,7 @@ from cascadezoo import files as whole_file
 from cascadezoo import registry
 from cascadezoo.checkpoints.conversion import convert
 from cascadezoo.checkpoints.exporting import export
+from cascadezoo.checkpoints.inspection import inspect
 from cascadezoo.coco.categories import Categories
 from cascadezoo.converters import CONVERTERS
 from cascadezoo.converters.canonical import write_canonical
@@ -87,6 +88,18 @@ def canonical(path: Path, name: str, **metadata: str) -> Path:
 def exported(tmp_path: Path, name: str) -> Path:
     weights = canonical(tmp_path / "weights.safetensors", name)
     return export(name, registry.info(name).publisher, weights).output
+
+
+def test_P11_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    canonical(tmp_path / "weights.safetensors", MMDET)
+    assert export(MMDET, "mmdet", "~/weights.safetensors", "~/theirs.pth").output == tmp_path / "theirs.pth"
+    assert convert("~/theirs.pth", entry=MMDET, output="~/back.safetensors").output == tmp_path / "back.safetensors"
+    assert read_checkpoint("~/theirs.pth").tensors
+    assert inspect("~/back.safetensors") == inspect(tmp_path / "back.safetensors")
+    model = cascadezoo.load(MMDET, weights="~/back.safetensors")
+    assert model.predict(np.zeros((40, 40, 3), np.uint8)).save("~/found.json") == tmp_path / "found.json"
+    assert (tmp_path / "found.json").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)

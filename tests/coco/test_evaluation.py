@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from cascadezoo.coco import evaluation as coco_eval
 from cascadezoo.coco.evaluation import METRICS, evaluate
@@ -66,6 +67,20 @@ TWO_FOUND = [
     found(1, (10, 20, 100, 100), 0.9),
     found(2, (10, 20, 100, 77), 0.8, mask=(10, 20, 100, 50)),
 ]
+
+
+def test_P1_annotations_without_info_are_evaluated_by_every_pycocotools(
+    two_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions 2.0.9 and 2.0.10 copy the ``info`` of the annotations without asking whether there is one."""
+    load = COCO.loadRes
+
+    def load_as_2_0_9_does(coco: COCO, results: object) -> COCO:
+        assert isinstance(coco.dataset["info"], dict)
+        return load(coco, results)
+
+    monkeypatch.setattr(COCO, "loadRes", load_as_2_0_9_does)
+    assert evaluate(two_images, TWO_FOUND, ["bbox"])["bbox"]["AP50"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize("evaluator", EVALUATORS)

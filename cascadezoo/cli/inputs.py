@@ -1,0 +1,88 @@
+"""Which images the arguments of a command stand for; nothing in a folder is left out without being counted."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cascadezoo.errors import CascadezooError, MissingResource, UnreadableImage
+from cascadezoo.image_files import not_there
+from cascadezoo.paths import expanded
+
+_SUFFIXES = {
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
+    ".tif", ".tiff", ".webp",
+}  # fmt: skip
+_MOST_NAMED = 5
+_SAID = {  # why something in a folder is left out: of one, of several
+    "no image": ("file is no image and was left out", "files are no images and were left out"),
+    "hidden": ("hidden file was left out", "hidden files were left out"),
+    "folder": ("folder inside was not entered", "folders inside were not entered"),
+}
+
+
+@dataclass
+class Inputs:
+    """What the arguments stand for.
+
+    Attributes:
+        paths: each image file once, in the order given; those of a folder by name.
+        left_out: what else lies in the folders given, and why it is left out: "no image" by the end of its name,
+            "hidden" or "folder".
+        failed: arguments that stand for nothing, as they were typed.
+        notes: one line for each folder and reason that something was left out for.
+    """
+
+    paths: list[Path] = field(default_factory=list)
+    left_out: list[tuple[Path, str]] = field(default_factory=list)
+    failed: list[tuple[str, CascadezooError]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_images(given: Iterable[str]) -> Inputs:
+    """The files given, whatever their names, and the images that lie directly in the folders given."""
+    inputs = Inputs()
+    for text in given:
+        path = expanded(text)
+        if not text or not os.path.exists(path):
+            inputs.failed.append((text, not_there(text)))
+        elif os.path.isdir(path):
+            try:
+                _look_into(path, inputs)
+            except (OSError, MissingResource) as error:
+                reason = error if isinstance(error, MissingResource) else _unreadable(path, error)
+                inputs.failed.append((text, reason))
+        else:
+            inputs.paths.append(path)
+    inputs.paths = list(dict.fromkeys(inputs.paths))
+    return inputs
+
+
+def _look_into(folder: Path, inputs: Inputs) -> None:
+    left: dict[str, list[Path]] = defaultdict(list)
+    images = []
+    for path in sorted(folder.iterdir()):
+        if reason := _why_left_out(path):
+            left[reason].append(path)
+        else:
+            images.append(path)
+    inputs.paths += images
+    for reason, paths in left.items():
+        inputs.left_out += [(path, reason) for path in paths]
+        names = ", ".join([path.name for path in paths[:_MOST_NAMED]] + ["…"] * (len(paths) > _MOST_NAMED))
+        inputs.notes.append(f"{folder}: {len(paths)} {_SAID[reason][len(paths) > 1]}: {names}")
+    if not images:
+        raise MissingResource(f"no images in the folder {folder}")
+
+
+def _why_left_out(path: Path) -> str | None:
+    if path.name.startswith("."):
+        return "hidden"
+    if os.path.isdir(path):
+        return "folder"
+    return None if path.suffix.lower() in _SUFFIXES else "no image"
+
+
+def _unreadable(folder: Path, error: OSError) -> UnreadableImage:
+    return UnreadableImage(f"the folder {folder} cannot be read: {error.strerror or error}")
