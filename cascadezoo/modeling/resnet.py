@@ -96,7 +96,7 @@ class BatchNorm(FrozenStatNorm):
 
 
 def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _norm(norm: Norm, learning: NormLearning, channels: int) -> AffineNorm:
