@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cascadezoo.errors import BadAnnotations, CascadezooError, OutOfMemory
 from cascadezoo.images import Pixels, opencv_on_one_thread, read_image
+from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size
 from cascadezoo.spec.model import ModelSpec, PreprocessSpec
 
@@ -153,6 +154,7 @@ class Fitting(Generic[P, R]):
         self.notes: list[str] = []
         self._detect, self._device = detect, device
 
+    @around_compiled
     def __call__(self, images: Sequence[P]) -> list[R]:
         """One result per image, in order; raises OutOfMemory where there is no room even for one image."""
         results: list[R] = []
@@ -164,6 +166,7 @@ class Fitting(Generic[P, R]):
                 results += of_chunk
         return results
 
+    @around_compiled
     def _attempt(self, images: Sequence[P]) -> list[R] | None:
         """None where memory ran out; on return nothing holds the tensors of the attempt."""
         try:
@@ -173,6 +176,7 @@ class Fitting(Generic[P, R]):
                 raise
             return None
 
+    @uncompiled
     def _halve(self, tried: int) -> None:
         if tried == 1:
             raise OutOfMemory(f"{self._device} has too little memory for one image at a time: take another device")
@@ -185,6 +189,7 @@ class Fitting(Generic[P, R]):
             torch.cuda.empty_cache()
 
 
+@uncompiled
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the device, or the host, had no room for a tensor."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)

@@ -7,7 +7,7 @@ of the original image, unrounded.
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import FrozenInstanceError, dataclass, field, replace
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -32,9 +32,10 @@ from cascadezoo.paths import expanded
 Index: TypeAlias = int | np.integer[Any] | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class Detections:
-    """The detections on one image.  Immutable; every method returns something new.
+    """The detections on one image.  No field can be set anew, and every method returns something new; the tensors are
+    ordinary ones, which ``detections.boxes *= 2`` edits in place.
 
     Attributes:
         boxes: (N, 4) float32 xyxy, pixels of the original image.
@@ -57,6 +58,11 @@ class Detections:
     mask_probs: Tensor | None = None
     paste_method: PasteMethod = field(default=paste_bilinear, kw_only=True)
     extent: int = field(default=0, kw_only=True)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if self.__dict__.get(name, value) is not value:  # an edit in place assigns the same tensor again
+            raise FrozenInstanceError(f"cannot assign to field {name!r}: dataclasses.replace gives changed detections")
+        object.__setattr__(self, name, value)
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -90,7 +96,8 @@ class Detections:
         """
         if self.mask_probs is None:
             return None
-        return paste(self.mask_probs, self.boxes, *self.image_size, method=self.paste_method)
+        with torch.inference_mode(False):  # whoever asks first, the masks serve everybody
+            return paste(self.mask_probs, self.boxes, *self.image_size, method=self.paste_method)
 
     def crops(self) -> Iterator[Crop]:
         """The part of each mask that can be set, one detection at a time; nothing from a model without masks."""
@@ -135,8 +142,8 @@ class Detections:
             raise MissingResource(f"supervision cannot be imported ({error}): pip install supervision") from error
         on_host = self.to("cpu")
         return supervision.Detections(
-            xyxy=on_host.boxes.numpy(),
-            confidence=on_host.scores.numpy(),
+            xyxy=on_host.boxes.detach().numpy(),
+            confidence=on_host.scores.detach().numpy(),
             class_id=on_host.labels.numpy(),
             mask=None if on_host.masks is None else on_host.masks.numpy(),
             data={"class_name": np.array([self.categories[label] for label in on_host.labels.tolist()], dtype=str)},

@@ -4,7 +4,8 @@ T ground-truth objects and D detections per image, H and W its height and width,
 """
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -17,15 +18,18 @@ from cascadezoo.detections import Detections
 from cascadezoo.errors import CascadezooError, FailedImages, UsageError, WrongType
 from cascadezoo.images import read_image
 from cascadezoo.losses.objective import losses_of_images
+from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import DetectionBatch
-from cascadezoo.modeling.preprocess import ResizedImage, padded_size
+from cascadezoo.modeling.preprocess import Batch, ResizedImage, padded_size
 from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.modeling.tta import detect as detect_augmented
 from cascadezoo.ops.mask_paste import PASTE
 from cascadezoo.paths import expanded
 from cascadezoo.spec.origin import Origin
 from cascadezoo.writing import write_folder
+
+_COMPILED = ("extract", "find", "segment")
 
 
 class Detector(Network):
@@ -54,6 +58,7 @@ class Detector(Network):
         self.categories = categories or (COCO if classes == len(COCO) else Categories.numbered(classes))
         self.origin = origin or Origin.random()
         self.train(network.training)
+        self.mark_random()
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Save the model as a folder laid out as a repository of the Hub; ``load("local-dir:folder")`` reads it.
@@ -69,7 +74,7 @@ class Detector(Network):
     def predict(
         self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1
     ) -> Detections | list[Detections]:
-        """Detect on an image, or on each of a list.
+        """Detect on an image, or on each of a list, without gradients.
 
         Args:
             image: a path, the bytes of an image file, an open binary file, a PIL image, an (H, W, 3) RGB or (H, W)
@@ -101,19 +106,22 @@ class Detector(Network):
             raise WrongType(f"batch_size: give a whole number, not {batch_size!r}")
         if batch_size < 1:
             raise UsageError(f"batch_size {batch_size}: give 1 or more images at a time")
+        self._warn_if_random()
         images = image if isinstance(image, list) else [image]
         errors: dict[int, CascadezooError] = {}
-        if tta:
-            results = self._predict_augmented(images, TTASettings() if tta is True else tta, errors)
-        else:
-            results = self._predict_all(images, batch_size, errors)
+        with torch.no_grad():
+            if tta:
+                results = self._predict_augmented(images, TTASettings() if tta is True else tta, errors)
+            else:
+                results = self._predict_all(images, batch_size, errors)
         found = _all_or_raise(results, errors, isinstance(image, list))
         return found if isinstance(image, list) else found[0]
 
+    @around_compiled
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None
     ) -> list[dict[str, Tensor]] | dict[str, Tensor]:
-        """torchvision's interface.
+        """torchvision's interface.  In evaluation mode too it computes gradients, unless in ``torch.no_grad()``.
 
         Args:
             images: (3, H, W) tensors as ``predict`` takes them, of any sizes.
@@ -129,43 +137,54 @@ class Detector(Network):
             BadTarget: a box outside its image or without area, a label out of range, a mask of another size.
             WrongType: ``images`` is no list of tensors.
         """
-        if not isinstance(images, list | tuple) or not all(isinstance(image, Tensor) for image in images):
-            raise WrongType(
-                "images: give a list of (3, H, W) tensors, as to torchvision's detectors; predict takes "
-                "paths, PIL images and arrays"
-            )
+        _check_images(images)
         if self.training:
-            if targets is None:
-                raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")
-            return losses_of_images(self, images, targets)
+            return self._losses(images, targets)
+        self._warn_if_random()
         errors: dict[int, CascadezooError] = {}
-        results = self._predict_all(list(images), max(1, len(images)), errors)
-        return [_as_dict(one) for one in _all_or_raise(results, errors, False)]
+        return _as_dicts(self._predict_all(list(images), max(1, len(images)), errors), errors)
 
+    @uncompiled
+    def _losses(self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None) -> dict[str, Tensor]:
+        if targets is None:
+            raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")
+        return losses_of_images(self, images, targets)
+
+    @around_compiled
     def _predict_all(
         self, images: list[Any], batch_size: int, errors: dict[int, CascadezooError]
     ) -> list[Detections | None]:
-        detect = Fitting(self.detect, batch_size, next(self.parameters()).device)
-        results: list[Detections | None] = [None] * len(images)
-        resized = readable(images, self.resize, errors)
-        for group in batched(resized, lambda item: self._padded(item[1]), batch_size, waiting=batch_size):
-            for (i, _), detections in zip(group, detect([image for _, image in group]), strict=True):
-                results[i] = detections
-        return results
+        detect, groups = self._plan(images, batch_size, errors)
+        results: dict[int, Detections] = {}
+        while group := _next(groups):
+            numbers, resized = zip(*group, strict=True)
+            results.update(zip(numbers, detect(resized), strict=True))
+        return list(map(results.get, range(len(images))))
 
-    @torch.inference_mode()
+    @uncompiled
+    def _plan(
+        self, images: list[Any], batch_size: int, errors: dict[int, CascadezooError]
+    ) -> tuple[Fitting[ResizedImage, Detections], Iterator[list[tuple[int, ResizedImage]]]]:
+        """How to detect on some images at network scale, and the numbered images in groups of equal padded size."""
+        resized = readable(images, self.resize, errors)
+        groups = batched(resized, lambda item: self._padded(item[1]), batch_size, waiting=batch_size)
+        return Fitting(self._detect, batch_size, next(self.parameters()).device), groups
+
+    @torch.no_grad()
     def detect(self, images: Sequence[ResizedImage]) -> list[Detections]:
         """The detections on images at network scale, as ``resize`` gives them; neighbours of equal padded size go
-        through the network together."""
-        results = []
-        for group in equal_neighbours(images, self.spec.preprocess):
-            batch = self.prepare(group)
+        through the network together.  Without gradients."""
+        return self._detect(images)
+
+    @around_compiled
+    def _detect(self, images: Sequence[ResizedImage]) -> list[Detections]:
+        results: list[Detections] = []
+        for group, batch in self._batches(images):
             features = self.extract(batch.pixels)
-            of_group = self.segment(features, self.find(features, batch).trim())
-            results += [self.detections(of_group, row, image.original_size) for row, image in enumerate(group)]
+            found = self.segment(features, _trim(self.find(features, batch)))
+            results += self._of_group(found, group)
         return results
 
-    @torch.inference_mode()
     def _predict_augmented(
         self, images: list[Any], settings: TTASettings, errors: dict[int, CascadezooError]
     ) -> list[Detections | None]:
@@ -174,6 +193,56 @@ class Detector(Network):
             height, width, _ = pixels.shape
             results[i] = self.detections(detect_augmented(self, pixels, settings), 0, (height, width))
         return results
+
+    @uncompiled
+    def _batches(self, images: Sequence[ResizedImage]) -> list[tuple[list[ResizedImage], Batch]]:
+        return [(group, self.prepare(group)) for group in equal_neighbours(images, self.spec.preprocess)]
+
+    @uncompiled
+    def _of_group(self, output: DetectionBatch, group: list[ResizedImage]) -> list[Detections]:
+        return [self.detections(output, row, image.original_size) for row, image in enumerate(group)]
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile, for ``predict``, calls and training alike, what computes on tensors alone: ``extract``, ``find`` and
+        ``segment`` (``cascadezoo.modeling.compiling``), with the options of ``torch.compile``.
+
+        A copy or a pickled model is not compiled.
+        """
+        for name in _COMPILED:
+            setattr(self, name, torch.compile(getattr(Network, name).__get__(self), *args, **kwargs))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        kept = {name: value for name, value in state.items() if name not in _COMPILED}
+        return {**kept, "_random": self._is_random()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._random = self._class_layers() if state["_random"] else []
+
+    def mark_random(self) -> None:
+        """Say that the class scores come from random numbers as of now: the first ``predict`` or call warns of it,
+        unless training or other weights have changed them."""
+        self._random = self._class_layers()
+
+    def _class_layers(self) -> list[tuple[Tensor, int]]:
+        """The weights of the class scores, and how often each was written to."""
+        weights = [head.get_parameter("cls_score.weight") for head in self.box_heads]
+        return [(weight, weight._version) for weight in weights if not weight.is_inference()]
+
+    def _is_random(self) -> bool:
+        own = {id(parameter) for parameter in self.parameters()} if self._random else {}
+        return any(id(weight) in own and weight._version == version for weight, version in self._random)
+
+    @uncompiled
+    def _warn_if_random(self) -> None:
+        if self._is_random():
+            warnings.warn(
+                "the class layers of this model hold random numbers, so what it detects means nothing: load it with "
+                "pretrained=True or weights=FILE, or train it first",
+                stacklevel=4,
+            )
+        self._random = []
 
     def _padded(self, image: ResizedImage) -> tuple[int, int]:
         return padded_size(image.size, self.spec.preprocess)
@@ -209,6 +278,30 @@ def _all_or_raise(
         results,
         errors,
     ) from first
+
+
+@uncompiled
+def _check_images(images: object) -> None:
+    if not isinstance(images, list | tuple) or not all(isinstance(image, Tensor) for image in images):
+        raise WrongType(
+            "images: give a list of (3, H, W) tensors, as to torchvision's detectors; predict takes "
+            "paths, PIL images and arrays"
+        )
+
+
+@uncompiled
+def _next(groups: Iterator[list[tuple[int, ResizedImage]]]) -> list[tuple[int, ResizedImage]]:
+    return next(groups, [])
+
+
+@uncompiled
+def _trim(output: DetectionBatch) -> DetectionBatch:
+    return output.trim()
+
+
+@uncompiled
+def _as_dicts(results: list[Detections | None], errors: dict[int, CascadezooError]) -> list[dict[str, Tensor]]:
+    return [_as_dict(one) for one in _all_or_raise(results, errors, False)]
 
 
 def _as_dict(detections: Detections) -> dict[str, Tensor]:

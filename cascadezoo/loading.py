@@ -36,11 +36,13 @@ from cascadezoo.spec.origin import Origin
 _log = logging.getLogger("cascadezoo")
 
 
+@torch.inference_mode(False)  # parameters made inside it could never be trained
 def build(spec: ModelSpec) -> Detector:
     """The network of a spec on the CPU, in eval mode, randomly initialised: for models that no entry names."""
     return Detector(_build.build(spec))
 
 
+@torch.inference_mode(False)
 def load(
     name: str,
     *misplaced: object,
@@ -321,6 +323,7 @@ def _replace_classes(spec: ModelSpec, old: ModelSpec, tensors: dict[str, Tensor]
     fresh = {name for name, shape in after.items() if before[name] != shape}
     random = build(spec).state_dict()
     model = _assign(Detector(_build.build(spec, device="meta")), {**tensors, **{name: random[name] for name in fresh}})
+    model.mark_random()
     names = ", ".join(sorted(fresh))
     _log.warning("num_classes=%d instead of %d: newly initialised %s", spec.num_classes, old.num_classes, names)
     return model

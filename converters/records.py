@@ -69,6 +69,7 @@ def is_floating_point(dtype: str) -> bool:
 
 
 def is_count(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number that a size, a stride or an offset may be."""
     return type(value) is int and 0 <= value < _MAX_COUNT
 
 

@@ -134,6 +134,30 @@ def _roi_align(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _folding(report: dict[str, Any]) -> list[str]:
+    rows = []
+    for case in report["sizes"]:
+        ways = ("folded at every forward", "folded once")
+        before, after = (f"{case['milliseconds'][way]['median']:.0f} | {case['operators'][way]}" for way in ways)
+        ratio = case["times_faster"]
+        rows.append(
+            f"| {'x'.join(map(str, case['input']))} | {before} | {after} | "
+            f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}) |"
+        )
+    return [
+        "## Norms folded once",
+        "",
+        f"The backbone of `{report['entry']}`, norms folded at every forward and once; {report['threads']} threads,",
+        f"{report['runs']} alternating runs, medians; operators without views.",
+        f"({_machine(report)}; `folding.json`)",
+        "",
+        "| input | every forward, ms | operators | once, ms | operators | times faster |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
 def _training(report: dict[str, Any]) -> list[str]:
     rows = [
         f"| {part} | {report['seconds'][part]['median']:.2f} | {100 * share:.1f} % |"
@@ -295,6 +319,7 @@ _SECTIONS = {
     "footprint": _footprint,
     "ops": _ops,
     "roi_align": _roi_align,
+    "folding": _folding,
     "training": _training,
     "dense_targets": _dense_targets,
     "evaluation": _evaluation,

@@ -33,5 +33,5 @@ class MaskHead(nn.Module):
 
 def class_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
     """The mask probabilities (R, M, M) of each row's class, from logits (R, masks, M, M) and labels (R,) int64."""
-    own: Tensor = logits[torch.arange(len(labels), device=labels.device), labels]
+    own: Tensor = logits[torch.arange(labels.shape[0], device=labels.device), labels]
     return own.float().sigmoid()

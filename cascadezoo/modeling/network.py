@@ -128,8 +128,10 @@ class Network(nn.Module):
         return collate(images, spec.preprocess, spec.conventions.resize, weight.device, weight.dtype)
 
     def resize(self, image: Any) -> ResizedImage:
-        """An image, as ``predict`` takes it, at network scale."""
-        return resize(read_image(image), self.spec.preprocess, self.spec.conventions.resize)
+        """An image, as ``predict`` takes it, at network scale; a tensor that requires gradients gets them."""
+        resized = resize(read_image(image), self.spec.preprocess, self.spec.conventions.resize)
+        wants_gradients = isinstance(image, Tensor) and image.requires_grad and torch.is_grad_enabled()
+        return resized._replace(source=image) if wants_gradients else resized
 
 
 def _of_best_class(logits: Tensor, deltas: Tensor) -> Tensor:

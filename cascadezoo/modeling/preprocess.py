@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,6 +34,7 @@ class ResizedImage(NamedTuple):
     pixels: NDArray[Any]  # (h, w, 3) RGB, grey levels, uint8 or float32
     original_size: tuple[int, int]  # height, width as given
     scale: float  # network pixels per original pixel, before any rounding
+    source: Tensor | None = None  # the image (3, H, W) of 0..1 as given, where gradients are to reach it
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,16 +87,23 @@ def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
 def collate(
     images: Sequence[ResizedImage], spec: PreprocessSpec, rule: Resize, device: torch.device, dtype: torch.dtype
 ) -> Batch:
-    """Normalise in float32 and pad with zeros to the largest image."""
+    """Normalise in float32 and pad with zeros to the largest image.
+
+    An image that has a ``source`` passes gradients on to it, as if its pixels were interpolated from the source's;
+    their values are the publisher's all the same.
+    """
     mean = torch.tensor(spec.mean, device=device)[:, None, None]
     std = torch.tensor(spec.std, device=device)[:, None, None]
     padded = padded_size((max(i.size[0] for i in images), max(i.size[1] for i in images)), spec)
     pixels = torch.zeros(len(images), 3, *padded, device=device, dtype=dtype)
     # every convolution after keeps this layout, which suits CPUs and tensor cores better
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    for row, image in zip(pixels, images, strict=True):
+    for i, image in enumerate(images):
         h, w = image.size
-        row[:, :h, :w] = (torch.from_numpy(image.pixels).to(device).permute(2, 0, 1).float() - mean) / std
+        levels = torch.from_numpy(image.pixels).to(device).permute(2, 0, 1).float()
+        if image.source is not None:
+            levels = levels + _slope(image.source.to(device), image.size, rule)
+        pixels[i, :, :h, :w] = (levels - mean) / std
 
     def per_image(values: Sequence[tuple[float, float]]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=device)
@@ -105,6 +114,13 @@ def collate(
         scales=per_image([scales_of(image, rule) for image in images]),
         original_sizes=per_image([image.original_size for image in images]),
     )
+
+
+def _slope(source: Tensor, size: tuple[int, int], rule: Resize) -> Tensor:
+    """Zeros (3, h, w) with the gradient of ``source`` (3, H, W) of 0..1, as grey levels resized to ``size``."""
+    mode = "bicubic" if rule.interpolation is Interpolation.CUBIC else "bilinear"
+    levels = F.interpolate(source.float()[None] * 255, size=size, mode=mode, align_corners=False)[0]
+    return levels - levels.detach()
 
 
 def _bounds(image: ResizedImage, padded: tuple[int, int], rule: Resize) -> tuple[float, float]:

@@ -5,25 +5,46 @@ Shapes: N images or RoIs, C channels, H x W cells.  A published backbone's batch
 training too.
 """
 
+from collections.abc import Callable
+from typing import Any, Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cascadezoo.distributed import processes, sum_of_processes
+from cascadezoo.modeling.folding import Fold, Pair, can_be_kept
 from cascadezoo.spec.model import Norm, NormLearning, ResNetSpec
 
 
 class AffineNorm(nn.Module):
-    """A scale (``weight``) and a shift (``bias``) per channel."""
+    """A scale (``weight``) and a shift (``bias``) per channel.
+
+    Its numbers stay in float32 when the model is cast to a narrower type (``model.half()``): a variance of 70,000 is
+    infinite in half precision.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """(C,) each, such that the norm of x is ``x * scale + shift``."""
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Whatever ``scale_and_shift`` is computed from."""
         return self.weight, self.bias
+
+    def scale_and_shift(self) -> Pair:
+        """(C,) each, at least float32, such that the norm of x is ``x * scale + shift``."""
+        return _wide(self.weight), _wide(self.bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def keeping_float32(x: Tensor) -> Tensor:
+            moved = fn(x)
+            kept = moved.dtype == x.dtype or moved.dtype == _wide(moved).dtype
+            return moved if kept else x.to(moved.device, torch.float32)
+
+        applied: Self = super()._apply(keeping_float32, recurse)  # type: ignore[no-untyped-call]
+        return applied
 
 
 class FrozenStatNorm(AffineNorm):
@@ -38,10 +59,15 @@ class FrozenStatNorm(AffineNorm):
         self.register_buffer("running_var", torch.ones(channels))
         self.eps = eps
 
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """(C,) each, such that the norm of x is ``x * scale + shift``."""
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale, self.bias - self.running_mean * scale
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Whatever ``scale_and_shift`` is computed from."""
+        return self.weight, self.bias, self.running_mean, self.running_var
+
+    def scale_and_shift(self) -> Pair:
+        """(C,) each, at least float32, such that the norm of x is ``x * scale + shift``."""
+        weight, bias, mean, variance = map(_wide, self.tensors())
+        scale = weight * torch.rsqrt(variance + self.eps)
+        return scale, bias - mean * scale
 
 
 class BatchNorm(FrozenStatNorm):
@@ -69,6 +95,10 @@ class BatchNorm(FrozenStatNorm):
         return whole
 
 
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def _norm(norm: Norm, learning: NormLearning, channels: int) -> AffineNorm:
     if norm is Norm.AFFINE:
         made = AffineNorm(channels)
@@ -80,9 +110,12 @@ def _norm(norm: Norm, learning: NormLearning, channels: int) -> AffineNorm:
 class ConvNorm(nn.Conv2d):
     """A convolution without bias, then a norm.
 
-    Where the norm is a fixed scale and shift, both are one convolution whose weights hold the scale.  A ``BatchNorm``
-    in training needs the batch's statistics first, so it runs after the convolution.
+    Where the norm is a fixed scale and shift, both are one convolution whose weights hold the scale: computed in
+    float32, cast once, and kept until a tensor changes (``cascadezoo.modeling.folding``).  A ``BatchNorm`` in training
+    needs the batch's statistics first, so it runs after the convolution.
     """
+
+    _fold: Fold | None = None
 
     def __init__(
         self,
@@ -100,9 +133,38 @@ class ConvNorm(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.norm, BatchNorm) and self.training:
             return self.norm.normalise(self._conv_forward(x, self.weight, None))
-        scale, shift = self.norm.scale_and_shift()
-        out: Tensor = self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
+        out: Tensor = self._conv_forward(x, *self.folded())
         return out
+
+    def folded(self) -> Pair:
+        """Weight and bias of the one convolution, in the type of the convolution's own weight."""
+        sources = self.weight, *self.norm.tensors()
+        if not can_be_kept(sources):
+            return self._scaled()
+        fold = self._fold
+        if fold is None or not fold.is_of(sources):
+            fold = self._fold = Fold.of(sources, self._scaled)
+        return fold.made
+
+    def _scaled(self) -> Pair:
+        scale, shift = self.norm.scale_and_shift()
+        weight = _wide(self.weight) * scale[:, None, None, None]
+        return weight.to(self.weight.dtype), shift.to(self.weight.dtype)
+
+    # a kept fold is seen to be out of date when it is next used; these three let go of its memory at once, and give
+    # people a way to say that weights have changed: ``model.eval()``
+
+    def train(self, mode: bool = True) -> Self:
+        self._fold = None
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._fold = None
+        applied: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return applied
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_fold": None}  # type: ignore[no-untyped-call]
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int, spec: ResNetSpec, groups: int = 1) -> ConvNorm:

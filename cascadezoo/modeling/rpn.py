@@ -57,7 +57,7 @@ class RPN(nn.Module):
         """One level (N, C, H, W) to logits (N, H * W * A) and raw deltas (N, H * W * A, 4)."""
         hidden = F.relu(self.conv(feature), inplace=True)
         logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)
-        deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4)
+        deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(feature.shape[0], -1, 4)
         return logits.float(), deltas.float()
 
     def forward(self, features: list[Tensor], sizes: Tensor) -> Proposals:
@@ -95,15 +95,12 @@ def propose(
 def _best_of_level(
     logits: Tensor, deltas: Tensor, anchors: Tensor, rule: ProposalRule
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The scores (N, K), deltas (N, K, 4) and anchors (N, K, 4) of a level's best, best first.
-
-    A level of at most ``pre_nms_top_n`` anchors keeps all of them, in their own order.
-    """
+    """The scores (N, K), deltas (N, K, 4) and anchors (N, K, 4) of a level's best, best first."""
     scores = logits.sigmoid() if rule.score is RpnScore.PROBABILITY else logits
-    anchors = anchors.expand(len(scores), -1, -1)
-    if scores.shape[1] <= rule.pre_nms_top_n:
-        return scores, deltas, anchors
+    anchors = anchors.expand(scores.shape[0], -1, -1)
     # a full sort, not top-k: among saturated, equal scores the cut must fall where the publisher's falls
     scores, index = scores.sort(dim=1, descending=True, stable=True)
-    index = index[:, : rule.pre_nms_top_n, None].expand(-1, -1, 4)
-    return scores[:, : rule.pre_nms_top_n], deltas.gather(1, index), anchors.gather(1, index)
+    # copied, not sliced: the strides of a slice would bind an exported graph to levels of more, or of fewer, anchors
+    first = torch.arange(torch.sym_min(scores.shape[1], rule.pre_nms_top_n), device=scores.device)
+    rows = index.index_select(1, first)[..., None].expand(-1, -1, 4)
+    return scores.index_select(1, first), deltas.gather(1, rows), anchors.gather(1, rows)

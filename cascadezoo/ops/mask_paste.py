@@ -50,8 +50,8 @@ def paste_bilinear(probabilities: Tensor, boxes: Tensor, height: int, width: int
     Source: mmdetection 3.3.0, mmdet/models/roi_heads/mask_heads/fcn_mask_head.py, ``_do_paste_mask`` with
     ``skip_empty``, here in rows of bounded size.
     """
-    boxes = boxes.float()
-    for cells, box, (x1, y1, x2, y2) in zip(probabilities.float(), boxes, boxes.tolist(), strict=True):
+    boxes = boxes.detach().float()
+    for cells, box, (x1, y1, x2, y2) in zip(probabilities.detach().float(), boxes, boxes.tolist(), strict=True):
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
             yield _nothing(cells.device)
             continue
@@ -78,7 +78,8 @@ def paste_integer_box(probabilities: Tensor, boxes: Tensor, height: int, width: 
 
     Source: Detectron ``core/test.py`` ``segm_results``, ``utils/boxes.py`` ``expand_boxes``.
     """
-    for cells, box in zip(probabilities.float().cpu().numpy(), boxes.float().cpu().numpy(), strict=True):
+    on_host = (x.detach().float().cpu().numpy() for x in (probabilities, boxes))
+    for cells, box in zip(*on_host, strict=True):
         rimmed = np.pad(cells, 1)
         with np.errstate(over="ignore", invalid="ignore"):
             centre, half = (box[2:] + box[:2]) * np.float32(0.5), (box[2:] - box[:2]) * np.float32(0.5)

@@ -98,16 +98,39 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     """The gradients of the features; boxes get none, as in the paper."""
     boxes, levels = ctx.saved_tensors
+    heights, widths = [shape[2] for shape in ctx.shapes], [shape[3] for shape in ctx.shapes]
+    grads = torch.ops.cascadezoo.pyramid_roi_align_backward(
+        grad, boxes, levels, ctx.scales, ctx.sampling_ratio, ctx.aligned, heights, widths
+    )
+    return grads, None, None, None, None, None, None
+
+
+def _backward_reference(
+    grad: Tensor,
+    boxes: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    sampling_ratio: int,
+    aligned: bool,
+    heights: list[int],
+    widths: list[int],
+) -> list[Tensor]:
     rois, levels = _rows(boxes), levels.flatten()
     grads = []
-    for level, ((n, _, h, w), scale) in enumerate(zip(ctx.shapes, ctx.scales, strict=True)):
+    for level, (scale, h, w) in enumerate(zip(scales, heights, widths, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
         of_level = _wide(grad[rows])
         of_feature = torch.ops.cascadezoo.roi_align_backward(
-            of_level, rois[rows].to(of_level.dtype), scale, ctx.sampling_ratio, ctx.aligned, n, h, w
+            of_level, rois[rows].to(of_level.dtype), scale, sampling_ratio, aligned, boxes.shape[0], h, w
         )
         grads.append(of_feature.permute(0, 3, 1, 2).to(grad.dtype))
-    return grads, None, None, None, None, None, None
+    return grads
+
+
+def _backward_fake(grad: Tensor, boxes: Tensor, levels: Tensor, *rest: Any) -> list[Tensor]:
+    *_, heights, widths = rest
+    n, channels = boxes.shape[0], grad.shape[1]
+    return [grad.new_empty(n, h, w, channels).permute(0, 3, 1, 2) for h, w in zip(heights, widths, strict=True)]
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -205,4 +228,10 @@ define(
     _fake,
     backward=_backward,
     setup=_setup,
+)
+define(
+    "pyramid_roi_align_backward(Tensor grad, Tensor boxes, Tensor levels, float[] scales, int sampling_ratio,"
+    " bool aligned, SymInt[] heights, SymInt[] widths) -> Tensor[]",
+    _backward_reference,
+    _backward_fake,
 )

@@ -213,7 +213,7 @@ def test_P11_what_a_folder_holds_beside_images_is_counted_and_named(folder, call
         Image.new("RGB", (40, 30)).save(path, {".gif": "GIF", ".jfif": "JPEG", ".tiff": "TIFF"}.get(path.suffix, "PNG"))
     for name in ("1.txt", "2.csv", "3", "4.mp4", "5.pdf", "6.png.part"):
         (folder / "photos" / name).touch()
-    assert run("name", "photos", "--json") == 0
+    assert run(NAME, "photos", "--json") == 0
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert [image["file_name"] for image in document["images"]] == [f"photos/{name}" for name in names[:3]]
@@ -233,7 +233,7 @@ def test_P11_what_a_folder_holds_beside_images_is_counted_and_named(folder, call
 def test_P11_one_file_left_out_is_spoken_of_alone(folder, calls, capsys):
     write_image(folder / "photos" / "a.png")
     (folder / "photos" / "notes.txt").touch()
-    assert run("name", "photos") == 0
+    assert run(NAME, "photos") == 0
     assert capsys.readouterr().err == "cascadezoo: photos: 1 file is no image and was left out: notes.txt\n"
 
 
@@ -241,7 +241,7 @@ def test_P11_bad_images_are_in_the_json_too(folder, calls, capsys):
     write_image(folder / "photos" / "good.png")
     (folder / "photos" / "bad.jpg").write_bytes(b"no image")
     (folder / "photos" / "loop.png").symlink_to("loop.png")
-    assert run("name", "photos", "gone.jpg", "", "x" * 300, "--json") == 4
+    assert run(NAME, "photos", "gone.jpg", "", "x" * 300, "--json") == 4
     document = json.loads(capsys.readouterr().out)
     assert [image["file_name"] for image in document["images"]] == ["photos/good.png"]
     failed = {entry["file_name"]: entry["error"] for entry in document["failed"]}
@@ -252,7 +252,7 @@ def test_P11_bad_images_are_in_the_json_too(folder, calls, capsys):
 
 @pytest.mark.parametrize("url", ["https://example.org/photos/a.jpg", "http://example.org/", "s3://bucket/a.png"])
 def test_P11_a_url_is_named_as_typed(folder, calls, capsys, url):
-    assert run("name", url) == 3
+    assert run(NAME, url) == 3
     assert capsys.readouterr().err == (
         f"cascadezoo: {url} is a URL, not a file: download it first, and give the path of the file\n"
     )
@@ -262,13 +262,13 @@ def test_P11_a_tilde_is_the_home_folder(folder, calls, monkeypatch):
     monkeypatch.setenv("HOME", str(folder / "me"))
     write_image(folder / "me" / "a.png")
     write_image(folder / "me" / "photos" / "b.png")
-    assert run("name", "~/a.png", "~/photos", "--out=~/found") == 0
+    assert run(NAME, "~/a.png", "~/photos", "--out=~/found") == 0
     assert {path.name for path in (folder / "me" / "found").iterdir()} == {"a.jpg", "b.jpg", "detections.json"}
 
 
 def test_P7_one_warning_for_an_image_of_few_levels(folder, calls, caplog):
     Image.fromarray(np.linspace(0, 4095, 1200).astype(np.uint16).reshape(30, 40)).save(folder / "a.png")
-    assert run("name", "a.png") == 0
+    assert run(NAME, "a.png") == 0
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith("a.png has 16-bit levels 0..4095, under a sixteenth of 0..65535")
 
@@ -277,7 +277,7 @@ def test_P1_predict_runs_where_opencv_has_no_logging_module(folder, calls, monke
     monkeypatch.setitem(sys.modules, "cv2.utils", None)  # as in OpenCV 4.10 to 4.12
     monkeypatch.setitem(sys.modules, "cv2.utils.logging", None)
     write_image(folder / "a.png")
-    assert run("name", "a.png") == 0
+    assert run(NAME, "a.png") == 0
 
 
 def test_P1_what_cannot_be_decoded_is_one_line(folder):
@@ -290,7 +290,7 @@ import cascadezoo
 from cascadezoo.cli import main
 from tiny import lively, tiny
 cascadezoo.load = lambda *args, **options: lively(tiny())
-main(["predict", "name", "a.png", "--device", "cpu"])
+main(["predict", "cascade_mask_r50_fpn_1x.mmdet", "a.png", "--device", "cpu"])
 """
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

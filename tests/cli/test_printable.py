@@ -315,7 +315,7 @@ def doctor(_: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     findings = {"python": EVIL, "system": EVIL, "packages": {EVIL: EVIL}, "cuda": EVIL, "gpus": [EVIL],
                 "compilers": {EVIL: EVIL}, "problems": [EVIL],
                 "ops": {"CASCADEZOO_OPS": EVIL, "cache": EVIL, **ops}}  # fmt: skip
-    monkeypatch.setattr("cascadezoo.cli.ops.examine", lambda: findings)
+    monkeypatch.setattr("cascadezoo.cli.doctor.examine", lambda: findings)
     return ["doctor"]
 
 

@@ -97,6 +97,27 @@ def pyramid_expected(
     return [torch.cat(rows)]
 
 
+def pyramid_backward_arguments(dtype: torch.dtype) -> list[Any]:
+    _, boxes, levels, scales, *_ = pyramid_arguments(dtype)
+    return [noise(4, 3, 5, 5, seed=3).to(dtype), boxes, levels, scales, 0, True, [16, 8], [18, 9]]
+
+
+def pyramid_backward_expected(
+    grad: Tensor,
+    boxes: Tensor,
+    levels: Tensor,
+    scales: list[float],
+    ratio: int,
+    aligned: bool,
+    heights: list[int],
+    widths: list[int],
+) -> list[Tensor]:
+    sizes = zip(heights, widths, strict=True)
+    leaves = [torch.zeros(2, 3, *size, dtype=torch.float64, requires_grad=True) for size in sizes]
+    (pooled,) = pyramid_expected(leaves, boxes, levels, scales, 5, ratio, aligned)
+    return list(torch.autograd.grad(pooled, leaves, grad))
+
+
 WINDOW = (
     [3, 2],
     [1, 2],
@@ -156,6 +177,7 @@ OPERATORS = {
     "roi_align": Operator(roi_arguments, roi_expected, FLOAT),
     "roi_align_backward": Operator(roi_backward_arguments, roi_backward_expected, FLOAT),
     "pyramid_roi_align": Operator(pyramid_arguments, pyramid_expected, FLOAT + HALF, differentiable=True),
+    "pyramid_roi_align_backward": Operator(pyramid_backward_arguments, pyramid_backward_expected, FLOAT + HALF),
     "dcnv3": Operator(dcn_arguments, dcn_expected, FLOAT + HALF, differentiable=True),
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
 }
