@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 import cascadezoo
-from cascadezoo import files as whole_file
 from cascadezoo import registry
 from cascadezoo.checkpoints.conversion import convert
 from cascadezoo.checkpoints.exporting import export
@@ -335,7 +334,7 @@ class FullDisk(io.FileIO):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     weights = canonical(tmp_path / "weights.safetensors", name)
-    monkeypatch.setattr(whole_file, "open", FullDisk, raising=False)
+    monkeypatch.setattr(os, "fdopen", FullDisk)
     with pytest.raises(UnwritableOutput, match="cannot be written: No space left on device; nothing was left"):
         export(name, registry.info(name).publisher, weights)
     assert os.listdir(tmp_path) == ["weights.safetensors"]

@@ -313,7 +313,7 @@ def train_on_bad_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any
 def doctor(_: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     ops = {kind: {"loaded": False, "state": EVIL} for kind in ("cpu", "cuda")}
     findings = {"python": EVIL, "system": EVIL, "packages": {EVIL: EVIL}, "cuda": EVIL, "gpus": [EVIL],
-                "compilers": {EVIL: EVIL}, "problems": [EVIL],
+                "compilers": {EVIL: EVIL}, "remedies": {EVIL: EVIL}, "problems": [EVIL],
                 "ops": {"CASCADEZOO_OPS": EVIL, "cache": EVIL, **ops}}  # fmt: skip
     monkeypatch.setattr("cascadezoo.cli.doctor.examine", lambda: findings)
     return ["doctor"]

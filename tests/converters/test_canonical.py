@@ -15,7 +15,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cascadezoo import files as whole_file
 from cascadezoo.converters.canonical import (
     as_float32,
     content_digest,
@@ -156,7 +155,7 @@ class FullDisk(io.FileIO):
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_file, "open", FullDisk, raising=False)
+    monkeypatch.setattr(os, "fdopen", FullDisk)
     with pytest.raises(UnwritableOutput, match=r"x\.safetensors cannot be written: No space left"):
         write_canonical(tmp_path / "x.safetensors", TENSORS, {})
     assert os.listdir(tmp_path) == []
