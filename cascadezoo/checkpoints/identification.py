@@ -6,6 +6,7 @@ evidence.  An entry that the caller names is held against all of it: the shapes 
 another network is an error, unless the caller insists.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,10 +45,11 @@ from cascadezoo.manifest import ZooEntry
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
+_log = logging.getLogger("cascadezoo")
+
 LAYOUTS: Mapping[str, Layout] = {**CONVERTERS, own.LAYOUT.publisher: own.LAYOUT}
 _MAX_CLASSES = 100_000
 _SAMPLE = 500  # names that tell whose a file comes closest to
-_MAX_TENSORS = 20_000  # the largest network has 2,000, with averaged twins 4,000
 
 
 class Examination:
@@ -165,18 +167,14 @@ class Examination:
         if part := about_part(self.path):
             raise CorruptCheckpoint(f"{self.path} is no whole checkpoint: {part}")
         layout = self._layout(taken.publisher if taken else source)
-        if len(self.shapes) > _MAX_TENSORS:
-            raise CorruptCheckpoint(
-                f"{self.path} holds {len(self.shapes):,} tensors, where the largest network has a tenth of that: give "
-                "the checkpoint of one detector"
-            )
         self._refuse_unsafe(layout)
-        publisher = taken.publisher if taken else self._publisher(layout)
+        publisher = taken.publisher if taken else source or self._publisher(layout)
         entries = supported_entries(publisher)
         hints = [Clue(hint.origin, tuple(e for e in hint.entries if e.publisher == publisher)) for hint in self.hints]
         if taken is not None:
-            refuse_wrong_link(self.path, taken, self.hints, entries)
             hints = [Clue("the entry given", (taken,))]
+            if not insist:
+                refuse_wrong_link(self.path, taken, self.hints, entries)
         stated = self.metadata.get("architecture")
         if taken and not insist and stated not in (None, taken.architecture):  # says more than tensors that do not fit
             self._refuse_contradiction(taken)
@@ -184,6 +182,13 @@ class Examination:
         if not insist:
             self._refuse_contradiction(taken or identity.entries[0])
         return Identified(self, layout, publisher, identity)
+
+    def _warn_of_another_schedule(self, taken: ZooEntry) -> None:
+        clue = next((hint for hint in self.hints if hint.entries), None)
+        if clue is not None and not self.metadata and taken not in clue.entries:
+            named = " or ".join(entry.name for entry in clue.entries)
+            _log.warning("%s: %s is %s, of %s: taken as %s, which computes the same", self.path, clue.origin, clue.says,
+                         named, taken.name)  # fmt: skip
 
     def _layout(self, publisher: str | None) -> Layout:
         """The file's layout, which has to be the publisher's or, for state dicts of our models, our own."""
@@ -252,6 +257,7 @@ class Examination:
         elif clue is not None:
             reason = f"{clue.origin} is {clue.says}"
         else:
+            self._warn_of_another_schedule(taken)
             return
         fitting = {(publisher, name) for publisher, name, fit in self.closest() if fit.problems == 0}
         pointed = [e.name for e in (clue.entries if clue else ()) if (e.publisher, e.architecture) in fitting]

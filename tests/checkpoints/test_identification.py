@@ -106,6 +106,19 @@ def test_R2_a_clue_that_a_stronger_one_overrules_is_no_contradiction(small: Dete
         assert same(cascadezoo.load(MMDET, weights=path), model)
 
 
+def test_R2_another_schedule_of_the_same_network_is_taken_with_a_word(
+    small: Detector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(tmp_path / "cascade_mask_rcnn_r50_fpn_20e_coco.pth", {"state_dict": of_mmdet(small)})
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        assert same(cascadezoo.load(MMDET, weights=path), small)
+    assert "of cascade_mask_r50_fpn_20e.mmdet: taken as cascade_mask_r50_fpn_1x.mmdet" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        cascadezoo.load("cascade_mask_r50_fpn_20e.mmdet", weights=path)
+    assert caplog.text == ""
+
+
 def test_R2_inspect_shows_every_clue(small: Detector, tmp_path: Path) -> None:
     meta = {"exp_name": "cascade_mask_rcnn_r50_caffe_fpn_1x_coco.py", "CLASSES": ("a", "b", "c", "d", "e")}
     path = save(tmp_path / "cascade_mask_r50_fpn_20e.pth", {"meta": meta, "state_dict": of_mmdet(small)})

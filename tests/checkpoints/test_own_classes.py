@@ -179,6 +179,7 @@ def test_R4_our_own_tensors_that_fit_several_publishers_need_an_entry(
     path = save(tmp_path / "x.pth", lively(spec).state_dict())
     with pytest.raises(AmbiguousEntry, match=r"pass --entry with one of .*mmdet.*paddle"):
         convert(path)
+    assert convert(path, "paddle").publisher == "paddle"
 
 
 # --- R8: a publisher's keys in safetensors --------------------------------------------------------------------------
