@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cascadezoo.spec.record import Many, Most, Record, Weight
+from cascadezoo.spec.record import AnyNumber, Many, Most, Record, Weight
 
 IoU = Annotated[float, Field(ge=0, le=1)]
 
@@ -39,7 +39,7 @@ class Matching(Record):
 class Sampling(Record):
     """How many boxes of an image take part in the losses, chosen at random; background fills up."""
 
-    size: int = Field(gt=0, le=Many, description="At most so many boxes.")
+    size: int = Field(gt=0, le=AnyNumber, description="At most so many boxes.")
     positive_fraction: float = Field(ge=0, le=1, description="At most this share of them is positive, rounded down.")
     replacement: bool = Field(
         default=False, description="Background is drawn with replacement, which leaves a few boxes fewer."

@@ -262,7 +262,7 @@ def test_wrong_calls_are_refused_before_anything_is_written(tmp_path, drawn, sma
     attempt(UsageError, "accumulate 3: an epoch of 4 images has fewer passes, 2", accumulate=3)
     attempt(MissingResource, "no folder of images", train_images=tmp_path / "nowhere")
     attempt(MissingResource, "nothing.json", train_json=tmp_path / "nothing.json")
-    attempt(MissingResource, "missing.pth is not a file", weights=tmp_path / "missing.pth")
+    attempt(MissingResource, "missing.pth is not there", weights=tmp_path / "missing.pth")
     other = draw_set(tmp_path / "other", 1)
     document = json.loads(other.annotations.read_text())
     document["categories"][0]["name"] = "crate"
