@@ -14,7 +14,8 @@ from cascadezoo.ops.nms import grouped_nms
 from cascadezoo.spec.conventions import Nms
 corner = rand(1, 400_000, 2) * 1e5
 boxes, zero = torch.cat((corner, corner + 1), -1), torch.zeros(1, 400_000)
-call = lambda: grouped_nms(boxes, rand(1, 400_000), zero.long(), zero == 0, Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=False), 9)
+rule = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=False)
+call = lambda: grouped_nms(boxes, rand(1, 400_000), zero.long(), zero == 0, rule, 9)
 """,
     "pasting": """
 from cascadezoo.ops.mask_paste import paste_bilinear
