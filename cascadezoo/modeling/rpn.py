@@ -80,13 +80,13 @@ def propose(
     4. NMS per level; of all levels together the best ``post_nms_top_n`` remain.
     """
     best = [_best_of_level(*output, a, rule) for output, a in zip(outputs, anchors, strict=True)]
-    scores, deltas, boxes = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
-    levels = torch.cat([torch.full_like(s, i, dtype=torch.int64) for i, (s, _, _) in enumerate(best)], 1)
+    scores, deltas, boxes, present = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
+    levels = torch.cat([torch.full_like(s, i, dtype=torch.int64) for i, (s, *_) in enumerate(best)], 1)
 
     extent = rule.coder.extent
     boxes = clip(decode(deltas, boxes, rule.coder), sizes, extent)
     large = at_least(boxes, rule.min_size, extent)
-    keep, counts = grouped_nms(boxes, scores, levels, large, rule.nms, rule.post_nms_top_n)
+    keep, counts = grouped_nms(boxes, scores, levels, present & large, rule.nms, rule.post_nms_top_n)
     valid = valid_rows(counts, keep.shape[1])
     boxes = boxes.gather(1, keep[..., None].expand(-1, -1, 4)) * valid[..., None]
     return Proposals(boxes, scores.gather(1, keep) * valid, counts)
@@ -94,13 +94,15 @@ def propose(
 
 def _best_of_level(
     logits: Tensor, deltas: Tensor, anchors: Tensor, rule: ProposalRule
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The scores (N, K), deltas (N, K, 4) and anchors (N, K, 4) of a level's best, best first."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The scores (N, K), deltas (N, K, 4) and anchors (N, K, 4) of a level's best, best first.  A level of fewer than K
+    anchors repeats its last, so that no shape depends on its size; (N, K) bool says which rows are present."""
     scores = logits.sigmoid() if rule.score is RpnScore.PROBABILITY else logits
     anchors = anchors.expand(scores.shape[0], -1, -1)
     # a full sort, not top-k: among saturated, equal scores the cut must fall where the publisher's falls
     scores, index = scores.sort(dim=1, descending=True, stable=True)
-    # copied, not sliced: the strides of a slice would bind an exported graph to levels of more, or of fewer, anchors
-    first = torch.arange(torch.sym_min(scores.shape[1], rule.pre_nms_top_n), device=scores.device)
+    rank = torch.arange(rule.pre_nms_top_n, device=scores.device)
+    first = rank.clamp(max=scores.shape[1] - 1)
     rows = index.index_select(1, first)[..., None].expand(-1, -1, 4)
-    return scores.index_select(1, first), deltas.gather(1, rows), anchors.gather(1, rows)
+    present = (rank < scores.shape[1]).expand(scores.shape[0], -1)
+    return scores.index_select(1, first), deltas.gather(1, rows), anchors.gather(1, rows), present

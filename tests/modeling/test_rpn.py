@@ -30,22 +30,24 @@ def level(logits: list[float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 
 
 def test_a_level_of_at_most_the_limit_keeps_all_its_anchors() -> None:
-    scores, deltas, anchors = _best_of_level(*level([0.1, 0.9, 0.5]), RULE)
+    scores, deltas, anchors, present = _best_of_level(*level([0.1, 0.9, 0.5]), RULE)
+    assert present.tolist() == [[True, True, True]]
     assert scores[0].tolist() == pytest.approx([0.9, 0.5, 0.1])
     assert deltas[0, :, 0].tolist() == [101, 102, 100]
     assert anchors[0, :, 0].tolist() == [1, 2, 0]
-    scores, deltas, anchors = _best_of_level(*level([0.5, 0.5]), RULE)
-    assert scores.tolist() == [[0.5, 0.5]]
-    assert anchors[0, :, 0].tolist() == [0, 1]
+    scores, deltas, anchors, present = _best_of_level(*level([0.5, 0.5]), RULE)
+    assert present.tolist() == [[True, True, False]]  # the rest are repeated
+    assert scores[0, :2].tolist() == [0.5, 0.5]
+    assert anchors[0, :2, 0].tolist() == [0, 1]
 
 
 def test_a_larger_level_gives_its_best_in_order() -> None:
-    scores, deltas, anchors = _best_of_level(*level([0.1, 0.9, 0.5, 0.7, 0.9]), RULE)
+    scores, deltas, anchors, _ = _best_of_level(*level([0.1, 0.9, 0.5, 0.7, 0.9]), RULE)
     assert scores[0].tolist() == pytest.approx([0.9, 0.9, 0.7])
     assert deltas[0, :, 0].tolist() == [101, 104, 103]
     assert anchors[0].tolist() == [[1] * 4, [4] * 4, [3] * 4]
     logits, deltas, anchors = level([0.1, 0.9, 0.5, 0.7, 0.9])
-    _, deltas, anchors = _best_of_level(torch.cat((logits, -logits)), deltas.expand(2, -1, -1), anchors, RULE)
+    _, deltas, anchors, _ = _best_of_level(torch.cat((logits, -logits)), deltas.expand(2, -1, -1), anchors, RULE)
     assert deltas[:, :, 0].tolist() == [[101, 104, 103], [100, 102, 103]]
     assert anchors[:, :, 3].tolist() == [[1, 4, 3], [0, 2, 3]]
 
@@ -60,7 +62,7 @@ def test_saturated_probabilities_tie_where_logits_do_not() -> None:
     assert by_logit[0].tolist() == [[50, 40, 30]]
     assert by_logit[2][0, :, 0].tolist() == [3, 2, 1]
     (small,) = _best_of_level(*level([0.0, math.log(3)]), changed(score=RpnScore.PROBABILITY))[:1]
-    assert small[0].tolist() == pytest.approx([0.75, 0.5])
+    assert small[0, :2].tolist() == pytest.approx([0.75, 0.5])
 
 
 def still(logits: list[float], images: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
