@@ -5,7 +5,7 @@ T ground-truth objects and D detections per image, H and W its height and width,
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -18,6 +18,7 @@ from cascadezoo.detections import Detections
 from cascadezoo.errors import CascadezooError, FailedImages, UsageError, WrongType
 from cascadezoo.images import read_image
 from cascadezoo.losses.objective import losses_of_images
+from cascadezoo.losses.targets import GivenTargets
 from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import DetectionBatch
@@ -119,14 +120,15 @@ class Detector(Network):
 
     @around_compiled
     def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None = None
+        self, images: Sequence[Tensor], targets: Sequence[GivenTargets] | None = None
     ) -> list[dict[str, Tensor]] | dict[str, Tensor]:
         """torchvision's interface.  In evaluation mode too it computes gradients, unless in ``torch.no_grad()``.
 
         Args:
             images: (3, H, W) tensors as ``predict`` takes them, of any sizes.
             targets: for training mode, a dict per image: ``boxes`` (T, 4) xyxy and, for a model with masks, ``masks``
-                (T, H, W), in the image's pixels; ``labels`` (T,) in 0..C-1; ``iscrowd`` (T,), if there are any.
+                (T, H, W) or T lists of COCO's polygons, in the image's pixels; ``labels`` (T,) in 0..C-1; ``iscrowd``
+                (T,), if there are any.
 
         Returns:
             In evaluation mode a dict per image: ``boxes`` (D, 4) xyxy original pixels, ``scores`` (D,), best first,
@@ -134,7 +136,8 @@ class Detector(Network):
             losses by name (``cascadezoo.losses.objective``).
 
         Raises:
-            BadTarget: a box outside its image or without area, a label out of range, a mask of another size.
+            BadTarget: a box outside its image or without area, a label out of range, a mask of another size, a bad
+                polygon.
             WrongType: ``images`` is no list of tensors.
         """
         _check_images(images)
@@ -145,7 +148,7 @@ class Detector(Network):
         return _as_dicts(self._predict_all(list(images), max(1, len(images)), errors), errors)
 
     @uncompiled
-    def _losses(self, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]] | None) -> dict[str, Tensor]:
+    def _losses(self, images: Sequence[Tensor], targets: Sequence[GivenTargets] | None) -> dict[str, Tensor]:
         if targets is None:
             raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")
         return losses_of_images(self, images, targets)

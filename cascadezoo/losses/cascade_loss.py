@@ -28,7 +28,7 @@ from cascadezoo.losses.targets import Targets
 from cascadezoo.modeling.network import Network
 from cascadezoo.ops.boxes import at_least, clip, decode, encode
 from cascadezoo.spec.conventions import BoxCoder
-from cascadezoo.spec.objective import BoxObjective, GIoU, MaskObjective, Matching, SmoothL1, StageObjective
+from cascadezoo.spec.objective import BoxObjective, Drawing, GIoU, MaskObjective, Matching, SmoothL1, StageObjective
 
 _SMALLEST = 1.17549435e-38  # the smallest normal number of float32: a side above zero
 
@@ -150,17 +150,18 @@ def _mask_loss(
     labels = torch.cat([rois.labels[: rois.positive] for rois in sampled])
     logits = model.mask_heads[head](pooled)[torch.arange(len(labels), device=labels.device), labels].float()
     side = logits.shape[-1]
-    truth = torch.cat([_crop(t, rois, side) for rois, t in zip(sampled, targets, strict=True)])
+    drawing, extent = model.spec.objective.drawing, model.spec.stages[rule.stage].extent
+    truth = torch.cat([_mask_targets(t, rois, side, drawing, extent) for rois, t in zip(sampled, targets, strict=True)])
     loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
     weighted: Tensor = rule.weight * loss / (mean_count(len(labels), logits) * side**2)
     return weighted
 
 
-def _crop(target: Targets, rois: RoIs, side: int) -> Tensor:
+def _mask_targets(target: Targets, rois: RoIs, side: int, drawing: Drawing | None, extent: int) -> Tensor:
     """The object's mask inside each positive box, (F, M, M) zeros and ones."""
     if target.masks is None:
         raise ValueError("targets without masks for a network with mask heads")
-    return target.masks.crop(rois.boxes[: rois.positive], rois.objects, side)
+    return target.masks.targets(rois.boxes[: rois.positive], rois.objects, side, drawing, extent)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """One step's losses, from prepared pixels and targets at network scale: the forward pass of training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from cascadezoo.errors import BadTarget
 from cascadezoo.losses.cascade_loss import cascade_losses
 from cascadezoo.losses.rpn_loss import rpn_losses
-from cascadezoo.losses.targets import Targets, checked_targets
+from cascadezoo.losses.targets import GivenTargets, Targets, checked_targets
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.modeling.rpn import propose
@@ -47,9 +47,7 @@ def losses(
     return losses_of_rpn | cascade_losses(model, features, boxes, batch.sizes, objects, samplers)
 
 
-def losses_of_images(
-    model: Network, images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]
-) -> dict[str, Tensor]:
+def losses_of_images(model: Network, images: Sequence[Tensor], targets: Sequence[GivenTargets]) -> dict[str, Tensor]:
     """torchvision's interface: images (3, H, W) of any sizes, with targets in their own pixels; see ``losses``.
 
     Raises BadTarget, naming the image and the object.

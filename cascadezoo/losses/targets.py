@@ -3,17 +3,22 @@
 T objects of one image; (h, w) its size at network scale, without padding.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
+from cascadezoo.coco.dataset import bitmap
 from cascadezoo.errors import BadTarget
 from cascadezoo.losses.masks import Masks
+from cascadezoo.losses.polygons import Points
 from cascadezoo.modeling.preprocess import ResizedImage, scales_of
 from cascadezoo.spec.model import ModelSpec
+
+GivenTargets = Mapping[str, Tensor | Sequence[Sequence[Sequence[float]]]]  # see ``checked_targets``
 
 _ROUNDING = 0.01  # pixels by which a box may lie outside its image
 
@@ -38,20 +43,21 @@ class Targets(NamedTuple):
         return Targets(self.boxes[keep], self.labels[keep], masks, self.crowd[keep])
 
 
-def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int, spec: ModelSpec) -> Targets:
+def checked_targets(given: GivenTargets, image: ResizedImage, index: int, spec: ModelSpec) -> Targets:
     """One image's targets as torchvision takes them, in the coordinates of a network at the resized image's scale.
 
     Args:
         given: ``boxes`` (T, 4) xyxy in pixels of the image as given, x2 and y2 the edges behind the last ones;
-            ``labels`` (T,) integers in 0..C-1; where the network has mask heads, ``masks`` (T, H, W) of the same
-            pixels, bool, integers (an object's where above 0, so that 0 and 255 do) or floating 0 and 1; optionally
-            ``iscrowd`` (T,).
+            ``labels`` (T,) integers in 0..C-1; where the network has mask heads, ``masks`` in the same pixels: either
+            (T, H, W), bool, integers (an object's where above 0, so that 0 and 255 do) or floating 0 and 1, or, as in
+            COCO, T lists of polygons, each x1, y1, x2, y2 and so on of three points or more (a crowd's are not read);
+            optionally ``iscrowd`` (T,).
         image: the resized image.
         index: its place in the batch, for messages.
         spec: the network, which has C classes.
 
     Raises:
-        BadTarget: a field is missing, has another shape or holds a value out of range.
+        BadTarget: a field is missing, has another shape or holds a value out of range; no or bad polygons.
     """
     height, width = image.original_size
 
@@ -62,7 +68,7 @@ def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int
             raise BadTarget(f"image {index}: {key} must be a tensor of shape {shape}, not {got}")
         return value
 
-    count = len(given["boxes"]) if isinstance(given.get("boxes"), Tensor) else 0
+    count = len(value) if isinstance(value := given.get("boxes"), Tensor) else 0
     boxes = need("boxes", (count, 4)).float()
     labels = need("labels", (count,))
     crowd = need("iscrowd", (count,)).bool() if "iscrowd" in given else torch.zeros(count, dtype=torch.bool)
@@ -74,8 +80,10 @@ def checked_targets(given: Mapping[str, Tensor], image: ResizedImage, index: int
             f"image {index}, object {rows[0]}: label {int(labels[rows[0]])} is not in 0..{spec.num_classes - 1} "
             "(labels count from 0, without background)"
         )
-    masks = None
-    if spec.mask:
+    masks, shapes = None, given.get("masks")
+    if spec.mask and isinstance(shapes, list | tuple):
+        masks = _of_polygons(_checked_polygons(shapes, crowd, index, height, width), image, spec)
+    elif spec.mask:
         bitmaps = _as_bool(need("masks", (count, height, width)), index)
         masks = Masks.of(_resized(bitmaps, image.size), image.size, bitmaps.device)
     return Targets(_scaled(boxes, image, spec), labels.long(), masks, crowd.to(boxes.device))
@@ -87,6 +95,51 @@ def _as_bool(bitmaps: Tensor, index: int) -> Tensor:
         value = float(bitmaps.flatten()[rows[0]])
         raise BadTarget(f"image {index}: floating masks hold 0 and 1, not {value:g}: threshold them, as in masks > 0.5")
     return bitmaps > 0
+
+
+def _of_polygons(objects: list[list[Points]], image: ResizedImage, spec: ModelSpec) -> Masks:
+    """Polygons in the image's pixels at network scale, or where the network's targets are cropped, their bitmaps."""
+    if spec.objective.drawing:
+        scales = np.array(scales_of(image, spec.conventions.resize))
+        return Masks.of(([points * scales for points in polygons] for polygons in objects), image.size)
+    height, width = image.original_size
+    bitmaps = (
+        torch.from_numpy(bitmap(polygons, height, width)) if polygons else torch.zeros(height, width)
+        for polygons in objects
+    )
+    return Masks.of(_resized(bitmaps, image.size), image.size)
+
+
+def _checked_polygons(given: Sequence[Any], crowd: Tensor, index: int, height: int, width: int) -> list[list[Points]]:
+    """The polygons of each object, none of a crowd's."""
+    if len(given) != len(crowd):
+        raise BadTarget(f"image {index}: masks must hold a list of polygons per box, {len(crowd)}, not {len(given)}")
+    size, objects = np.array((width, height)), []
+    for row, (polygons, is_crowd) in enumerate(zip(given, crowd.tolist(), strict=True)):
+        where = f"image {index}, object {row}: masks"
+        if not is_crowd and not isinstance(polygons, list | tuple):
+            raise BadTarget(f"{where} must be a list of polygons, not a {type(polygons).__name__}")
+        if not is_crowd and not polygons:
+            raise BadTarget(f"{where} have no polygon: give at least one, or leave the object out")
+        objects.append([] if is_crowd else [_points(polygon, where) for polygon in polygons])
+        for points in objects[-1]:
+            far = ((points < -size) | (points > 2 * size)).any(1)
+            if far.any():
+                x, y = points[far.argmax()]
+                raise BadTarget(f"{where}: the point ({x:g}, {y:g}) lies far outside its image of {width} x {height}")
+    return objects
+
+
+def _points(polygon: Any, where: str) -> Points:
+    """(K, 2) of x1, y1, x2, y2 and so on."""
+    try:
+        numbers = np.asarray(polygon.tolist() if isinstance(polygon, Tensor) else polygon)
+    except ValueError:  # lists of different lengths
+        numbers = np.array(None)
+    flat = numbers.ndim == 1 and numbers.dtype.kind in "iuf" and len(numbers) >= 6 and len(numbers) % 2 == 0
+    if not flat or not np.isfinite(numbers).all():
+        raise BadTarget(f"{where}: a polygon is x1, y1, x2, y2, …: at least three pairs of finite numbers")
+    return numbers.astype(np.float64).reshape(-1, 2)
 
 
 def _scaled(boxes: Tensor, image: ResizedImage, spec: ModelSpec) -> Tensor:
@@ -115,13 +168,13 @@ def _rows(marks: Tensor) -> list[int]:
     return rows
 
 
-def _resized(bitmaps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
-    """Each of bitmaps (T, H, W), uint8 (h, w): every pixel that of its nearest in the original."""
+def _resized(bitmaps: Iterable[Tensor], size: tuple[int, int]) -> Iterator[Tensor]:
+    """Each of T bitmaps (H, W), uint8 (h, w): every pixel that of its nearest in the original."""
     height, width = size
-    for bitmap in bitmaps:
-        if tuple(bitmap.shape) == size:
-            yield bitmap.to(torch.uint8)
+    for mask in bitmaps:
+        if tuple(mask.shape) == size:
+            yield mask.to(torch.uint8)
         else:
-            pixels = bitmap.to("cpu", torch.uint8).numpy()
+            pixels = mask.to("cpu", torch.uint8).numpy()
             resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST)
-            yield torch.from_numpy(resized).to(bitmap.device)
+            yield torch.from_numpy(resized).to(mask.device)

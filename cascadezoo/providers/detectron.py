@@ -29,6 +29,7 @@ from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec, Norm, No
 from cascadezoo.spec.objective import (
     BestBoxes,
     BoxObjective,
+    Drawing,
     MaskObjective,
     Matching,
     Normaliser,
@@ -114,6 +115,7 @@ def _objective(cascade: bool, mask: bool) -> Objective:
             full_head_gradients=True,
         ),
         masks=(MaskObjective(stage=len(ious) - 1, weight=1),) if mask else (),
+        drawing=Drawing(least_side=1, nearest=True) if mask else None,
     )
 
 

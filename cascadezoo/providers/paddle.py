@@ -30,6 +30,7 @@ from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec, NormLear
 from cascadezoo.spec.objective import (
     BestBoxes,
     BoxObjective,
+    Drawing,
     MaskObjective,
     Matching,
     Normaliser,
@@ -120,6 +121,7 @@ def _objective(cascade: bool, mask: bool, pre_nms_top_n: int = 2000) -> Objectiv
             loss=SmoothL1(beta=0),
         ),
         masks=(MaskObjective(stage=0, weight=1),) if mask else (),
+        drawing=Drawing(least_side=0.1) if mask else None,
     )
 
 

@@ -97,6 +97,16 @@ class MaskObjective(Record):
     weight: Weight = Field(description="The weight of its loss.")
 
 
+class Drawing(Record):
+    """Masks' targets drawn from the objects' polygons: moved and scaled to the box, and filled on the mask's cells."""
+
+    least_side: float = Field(gt=0, le=1e3, description="A side of a box counts as at least so many network pixels.")
+    nearest: bool = Field(
+        default=False,
+        description="Of all objects, the one whose polygons' bounds overlap the box most; else the box's own object.",
+    )
+
+
 class BoxObjective(Record):
     """Losses of the box heads, one softmax cross entropy and one box loss per stage; both are divided by the number of
     boxes sampled in the batch."""
@@ -122,6 +132,11 @@ class Objective(Record):
     rpn: RpnObjective = Field(description="Losses of the region proposal network.")
     box: BoxObjective = Field(description="Losses of the box heads.")
     masks: tuple[MaskObjective, ...] = Field(default=(), max_length=Most, description="One record per mask head.")
+    drawing: Drawing | None = Field(
+        default=None,
+        description="How masks' targets are drawn from polygons; null: they are cut out of bitmaps of the image, as "
+        "those of objects without polygons always are.",
+    )
 
     @model_validator(mode="after")
     def _masks_have_stages(self) -> Self:

@@ -23,12 +23,13 @@ import torch
 from cascadezoo.coco.dataset import Bitmap, Segmentation, bitmap
 from cascadezoo.images import Pixels
 from cascadezoo.losses.masks import Masks
+from cascadezoo.losses.polygons import Points
 from cascadezoo.modeling.preprocess import ResizedImage, resize, scales_of
 from cascadezoo.spec.conventions import Resize
 from cascadezoo.spec.model import ModelSpec, PreprocessSpec
+from cascadezoo.spec.objective import Drawing
 from cascadezoo.spec.recipe import Augmentation, Crop, Scales
 
-Points = npt.NDArray[np.float64]  # (K, 2) x and y
 Boxes = npt.NDArray[np.float32]  # (T, 4) x1 y1 x2 y2, edges
 
 
@@ -42,7 +43,8 @@ class Change(NamedTuple):
 class Objects(NamedTuple):
     """T objects of one image.
 
-    Masks stay as the data set has them, with what is to be done to them: only one at a time becomes a bitmap.
+    Masks stay as the data set has them, with what is to be done to them: only one at a time becomes a bitmap, and none
+    that has polygons where the network's targets are drawn from these.
 
     Attributes:
         boxes: in pixels of the image as it has become.
@@ -57,11 +59,13 @@ class Objects(NamedTuple):
     size: tuple[int, int]
     changes: tuple[Change, ...] = ()
 
-    def bitmaps(self, size: tuple[int, int]) -> Iterator[torch.Tensor]:
-        """The mask of each object in the image as it has become, uint8 (height, width) of ``size``."""
+    def shapes(self, size: tuple[int, int], drawing: Drawing | None) -> Iterator[torch.Tensor | list[Points]]:
+        """The mask of each object in the image as it has become: its polygons if targets are drawn and it has some,
+        else uint8 (height, width) of ``size``."""
         for segmentation in self.segmentations or ():
             if isinstance(segmentation, list):
-                yield torch.from_numpy(bitmap([self._moved(polygon) for polygon in segmentation], *size))
+                polygons = [self._moved(polygon) for polygon in segmentation]
+                yield polygons if drawing else torch.from_numpy(bitmap(polygons, *size))
             else:
                 mask = np.zeros(self.size, np.uint8) if segmentation is None else bitmap(segmentation, *self.size)
                 for change in self.changes:
@@ -87,9 +91,11 @@ def augment(
     image: Pixels, objects: Objects, augmentation: Augmentation, spec: ModelSpec, generator: np.random.Generator
 ) -> Augmented:
     """Change a uint8 (H, W, 3) RGB image and its objects at random, up to network scale."""
-    rule, preprocess = spec.conventions.resize, spec.preprocess
+    rule, preprocess, drawing = spec.conventions.resize, spec.preprocess, spec.objective.drawing
+    extent = spec.stages[0].extent
     if generator.random() < augmentation.flip:
-        image, objects = np.ascontiguousarray(image[:, ::-1]), _mirrored(objects, image.shape[1])
+        objects = _mirrored(objects, image.shape[1], extent if drawing else 0)
+        image = np.ascontiguousarray(image[:, ::-1])
     kept = np.ones(len(objects.boxes), dtype=np.bool_)
     crop = augmentation.crop
     if crop and generator.random() < crop.probability:
@@ -104,8 +110,8 @@ def augment(
         objects = _chosen(objects, kept)
     if augmentation.min_sizes and augmentation.max_size:
         preprocess = _scale(preprocess, _min_size(augmentation, generator), augmentation.max_size)
-    resized, objects = _resized(image, objects, preprocess, rule, spec.stages[0].extent)
-    masks = None if objects.segmentations is None else Masks.of(objects.bitmaps(resized.size), resized.size)
+    resized, objects = _resized(image, objects, preprocess, rule, extent)
+    masks = None if objects.segmentations is None else Masks.of(objects.shapes(resized.size, drawing), resized.size)
     return Augmented(resized, objects.boxes, masks, kept)
 
 
@@ -126,10 +132,11 @@ def _part(side: int, crop: Crop, generator: np.random.Generator) -> tuple[int, i
     return int(generator.integers(0, side - length, endpoint=True)), length
 
 
-def _mirrored(objects: Objects, width: int) -> Objects:
+def _mirrored(objects: Objects, width: int, extent: int) -> Objects:
+    """``extent``: polygons that are drawn lie to their box as they did, x2 being the last pixel inside if it is 1."""
     boxes = objects.boxes.copy()
     boxes[:, [0, 2]] = width - objects.boxes[:, [2, 0]]
-    return _changed(objects, boxes, Change(lambda xy: xy * (-1, 1) + (width, 0), lambda mask: mask[:, ::-1]))
+    return _changed(objects, boxes, Change(lambda xy: xy * (-1, 1) + (width - extent, 0), lambda mask: mask[:, ::-1]))
 
 
 def _cropped(objects: Objects, top: int, left: int, height: int, width: int) -> Objects:

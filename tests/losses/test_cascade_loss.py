@@ -168,7 +168,9 @@ def mask_network(logits: torch.Tensor, pooled_from: list[Any]) -> SimpleNamespac
         return answered
 
     return SimpleNamespace(
-        spec=SimpleNamespace(mask=SimpleNamespace(resolution=14)),
+        spec=SimpleNamespace(
+            mask=SimpleNamespace(resolution=14), stages=(CODER,), objective=SimpleNamespace(drawing=None)
+        ),
         pool=pool,
         mask_features=lambda pooled, mask: pooled,
         mask_heads=[head(answer) for answer in logits],

@@ -1,16 +1,20 @@
-"""Paddle's and Detectron's losses, worked by hand from their fact sheets: no recorded step of theirs exists."""
+"""Paddle's and Detectron's losses, worked by hand from their fact sheets: of Detectron's no recorded step exists."""
 
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 
+from cascadezoo.loading import build
 from cascadezoo.losses.cascade_loss import RoIs, _box_losses, _move, _sample_rois, _slow_gradient, _weigh
 from cascadezoo.losses.rpn_loss import _normalise, rpn_losses
 from cascadezoo.losses.targets import Targets
 from cascadezoo.providers import SPECS
-from cascadezoo.spec.objective import Normaliser
+from cascadezoo.spec.objective import Drawing, Normaliser
+
+from tiny import tiny
 
 PADDLE = SPECS["paddle"]["cascade_mask_r50_fpn"]
 DETECTRON = SPECS["detectron"]["cascade_mask_r50_fpn"]
@@ -64,6 +68,38 @@ def test_paddles_stages_weigh_a_third_and_masks_learn_at_the_first() -> None:
     assert [(mask.stage, mask.weight) for mask in rule.masks] == [(0, 1)]
     assert _weigh(torch.tensor(6.0), rule.box.stages[0], rule.box).item() == pytest.approx(2.0)
     assert [(mask.stage, mask.weight) for mask in DETECTRON.objective.masks] == [(2, 1)]
+
+
+def test_mask_targets_are_cropped_or_drawn() -> None:
+    assert PADDLE.objective.drawing == Drawing(least_side=0.1, nearest=False)
+    assert DETECTRON.objective.drawing == Drawing(least_side=1, nearest=True)
+    for specs in (SPECS["mmdet"], SPECS["internimage"], SPECS["cascadezoo"]):
+        assert {spec.objective.drawing for spec in specs.values()} == {None}
+    for specs in (SPECS["paddle"], SPECS["detectron"]):
+        assert {spec.objective.drawing is None for spec in specs.values()} == {True, False}
+        assert all((spec.objective.drawing is None) == (spec.mask is None) for spec in specs.values())
+
+
+@pytest.mark.parametrize("publisher", ["paddle", "detectron", "mmdet"])
+def test_polygons_are_what_a_network_with_masks_learns_from(publisher: str) -> None:
+    """A box around a cross: publishers that draw have another target than bitmaps give, mmdetection the same."""
+    model = build(tiny(publisher=publisher)).train()
+    xs = (12.3, 20.6, 20.6, 38, 38, 20.6, 20.6, 12.3, 12.3, 3, 3, 12.3)
+    ys = (4, 4, 17, 17, 24, 24, 41, 41, 24, 24, 17, 17)
+    cross = [number for pair in zip(xs, ys, strict=True) for number in pair]
+    bitmap = torch.from_numpy(coco_mask.decode(coco_mask.frPyObjects([cross], 48, 48)))
+    image = torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(0))
+    target = {"boxes": torch.tensor([[3.0, 4, 38, 41]]), "labels": torch.tensor([1])}
+
+    def masks_learn(masks: object) -> list[float]:
+        torch.manual_seed(0)
+        losses = model([image], [{**target, "masks": masks}])
+        return [loss.item() for name, loss in losses.items() if name.startswith("loss_mask")]
+
+    drawn, cropped = masks_learn([[cross]]), masks_learn(bitmap.permute(2, 0, 1))
+    assert all(map(math.isfinite, drawn))
+    assert (drawn == cropped) == (publisher == "mmdet")
+    assert drawn == pytest.approx(cropped, rel=0.05)
 
 
 def one_object(box: list[float], label: int = 3) -> Targets:

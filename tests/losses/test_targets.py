@@ -196,3 +196,129 @@ def test_training_mode_wants_targets_and_predicts_nothing(mask_model) -> None:
             mask_model.predict(image)
     finally:
         mask_model.eval()
+
+
+# --- masks as polygons ----------------------------------------------------------------------------------------------
+
+CUTS, DRAWS = THREE, tiny("cascade_mask_r50_fpn", "paddle", num_classes=3)
+SQUARE = [3.0, 5, 9, 5, 9, 10, 3, 10]
+
+
+def polygons(*objects: object, crowd: tuple[int, ...] = ()) -> dict[str, object]:
+    count = len(objects)
+    return {
+        "boxes": good()["boxes"].repeat(count, 1),
+        "labels": good()["labels"].repeat(count),
+        "iscrowd": torch.tensor([row in crowd for row in range(count)]),
+        "masks": list(objects),
+    }
+
+
+def test_polygons_follow_the_image_where_targets_are_drawn() -> None:
+    """An image of 20 x 30 pixels at Paddle's scale of 1.99, which is not rounded."""
+    given = polygons([SQUARE, [0, 0, 1, 0, 0, 1]], [SQUARE])
+    masks = checked_targets(given, TWICE._replace(scale=1.99), 0, DRAWS).masks
+    assert masks.polygons.lengths.tolist() == [4, 3, 4]
+    assert masks.polygons.objects.tolist() == [0, 0, 1]
+    square = 1.99 * torch.tensor([[3.0, 5], [9, 5], [9, 10], [3, 10]], dtype=torch.float64)
+    torch.testing.assert_close(masks.polygons.points[:4], square)
+    torch.testing.assert_close(masks.polygons.points[-4:], square)
+    assert masks.windows.tolist() == [[0, 0, 0, 0]] * 2
+
+
+def test_polygons_are_bitmaps_where_targets_are_cropped() -> None:
+    masks = checked_targets(polygons([SQUARE], [SQUARE, [20, 0, 22, 0, 22, 2, 20, 2]]), TWICE, 0, CUTS).masks
+    assert masks.polygons is None
+    assert masks.windows.tolist() == [[6, 10, 18, 20], [6, 0, 44, 20]]
+    first = torch.tensor([0])
+    assert torch.equal(masks.bitmaps(first), checked_targets(good(), TWICE, 0, CUTS).masks.bitmaps(first))
+    assert masks.bitmaps(torch.tensor([1])).sum() == 12 * 10 + 4 * 4
+
+
+def test_bitmaps_stay_bitmaps_where_targets_are_drawn() -> None:
+    masks = checked_targets(good(), TWICE, 0, DRAWS).masks
+    assert masks.polygons is None
+    assert masks.windows.tolist() == [[6, 10, 18, 20]]
+
+
+@pytest.mark.parametrize("spec", [CUTS, DRAWS], ids=["cropped", "drawn"])
+def test_a_crowds_polygons_are_not_read(spec) -> None:
+    rle = {"size": [20, 30], "counts": [600]}
+    targets = checked_targets(polygons(rle, [SQUARE], None, crowd=(0, 2)), TWICE, 0, spec)
+    single = targets.single()
+    assert (len(targets.boxes), len(single.boxes), len(single.masks.windows)) == (3, 1, 1)
+    target = single.masks.targets(single.boxes, torch.tensor([0]), 4, spec.objective.drawing, 0)
+    assert target.all()  # the square fills its box
+
+
+@pytest.mark.parametrize("spec", [CUTS, DRAWS], ids=["cropped", "drawn"])
+def test_no_objects_have_no_polygons(spec) -> None:
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "masks": []}
+    masks = checked_targets(none, TWICE, 0, spec).masks
+    assert (masks.size, len(masks.windows), masks.polygons) == ((40, 60), 0, None)
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [SQUARE, tuple(map(int, SQUARE)), np.array(SQUARE), np.array(SQUARE, np.float32), torch.tensor(SQUARE)],
+    ids=["list", "tuple of int", "array", "float32", "tensor"],
+)
+def test_a_polygon_is_any_row_of_numbers(polygon: object) -> None:
+    points = checked_targets(polygons([polygon]), TWICE, 0, DRAWS).masks.polygons.points
+    assert points.tolist() == [[6, 10], [18, 10], [18, 20], [6, 20]]
+
+
+THREE_PAIRS = "a polygon is x1, y1, x2, y2, …: at least three pairs of finite numbers"
+
+
+@pytest.mark.parametrize(
+    ("masks", "what"),
+    [
+        (None, "masks must be a list of polygons, not a NoneType"),
+        ({"size": [20, 30], "counts": "abc"}, "masks must be a list of polygons, not a dict"),
+        (torch.zeros(20, 30), "masks must be a list of polygons, not a Tensor"),
+        ([], "masks have no polygon: give at least one, or leave the object out"),
+        (SQUARE, f"masks: {THREE_PAIRS}"),  # a polygon where a list of them should be
+        ([[]], f"masks: {THREE_PAIRS}"),
+        ([SQUARE, [3, 5, 9, 5]], f"masks: {THREE_PAIRS}"),  # two points
+        ([SQUARE[:7]], f"masks: {THREE_PAIRS}"),
+        ([[[3, 5], [9, 5], [9, 10]]], f"masks: {THREE_PAIRS}"),  # pairs
+        ([[[3, 5], [9, 5, 9]]], f"masks: {THREE_PAIRS}"),
+        ([[3, 5, 9, 5, 9, float("nan")]], f"masks: {THREE_PAIRS}"),
+        ([[3, 5, 9, 5, float("inf"), 10]], f"masks: {THREE_PAIRS}"),
+        ([[3, 5, 9, 5, 9, None]], f"masks: {THREE_PAIRS}"),
+        ([["3", "5", "9", "5", "9", "10"]], f"masks: {THREE_PAIRS}"),
+        ([[True] * 6], f"masks: {THREE_PAIRS}"),
+        ([[3, 5, 9, 5, 9, 10**30]], f"masks: {THREE_PAIRS}"),
+        (["polygon"], f"masks: {THREE_PAIRS}"),
+        ([[3, 5, 61, 5, 9, 10]], "masks: the point (61, 5) lies far outside its image of 30 x 20"),
+        ([[3, 5, 9, 5, 9, -20.5]], "masks: the point (9, -20.5) lies far outside its image of 30 x 20"),
+        ([SQUARE, [3, 5, 9, 5, 9e8, 10]], "masks: the point (9e+08, 10) lies far outside its image of 30 x 20"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("spec", [CUTS, DRAWS], ids=["cropped", "drawn"])
+def test_bad_polygons_are_refused_naming_the_object(masks: object, what: str, spec) -> None:
+    with pytest.raises(BadTarget) as caught:
+        checked_targets(polygons([SQUARE], masks), TWICE, 4, spec)
+    assert str(caught.value) == f"image 4, object 1: {what}"
+
+
+def test_points_somewhat_outside_the_image_are_legal() -> None:
+    """Outlines that people draw pass the border; up to a side of the image is no mistake that could be told."""
+    edge = [-30, -20, 60, -20, 60, 40, -30, 40]
+    whole = checked_targets(polygons([edge]), TWICE, 0, DRAWS).masks.polygons
+    assert whole.points.tolist() == [[-60, -40], [120, -40], [120, 80], [-60, 80]]
+
+
+def test_as_many_lists_of_polygons_as_boxes() -> None:
+    with pytest.raises(BadTarget, match=r"^image 2: masks must hold a list of polygons per box, 1, not 2$"):
+        checked_targets({**good(), "masks": [[SQUARE], [SQUARE]]}, TWICE, 2, DRAWS)
+
+
+def test_masks_of_another_kind() -> None:
+    with pytest.raises(BadTarget, match=r"masks must be a tensor of shape \(1, 20, 30\), not polygon"):
+        checked_targets({**good(), "masks": "polygon"}, TWICE, 2, DRAWS)
+
+
+def test_polygons_of_a_network_without_masks_are_not_read() -> None:
+    assert checked_targets({**good(), "masks": [None]}, TWICE, 0, tiny("cascade_r50_fpn", num_classes=3)).masks is None

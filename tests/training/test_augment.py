@@ -13,7 +13,7 @@ from cascadezoo.spec.recipe import Augmentation, Crop, Scales
 from cascadezoo.training.augment import Augmented, Objects, augment
 
 MMDET, DETECTRON = SPECS["mmdet"]["cascade_mask_r50_fpn"], SPECS["detectron"]["faster_r50_fpn"]
-PADDLE = SPECS["paddle"]["cascade_mask_r50_fpn"]
+PADDLE, DETECTRON_MASKS = (SPECS[publisher]["cascade_mask_r50_fpn"] for publisher in ("paddle", "detectron"))
 POLYGON = [np.array([[1, 1], [3, 1], [3, 4], [1, 4]], float)]  # columns 1 and 2, rows 1 to 3
 RUNS = {"size": [4, 6], "counts": [5, 2, 17]}  # column 1, rows 1 and 2
 BOXES = np.array([[1, 1, 3, 4], [1, 1, 2, 3]], np.float32)
@@ -77,6 +77,49 @@ def test_twice_as_large_masks_and_boxes_grow() -> None:
     square, runs = bitmaps(grown)
     assert points(square) == [[y, x] for y in range(2, 8) for x in range(2, 6)]
     assert points(runs) == [[y, x] for y in range(2, 6) for x in (2, 3)]
+
+
+def test_polygons_stay_polygons_where_targets_are_drawn() -> None:
+    """Mirrored and at twice the size; the object that has runs instead has a bitmap, as ever."""
+    grown = augment(numbered_image(), two_objects(), Augmentation(flip=1), at(PADDLE, 8), dice())
+    assert grown.boxes.tolist() == [[6, 2, 10, 8], [8, 2, 10, 6]]
+    outlines = grown.masks.polygons
+    assert (outlines.lengths.tolist(), outlines.objects.tolist()) == ([4], [0])
+    assert outlines.points.tolist() == [[10, 2], [6, 2], [6, 8], [10, 8]]
+    first, second = bitmaps(grown)
+    assert not first.any()
+    assert points(second) == [[y, x] for y in range(2, 6) for x in (8, 9)]
+
+
+def test_polygons_follow_the_publishers_step() -> None:
+    """427 x 640 at 320: the columns are multiplied by 320 / 427, not by the 480 / 640 that they became."""
+    polygon = [np.array([[0, 0], [640, 0], [640, 427]], float)]
+    objects = Objects(np.array([[0, 0, 640, 427]], np.float32), (polygon,), (427, 640))
+    scaled = augment(numbered_image(427, 640), objects, Augmentation(flip=0), at(PADDLE, 320, 533), dice())
+    assert scaled.masks.polygons.points[2].tolist() == pytest.approx([640 * 320 / 427, 320])
+
+
+def test_polygons_that_a_crop_leaves() -> None:
+    """Of a crop of 4 x 4 pixels: the points beyond the image stay, the box is clipped and is full."""
+    crop = Crop(probability=1, min_sizes=(4,), max_size=6, smallest=4, largest=4)
+    whole = [np.array([[0, 0], [6, 0], [6, 4], [0, 4]], float)]
+    objects = Objects(np.array([[0, 0, 6, 4]], np.float32), (whole,), (4, 6))
+    cut = augment(numbered_image(), objects, Augmentation(flip=0, crop=crop), at(PADDLE, 4), dice())
+    assert cut.boxes.tolist() == [[0, 0, 4, 4]]
+    x, y = cut.masks.polygons.points.T
+    assert (x.max() - x.min(), y.tolist()) == (6, [0, 0, 4, 4])
+    targets = cut.masks.targets(torch.from_numpy(cut.boxes), torch.tensor([0]), 4, PADDLE.objective.drawing, 0)
+    assert targets.all()
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+def test_drawn_polygons_lie_to_their_box_as_before_they_were_mirrored(flip: int) -> None:
+    """Detectron's boxes end at the last pixel, column 2, its outlines at the edge, 3; mirrored it takes one from both:
+    the outline then begins one before the box."""
+    drawn = augment(numbered_image(), two_objects(), Augmentation(flip=flip), at(DETECTRON_MASKS, 4), dice())
+    assert drawn.boxes[0].tolist() == ([3, 1, 4, 3] if flip else [1, 1, 2, 3])
+    x = drawn.masks.polygons.points[:, 0]
+    assert (x.min(), x.max()) == ((2, 4) if flip else (1, 3))
 
 
 def test_polygons_are_drawn_at_network_scale() -> None:

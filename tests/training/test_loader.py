@@ -86,6 +86,20 @@ def test_a_sample(data: CocoDataset) -> None:
     assert targets.crowd.tolist() == [False, False]
 
 
+def test_a_sample_of_a_network_whose_targets_are_drawn(data: CocoDataset) -> None:
+    """Its polygons, at twice the size; a worker process hands the same on."""
+    spec = tiny("cascade_mask_r50_fpn", "paddle", num_classes=2)
+    samples = TrainingSet(data, spec, Augmentation(flip=0), seed=0)
+    outlines = samples.sample(0, 0).targets.masks.polygons
+    assert outlines.lengths.tolist() == [4, 4]
+    assert outlines.points.tolist()[::2] == [[8, 10], [48, 50], [54, 54], [62, 62]]
+    for workers in (0, 1):
+        loaded = [sample for batch in training_loader(samples, 3, epoch=0, workers=workers) for sample in batch]
+        polygons = {sample.image_id: sample.targets.masks.polygons for sample in loaded}
+        assert torch.equal(polygons[10].points, outlines.points)
+        assert polygons[90] is None  # without objects
+
+
 def test_without_masks(data: CocoDataset) -> None:
     assert TrainingSet(data, BOXES, Augmentation(flip=0), seed=0).sample(0, 0).targets.masks is None
 
