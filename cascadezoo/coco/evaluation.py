@@ -12,8 +12,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from cascadezoo.errors import FileError, MissingResource, UsageError
-from cascadezoo.files import parse_json
+from cascadezoo.coco.checking import categories_of, read, require_mask_truth
+from cascadezoo.coco.records import Annotation, ImageEntry
+from cascadezoo.coco.segmentations import area
+from cascadezoo.errors import MissingResource, UsageError
 
 Kind: TypeAlias = Literal["bbox", "segm"]
 Figures: TypeAlias = dict[str, float | None]
@@ -42,12 +44,12 @@ def evaluate(
     Raises:
         UsageError: no such evaluator or kind, or results of images or categories that are not annotated.
         MissingResource: no such file, or the evaluator is not installed.
-        FileError: not a COCO annotation file, or one without masks for "segm".
+        BadAnnotations: not a sound COCO annotation file, or one without masks for "segm".
     """
     if wrong := [kind for kind in kinds if kind not in _LEFT_OUT]:
         raise UsageError(f"no evaluation is called {wrong[0]!r}: choose {' or '.join(_LEFT_OUT)}")
     coco_class, eval_class = _classes(evaluator)
-    document = read_annotations(Path(annotations))
+    document = read_truth(Path(annotations), kinds)
     _check(document, results, kinds, Path(annotations))
     ids = sorted(i["id"] for i in document["images"]) if image_ids is None else sorted(set(image_ids))
     with _silence():
@@ -60,33 +62,55 @@ def require_evaluator(evaluator: str) -> None:
     _classes(evaluator)
 
 
-def read_annotations(path: Path) -> dict[str, Any]:
-    """A COCO annotation file as it is; raises MissingResource or FileError."""
-    try:
-        document = parse_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise MissingResource(f"no such annotation file: {path}") from error
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise FileError(f"{path} is no JSON ({error}): it is damaged or cut short, get it again") from error
-    wanted = ("images", "annotations", "categories")
-    missing = [key for key in wanted if not isinstance(document, dict) or not isinstance(document.get(key), list)]
-    if missing:
-        raise FileError(f"{path} is no COCO annotation file: it has no list of {' and '.join(missing)}")
-    return dict(document)
+def read_truth(path: Path, kinds: Sequence[Kind] = ("bbox",)) -> dict[str, Any]:
+    """A COCO annotation file as evaluators need it: ids of annotations from 1 on, ``area`` and ``iscrowd`` everywhere.
+
+    pycocotools scores two annotations of one id as one, and one with id 0 as never found.  Raises MissingResource, or
+    BadAnnotations naming the item that is wrong, or that has no mask for "segm".
+    """
+    annotations: list[dict[str, Any]] = []
+
+    def keep(annotation: Annotation) -> None:
+        truth = {
+            "id": len(annotations) + 1,
+            "image_id": annotation.image_id,
+            "category_id": annotation.category_id,
+            "bbox": annotation.bbox,
+            "area": annotation.area,
+            "iscrowd": int(annotation.is_crowd),
+        }
+        if annotation.segmentation:
+            truth["segmentation"] = annotation.segmentation
+        annotations.append(truth)
+
+    contents, _ = read(path, keep)
+    if "segm" in kinds:
+        require_mask_truth(path, contents)
+    for truth in annotations:
+        if truth["area"] is None:
+            truth["area"] = _area(truth, contents.images[truth["image_id"]])
+    return {
+        "images": [
+            {"id": image_id, "file_name": entry.name, "height": entry.height, "width": entry.width}
+            for image_id, entry in contents.images.items()
+        ],
+        "annotations": annotations,
+        "categories": categories_of(contents).to_coco(),
+    }
+
+
+def _area(truth: Mapping[str, Any], image: ImageEntry) -> float:
+    if "segmentation" in truth:
+        return area(truth["segmentation"], image.height, image.width)
+    _, _, width, height = truth["bbox"]
+    return float(max(width, 0) * max(height, 0))
 
 
 def _check(document: dict[str, Any], results: Sequence[Mapping[str, Any]], kinds: Sequence[Kind], path: Path) -> None:
-    try:
-        annotated = {
-            "image_id": {item["id"] for item in document["images"]},
-            "category_id": {item["id"] for item in document["categories"]},
-        }
-        if "segm" in kinds and (bare := [a["id"] for a in document["annotations"] if not a.get("segmentation")]):
-            raise FileError(f"{path}: annotation {bare[0]} has no segmentation: masks cannot be evaluated on it")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path} is no COCO annotation file: an item lacks {error}") from error
+    annotated = {
+        "image_id": {item["id"] for item in document["images"]},
+        "category_id": {item["id"] for item in document["categories"]},
+    }
     for key, known in annotated.items():
         if strangers := {result[key] for result in results} - known:
             raise UsageError(
