@@ -94,7 +94,7 @@ def _record(path: Path, contents: Contents, faults: Faults) -> dict[str, object]
             {
                 "kind": fault.kind,
                 "in": fault.part,
-                "index": fault.index,
+                "index": fault.place,
                 "id": fault.id,
                 "field": fault.field,
                 "problem": fault.problem,

@@ -87,7 +87,7 @@ def check(path: Path, images: Path | None, most: int, *, decode: bool = False) -
         text = str(error).removeprefix(f"{path} ")
         faults.add(Fault("json", "file", None, None, "", text))
     order = ("file", "images", "categories", "annotations")
-    faults.first.sort(key=lambda fault: (order.index(fault.part), fault.index or 0))
+    faults.first.sort(key=lambda fault: (order.index(fault.part), fault.place or 0))
     return reading.found, faults
 
 

@@ -77,7 +77,7 @@ class Fault(NamedTuple):
     Attributes:
         kind: a key of ``KINDS``.
         part: the list it is in, or "file".
-        index: the place in that list, from 0; None for the file.
+        place: in that list, from 0; None for the file.
         id: the item's own id where it has a usable one.
         field: the key that is wrong.
         problem: the rest of a sentence.
@@ -85,7 +85,7 @@ class Fault(NamedTuple):
 
     kind: str
     part: Part
-    index: int | None
+    place: int | None
     id: int | None
     field: str
     problem: str
@@ -101,7 +101,7 @@ class Fault(NamedTuple):
         if self.part == "file":
             return ""
         singular = {"images": "image", "categories": "category", "annotations": "annotation"}[self.part]
-        return f"{self.part}[{self.index}]" if self.id is None else f"{singular} {self.id}"
+        return f"{self.part}[{self.place}]" if self.id is None else f"{singular} {self.id}"
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.field, self.problem) if part)
@@ -116,6 +116,7 @@ class Faults:
         self.first: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
+        """Count a fault, and keep it where it is one of the first of its kind."""
         self.counts[fault.kind] += 1
         if self.counts[fault.kind] <= self.most:
             self.first.append(fault)

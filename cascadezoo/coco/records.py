@@ -1,7 +1,7 @@
 """One image or annotation of a COCO file by itself: its types and bounds, and its geometry inside its image."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from cascadezoo.coco import segmentations
 from cascadezoo.coco.segmentations import Malformed, are_finite, shown
@@ -62,15 +62,12 @@ def image_problems(item: dict[str, Any]) -> Iterator[Problem]:
     if not is_text(name):
         said = f"the name of a file is wanted, not {shown(name)}" if "file_name" in item else "it is missing"
         yield Problem("image-name", "file_name", said)
-    sides = [item.get(key) for key in ("height", "width")]
-    wrong = [
-        (key, side) for key, side in zip(("height", "width"), sides, strict=True) if type(side) is not int or side < 1
-    ]
-    if wrong:
-        said = f"whole pixels are wanted, not {' and '.join(shown(side) for _, side in wrong)}"
-        yield Problem("image-size", ", ".join(key for key, _ in wrong), said)
-    elif sides[0] * sides[1] > most_pixels():
-        said = f"{shown(sides[1])} x {shown(sides[0])} pixels are more than the {most_pixels():,} allowed"
+    sides = {key: item.get(key) for key in ("height", "width")}
+    if wrong := [key for key, side in sides.items() if type(side) is not int or side < 1]:
+        said = f"whole pixels are wanted, not {' and '.join(shown(sides[key]) for key in wrong)}"
+        yield Problem("image-size", ", ".join(wrong), said)
+    elif item["height"] * item["width"] > most_pixels():
+        said = f"{shown(item['width'])} x {shown(item['height'])} pixels are more than the {most_pixels():,} allowed"
         yield Problem("image-size", "height, width", said)
 
 
@@ -106,7 +103,7 @@ def no_whole(item: dict[str, Any], key: str) -> str:
     return "it is missing" if value is None else f"a whole number of 64 bits is wanted, not {shown(value)}"
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """Whether it is a text that can be written: half a surrogate pair cannot."""
     try:
         return isinstance(value, str) and bool(value.encode())

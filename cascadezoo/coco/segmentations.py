@@ -121,7 +121,7 @@ def _outline(polygon: Any, size: tuple[int, int] | None) -> float:
     if not -limit < low <= high < limit:
         far = low if -low > high else high
         raise Malformed("polygon-far", f"a polygon's point at {_number(far)} lies far beyond the image")
-    bound = len(polygon) / 2 * (high - low)
+    bound = len(polygon) / 2 * float(high - low)
     if bound <= _LONGEST_OUTLINE:
         return bound
     points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
