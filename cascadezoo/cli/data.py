@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from cascadezoo.cli.command import Group
-from cascadezoo.cli.parameters import InputFile, InputFolder
+from cascadezoo.cli.parameters import InputFile, InputFolder, OutputFile
 from cascadezoo.cli.terminal import Styled, echo, echo_json
 from cascadezoo.coco.checking import Contents, check
 from cascadezoo.coco.faults import KINDS, Faults
 from cascadezoo.errors import BadAnnotations, HandledFaults
+from cascadezoo.files import whole_file
 
 _MOST = 20  # faults shown of each kind
 
@@ -29,7 +30,7 @@ def data_command() -> None:
     "check",
     short_help="Name every fault of an annotation file",
     examples=(
-        "cascadezoo data check train.json --images train",
+        "cascadezoo data check train.json --images train --draw sheet.png",
         "cascadezoo data check instances_val2017.json --json",
     ),
 )
@@ -38,8 +39,9 @@ def data_command() -> None:
     "--images", metavar="DIR", type=InputFolder(), help="The images; their sizes are read, and nothing is decoded."
 )
 @click.option("--decode", is_flag=True, help="Decode every image of --images, too.")
+@click.option("--draw", metavar="FILE", type=OutputFile(), help="A PNG of twelve images with what is annotated.")
 @click.option("--json", "as_json", is_flag=True, help="Contents and faults as JSON.")
-def check_command(annotations: Path, images: Path | None, decode: bool, as_json: bool) -> None:
+def check_command(annotations: Path, images: Path | None, decode: bool, draw: Path | None, as_json: bool) -> None:
     """Name every fault of the COCO instances file JSON and, with --images, of its images.
 
     Prints a line per fault with file, id and field (the first 20 of a kind, and how many there are), and the objects of
@@ -48,8 +50,10 @@ def check_command(annotations: Path, images: Path | None, decode: bool, as_json:
 
     Exit code 0 without a fault, 1 where training and verification go on from all of them, 4 where they refuse the file.
     """
-    if decode and images is None:
-        raise click.UsageError("--decode needs the folder of images: give --images")
+    if images is None and (decode or draw):
+        raise click.UsageError("--decode and --draw need the folder of images: give --images")
+    if draw == Path("-"):
+        raise click.UsageError("--draw writes a picture: name a file")
     contents, faults = check(annotations, images, _MOST, decode=decode)
     if as_json:
         echo_json(json.dumps(_record(annotations, contents, faults), indent=2))
@@ -61,8 +65,19 @@ def check_command(annotations: Path, images: Path | None, decode: bool, as_json:
         raise BadAnnotations(
             f"{annotations} has {total} faults; for {faults.refused} of them training and verification refuse it"
         )
+    if draw and images:
+        _draw(annotations, images, draw)
     if total:
         raise HandledFaults(f"{annotations} has {total} faults; training and verification go on from all of them")
+
+
+def _draw(annotations: Path, images: Path, out: Path) -> None:
+    from cascadezoo.cli.sheet import sheet  # and torch, which drawing takes masks from
+    from cascadezoo.coco.dataset import CocoDataset
+
+    picture = sheet(CocoDataset(annotations, images))
+    with whole_file(out) as file:
+        picture.save(file, "PNG")
 
 
 def _print_table(path: Path, contents: Contents) -> None:

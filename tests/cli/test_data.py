@@ -126,6 +126,22 @@ def test_what_cannot_be_read(run: Any) -> None:
     assert "give --images" in err
 
 
+def test_a_sheet_shows_what_is_annotated(run: Any) -> None:
+    document = sound()
+    document["annotations"][0] |= {"segmentation": [[2, 2, 10, 2, 10, 10, 2, 10]]}
+    document["annotations"][1] |= {"iscrowd": 1, "bbox": [12, 2, 8, 8]}
+    assert run(document, "--images", ".", "--draw", "sheet.png")[0] == 0
+    with Image.open("sheet.png") as sheet:
+        assert (sheet.format, sheet.size) == ("PNG", (480, 480))
+        drawn = sheet.convert("RGB").crop((0, 0, 24, 16))
+        assert drawn.getpixel((2, 9)) != (0, 0, 0)  # the outline of the black image's square
+        assert drawn.getpixel((23, 15)) == (0, 0, 0)
+    document["annotations"][0]["bbox"] = None
+    assert run(document, "--images", ".", "--draw", "other.png")[0] == 4
+    assert not Path("other.png").exists()
+    assert run(sound(), "--draw", "other.png")[0] == 2
+
+
 def test_the_documentation_lists_every_kind() -> None:
     rows = [line.split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
     listed = {cells[0].strip("| `"): (cells[1], cells[2].removesuffix(" |")) for cells in rows}
