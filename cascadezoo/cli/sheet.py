@@ -12,7 +12,8 @@ from cascadezoo.drawing import Row, draw
 from cascadezoo.ops.mask_paste import Crop
 
 _COLUMNS, _ROWS = 4, 3
-_CELL = 480  # pixels, width and height
+_MOST = 480  # pixels, width and height of a picture
+_GAP = 8
 _GROUND = (255, 255, 255)
 
 
@@ -23,14 +24,21 @@ def sheet(data: CocoDataset) -> Image.Image:
     """
     with_objects = data.objects.nonzero()[0].tolist() or list(range(len(data)))
     count = min(len(with_objects), _COLUMNS * _ROWS)
-    rows = -(-count // _COLUMNS)
-    whole = Image.new("RGB", (min(count, _COLUMNS) * _CELL, rows * _CELL), _GROUND)
-    for cell in range(count):
-        record = data.record(with_objects[cell * len(with_objects) // count])
-        picture = draw(read_annotated(record.path, record.height, record.width), _rows(record, data))
-        picture.thumbnail((_CELL, _CELL))
-        whole.paste(picture, (cell % _COLUMNS * _CELL, cell // _COLUMNS * _CELL))
+    pictures = [_picture(data, with_objects[cell * len(with_objects) // count]) for cell in range(count)]
+    width = max(picture.width for picture in pictures) + _GAP
+    height = max(picture.height for picture in pictures) + _GAP
+    columns = min(count, _COLUMNS)
+    whole = Image.new("RGB", (columns * width - _GAP, -(-count // columns) * height - _GAP), _GROUND)
+    for cell, picture in enumerate(pictures):
+        whole.paste(picture, (cell % columns * width, cell // columns * height))
     return whole
+
+
+def _picture(data: CocoDataset, index: int) -> Image.Image:
+    record = data.record(index)
+    picture = draw(read_annotated(record.path, record.height, record.width), _rows(record, data))
+    picture.thumbnail((_MOST, _MOST))
+    return picture
 
 
 def _rows(record: ImageRecord, data: CocoDataset) -> Iterator[Row]:
