@@ -20,6 +20,8 @@ from cascadezoo.errors import MissingResource, UsageError
 Kind: TypeAlias = Literal["bbox", "segm"]
 Figures: TypeAlias = dict[str, float | None]
 
+_Numbers: TypeAlias = dict[str, dict[int, int]]  # "image_id", "category_id" -> the file's own id -> the evaluator's
+
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 EVALUATORS = {"pycocotools": ("pycocotools.coco", "pycocotools.cocoeval"), "hotcoco": ("hotcoco", "hotcoco")}
 _LEFT_OUT = {"bbox": "segmentation", "segm": "bbox"}
@@ -50,11 +52,13 @@ def evaluate(
         raise UsageError(f"no evaluation is called {wrong[0]!r}: choose {' or '.join(_LEFT_OUT)}")
     coco_class, eval_class = _classes(evaluator)
     document = read_truth(Path(annotations), kinds)
-    _check(document, results, kinds, Path(annotations))
-    ids = sorted(i["id"] for i in document["images"]) if image_ids is None else sorted(set(image_ids))
+    chosen = {item["id"] for item in document["images"]} if image_ids is None else set(image_ids)
+    _check(document, results, kinds, Path(annotations), chosen)
+    numbers = _renumber(document)
+    ids = sorted(numbers["image_id"][image_id] for image_id in chosen)
     with _silence():
         truth = _coco(coco_class, document)
-        return {kind: _figures(coco_class, eval_class, truth, document, results, kind, ids) for kind in kinds}
+        return {kind: _figures(coco_class, eval_class, truth, document, results, kind, ids, numbers) for kind in kinds}
 
 
 def require_evaluator(evaluator: str) -> None:
@@ -106,11 +110,32 @@ def _area(truth: Mapping[str, Any], image: ImageEntry) -> float:
     return float(max(width, 0) * max(height, 0))
 
 
-def _check(document: dict[str, Any], results: Sequence[Mapping[str, Any]], kinds: Sequence[Kind], path: Path) -> None:
+def _renumber(document: dict[str, Any]) -> _Numbers:
+    """Give images and categories the numbers 1, 2, … in the order of their ids: hotcoco takes no negative ones."""
+    numbers: _Numbers = {}
+    for key, part in (("image_id", "images"), ("category_id", "categories")):
+        ids = sorted(item["id"] for item in document[part])
+        numbers[key] = {own: number for number, own in enumerate(ids, start=1)}
+        for item in document[part]:
+            item["id"] = numbers[key][item["id"]]
+        for truth in document["annotations"]:
+            truth[key] = numbers[key][truth[key]]
+    return numbers
+
+
+def _check(
+    document: dict[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    kinds: Sequence[Kind],
+    path: Path,
+    image_ids: set[int],
+) -> None:
     annotated = {
         "image_id": {item["id"] for item in document["images"]},
         "category_id": {item["id"] for item in document["categories"]},
     }
+    if strange := image_ids - annotated["image_id"]:
+        raise UsageError(f"{path} has no image {min(strange)}: give the ids of its images")
     for key, known in annotated.items():
         if strangers := {result[key] for result in results} - known:
             raise UsageError(
@@ -138,8 +163,13 @@ def _figures(
     results: Sequence[Mapping[str, Any]],
     kind: Kind,
     ids: list[int],
+    numbers: _Numbers,
 ) -> Figures:
-    own = [{key: value for key, value in r.items() if key != _LEFT_OUT[kind]} for r in results]
+    own = [
+        {key: value for key, value in r.items() if key != _LEFT_OUT[kind]}
+        | {key: numbers_of[r[key]] for key, numbers_of in numbers.items()}
+        for r in results
+    ]
     detections = truth.loadRes(own) if own else _coco(coco_class, {**document, "annotations": []})
     run = eval_class(truth, detections, kind)
     run.params.imgIds = ids

@@ -61,7 +61,7 @@ KINDS = {
     "segmentation-missing": Kind("no mask, where other objects have one", "networks with masks refuse it"),
     "polygon-type": Kind("a polygon is no list of pairs of numbers"),
     "polygon-number": Kind("a polygon holds NaN or an infinity"),
-    "polygon-far": Kind("a polygon reaches far beyond its image, or is longer than 2 million pixels"),
+    "polygon-far": Kind("a polygon reaches far beyond its image, or is longer than a million pixels"),
     "polygon-beyond": Kind("a polygon reaches more than a pixel beyond its image", "clipped"),
     "polygon-short": Kind("a polygon of less than three points", "left out, the box stays"),
     "rle-size": Kind("an RLE of another size than its image, or without one"),

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 # pycocotools draws outlines at five times their size, in about 110 bytes a pixel of length
-_LONGEST_OUTLINE = 2**21
+_LONGEST_OUTLINE = 2**20
 _FAR = 1e9  # pixels: beyond any image
 
 Bitmap = npt.NDArray[np.uint8]
@@ -44,10 +44,8 @@ def sound(segmentation: Any, size: tuple[int, int] | None) -> list[list[float]] 
     if segmentation is None or segmentation == []:  # the latter is how many tools write a box without a mask
         return None
     if isinstance(segmentation, list):
-        outline = 0.0
-        for polygon in segmentation:
-            outline += _outline(polygon, size)
-        if outline > _LONGEST_OUTLINE:
+        bound = sum(_checked_bound(polygon, size) for polygon in segmentation)
+        if bound > _LONGEST_OUTLINE and (outline := sum(map(_outline, segmentation))) > _LONGEST_OUTLINE:
             raise Malformed("polygon-far", f"its outlines are {outline:.3g} pixels long, beyond {_LONGEST_OUTLINE}")
         return [polygon for polygon in segmentation if len(polygon) >= 6]
     if not isinstance(segmentation, dict):
@@ -108,8 +106,8 @@ def _rle(segmentation: Segmentation, height: int, width: int) -> Any:
     return segmentation
 
 
-def _outline(polygon: Any, size: tuple[int, int] | None) -> float:
-    """A bound of the polygon's length in pixels, larger side of each edge; raises Malformed."""
+def _checked_bound(polygon: Any, size: tuple[int, int] | None) -> float:
+    """A bound of ``_outline``, quickly; raises Malformed."""
     if not isinstance(polygon, list) or len(polygon) % 2 or not set(map(type, polygon)) <= {int, float}:
         raise Malformed("polygon-type", f"a polygon is a list of x1, y1, x2, y2, …, not {shown(polygon)}")
     if not polygon:
@@ -121,9 +119,11 @@ def _outline(polygon: Any, size: tuple[int, int] | None) -> float:
     if not -limit < low <= high < limit:
         far = low if -low > high else high
         raise Malformed("polygon-far", f"a polygon's point at {_number(far)} lies far beyond the image")
-    bound = len(polygon) / 2 * float(high - low)
-    if bound <= _LONGEST_OUTLINE:
-        return bound
+    return len(polygon) / 2 * float(high - low)
+
+
+def _outline(polygon: list[float]) -> float:
+    """The polygon's length in pixels, the larger side of each edge."""
     points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
     return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 

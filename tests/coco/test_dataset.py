@@ -95,6 +95,17 @@ def test_every_kind_of_segmentation_becomes_the_same_mask() -> None:
         assert mask.dtype == np.uint8
 
 
+def test_T5_a_fine_outline_is_taken(write) -> None:
+    """20,000 points round the image, 0.0005 pixels apart: 20 pixels long, however many points there are."""
+    turns = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    outline = np.stack([3 + 1.9 * np.cos(turns), 2 + 1.9 * np.sin(turns)], axis=1)
+    far = np.tile([[0.0, 0.0], [6.0, 4.0]], (200_000, 1))  # 400,000 edges of 6 pixels
+    data = CocoDataset(*write(changed(segmentation=[outline.ravel().tolist()] * 40)))
+    assert len(data.record(0).boxes) == 2
+    with pytest.raises(BadAnnotations, match=r"annotation 1: segmentation: its outlines are 2.4e\+06 pixels long"):
+        CocoDataset(*write(changed(segmentation=[far.ravel().tolist()])))
+
+
 def test_polygons_are_joined() -> None:
     corners = [np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float) + shift for shift in (0, (4, 3))]
     assert np.argwhere(bitmap(corners, 4, 6)).tolist() == [[0, 0], [3, 4]]

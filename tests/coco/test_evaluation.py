@@ -178,6 +178,21 @@ def test_T1_ap_does_not_depend_on_the_ids_of_annotations(tmp_path: Path, evaluat
 
 
 @pytest.mark.parametrize("evaluator", EVALUATORS)
+def test_T1_ids_of_images_and_categories_may_be_0_or_less(tmp_path: Path, evaluator: str) -> None:
+    path, results = hundred(tmp_path, [1, 2, 3, 4])
+    document = json.loads(path.read_text())
+    document["categories"][0]["id"] = 0
+    for item in document["images"]:
+        item["id"] -= 2
+    for item in (*document["annotations"], *results):
+        item |= {"category_id": 0, "image_id": item["image_id"] - 2}
+    path.write_text(json.dumps(document))
+    figures = evaluate(path, results, evaluator=evaluator)
+    assert figures["bbox"]["AP"] == pytest.approx(100)
+    assert figures["segm"]["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
 @pytest.mark.parametrize("lacking", [("area",), ("iscrowd",), ("id", "area", "iscrowd")])
 @pytest.mark.parametrize("as_null", [False, True])
 def test_T4_what_is_missing_is_filled_in(tmp_path: Path, evaluator: str, lacking, as_null: bool) -> None:
@@ -249,6 +264,8 @@ def test_bad_input_is_named(tmp_path: Path, two_images: Path, monkeypatch) -> No
         evaluate(two_images, [], kinds=("keypoints",))
     with pytest.raises(UsageError, match="image_id 9"):
         evaluate(two_images, [found(9, (0, 0, 5, 5), 0.5)])
+    with pytest.raises(UsageError, match="has no image 9"):
+        evaluate(two_images, [], image_ids=[1, 9])
     with pytest.raises(UsageError, match="category_id 8"):
         evaluate(two_images, [{**TWO_FOUND[0], "category_id": 8}])
     with pytest.raises(UsageError, match="without segmentation"):
