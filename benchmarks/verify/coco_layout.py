@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cascadezoo.coco.checking import Contents, read, require_mask_truth, sentence
+from cascadezoo.coco.checking import Contents, read, require_mask_truth
 from cascadezoo.coco.image_headers import image_problem
 from cascadezoo.errors import BadAnnotations, FileError, MissingResource, UsageError
 from cascadezoo.hub.cache import locked
@@ -65,9 +65,9 @@ class Dataset:
 
     @cached_property
     def _contents(self) -> Contents:
-        contents, met = read(self.annotations)
-        if met:
-            _log.warning("%s: %s (`cascadezoo data check` names them)", self.annotations, sentence(met))
+        contents, faults = read(self.annotations)
+        if faults.counts:
+            _log.warning("%s: %s", self.annotations, faults)
         return contents
 
     def chosen(self, limit: int | None) -> tuple[CocoImage, ...]:
@@ -85,7 +85,7 @@ class Dataset:
                 raise MissingResource(f"{self.name}: no {path}: {self.help}")
         chosen = self.chosen(limit)
         if masks:
-            require_mask_truth(self.annotations, self._contents)
+            require_mask_truth(self.annotations, self._contents.unscorable)
         if missing := [image.path for image in chosen if not image.path.is_file()]:
             raise MissingResource(
                 f"{self.name}: {len(missing)} of {len(chosen)} images are missing ({_few(missing)}): {self.help}"

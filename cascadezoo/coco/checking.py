@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadezoo.coco.categories import Categories
-from cascadezoo.coco.faults import KINDS, Fault, Faults, Part
+from cascadezoo.coco.faults import KINDS, Fault, Faults, Part, called
 from cascadezoo.coco.image_headers import decoding_problem, image_problem
 from cascadezoo.coco.records import (
     Annotation,
@@ -39,7 +39,6 @@ class Contents:
     Attributes:
         images: by id, in the file's order.
         categories: names by id, in the file's order; without an unannotated root.
-        root: the name of such a root.
         objects: annotations by category id, crowds included.
         annotations: how many there are.
         unscorable: the first of them, crowds included, that has no mask to evaluate masks on, such as "annotation 5".
@@ -48,7 +47,6 @@ class Contents:
 
     images: dict[int, ImageEntry] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
-    root: str | None = None
     objects: Counter[int] = field(default_factory=Counter)
     annotations: int = 0
     unscorable: str | None = None
@@ -58,17 +56,17 @@ class Contents:
 Keep = Callable[[Annotation], None]
 
 
-def read(path: Path, keep: Keep | None = None) -> tuple[Contents, Counter[str]]:
-    """The contents, and how often each kind of fault was met that reading goes on from; ``keep`` gets every annotation.
+def read(path: Path, keep: Keep | None = None) -> tuple[Contents, Faults]:
+    """The contents, and the faults that reading goes on from, the first of each kind; ``keep`` gets every annotation.
 
     Raises MissingResource for a file that cannot be read, and BadAnnotations at the first fault that is refused.
     """
-    met: Counter[str] = Counter()
+    met = Faults(most=1)
 
     def report(fault: Fault) -> None:
         if fault.is_refused:
             raise BadAnnotations(f"{path}: {fault} (`cascadezoo data check` lists all faults of the file)")
-        met[fault.kind] += 1
+        met.add(fault)
 
     return _Reading(path, None, report, keep).contents(), met
 
@@ -97,19 +95,10 @@ def categories_of(contents: Contents) -> Categories:
     return Categories((contents.categories[i] for i in ids), ids)
 
 
-def require_mask_truth(path: Path, contents: Contents) -> None:
-    """Raise BadAnnotations where masks cannot be evaluated: an annotation has none."""
-    if contents.unscorable is not None:
-        raise BadAnnotations(
-            f"{path}: {contents.unscorable} has no segmentation of three points or more to evaluate masks on"
-        )
-
-
-def sentence(kinds: Counter[str]) -> str:
-    """How often each kind was met, in words."""
-    return "; ".join(
-        f"{number} times {KINDS[kind].what} ({KINDS[kind].then})" for kind, number in sorted(kinds.items())
-    )
+def require_mask_truth(path: Path, unscorable: str | None) -> None:
+    """Raise BadAnnotations where masks cannot be evaluated: ``Contents.unscorable`` has none."""
+    if unscorable is not None:
+        raise BadAnnotations(f"{path}: {unscorable} has no segmentation of three points or more to evaluate masks on")
 
 
 class _Reading:
@@ -246,7 +235,7 @@ class _Reading:
         if category_id is not None:
             self._of_category.setdefault(category_id, array("q")).extend(place)
         if not body.segmentation and self.found.unscorable is None:
-            self.found.unscorable = Fault("", "annotations", index, own, "", "").where
+            self.found.unscorable = called("annotations", index, own)
         if item.get("iscrowd") != 1:
             self._has_masks |= body.has_mask
             if not body.has_mask:
@@ -312,9 +301,8 @@ class _Reading:
         for own, (index, name, above) in self._categories.items():
             is_above_all = named[name] - (above == name) == len(self._categories) - 1 > 0
             if name and is_above_all and own not in self._of_category:
-                said = f"{shown(name)} is above all others and has no objects: it is left out"
+                said = f"{shown(name)} is above all others and has no objects"
                 self._fault("category-root", "categories", index, own, "supercategory", said)
-                self.found.root = name
                 del self._categories[own]
                 return
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cascadezoo.coco.checking import categories_of, read, require_mask_truth, sentence
+from cascadezoo.coco.checking import categories_of, read, require_mask_truth
 from cascadezoo.coco.image_headers import require_images
 from cascadezoo.coco.records import Annotation
 from cascadezoo.coco.segmentations import Segmentation, as_arrays
@@ -87,8 +87,8 @@ class CocoDataset:
                 if annotation.segmentation is None and not maskless:
                     maskless.append(annotation.image_id)
 
-        self._contents, self.met = read(self.annotations, keep)
-        contents = self._contents
+        contents, faults = read(self.annotations, keep)
+        self.met, self._unscorable = faults.counts, contents.unscorable
         require_images(self.annotations, self.images, contents.images)
         self.digest, self.categories = contents.digest, categories_of(contents)
         self._labels = {category_id: label for label, category_id in enumerate(self.categories.ids)}
@@ -108,7 +108,7 @@ class CocoDataset:
         self._ends = np.cumsum([len(text) for text in joined], dtype=np.int64)
         self._text = b"".join(joined)
         if self.met:
-            _log.warning("%s: %s (`cascadezoo data check` names them)", self.annotations, sentence(self.met))
+            _log.warning("%s: %s", self.annotations, faults)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -153,4 +153,4 @@ class CocoDataset:
 
     def require_mask_truth(self) -> None:
         """Raise BadAnnotations where masks cannot be evaluated on this data: an annotation, be it a crowd, has none."""
-        require_mask_truth(self.annotations, self._contents)
+        require_mask_truth(self.annotations, self._unscorable)

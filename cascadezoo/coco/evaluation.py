@@ -89,7 +89,7 @@ def read_truth(path: Path, kinds: Sequence[Kind] = ("bbox",)) -> dict[str, Any]:
 
     contents, _ = read(path, keep)
     if "segm" in kinds:
-        require_mask_truth(path, contents)
+        require_mask_truth(path, contents.unscorable)
     for truth in annotations:
         if truth["area"] is None:
             truth["area"] = _area(truth, contents.images[truth["image_id"]])

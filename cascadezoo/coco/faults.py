@@ -1,6 +1,7 @@
 """What can be wrong with a COCO annotation file: every kind by name, and the faults found in one file."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 Part: TypeAlias = Literal["file", "images", "categories", "annotations"]
@@ -71,6 +72,14 @@ KINDS = {
 """Every kind of fault, in the order in which docs/data.md lists them."""
 
 
+_ONE = {"images": "image", "categories": "category", "annotations": "annotation"}
+
+
+def called(part: Part, place: int | None, own: int | None) -> str:
+    """How an item of a list is called in a message: by its own id, or by its place where it has none."""
+    return f"{part}[{place}]" if own is None else f"{_ONE[part]} {own}"
+
+
 class Fault(NamedTuple):
     """One fault.
 
@@ -98,10 +107,7 @@ class Fault(NamedTuple):
     @property
     def where(self) -> str:
         """The item, such as "annotation 12", or "annotations[3]" for one without an id."""
-        if self.part == "file":
-            return ""
-        singular = {"images": "image", "categories": "category", "annotations": "annotation"}[self.part]
-        return f"{self.part}[{self.place}]" if self.id is None else f"{singular} {self.id}"
+        return "" if self.part == "file" else called(self.part, self.place, self.id)
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.field, self.problem) if part)
@@ -120,6 +126,18 @@ class Faults:
         self.counts[fault.kind] += 1
         if self.counts[fault.kind] <= self.most:
             self.first.append(fault)
+
+    def __str__(self) -> str:
+        """The first fault of each kind, and how many more there are, with what is done about them."""
+        return "; ".join(self._kinds())
+
+    def _kinds(self) -> Iterator[str]:
+        told: set[str] = set()
+        for fault in self.first:
+            if fault.kind not in told:
+                more = self.counts[fault.kind] - 1
+                yield f"{fault} ({KINDS[fault.kind].then or 'refused'})" + f" and {more} more of this kind" * (more > 0)
+            told.add(fault.kind)
 
     @property
     def refused(self) -> int:

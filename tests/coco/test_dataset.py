@@ -137,8 +137,11 @@ def test_boxes_are_clipped_and_what_teaches_nothing_is_left_out(write, caplog: p
     assert data.objects.tolist() == [2, 0]
     assert data.class_counts.tolist() == [0, 2]
     assert data.met == {"bbox-beyond": 1, "bbox-outside": 1, "bbox-small": 1}
-    assert "1 times a box outside its image (no training object)" in caplog.text
-    assert "instances.json" in caplog.text
+    assert (
+        "instances.json: annotation 10: bbox: it reaches beyond the image of 6 x 4 pixels (clipped for training); "
+        "annotation 11: bbox: it lies outside the image of 6 x 4 pixels (no training object); "
+        "annotation 12: bbox: it is 0 x 3 pixels (width x height) (no training object)"
+    ) in caplog.text
 
 
 @pytest.mark.parametrize("outline", [[[]], [[1, 1, 2, 2]], [[], [1, 1, 3, 3]]])
@@ -235,7 +238,19 @@ def test_T9_an_unannotated_root_is_no_class(write, caplog: pytest.LogCaptureFixt
         data = CocoDataset(*write(content))
     assert tuple(data.categories) == ("ant", "cat")
     assert data.class_counts.tolist() == [0, 1]
-    assert "a category without objects above all others" in caplog.text
+    said = 'category 0: supercategory: "cat" is above all others and has no objects (left out)'
+    assert said in caplog.text
+
+
+def test_of_many_faults_the_first_and_their_number_are_logged(write, caplog: pytest.LogCaptureFixture) -> None:
+    content = document()
+    for item in content["annotations"]:
+        del item["area"]
+    with caplog.at_level(logging.WARNING):
+        CocoDataset(*write(content))
+    assert "annotation 1: area: it is missing" in caplog.text
+    assert "is taken) and 1 more of this kind" in caplog.text
+    assert "annotation 2" not in caplog.text
 
 
 def test_nothing_is_logged_when_nothing_is_wrong(write, caplog: pytest.LogCaptureFixture) -> None:
