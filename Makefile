@@ -109,6 +109,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.convert
 	$(BIN)/python -m cascadezoo.benchmarks.measure.load
 	$(BIN)/python -m cascadezoo.benchmarks.measure.evaluation
+	$(BIN)/python -m cascadezoo.benchmarks.measure.data_check
 	$(BIN)/python -m cascadezoo.benchmarks.measure.growth
 	CASCADEZOO_OPS=torch $(BIN)/python -m cascadezoo.benchmarks.measure.latency
 	$(BIN)/cascadezoo build-ops

@@ -39,10 +39,10 @@ _LMS_TO_RGB = np.array(
 
 
 class Row(NamedTuple):
-    """One detection to draw."""
+    """One detection, or annotated object, to draw."""
 
     name: str  # of its class
-    score: float  # 0..1
+    score: float | None  # 0..1; None where it is annotated
     label: int  # 0..C-1
     box: tuple[float, float, float, float]  # xyxy, pixels
     crop: Crop | None  # its mask, inside the window that holds it
@@ -73,7 +73,7 @@ def draw(image: Pixels, rows: Iterable[Row]) -> Image.Image:
     canvas = image.copy()
     height, width = canvas.shape[:2]
     style = _style(height, width)
-    ordered = sorted(rows, key=lambda row: row.score)  # the worst first
+    ordered = sorted(rows, key=lambda row: row.score or 0)  # the worst first
     colors = _colors(ordered)
     for one, color in zip(ordered, colors, strict=True):
         if one.crop is not None:
@@ -82,7 +82,7 @@ def draw(image: Pixels, rows: Iterable[Row]) -> Image.Image:
         _draw_box(canvas, one, color, style)
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
-    texts = [f"{one.name} {one.score:.2f}" for one in ordered]
+    texts = [one.name if one.score is None else f"{one.name} {one.score:.2f}" for one in ordered]
     tags = _place_tags(texts, ordered, (height, width), style)
     for text, tag, color in zip(texts, tags, colors, strict=True):
         _draw_tag(pen, text, tag, color, style)

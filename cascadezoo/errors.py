@@ -170,6 +170,10 @@ class TrainingDiverged(CascadezooError):
     """A loss or gradient that is not finite; the message names the step, the loss and the images."""
 
 
+class HandledFaults(CascadezooError):
+    """An annotation file has faults, but none for which training and verification refuse it."""
+
+
 class LostLinks(CascadezooError):
     """Files that entries need are no longer at their published addresses."""
 

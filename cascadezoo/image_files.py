@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -51,15 +51,20 @@ def not_there(given: str | os.PathLike[str]) -> MissingResource:
 
 
 class Header(NamedTuple):
-    """Pillow's names of the format and the mode, and the EXIF orientation, 1 to 8, that is left to be applied."""
+    """Pillow's names of the format and the mode, the EXIF orientation, 1 to 8, that is left to be applied, and the
+    width and height before it is."""
 
     format: str
     mode: str
     orientation: int
+    width: int
+    height: int
 
 
-def read_header(what: str, data: bytes) -> Header:
+def read_header(what: str, data: bytes | BinaryIO) -> Header:
     """The header of an image that it says is small enough to decode; ``what`` is how a message calls the image.
+
+    ``data``: the file's bytes, or the file, of which only the header is read.
 
     Raises UnreadableImage for more pixels than ``most_pixels()`` and for a header that Pillow does not know.
     """
@@ -69,7 +74,7 @@ def read_header(what: str, data: bytes) -> Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as header:
+            with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as header:
                 width, height = header.size
                 kind, mode = header.format or "", header.mode
                 turned = 1 if kind in _TURNED_BY_OPENCV else header.getexif().get(_ORIENTATION, 1)
@@ -79,7 +84,7 @@ def read_header(what: str, data: bytes) -> Header:
         raise UnreadableImage(f"{what} is no image that can be decoded: damaged or of another kind") from error
     if width * height > limit:
         raise UnreadableImage(_too_large(what, f"{width} x {height}", limit))
-    return Header(kind, mode, turned if turned in range(1, 9) else 1)
+    return Header(kind, mode, turned if turned in range(1, 9) else 1, width, height)
 
 
 def require_whole(what: str, data: bytes) -> None:

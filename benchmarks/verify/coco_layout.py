@@ -5,13 +5,14 @@ entries is made when it is first needed.
 """
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from cascadezoo.coco.evaluation import read_annotations
-from cascadezoo.errors import FileError, MissingResource, UsageError
+from cascadezoo.coco.checking import Contents, read, require_mask_truth
+from cascadezoo.coco.image_headers import image_problem
+from cascadezoo.errors import BadAnnotations, FileError, MissingResource, UsageError
 from cascadezoo.hub.cache import locked
 from cascadezoo.paths import data_folder
 
@@ -19,6 +20,7 @@ from cascadezoo.paths import data_folder
 _MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
 _TAIL = 4096
 _NAMED = 3  # files in a message
+_log = logging.getLogger("cascadezoo")
 
 TIMED = 8  # images that speed is measured on, whatever the limit: always the first
 
@@ -54,29 +56,36 @@ class Dataset:
 
     @cached_property
     def images(self) -> tuple[CocoImage, ...]:
-        """All images, in the order of their ids; raises FileError where the file is not COCO's."""
-        images: list[Any] = read_annotations(self.annotations)["images"]
-        try:
-            listed = [CocoImage(i["id"], self.folder / i["file_name"], i["height"], i["width"]) for i in images]
-        except (KeyError, TypeError) as error:
-            raise FileError(f"{self.annotations} is no COCO annotation file: an image lacks {error}") from error
-        if not listed:
-            raise FileError(f"{self.annotations} lists no images: get it again ({self.help})")
+        """All images, in the order of their ids; raises BadAnnotations where the file is not a sound COCO file."""
+        listed = [
+            CocoImage(image_id, self.folder / entry.name, entry.height, entry.width)
+            for image_id, entry in self._contents.images.items()
+        ]
         return tuple(sorted(listed, key=lambda image: image.image_id))
+
+    @cached_property
+    def _contents(self) -> Contents:
+        contents, faults = read(self.annotations)
+        if faults.counts:
+            _log.warning("%s: %s", self.annotations, faults)
+        return contents
 
     def chosen(self, limit: int | None) -> tuple[CocoImage, ...]:
         """The first ``limit`` images, or all."""
         return self.images[:limit]
 
-    def check(self, limit: int | None = None) -> None:
+    def check(self, limit: int | None = None, *, masks: bool = False) -> None:
         """Raise MissingResource or FileError, naming what is missing or damaged and how to get it.
 
-        Of each image its first and last bytes are read: enough to notice one that is cut short.
+        Of each image its first and last bytes are read: enough to notice one that is cut short, or of another size than
+        annotated.  ``masks``: every annotation has to have one.
         """
         for path, exists in ((self.annotations, Path.is_file), (self.folder, Path.is_dir)):
             if not exists(path):
                 raise MissingResource(f"{self.name}: no {path}: {self.help}")
         chosen = self.chosen(limit)
+        if masks:
+            require_mask_truth(self.annotations, self._contents.unscorable)
         if missing := [image.path for image in chosen if not image.path.is_file()]:
             raise MissingResource(
                 f"{self.name}: {len(missing)} of {len(chosen)} images are missing ({_few(missing)}): {self.help}"
@@ -86,6 +95,9 @@ class Dataset:
                 f"{self.name}: {len(broken)} of {len(chosen)} images are damaged or cut short ({_few(broken)}): "
                 f"get them again ({self.help})"
             )
+        for image in chosen:
+            if (problem := image_problem(image.path, image.height, image.width)) is not None:
+                raise BadAnnotations(f"{self.annotations}: image {image.image_id}: {problem.text}")
 
 
 def coco_val2017(root: Path) -> Dataset:

@@ -192,7 +192,8 @@ def _coco(root: str | Path | None, entries: Sequence[ZooEntry], limit: int | Non
     if root is None or not any(entry.data == "coco" for entry in entries):
         return None
     dataset = coco_val2017(Path(root))
-    dataset.check(limit and max(limit, TIMED * speed))
+    masks = any(entry.has_masks for entry in entries if entry.data == "coco")
+    dataset.check(limit and max(limit, TIMED * speed), masks=masks)
     return dataset
 
 

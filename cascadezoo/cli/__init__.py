@@ -28,6 +28,7 @@ _COMMANDS = {
     "inspect": "cascadezoo.cli.checkpoints:inspect_command",
     "predict": "cascadezoo.cli.predict:predict_command",
     "publish": "cascadezoo.cli.publish:publish_command",
+    "data": "cascadezoo.cli.data:data_command",
     "train": "cascadezoo.cli.train:train_command",
     "verify": "cascadezoo.cli.verify:verify_command",
     "bench": "cascadezoo.cli.bench:bench_command",

@@ -85,6 +85,11 @@ class Categories(Sequence[str]):
         """The data set's id of each label."""
         return self._ids
 
+    def not_in(self, others: "Categories") -> list[str]:
+        """The names of those that ``others`` does not have under the same id."""
+        known = set(zip(others.ids, others, strict=True))
+        return [name for i, name in zip(self._ids, self._names, strict=True) if (i, name) not in known]
+
     @overload
     def __getitem__(self, label: int) -> str: ...
     @overload

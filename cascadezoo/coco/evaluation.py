@@ -12,11 +12,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from cascadezoo.errors import FileError, MissingResource, UsageError
-from cascadezoo.files import parse_json
+from cascadezoo.coco.checking import categories_of, read, require_mask_truth
+from cascadezoo.coco.records import Annotation, ImageEntry
+from cascadezoo.coco.segmentations import area
+from cascadezoo.errors import MissingResource, UsageError
 
 Kind: TypeAlias = Literal["bbox", "segm"]
 Figures: TypeAlias = dict[str, float | None]
+
+_Numbers: TypeAlias = dict[str, dict[int, int]]  # "image_id", "category_id" -> the file's own id -> the evaluator's
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 EVALUATORS = {"pycocotools": ("pycocotools.coco", "pycocotools.cocoeval"), "hotcoco": ("hotcoco", "hotcoco")}
@@ -42,17 +46,19 @@ def evaluate(
     Raises:
         UsageError: no such evaluator or kind, or results of images or categories that are not annotated.
         MissingResource: no such file, or the evaluator is not installed.
-        FileError: not a COCO annotation file, or one without masks for "segm".
+        BadAnnotations: not a sound COCO annotation file, or one without masks for "segm".
     """
     if wrong := [kind for kind in kinds if kind not in _LEFT_OUT]:
         raise UsageError(f"no evaluation is called {wrong[0]!r}: choose {' or '.join(_LEFT_OUT)}")
     coco_class, eval_class = _classes(evaluator)
-    document = read_annotations(Path(annotations))
-    _check(document, results, kinds, Path(annotations))
-    ids = sorted(i["id"] for i in document["images"]) if image_ids is None else sorted(set(image_ids))
+    document = read_truth(Path(annotations), kinds)
+    chosen = {item["id"] for item in document["images"]} if image_ids is None else set(image_ids)
+    _check(document, results, kinds, Path(annotations), chosen)
+    numbers = _renumber(document)
+    ids = sorted(numbers["image_id"][image_id] for image_id in chosen)
     with _silence():
         truth = _coco(coco_class, document)
-        return {kind: _figures(coco_class, eval_class, truth, document, results, kind, ids) for kind in kinds}
+        return {kind: _figures(coco_class, eval_class, truth, document, results, kind, ids, numbers) for kind in kinds}
 
 
 def require_evaluator(evaluator: str) -> None:
@@ -60,33 +66,76 @@ def require_evaluator(evaluator: str) -> None:
     _classes(evaluator)
 
 
-def read_annotations(path: Path) -> dict[str, Any]:
-    """A COCO annotation file as it is; raises MissingResource or FileError."""
-    try:
-        document = parse_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise MissingResource(f"no such annotation file: {path}") from error
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise FileError(f"{path} is no JSON ({error}): it is damaged or cut short, get it again") from error
-    wanted = ("images", "annotations", "categories")
-    missing = [key for key in wanted if not isinstance(document, dict) or not isinstance(document.get(key), list)]
-    if missing:
-        raise FileError(f"{path} is no COCO annotation file: it has no list of {' and '.join(missing)}")
-    return dict(document)
+def read_truth(path: Path, kinds: Sequence[Kind] = ("bbox",)) -> dict[str, Any]:
+    """A COCO annotation file as evaluators need it: ids of annotations from 1 on, ``area`` and ``iscrowd`` everywhere.
 
+    pycocotools scores two annotations of one id as one, and one with id 0 as never found.  Raises MissingResource, or
+    BadAnnotations naming the item that is wrong, or that has no mask for "segm".
+    """
+    annotations: list[dict[str, Any]] = []
 
-def _check(document: dict[str, Any], results: Sequence[Mapping[str, Any]], kinds: Sequence[Kind], path: Path) -> None:
-    try:
-        annotated = {
-            "image_id": {item["id"] for item in document["images"]},
-            "category_id": {item["id"] for item in document["categories"]},
+    def keep(annotation: Annotation) -> None:
+        truth = {
+            "id": len(annotations) + 1,
+            "image_id": annotation.image_id,
+            "category_id": annotation.category_id,
+            "bbox": annotation.bbox,
+            "area": annotation.area,
+            "iscrowd": int(annotation.is_crowd),
         }
-        if "segm" in kinds and (bare := [a["id"] for a in document["annotations"] if not a.get("segmentation")]):
-            raise FileError(f"{path}: annotation {bare[0]} has no segmentation: masks cannot be evaluated on it")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path} is no COCO annotation file: an item lacks {error}") from error
+        if annotation.segmentation:
+            truth["segmentation"] = annotation.segmentation
+        annotations.append(truth)
+
+    contents, _ = read(path, keep)
+    if "segm" in kinds:
+        require_mask_truth(path, contents.unscorable)
+    for truth in annotations:
+        if truth["area"] is None:
+            truth["area"] = _area(truth, contents.images[truth["image_id"]])
+    return {
+        "images": [
+            {"id": image_id, "file_name": entry.name, "height": entry.height, "width": entry.width}
+            for image_id, entry in contents.images.items()
+        ],
+        "annotations": annotations,
+        "categories": categories_of(contents).to_coco(),
+    }
+
+
+def _area(truth: Mapping[str, Any], image: ImageEntry) -> float:
+    if "segmentation" in truth:
+        return area(truth["segmentation"], image.height, image.width)
+    _, _, width, height = truth["bbox"]
+    return float(max(width, 0) * max(height, 0))
+
+
+def _renumber(document: dict[str, Any]) -> _Numbers:
+    """Give images and categories the numbers 1, 2, … in the order of their ids: hotcoco takes no negative ones."""
+    numbers: _Numbers = {}
+    for key, part in (("image_id", "images"), ("category_id", "categories")):
+        ids = sorted(item["id"] for item in document[part])
+        numbers[key] = {own: number for number, own in enumerate(ids, start=1)}
+        for item in document[part]:
+            item["id"] = numbers[key][item["id"]]
+        for truth in document["annotations"]:
+            truth[key] = numbers[key][truth[key]]
+    return numbers
+
+
+def _check(
+    document: dict[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    kinds: Sequence[Kind],
+    path: Path,
+    image_ids: set[int],
+) -> None:
+    annotated = {
+        "image_id": {item["id"] for item in document["images"]},
+        "category_id": {item["id"] for item in document["categories"]},
+    }
+    if strange := image_ids - annotated["image_id"]:
+        raise UsageError(f"{path} has no image {min(strange)}: give the ids of its images")
     for key, known in annotated.items():
         if strangers := {result[key] for result in results} - known:
             raise UsageError(
@@ -114,8 +163,13 @@ def _figures(
     results: Sequence[Mapping[str, Any]],
     kind: Kind,
     ids: list[int],
+    numbers: _Numbers,
 ) -> Figures:
-    own = [{key: value for key, value in r.items() if key != _LEFT_OUT[kind]} for r in results]
+    own = [
+        {key: value for key, value in r.items() if key != _LEFT_OUT[kind]}
+        | {key: numbers_of[r[key]] for key, numbers_of in numbers.items()}
+        for r in results
+    ]
     detections = truth.loadRes(own) if own else _coco(coco_class, {**document, "annotations": []})
     run = eval_class(truth, detections, kind)
     run.params.imgIds = ids

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cascadezoo.coco.dataset import Bitmap, Segmentation, bitmap
+from cascadezoo.coco.segmentations import Bitmap, Segmentation, bitmap
 from cascadezoo.images import Pixels
 from cascadezoo.losses.masks import Masks
 from cascadezoo.losses.polygons import Points

@@ -27,7 +27,7 @@ def evaluate(
     """The twelve figures of boxes and, from a model with masks, of masks, in percent; the same on every process.
 
     Args:
-        model: its categories are the data set's.
+        model: its categories are the data set's, or more: what is found of others is left out.
         progress: called with the number of images that this process has done.
         batch_size: images of equal padded size that go through the network together.
         workers: processes that decode images ahead; 0 decodes them here.
@@ -42,11 +42,13 @@ def evaluate(
     batches = plan(sizes, model.spec, batch_size)[world.rank :: world.size]
     detect = Fitting(model.detect, batch_size, world.device)
     results: list[dict[str, Any]] = []
+    known = set(data.categories.ids)
     done = 0
     with closing(prepared(batches, partial(_read, data, model.spec), workers)) as images:
         for batch, resized in zip(batches, images, strict=True):
             for index, detections in zip(batch, detect(resized), strict=True):
-                results += detections.to_coco(data.image_ids[index])
+                found = detections.to_coco(data.image_ids[index])
+                results += [result for result in found if result["category_id"] in known]
             done += len(batch)
             progress(done)
     model.train(was_training)

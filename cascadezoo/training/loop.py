@@ -133,7 +133,7 @@ class _Run:
         interrupt: Interrupt,
     ) -> None:
         self.config, self.recipe, self.data, self.world, self.interrupt = config, recipe, data, world, interrupt
-        self.val = _validation(config, data)
+        self.val = _validation(config, data, masks=model.spec.mask is not None)
         model.categories = data.categories
         if recipe.drop_path is not None:
             _set_drop_path(model, recipe.drop_path)
@@ -341,14 +341,17 @@ class _Run:
             write_result(path, tensors, self.model.spec, self.origin, self.config, self.recipe, self.data, self.step)
 
 
-def _validation(config: TrainingConfig, data: CocoDataset) -> CocoDataset | None:
+def _validation(config: TrainingConfig, data: CocoDataset, *, masks: bool) -> CocoDataset | None:
     if config.val_json is None:
         return None
     val = CocoDataset(config.val_json, config.val_images or config.train_images)
-    if val.categories != data.categories:
+    if strangers := val.categories.not_in(data.categories):
         raise FileError(
-            f"{val.annotations} has other categories than {data.annotations}: give two parts of one data set"
+            f"{val.annotations} has other categories than {data.annotations}, such as {strangers[0]!r}: give two parts "
+            "of one data set, whose categories have the same ids"
         )
+    if masks:
+        val.require_mask_truth()
     return val
 
 

@@ -168,7 +168,7 @@ def test_C3_what_needs_no_tensors_needs_no_torch(folder: Path) -> None:
         assert not torch, f"torch was imported by {call} or by one before it"
 
 
-@pytest.mark.parametrize("group", ["", "cache", "report"])
+@pytest.mark.parametrize("group", ["", "cache", "report", "data"])
 def test_C4_without_a_command_the_help_is_shown(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(group.split())
@@ -197,7 +197,7 @@ EVERY = list(commands(cli))
 
 
 def test_C4_every_command_is_seen_whole_in_the_list_of_commands() -> None:
-    assert len(EVERY) == 1 + 18 + 3 + 5  # and those of cache and report
+    assert len(EVERY) == 1 + 19 + 3 + 5 + 1  # and those of cache, report and data
     for path, command in EVERY[1:]:
         assert command.short_help, path
         assert len(command.short_help) <= 45, path

@@ -11,9 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 
-from cascadezoo.coco.dataset import CocoDataset, bitmap
+from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.coco.segmentations import bitmap
 from cascadezoo.errors import BadAnnotations, MissingResource
 
 SQUARE = [[1, 1, 3, 1, 3, 4, 1, 4]]  # columns 1 and 2, rows 1 to 3
@@ -29,10 +31,12 @@ def document() -> dict[str, Any]:
         ],
         "categories": [{"id": 40, "name": "cat"}, {"id": 7, "name": "ant"}],
         "annotations": [
-            {"id": 1, "image_id": 70, "category_id": 40, "bbox": [1, 1, 2, 3], "segmentation": SQUARE, "iscrowd": 0},
-            {"id": 2, "image_id": 70, "category_id": 7, "bbox": [0, 0, 6, 4], "segmentation": RUNS, "iscrowd": 1},
+            {"id": 1, "image_id": 70, "category_id": 40, "bbox": [1, 1, 2, 3], "area": 6, "segmentation": SQUARE,
+             "iscrowd": 0},
+            {"id": 2, "image_id": 70, "category_id": 7, "bbox": [0, 0, 6, 4], "area": 2, "segmentation": RUNS,
+             "iscrowd": 1},
         ],
-    }
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -91,6 +95,17 @@ def test_every_kind_of_segmentation_becomes_the_same_mask() -> None:
         assert mask.dtype == np.uint8
 
 
+def test_T5_a_fine_outline_is_taken(write) -> None:
+    """20,000 points round the image, 0.0005 pixels apart: 20 pixels long, however many points there are."""
+    turns = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    outline = np.stack([3 + 1.9 * np.cos(turns), 2 + 1.9 * np.sin(turns)], axis=1)
+    far = np.tile([[0.0, 0.0], [6.0, 4.0]], (200_000, 1))  # 400,000 edges of 6 pixels
+    data = CocoDataset(*write(changed(segmentation=[outline.ravel().tolist()] * 40)))
+    assert len(data.record(0).boxes) == 2
+    with pytest.raises(BadAnnotations, match=r"annotation 1: segmentation: its outlines are 2.4e\+06 pixels long"):
+        CocoDataset(*write(changed(segmentation=[far.ravel().tolist()])))
+
+
 def test_polygons_are_joined() -> None:
     corners = [np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float) + shift for shift in (0, (4, 3))]
     assert np.argwhere(bitmap(corners, 4, 6)).tolist() == [[0, 0], [3, 4]]
@@ -106,25 +121,139 @@ def test_every_sound_compressed_mask_is_taken(write, size: tuple[int, int]) -> N
          "segmentation": {"size": list(size), "counts": coco_mask.encode(np.asfortranarray(mask))["counts"].decode()}}
         for i, mask in enumerate((rng.random((30, *size)) < np.linspace(0, 1, 30)[:, None, None]).astype(np.uint8))
     ]  # fmt: skip
-    assert len(CocoDataset(*write(content)).record(0).boxes) == 30
+    file, images = write(content)
+    cv2.imwrite(str(images / "b.png"), np.zeros((*size, 3), np.uint8))
+    assert len(CocoDataset(file, images).record(0).boxes) == 30
 
 
-def test_boxes_are_clipped_and_what_teaches_nothing_is_counted(write, caplog: pytest.LogCaptureFixture) -> None:
+def test_boxes_are_clipped_and_what_teaches_nothing_is_left_out(write, caplog: pytest.LogCaptureFixture) -> None:
     content = document()
     template = content["annotations"][0]
-    for number, (box, segmentation) in enumerate(
-        [([-2, 1, 4.5, 9], SQUARE), ([7, 1, 2, 2], SQUARE), ([1, 1, 0, 3], SQUARE), ([1, 1, 2, 2], [[1, 1, 2, 2]])]
-    ):
-        content["annotations"].append({**template, "id": 10 + number, "bbox": box, "segmentation": segmentation})
+    for number, box in enumerate([[-2, 1, 4.5, 9], [7, 1, 2, 2], [1, 1, 0, 3]]):
+        content["annotations"].append({**template, "id": 10 + number, "bbox": box})
     with caplog.at_level(logging.WARNING):
         data = CocoDataset(*write(content))
     assert data.record(0).boxes[2:].tolist() == [[0, 1, 2.5, 4]]
-    assert sorted(data.skipped.values()) == [1, 1, 1]
-    assert "1 outside their image" in caplog.text
-    assert "instances.json" in caplog.text
+    assert data.objects.tolist() == [2, 0]
+    assert data.class_counts.tolist() == [0, 2]
+    assert data.met == {"bbox-beyond": 1, "bbox-outside": 1, "bbox-small": 1}
+    assert (
+        "instances.json: annotation 10: bbox: it reaches beyond the image of 6 x 4 pixels (clipped for training); "
+        "annotation 11: bbox: it lies outside the image of 6 x 4 pixels (no training object); "
+        "annotation 12: bbox: it is 0 x 3 pixels (width x height) (no training object)"
+    ) in caplog.text
 
 
-def test_nothing_is_logged_when_nothing_is_skipped(write, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("outline", [[[]], [[1, 1, 2, 2]], [[], [1, 1, 3, 3]]])
+def test_T3_an_outline_of_less_than_three_points_leaves_the_box(write, outline) -> None:
+    data = CocoDataset(*write(changed(segmentation=outline)))
+    assert data.record(0).boxes.tolist() == [[1, 1, 3, 4], [0, 0, 6, 4]]
+    assert data.record(0).crowd.tolist() == [False, True]
+    assert data.record(0).segmentations[0] is None
+    assert data.objects.tolist() == [1, 0]
+    for _ in range(2):
+        data.require_masks()  # a network with masks takes it as mmdetection does: neither object nor background
+        assert data.record(0).crowd.tolist() == [True, True]
+        assert data.objects.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("value", ["0", "1", True, 2, 0.0, [0]])
+@pytest.mark.parametrize("field", ["iscrowd", "ignore"])
+def test_T3_types_are_strict(write, field: str, value) -> None:
+    with pytest.raises(BadAnnotations, match=rf"instances\.json: annotation 1: {field}: 0 or 1 is wanted"):
+        CocoDataset(*write(changed(**{field: value})))
+
+
+def test_T3_what_is_to_be_ignored_is_no_object(write) -> None:
+    data = CocoDataset(*write(changed(ignore=1)))
+    assert data.record(0).boxes.tolist() == [[0, 0, 6, 4]]
+    assert data.objects.tolist() == [0, 0]
+    assert CocoDataset(*write(changed(ignore=0))).objects.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("lacking", ["id", "area", "iscrowd"])
+@pytest.mark.parametrize("as_null", [False, True])
+def test_T4_what_is_missing_is_filled_in(write, lacking: str, as_null: bool) -> None:
+    content = changed(**{lacking: None}) if as_null else document()
+    if not as_null:
+        del content["annotations"][0][lacking]
+    data = CocoDataset(*write(content))
+    assert data.record(0).boxes.tolist() == [[1, 1, 3, 4], [0, 0, 6, 4]]
+    assert data.record(0).crowd.tolist() == [False, True]
+    assert data.met == {f"{lacking}-missing": 1}
+
+
+@pytest.mark.parametrize("segmentation", [None, [], [[]], [[1, 1, 2, 2]]])
+@pytest.mark.parametrize("place", [0, 1])
+def test_T4_masks_to_evaluate_on_are_asked_for_before_any_work(write, segmentation, place: int) -> None:
+    content = document()
+    CocoDataset(*write(content)).require_mask_truth()
+    content["annotations"][place]["segmentation"] = segmentation
+    with pytest.raises(BadAnnotations, match=rf"instances\.json: annotation {place + 1} has no segmentation"):
+        CocoDataset(*write(content)).require_mask_truth()
+
+
+@pytest.mark.parametrize("numbers", [(7, 7), (0, 1), (-5, -4)])
+def test_T1_ids_of_annotations_are_internal(write, numbers: tuple[int, int]) -> None:
+    content = document()
+    for item, number in zip(content["annotations"], numbers, strict=True):
+        item["id"] = number
+    data = CocoDataset(*write(content))
+    assert data.record(0).boxes.tolist() == [[1, 1, 3, 4], [0, 0, 6, 4]]
+
+
+@pytest.mark.parametrize(
+    ("stored", "orientation", "said"),
+    [
+        ((8, 4), 1, "6 x 4 is annotated, but .*b.png is 8 x 4"),
+        ((4, 6), 1, "width and height are exchanged"),
+        ((6, 4), 6, "EXIF orientation 6"),
+        ((6, 4), 8, "EXIF orientation 8"),
+    ],
+)
+def test_T2_sizes_are_those_of_the_files_as_they_are_shown(write, stored, orientation: int, said: str) -> None:
+    file, images = write(document())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", stored).save(images / "b.png", exif=exif)
+    with pytest.raises(BadAnnotations, match=rf"instances\.json: image 70: .*{said}"):
+        CocoDataset(file, images)
+
+
+@pytest.mark.parametrize(("stored", "orientation"), [((6, 4), 3), ((4, 6), 6)])
+def test_T2_a_turned_image_that_is_annotated_as_it_is_shown_is_taken(write, stored, orientation: int) -> None:
+    file, images = write(document())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", stored).save(images / "b.png", exif=exif)
+    assert len(CocoDataset(file, images)) == 2
+
+
+def test_T9_an_unannotated_root_is_no_class(write, caplog: pytest.LogCaptureFixture) -> None:
+    content = document()
+    for category in content["categories"]:
+        category["supercategory"] = "cat"
+    content["categories"].append({"id": 0, "name": "cat", "supercategory": "none"})
+    with caplog.at_level(logging.WARNING):
+        data = CocoDataset(*write(content))
+    assert tuple(data.categories) == ("ant", "cat")
+    assert data.class_counts.tolist() == [0, 1]
+    said = 'category 0: supercategory: "cat" is above all others and has no objects (left out)'
+    assert said in caplog.text
+
+
+def test_of_many_faults_the_first_and_their_number_are_logged(write, caplog: pytest.LogCaptureFixture) -> None:
+    content = document()
+    for item in content["annotations"]:
+        del item["area"]
+    with caplog.at_level(logging.WARNING):
+        CocoDataset(*write(content))
+    assert "annotation 1: area: it is missing" in caplog.text
+    assert "is taken) and 1 more of this kind" in caplog.text
+    assert "annotation 2" not in caplog.text
+
+
+def test_nothing_is_logged_when_nothing_is_wrong(write, caplog: pytest.LogCaptureFixture) -> None:
     CocoDataset(*write(document()))
     assert not caplog.text
 
@@ -143,50 +272,18 @@ def test_a_crowd_needs_no_mask(write) -> None:
     CocoDataset(*write(content)).require_masks()
 
 
-def without(key: str, where: str = "") -> dict[str, Any]:
-    content = document()
-    del (content[where][0] if where else content)[key]
-    return content
-
-
-WRONG = {
-    "no JSON": '{"images": [',
-    "holds a list": "[]",
-    "no list of images": without("images"),
-    "no list of annotations": without("annotations"),
-    "no list of categories": without("categories"),
-    "lists no images": {**document(), "images": []},
-    "lists no categories": {**document(), "categories": []},
-    "unique id and name": {**document(), "categories": [{"id": 7, "name": "ant"}] * 2},
-    "image id 70 comes twice": {**document(), "images": document()["images"][:1] * 2},
-    "an image needs id": without("file_name", "images"),
-    "image 70 has the size": {
-        **document(),
-        "images": [{"id": 70, "file_name": "b.png", "height": 0, "width": 6}],
-    },
-    "id is a whole number": {**document(), "images": [{"id": "x", "file_name": "b.png", "height": 4, "width": 6}]},
-    "an annotation needs": without("bbox", "annotations"),
-    "annotation 1 of image 71: the file has no image": changed(image_id=71),
-    "annotation 1 of image 70: the file has no category of id 8": changed(category_id=8),
-    "annotation 1 of image 70: a bbox is four numbers": changed(bbox=[1, 2, 3]),
-    "a bbox is four numbers": changed(bbox=[1, 2, float("nan"), 3]),
-    "image 70: a bbox is four numbers": changed(bbox=[1, 2, 10**400, 3]),
-    "annotation 1 of image 70: a polygon": changed(segmentation=[[1, 1, 2]]),
-    "pairs of finite numbers": changed(segmentation=[[1, 1, 2, "3", 4, 4]]),
-    "annotation 1 of image 70: a segmentation": changed(segmentation="mask"),
-    r"its RLE is of size \[6, 4\]": changed(segmentation={"size": [6, 4], "counts": [24]}),
-    "do not add up": changed(segmentation={"size": [4, 6], "counts": [20]}),
-    "compressed RLE is damaged": changed(segmentation={"size": [4, 6], "counts": "52"}),
-    "RLE is damaged": changed(segmentation={"size": [4, 6], "counts": "5é"}),
-    "is damaged": changed(segmentation={"size": [4, 6], "counts": "ooooooooooooo"}),
-    "runs do not fill": changed(segmentation={"size": [4, 6]}),
-}
-
-
-@pytest.mark.parametrize("message", WRONG)
-def test_what_is_wrong_is_said(write, message: str) -> None:
-    with pytest.raises(BadAnnotations, match=rf"instances\.json.*{message}"):
-        CocoDataset(*write(WRONG[message]))
+def test_what_is_wrong_is_said(write) -> None:
+    """Every kind of fault is seeded in test_checking.py."""
+    for content, message in (
+        ('{"images": [', "is no JSON"),
+        ("[]", "holds a list"),
+        ({**document(), "categories": []}, "categories: the file lists no categories"),
+        (changed(image_id=71), "annotation 1: image_id: the file has no image 71"),
+        (changed(category_id=8), "annotation 1: category_id: the file has no category 8"),
+        (changed(segmentation={"size": [6, 4], "counts": [24]}), r"its RLE is of size \[6, 4\]"),
+    ):
+        with pytest.raises(BadAnnotations, match=rf"instances\.json.*{message}"):
+            CocoDataset(*write(content))
 
 
 def test_missing_files(write, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from cascadezoo.coco import evaluation as coco_eval
 from cascadezoo.coco.evaluation import METRICS, evaluate
-from cascadezoo.errors import FileError, MissingResource, UsageError
+from cascadezoo.errors import BadAnnotations, FileError, MissingResource, UsageError
 
 EVALUATORS = ("pycocotools", "hotcoco")
 SIDE = 200  # of every image
@@ -154,6 +154,109 @@ def test_it_prints_nothing_and_changes_nothing(two_images: Path, evaluator: str,
     assert json.dumps(TWO_FOUND) == before
 
 
+def hundred(folder: Path, numbers: list[int | None]) -> tuple[Path, list[dict]]:
+    """Four images with one object each, all found exactly, annotated under these ids; None for none."""
+    boxes = [(10 * n, 20, 40, 50) for n in range(1, 5)]
+    path = write(folder, [truth(n, box) for n, box in enumerate(boxes, 1)], images=4)
+    document = json.loads(path.read_text())
+    for annotation, number in zip(document["annotations"], numbers, strict=True):
+        annotation["id"] = number
+        if number is None:
+            del annotation["id"]
+    path.write_text(json.dumps(document))
+    return path, [found(n, box, 0.9) for n, box in enumerate(boxes, 1)]
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
+@pytest.mark.parametrize("numbers", [[1, 2, 3, 4], [7, 7, 7, 7], [0, 1, 2, 3], [-5, -4, -3, -2], [-1, 0, 1, None]])
+def test_T1_ap_does_not_depend_on_the_ids_of_annotations(tmp_path: Path, evaluator: str, numbers) -> None:
+    """Everything is found exactly: AP is 100 whatever the objects are called."""
+    path, results = hundred(tmp_path, numbers)
+    figures = evaluate(path, results, evaluator=evaluator)
+    assert figures["bbox"]["AP"] == pytest.approx(100)
+    assert figures["segm"]["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
+def test_T1_ids_of_images_and_categories_may_be_0_or_less(tmp_path: Path, evaluator: str) -> None:
+    path, results = hundred(tmp_path, [1, 2, 3, 4])
+    document = json.loads(path.read_text())
+    document["categories"][0]["id"] = 0
+    for item in document["images"]:
+        item["id"] -= 2
+    for item in (*document["annotations"], *results):
+        item |= {"category_id": 0, "image_id": item["image_id"] - 2}
+    path.write_text(json.dumps(document))
+    figures = evaluate(path, results, evaluator=evaluator)
+    assert figures["bbox"]["AP"] == pytest.approx(100)
+    assert figures["segm"]["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
+@pytest.mark.parametrize("lacking", [("area",), ("iscrowd",), ("id", "area", "iscrowd")])
+@pytest.mark.parametrize("as_null", [False, True])
+def test_T4_what_is_missing_is_filled_in(tmp_path: Path, evaluator: str, lacking, as_null: bool) -> None:
+    """A triangle of half a box of 40 x 40: as a mask it is small (below 32 x 32 = 1024 pixels), as a box medium."""
+    triangle = [[10, 20, 50, 20, 10, 60]]
+    path = write(tmp_path, [truth(1, (10, 20, 40, 40), lambda *_: triangle)], images=1)
+    document = json.loads(path.read_text())
+    for key in lacking:
+        document["annotations"][0][key] = None
+        if not as_null:
+            del document["annotations"][0][key]
+    path.write_text(json.dumps(document))
+    result = [found(1, (10, 20, 40, 40), 0.9)]
+    sizes = ("APs", "APm") if "area" in lacking else ("APm", "APs")  # the file's own area, 1600, is that of the box
+    figures = evaluate(path, result, ["bbox"], evaluator=evaluator)["bbox"]
+    assert figures[sizes[0]] == pytest.approx(100)
+    assert figures[sizes[1]] is None
+    del document["annotations"][0]["segmentation"]  # only the box is left
+    path.write_text(json.dumps(document))
+    figures = evaluate(path, result, ["bbox"], evaluator=evaluator)["bbox"]
+    assert figures["APm"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("segmentation", [None, [], [[]], [[1, 1, 5, 5]]])
+def test_T4_boxes_are_evaluated_without_masks_and_masks_are_refused_by_name(tmp_path: Path, segmentation) -> None:
+    box = (10, 20, 40, 50)
+    path = write(tmp_path, [truth(1, box), truth(1, box, lambda *_: segmentation)], images=1)
+    assert evaluate(path, [found(1, box, 0.9)], ["bbox"])["bbox"]["AR1"] == pytest.approx(50)
+    with pytest.raises(BadAnnotations, match=r"annotations\.json: annotation 2 has no segmentation"):
+        evaluate(path, [found(1, box, 0.9)])
+
+
+def test_T3_what_is_to_be_ignored_is_scored_as_mmdetection_does(tmp_path: Path) -> None:
+    """pycocotools overwrites ``ignore`` by ``iscrowd``: the object that is not found counts."""
+    boxes = [(10, 20, 40, 50), (100, 20, 40, 50)]
+    path = write(tmp_path, [truth(1, boxes[0]), {**truth(1, boxes[1]), "ignore": 1}], images=1)
+    assert evaluate(path, [found(1, boxes[0], 0.9)], ["bbox"])["bbox"]["AR100"] == pytest.approx(50)
+
+
+HOSTILE = {
+    "far": [[1, 1, 9e8, 1, 5, 5]],
+    "far but bounded memory": [[1, 1, 1e7, 1, 5, 5]],
+    "NaN": [[1, 1, float("nan"), 1, 5, 5]],
+    "infinity": [[1, 1, float("inf"), 1, 5, 5]],
+    "huge": [[1, 1, 1e300, 1, 5, 5]],
+    "whole and huge": [[1, 1, 10**400, 1, 5, 5]],
+    "long": [[0, 0, 199, 199] * 100_000],
+    "many long ones": [[0, 0, 199, 199] * 300] * 200,
+    "counts that do not add up": {"size": [SIDE, SIDE], "counts": [SIDE]},
+    "size of another image": {"size": [SIDE, 2 * SIDE], "counts": [2 * SIDE * SIDE]},
+    "characters": {"size": [SIDE, SIDE], "counts": "zzzz\x00\x7f"},
+    "too few": {"size": [SIDE, SIDE], "counts": "11"},
+    "nothing": {"size": [SIDE, SIDE]},
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_T5_a_malformed_mask_is_refused_naming_file_and_annotation(tmp_path: Path, what: str) -> None:
+    path = write(tmp_path, [truth(1, (10, 20, 40, 50)), truth(1, (9, 9, 9, 9), lambda *_: HOSTILE[what])], images=1)
+    for kinds in (("bbox",), ("bbox", "segm")):
+        with pytest.raises(BadAnnotations, match=r"annotations\.json: annotation 2: segmentation: "):
+            evaluate(path, [], kinds)
+
+
 def test_bad_input_is_named(tmp_path: Path, two_images: Path, monkeypatch) -> None:
     with pytest.raises(UsageError, match="'cocoeval'"):
         evaluate(two_images, [], evaluator="cocoeval")
@@ -161,13 +264,19 @@ def test_bad_input_is_named(tmp_path: Path, two_images: Path, monkeypatch) -> No
         evaluate(two_images, [], kinds=("keypoints",))
     with pytest.raises(UsageError, match="image_id 9"):
         evaluate(two_images, [found(9, (0, 0, 5, 5), 0.5)])
+    with pytest.raises(UsageError, match="has no image 9"):
+        evaluate(two_images, [], image_ids=[1, 9])
     with pytest.raises(UsageError, match="category_id 8"):
         evaluate(two_images, [{**TWO_FOUND[0], "category_id": 8}])
     with pytest.raises(UsageError, match="without segmentation"):
         evaluate(two_images, [{k: v for k, v in TWO_FOUND[0].items() if k != "segmentation"}])
     with pytest.raises(MissingResource, match=r"none\.json"):
         evaluate(tmp_path / "none.json", [])
-    for text, message in (("{", "no JSON"), ("[]", "no list of images"), ('{"images": []}', "annotations and cat")):
+    for text, message in (
+        ("{", "no JSON"),
+        ("[]", "holds a list"),
+        ('{"images": []}', "annotations: the file has no such list"),
+    ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(FileError, match=message):
             evaluate(tmp_path / "bad.json", [])

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from cascadezoo.benchmarks.reports.schema import read_report
 from cascadezoo.coco.categories import Categories
-from cascadezoo.coco.dataset import CocoDataset, bitmap
-from cascadezoo.coco.evaluation import read_annotations
+from cascadezoo.coco.checking import check
+from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.coco.evaluation import read_truth
+from cascadezoo.coco.segmentations import bitmap
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.converters.checkpoint import read_checkpoint
 from cascadezoo.converters.records import Declared
@@ -78,7 +80,8 @@ def _canonical(path: Path) -> None:
 def _annotations(path: Path) -> None:
     images = path.parent / "images"
     images.mkdir(exist_ok=True)
-    (images / "a.png").touch()
+    (images / "a.png").write_bytes(small_files.image(size=(4, 6)))
+    check(path, images, most=3)
     dataset = CocoDataset(path, images)
     for index in range(min(len(dataset), 10)):
         record = dataset.record(index)
@@ -109,7 +112,7 @@ READERS = {
         "categories.json",
     ),
     "annotations": Reader(_annotations, (small_files.annotations,), "instances.json"),
-    "evaluation": Reader(read_annotations, (small_files.annotations,), "instances.json"),
+    "evaluation": Reader(read_truth, (small_files.annotations,), "instances.json"),
     "image": Reader(
         read_image,
         (small_files.image, lambda: small_files.image(".jpg"), lambda: small_files.image(".bmp")),

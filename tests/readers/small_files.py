@@ -132,6 +132,6 @@ def annotations() -> bytes:
     return json.dumps(document).encode()
 
 
-def image(suffix: str = ".png") -> bytes:
-    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+def image(suffix: str = ".png", size: tuple[int, int] = (2, 3)) -> bytes:
+    pixels = np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size, 3)
     return bytes(cv2.imencode(suffix, pixels)[1])

@@ -9,7 +9,7 @@ from small_coco import write_coco
 
 from cascadezoo import shapes
 from cascadezoo.benchmarks.verify.coco_layout import coco_val2017, require_limit, shapes_val
-from cascadezoo.errors import FileError, MissingResource, UsageError
+from cascadezoo.errors import BadAnnotations, FileError, MissingResource, UsageError
 
 
 @pytest.fixture
@@ -58,11 +58,46 @@ def test_damaged_annotations_are_named(root: Path) -> None:
     for text, message in (
         (path.read_text()[:-40], "no JSON"),
         ('{"images": [], "annotations": [], "categories": []}', "lists no images"),
-        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "an image lacks 'file_name'"),
+        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "image 1: file_name: it is missing"),
     ):
         path.write_text(text)
         with pytest.raises(FileError, match=message):
             coco_val2017(root).check()
+
+
+def _annotations(root: Path, number: int, **fields: object) -> None:
+    path = root / "annotations" / "instances_val2017.json"
+    document = json.loads(path.read_text())
+    document["annotations"][number].update(fields)
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("outline", [None, [], [[]], [[1, 1, 5, 5]]])
+def test_T4_masks_to_verify_on_are_asked_for_first(root: Path, outline: object) -> None:
+    coco_val2017(root).check(masks=True)
+    _annotations(root, 1, segmentation=outline)
+    coco_val2017(root).check()
+    with pytest.raises(BadAnnotations, match=r"instances_val2017\.json: annotation 2 has no segmentation"):
+        coco_val2017(root).check(masks=True)
+
+
+@pytest.mark.parametrize("fields", [{"iscrowd": "0"}, {"bbox": [1, 2, 3]}, {"segmentation": [[1, 1, 9e8, 1, 5, 5]]}])
+def test_T5_annotations_are_checked_before_any_work(root: Path, fields: dict) -> None:
+    _annotations(root, 1, **fields)
+    with pytest.raises(BadAnnotations, match=rf"instances_val2017\.json: annotation 2: {next(iter(fields))}: "):
+        coco_val2017(root).check()
+
+
+def test_T2_sizes_are_those_of_the_files(root: Path) -> None:
+    path = root / "annotations" / "instances_val2017.json"
+    document = json.loads(path.read_text())
+    assert (document["images"][2]["height"], document["images"][2]["width"]) == (60, 80)
+    document["images"][2].update(height=80, width=60)
+    document["annotations"] = []
+    path.write_text(json.dumps(document))
+    coco_val2017(root).check(limit=2)
+    with pytest.raises(BadAnnotations, match=r"instances_val2017\.json: image 3: .*width and height are exchanged"):
+        coco_val2017(root).check()
 
 
 def test_the_drawn_data_set_is_made_once(tmp_path: Path, monkeypatch) -> None:
