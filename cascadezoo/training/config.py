@@ -4,17 +4,23 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cascadezoo.errors import CorruptCheckpoint, MissingResource, UsageError
 from cascadezoo.files import whole_file
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.paths import expanded
 from cascadezoo.providers.recipes import RECIPES
 from cascadezoo.spec.model import PreprocessSpec
 from cascadezoo.spec.recipe import Augmentation, EmaRule, Recipe
 from cascadezoo.spec.record import Record
 
 _FILE = "config.json"
+# what the numbers of a run follow from, and would be without effect, or break the run in two, when it is resumed
+_LASTING = (
+    "num_classes", "schedule", "batch_size", "accumulate", "lr", "precision", "ema", "clip_grad", "min_size",
+    "max_size", "keep_empty", "seed",
+)  # fmt: skip
 
 
 class Precision(StrEnum):
@@ -26,7 +32,10 @@ class Precision(StrEnum):
 
 
 class TrainingConfig(Record):
-    """The options of one training run: of an entry of the zoo or, without ``entry``, of a model given to ``train``."""
+    """The options of one training run: of an entry of the zoo or, without ``entry``, of a model given to ``train``.
+
+    Paths are kept as absolute ones, so that a run can be resumed from any folder.
+    """
 
     entry: str | None = Field(default=None, description="The entry that names the network and its publisher's recipe.")
     pretrained: bool = Field(default=False, description="Start from the entry's published weights.")
@@ -85,6 +94,11 @@ class TrainingConfig(Record):
     log_every: int = Field(default=10, gt=0, description="Steps between lines of the log.")
     keep: int = Field(default=2, gt=0, description="How many of the last checkpoints are kept.")
 
+    @field_validator("weights", "train_json", "train_images", "val_json", "val_images", "run_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else expanded(path).absolute()
+
     @model_validator(mode="after")
     def _options_agree(self) -> Self:
         if self.pretrained and self.weights is not None:
@@ -138,6 +152,20 @@ class TrainingConfig(Record):
                 "model or the recipe as it should be"
             )
 
+    def require_continues(self, begun: "TrainingConfig", *, extend: bool) -> None:
+        """Raise UsageError, which names the options, where a run ``begun`` with others would go on with these.
+
+        ``extend``: it may go on under another schedule.
+        """
+        for name in _LASTING:
+            then, now = getattr(begun, name), getattr(self, name)
+            if then == now or (extend and name == "schedule"):
+                continue
+            way = "a run goes on only as it began, so leave the option out"
+            if name == "schedule" and now is not None:
+                way += f", or go on under the other schedule with --resume --extend {now} (in Python extend=True)"
+            raise UsageError(f"{self.run_dir} was begun with {_flag(name, then)}, now it has {_flag(name, now)}: {way}")
+
     def adjust(self, recipe: Recipe, published: PreprocessSpec, own: PreprocessSpec) -> Recipe:
         """The recipe with what these options change.
 
@@ -155,6 +183,14 @@ class TrainingConfig(Record):
             own.max_size / published.max_size,
         )
         return recipe.model_copy(update=changes)
+
+
+def _flag(name: str, value: object) -> str:
+    """An option as it is typed."""
+    option = f"--{name.replace('_', '-')}"
+    if value is None or value is False:
+        return f"no {option}"
+    return option if value is True else f"{option} {value}"
 
 
 def _scaled(augmentation: Augmentation, short: float, long: float) -> Augmentation:
