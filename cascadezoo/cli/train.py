@@ -53,6 +53,7 @@ class _Described(click.Option):
 @click.option("--clip-grad", metavar="NORM", type=float, cls=_Described)
 @click.option("--min-size", metavar="N", type=int, cls=_Described)
 @click.option("--max-size", metavar="N", type=int, cls=_Described)
+@click.option("--freeze", multiple=True, type=click.Choice(["backbone", "neck", "rpn"]), cls=_Described)
 @click.option("--seed", metavar="N", type=int, cls=_Described)
 @click.option("--run-dir", metavar="DIR", type=OutputFolder(), required=True, cls=_Described)
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; its options need not be given again.")

@@ -19,7 +19,7 @@ _FILE = "config.json"
 # what the numbers of a run follow from, and would be without effect, or break the run in two, when it is resumed
 _LASTING = (
     "num_classes", "schedule", "batch_size", "accumulate", "lr", "precision", "ema", "clip_grad", "min_size",
-    "max_size", "keep_empty", "seed",
+    "max_size", "freeze", "keep_empty", "seed",
 )  # fmt: skip
 
 
@@ -29,6 +29,14 @@ class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
+
+
+class Part(StrEnum):
+    """A part of a network that can be left as it is."""
+
+    BACKBONE = "backbone"
+    NECK = "neck"
+    RPN = "rpn"
 
 
 class TrainingConfig(Record):
@@ -81,6 +89,11 @@ class TrainingConfig(Record):
         gt=0,
         description="Longer side of the images at test time, in pixels, which the recipe's sizes follow; by default "
         "the entry's own.",
+    )
+    freeze: tuple[Part, ...] = Field(
+        default=(),
+        description="A part of the network that stays as it is, its norms' statistics included, besides what the "
+        "entry freezes; more than one with more of these options.",
     )
     keep_empty: bool = Field(default=False, description="Also train on images without objects.")
     seed: int = Field(default=0, ge=0, description="The seed of all randomness.")
@@ -188,8 +201,10 @@ class TrainingConfig(Record):
 def _flag(name: str, value: object) -> str:
     """An option as it is typed."""
     option = f"--{name.replace('_', '-')}"
-    if value is None or value is False:
+    if value is None or value is False or value == ():
         return f"no {option}"
+    if isinstance(value, tuple):
+        return " ".join(f"{option} {each}" for each in value)
     return option if value is True else f"{option} {value}"
 
 

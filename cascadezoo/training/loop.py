@@ -30,10 +30,11 @@ from cascadezoo.training.config import TrainingConfig, recipe_of
 from cascadezoo.training.ema import Ema
 from cascadezoo.training.evaluation import evaluate
 from cascadezoo.training.interrupt import Interrupt, Stop
+from cascadezoo.training.introduction import introduction, rate_of
 from cascadezoo.training.journal import Journal
 from cascadezoo.training.loader import Sample, TrainingSet, training_loader
 from cascadezoo.training.lock import locked
-from cascadezoo.training.network import entry_network, set_drop_path
+from cascadezoo.training.network import entry_network, freeze, set_drop_path, set_training
 from cascadezoo.training.preconditions import require_free
 from cascadezoo.training.result import write_result
 from cascadezoo.training.schedule import Plan
@@ -113,10 +114,12 @@ class _Run:
         model.categories = data.categories
         if recipe.drop_path is not None:
             set_drop_path(model, recipe.drop_path)
-        self.model = model.to(world.device).train()
+        freeze(model, config.freeze)
+        self.model = model.to(world.device)
+        set_training(self.model)
         self.origin = model.origin
         self.batch = config.batch_size * config.accumulate * world.size
-        self.lr = config.lr or recipe.solver.lr * self.batch / recipe.solver.batch
+        self.rate = rate_of(recipe.solver, self.batch, config.lr)
         self.set = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
         passes = math.ceil(len(self.set) / (config.batch_size * world.size))
         if passes < config.accumulate:
@@ -124,7 +127,7 @@ class _Run:
                 f"accumulate {config.accumulate}: an epoch of {len(self.set)} images has fewer passes, {passes}"
             )
         self.plan = Plan(recipe.schedule, passes // config.accumulate)
-        self.stepper = Stepper(self.model, recipe, self.lr, config.precision, config.seed, world)
+        self.stepper = Stepper(self.model, recipe, self.rate.value, config.precision, config.seed, world)
         self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
         self.step = 0
         self.journal: Journal | None = None
@@ -226,7 +229,7 @@ class _Run:
             raise
 
     def _step(self, epoch: int, passes: list[list[Sample]], waited: float) -> None:
-        lr = self.lr * self.plan.factor(self.step)
+        lr = self.rate.value * self.plan.factor(self.step)
         report = self.stepper(self.step, epoch, lr, passes)
         if self.ema:
             self.ema.update(self.model, self.step)
@@ -321,7 +324,7 @@ class _Run:
             "recipe": _digest(self.recipe.model_dump_json(exclude={"schedule"})),
             checkpoint.SCHEDULE: f"{schedule.epochs:g} epochs ({_digest(schedule.model_dump_json())})",
             "data": f"{self.data.digest[:12]}, {len(self.set)} images",
-            "learning rate": f"{self.lr:g}",
+            "learning rate": f"{self.rate.value:g}",
             "batch size": str(config.batch_size),
             "passes a step": str(config.accumulate),
             "processes": str(self.world.size),
@@ -341,26 +344,11 @@ class _Run:
             device=str(self.world.device),
             steps=self.plan.total,
         )
-        for line in self._introduction():
+        lines = introduction(
+            self.model, self.plan, self.rate, self.world, done=self.step, batch=self.batch, images=len(self.set)
+        )
+        for line in lines:
             self.journal.note(self.step, line)
-
-    def _introduction(self) -> Iterator[str]:
-        solver, plan = self.recipe.solver, self.plan
-        yield (
-            f"{self.step} of {plan.total} steps done" if self.step else f"{plan.total} steps of {self.batch} images"
-        ) + f", {plan.steps_per_epoch} per epoch, on {self.world.device}, {self.world.size} process(es)"
-        if self.config.lr is None:
-            yield f"learning rate {self.lr:g}: {solver.lr:g} for {solver.batch} images per step, here {self.batch}"
-        else:
-            yield f"learning rate {self.lr:g}, as given"
-        if plan.warmup < plan.schedule.warmup_steps:
-            yield f"warm-up of {plan.warmup} steps, not {plan.schedule.warmup_steps}: the run is short"
-        frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
-        if frozen:
-            parts = sorted({".".join(name.split(".")[:2]) for name in frozen})
-            yield f"{len(frozen)} tensors are frozen: in {', '.join(parts)}"
-        else:
-            yield "all tensors are trained"
 
     def _write_weights(self, path: Path) -> None:
         if self.world.is_first:

@@ -1,5 +1,7 @@
 """The network of a run: that of an entry, or one that was given, as it is when training begins."""
 
+from collections.abc import Iterable
+
 from torchvision.ops import StochasticDepth
 
 from cascadezoo.coco.dataset import CocoDataset
@@ -8,7 +10,7 @@ from cascadezoo.errors import UsageError
 from cascadezoo.loading import build, load
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.model import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
-from cascadezoo.training.config import TrainingConfig
+from cascadezoo.training.config import Part, TrainingConfig
 
 
 def entry_network(config: TrainingConfig, entry: ZooEntry, data: CocoDataset) -> Detector:
@@ -55,3 +57,23 @@ def set_drop_path(model: Detector, rate: float) -> None:
         for module in model.modules():
             if isinstance(module, StochasticDepth):
                 module.p *= rate / backbone.drop_path
+
+
+def freeze(model: Detector, parts: Iterable[Part]) -> None:
+    """Leave parts of a network as they are.  Raises UsageError for one that has no weights."""
+    for part in parts:
+        tensors = list(model.get_submodule(part).parameters())
+        if not tensors:
+            raise UsageError(f"--freeze {part}: the {part} of this network has no weights")
+        for tensor in tensors:
+            tensor.requires_grad_(False)
+
+
+def set_training(model: Detector) -> None:
+    """Training mode, but for modules whose tensors are all frozen, by whomever: their norms keep their statistics, and
+    they drop no paths."""
+    model.train()
+    for module in model.modules():
+        tensors = list(module.parameters())
+        if tensors and not any(tensor.requires_grad for tensor in tensors):
+            module.eval()

@@ -76,10 +76,6 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
-def turn(path: Path) -> None:
-    cv2.imwrite(str(path), np.zeros((96, 64, 3), np.uint8))
-
-
 def during_step(number: int, model: torch.nn.Module, act) -> torch.nn.Module:
     """The model, of which training step ``number``, 1 the first, calls ``act`` on its way forward."""
     passes = []
@@ -95,34 +91,34 @@ def during_step(number: int, model: torch.nn.Module, act) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize(
-    ("harm", "error", "remedy"),
-    [
-        (cut, UnreadableImage, "put a sound file of 96 x 64 pixels in its place"),
-        (turn, BadAnnotations, "put the image that was annotated in its place, or annotate this one anew"),
-    ],
-)
-def test_T7_an_image_that_cannot_be_used_is_named_and_nothing_is_lost(
-    tmp_path, drawn, capsys, harm, error, remedy, workers
-):
+def test_T7_an_image_that_cannot_be_read_is_named_and_nothing_is_lost(tmp_path, drawn, capsys, workers):
     image = third_image(drawn)
     sound = image.read_bytes()
-    harm(image)
-    with pytest.raises(error) as caught:
+    image.write_bytes(sound[:200])
+    with pytest.raises(UnreadableImage, match=rf"{image.name}.*: put a sound file of 96 x 64 pixels in its place"):
         start(drawn, tmp_path / "run", workers=workers)
-    assert image.name in str(caught.value)
-    assert remedy in str(caught.value)
     assert "stopped after step 2 of 4; what it learned is kept" in capsys.readouterr().err
     assert steps_kept(tmp_path / "run") == [2]
     image.write_bytes(sound)
     assert_goes_on_as_if_nothing_had_happened(drawn, tmp_path)
 
 
-def test_T7_an_image_that_is_gone_is_named_and_nothing_is_lost(tmp_path, drawn):
+def turn(path: Path) -> None:
+    cv2.imwrite(str(path), np.zeros((96, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "remedy"),
+    [
+        (Path.unlink, MissingResource, "put a sound file of 96 x 64 pixels in its place"),
+        (turn, BadAnnotations, "put the image that was annotated in its place, or annotate this one anew"),
+    ],
+)
+def test_T7_an_image_that_changes_in_the_run_is_named_and_nothing_is_lost(tmp_path, drawn, harm, error, remedy):
     image = third_image(drawn)
     sound = image.read_bytes()
-    with pytest.raises(MissingResource, match=rf"{image.name}.*: put a sound file of 96 x 64 pixels in its place"):
-        start(drawn, tmp_path / "run", during_step(1, learner(), image.unlink))
+    with pytest.raises(error, match=rf"{image.name}.*: {remedy}"):
+        start(drawn, tmp_path / "run", during_step(1, learner(), lambda: harm(image)))
     assert steps_kept(tmp_path / "run") == [2]
     image.write_bytes(sound)
     assert_goes_on_as_if_nothing_had_happened(drawn, tmp_path)
