@@ -72,6 +72,7 @@ class CocoDataset:
         image_ids: in the file's order.
         heights, widths: (N,) of the images.
         objects: (N,) how many objects each image has, without crowds.
+        class_counts: (C,) how many objects each class has, without crowds.
         skipped: reason -> number of annotations left out.
     """
 
@@ -90,6 +91,10 @@ class CocoDataset:
         self.heights = np.array([record["height"] for record in records.values()], dtype=np.int64)
         self.widths = np.array([record["width"] for record in records.values()], dtype=np.int64)
         self.objects = np.array([record["crowd"].count(False) for record in records.values()], dtype=np.int64)
+        self.class_counts = np.zeros(len(self.categories), dtype=np.int64)
+        for record in records.values():
+            own = [label for label, crowd in zip(record["labels"], record["crowd"], strict=True) if not crowd]
+            np.add.at(self.class_counts, own, 1)
         self._maskless = [i for i, record in records.items() if _lacks_mask(record)]
         self._find_images([record["file_name"] for record in records.values()])
         # one buffer of text rather than millions of objects: worker processes share it without copying

@@ -29,6 +29,7 @@ def evaluate(
     kinds: Sequence[Kind] = ("bbox", "segm"),
     image_ids: Iterable[int] | None = None,
     evaluator: str = "pycocotools",
+    category_ids: Iterable[int] | None = None,
 ) -> dict[Kind, Figures]:
     """The twelve COCO figures of each kind, in percent; None where no object of that size is annotated.
 
@@ -38,6 +39,7 @@ def evaluate(
         kinds: "bbox", "segm" or both.
         image_ids: the images that count; default: all of the annotation file.
         evaluator: "pycocotools" or "hotcoco".
+        category_ids: the categories that count; default: all of the annotation file.
 
     Raises:
         UsageError: no such evaluator or kind, or results of images or categories that are not annotated.
@@ -49,6 +51,10 @@ def evaluate(
     coco_class, eval_class = _classes(evaluator)
     document = read_annotations(Path(annotations))
     _check(document, results, kinds, Path(annotations))
+    if category_ids is not None:
+        counted = set(category_ids)
+        document["categories"] = [item for item in document["categories"] if item["id"] in counted]
+        document["annotations"] = [item for item in document["annotations"] if item["category_id"] in counted]
     ids = sorted(i["id"] for i in document["images"]) if image_ids is None else sorted(set(image_ids))
     with _silence():
         truth = _coco(coco_class, document)

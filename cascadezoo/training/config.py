@@ -19,7 +19,7 @@ _FILE = "config.json"
 # what the numbers of a run follow from, and would be without effect, or break the run in two, when it is resumed
 _LASTING = (
     "num_classes", "schedule", "batch_size", "accumulate", "lr", "precision", "ema", "clip_grad", "min_size",
-    "max_size", "freeze", "keep_empty", "seed",
+    "max_size", "classes", "freeze", "keep_empty", "seed",
 )  # fmt: skip
 
 
@@ -89,6 +89,11 @@ class TrainingConfig(Record):
         gt=0,
         description="Longer side of the images at test time, in pixels, which the recipe's sizes follow; by default "
         "the entry's own.",
+    )
+    classes: tuple[str, ...] = Field(
+        default=(),
+        description="A class to learn, by its name, or one to leave out, as -NAME; several with commas or with more of "
+        "these options; by default all of the data set's.",
     )
     freeze: tuple[Part, ...] = Field(
         default=(),

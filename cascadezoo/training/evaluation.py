@@ -59,7 +59,9 @@ def evaluate(
     figures: dict[str, Figures] | None = None
     if parts is not None:
         everything = [result for part in parts for result in part]
-        figures = dict(score(data.annotations, everything, kinds, data.image_ids).items())
+        figures = dict(
+            score(data.annotations, everything, kinds, data.image_ids, category_ids=data.categories.ids).items()
+        )
     return world.broadcast(figures)
 
 

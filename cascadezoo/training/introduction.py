@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World
 from cascadezoo.spec.recipe import Solver
 from cascadezoo.training.schedule import Plan
+
+_SHOWN = 100  # classes in a line
 
 
 class Rate(NamedTuple):
@@ -34,7 +37,7 @@ def rate_of(solver: Solver, batch: int, given: float | None) -> Rate:
 
 
 def introduction(
-    model: Detector, plan: Plan, rate: Rate, world: World, *, done: int, batch: int, images: int
+    model: Detector, plan: Plan, rate: Rate, world: World, data: CocoDataset, done: int, batch: int, images: int
 ) -> Iterator[str]:
     """The lines, each a sentence; ``done`` steps of ``batch`` images, out of ``images`` in an epoch."""
     yield (
@@ -45,6 +48,7 @@ def introduction(
             f"a step takes {batch} images, and there are {images} to learn from: each comes more than once in a step, "
             f"so take smaller steps (--batch-size, --accumulate) for there to be more of them"
         )
+    yield from _objects(data)
     yield rate.words
     if plan.warmup < plan.schedule.warmup_steps:
         yield f"warm-up of {plan.warmup} steps, not {plan.schedule.warmup_steps}: the run is short"
@@ -54,3 +58,14 @@ def introduction(
         yield f"{len(frozen)} tensors are frozen: in {', '.join(parts)}"
     else:
         yield "all tensors are trained"
+
+
+def _objects(data: CocoDataset) -> Iterator[str]:
+    counted = sorted(zip(data.class_counts.tolist(), data.categories, strict=True), key=lambda pair: -pair[0])
+    there = [f"{name} {number}" for number, name in counted if number]
+    more = f" and {len(there) - _SHOWN} more classes" if len(there) > _SHOWN else ""
+    yield f"{int(data.class_counts.sum())} objects of {len(there)} classes: {', '.join(there[:_SHOWN])}{more}"
+    missing = [name for number, name in counted if not number]
+    if missing:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        yield f"no objects to learn from: {', '.join(missing[:_SHOWN])}{more}; --classes can leave classes out"

@@ -26,6 +26,7 @@ from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
+from cascadezoo.training.classes import ChosenClasses
 from cascadezoo.training.config import TrainingConfig, recipe_of
 from cascadezoo.training.ema import Ema
 from cascadezoo.training.evaluation import evaluate
@@ -80,7 +81,10 @@ def train(
         if not world.is_first:
             logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # the first process logs for all
         torch.manual_seed(config.seed)
-        data = CocoDataset(config.train_json, config.train_images)
+        if config.classes:
+            data: CocoDataset = ChosenClasses(config.train_json, config.train_images, config.classes)
+        else:
+            data = CocoDataset(config.train_json, config.train_images)
         entry = None if config.entry is None else registry.info(config.entry)
         if model is None:
             model = entry_network(config, _required(entry), data)
@@ -345,7 +349,7 @@ class _Run:
             steps=self.plan.total,
         )
         lines = introduction(
-            self.model, self.plan, self.rate, self.world, done=self.step, batch=self.batch, images=len(self.set)
+            self.model, self.plan, self.rate, self.world, self.data, self.step, self.batch, len(self.set)
         )
         for line in lines:
             self.journal.note(self.step, line)
@@ -359,7 +363,11 @@ class _Run:
 def _validation(config: TrainingConfig, data: CocoDataset) -> CocoDataset | None:
     if config.val_json is None:
         return None
-    val = CocoDataset(config.val_json, config.val_images or config.train_images)
+    images = config.val_images or config.train_images
+    if config.classes:
+        val: CocoDataset = ChosenClasses(config.val_json, images, data.categories, partly=True)
+    else:
+        val = CocoDataset(config.val_json, images)
     if val.categories != data.categories:
         raise FileError(
             f"{val.annotations} has other categories than {data.annotations}: give two parts of one data set"
