@@ -22,7 +22,7 @@ from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import BadAnnotations, MissingResource, OutOfMemory, UnreadableImage, WorkerLost
 from cascadezoo.loading import build
 from cascadezoo.spec.recipe import Augmentation
-from cascadezoo.training import loader
+from cascadezoo.training import loader, loop
 from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.loader import TrainingSet, batches, training_loader
 from cascadezoo.training.network import all_learning
@@ -90,37 +90,37 @@ def during_step(number: int, model: torch.nn.Module, act) -> torch.nn.Module:
     return model
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_T7_an_image_that_cannot_be_read_is_named_and_nothing_is_lost(tmp_path, drawn, capsys, workers):
-    image = third_image(drawn)
-    sound = image.read_bytes()
-    image.write_bytes(sound[:200])
-    with pytest.raises(UnreadableImage, match=rf"{image.name}.*: put a sound file of 96 x 64 pixels in its place"):
-        start(drawn, tmp_path / "run", workers=workers)
-    assert "stopped after step 2 of 4; what it learned is kept" in capsys.readouterr().err
-    assert steps_kept(tmp_path / "run") == [2]
-    image.write_bytes(sound)
-    assert_goes_on_as_if_nothing_had_happened(drawn, tmp_path)
-
-
 def turn(path: Path) -> None:
     cv2.imwrite(str(path), np.zeros((96, 64, 3), np.uint8))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
     ("harm", "error", "remedy"),
     [
+        (cut, UnreadableImage, "put a sound file of 96 x 64 pixels in its place"),
         (Path.unlink, MissingResource, "put a sound file of 96 x 64 pixels in its place"),
         (turn, BadAnnotations, "put the image that was annotated in its place, or annotate this one anew"),
     ],
 )
-def test_T7_an_image_that_changes_in_the_run_is_named_and_nothing_is_lost(tmp_path, drawn, harm, error, remedy):
+def test_T7_an_image_that_cannot_be_used_is_named_and_nothing_is_lost(
+    tmp_path, drawn, capsys, monkeypatch, harm, error, remedy, workers
+):
+    """It is harmed after the data were looked at, before the first step."""
     image = third_image(drawn)
     sound = image.read_bytes()
+
+    def harmed(*arguments, **more):
+        harm(image)
+        return training_loader(*arguments, **more)
+
+    monkeypatch.setattr(loop, "training_loader", harmed)
     with pytest.raises(error, match=rf"{image.name}.*: {remedy}"):
-        start(drawn, tmp_path / "run", during_step(1, learner(), lambda: harm(image)))
+        start(drawn, tmp_path / "run", workers=workers)
+    assert "stopped after step 2 of 4; what it learned is kept" in capsys.readouterr().err
     assert steps_kept(tmp_path / "run") == [2]
     image.write_bytes(sound)
+    monkeypatch.undo()
     assert_goes_on_as_if_nothing_had_happened(drawn, tmp_path)
 
 
@@ -194,20 +194,48 @@ def test_T7_a_state_in_the_middle_of_an_update_is_not_kept(tmp_path, drawn, monk
     assert "stopped after step 2 of 4; nothing is kept" in capsys.readouterr().err
 
 
+HARMING = """
+import sys
+from pathlib import Path
+
+import torch
+
+from cascadezoo.cli import main
+from cascadezoo.providers import SPECS
+from cascadezoo.training import loop
+from tiny_zoo import narrow
+
+torch.set_num_threads(1)
+SPECS["mmdet"]["cascade_mask_r50_fpn"] = narrow()
+training_loader, image = loop.training_loader, Path(sys.argv.pop(1))
+
+
+def harmed(*arguments, **more):
+    image.write_bytes(b"damaged")
+    return training_loader(*arguments, **more)
+
+
+loop.training_loader = harmed
+main()
+"""
+
+
 def test_T7_every_process_stops_and_the_state_is_kept(tmp_path):
     """Two processes, each with two of a step's four images: one of the second step's cannot be read."""
     drawn, run = draw_set(tmp_path / "images", 8), tmp_path / "run"
     bad = batches(np.full((8, 2), 64), 2, seed=0, epoch=0, rank=1, world=2)[1][0]
-    cut(drawn.images / f"{11 + bad:03}.png")
-    script = Path(__file__).parents[1] / "tiny_zoo.py"
+    image, script, tests = drawn.images / f"{11 + bad:03}.png", tmp_path / "harming.py", Path(__file__).parents[1]
+    script.write_text(HARMING)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tests), str(tests.parent), environment.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, "train",
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, image, "train",
          "--entry", ENTRY, "--train-json", drawn.annotations, "--train-images", drawn.images, "--schedule", "2",
          "--min-size", "64", "--device", "cpu", "--workers", "0", "--batch-size", "2", "--run-dir", run],
-        capture_output=True, text=True, check=False, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=300, env=environment,
     )  # fmt: skip
     assert done.returncode != 0
-    assert f"{11 + bad:03}.png" in done.stderr
+    assert image.name in done.stderr
     assert steps_kept(run) == [1]
     assert log(run, "note")[-1]["text"] == "stopped after step 1 of 4; what it learned is kept"
 
