@@ -8,17 +8,22 @@ of published figures share this module.
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from cascadezoo.errors import BadAnnotations, CascadezooError, OutOfMemory
+from cascadezoo.errors import BadAnnotations, CascadezooError, OutOfMemory, WorkerLost
 from cascadezoo.images import Pixels, opencv_on_one_thread, read_image
 from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size
@@ -30,6 +35,9 @@ R = TypeVar("R")  # its result
 
 _AHEAD = 2  # batches that each worker prepares in advance
 _MOST_WORKERS = 8
+_PATIENCE = 1  # seconds of waiting for an item, after which the waiting is looked at
+_LATE, _LOST = "DataLoader timed out", "DataLoader worker (pid"  # PyTorch's words
+_SIGCHLD: Any = getattr(signal, "SIGCHLD", None)  # Windows has none
 _NO_ROOM = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of CUDA, of the CPU, of cuBLAS and cuDNN
 
 _log = logging.getLogger("cascadezoo")
@@ -106,30 +114,115 @@ def read_annotated(path: Path, height: int, width: int) -> Pixels:
     return pixels
 
 
-def prepared(batches: Sequence[Sequence[T]], prepare: Callable[[T], P], workers: int) -> Generator[list[P], None, None]:
+def prepared(
+    batches: Sequence[Sequence[T]],
+    prepare: Callable[[T], P],
+    workers: int,
+    waiting: Callable[[], None] = lambda: None,
+) -> Generator[list[P], None, None]:
     """The items of each batch in turn, prepared ahead by ``workers`` processes; 0 prepares them here.
 
-    Close it to end the processes early.  Raises the CascadezooError that ``prepare`` raised, in its batch's turn.
+    Nothing of it goes through shared memory, of which containers have little: where it runs out, the sender's error
+    is lost and the receiver waits for ever.
+
+    ``waiting`` is called about once a second while the next batch is not there; what it raises ends the wait.  Close
+    the generator to end the processes early.
+
+    Raises the CascadezooError that ``prepare`` raised, in its batch's turn, and WorkerLost.
     """
     workers = min(workers, len(batches))
     loader = DataLoader(
         _Prepared(batches, prepare),
         batch_size=None,
-        collate_fn=_as_it_is,  # or arrays would become tensors
+        collate_fn=pickle.dumps if workers else _as_it_is,  # by default, arrays would become tensors
         num_workers=workers,
         prefetch_factor=_AHEAD if workers else None,
+        timeout=_PATIENCE if workers else 0,
         multiprocessing_context="fork" if workers and "fork" in multiprocessing.get_all_start_methods() else None,
         worker_init_fn=start_worker,
     )
-    with opencv_on_one_thread():
-        items = iter(loader)
     try:
-        for item in items:
-            if isinstance(item, CascadezooError):
-                raise item
-            yield item
+        if workers:
+            multiprocessing.Lock()  # where there is no room for this one, PyTorch would stop half-way
+        with opencv_on_one_thread():
+            items = iter(loader)
+    except OSError as error:
+        raise WorkerLost(
+            f"no worker processes can be started ({error.strerror or error}): free /dev/shm or make it larger, allow "
+            "more processes, or prepare images without workers (--workers 0)"
+        ) from error
+    with _deaths_told_while_waiting() as deaths:
+        try:
+            for _ in batches:
+                item = _next(items, deaths, waiting)
+                item = pickle.loads(item) if workers else item  # from its own child
+                if isinstance(item, CascadezooError):
+                    raise item
+                yield item
+        finally:
+            _end(items, at_once=deaths.told_here)
+
+
+def _next(items: Iterator[Any], deaths: "_Deaths", waiting: Callable[[], None]) -> Any:
+    while True:
+        try:
+            with deaths.told():
+                return next(items)
+        except RuntimeError as error:
+            if _LOST in str(error):
+                raise WorkerLost(
+                    f"a process that prepares images ended by itself ({error}): mostly the machine has too little "
+                    "memory for so many, so take fewer (--workers), or prepare images without (--workers 0)"
+                ) from error
+            if _LATE not in str(error):
+                raise
+        waiting()
+
+
+def _end(items: Any, at_once: bool) -> None:
+    """End the workers of a DataLoader's iterator, which would do so itself when it is freed: the traceback of an error
+    may keep it.  ``at_once``: with the image they are at, in which one may be stuck."""
+    if isinstance(items, _MultiProcessingDataLoaderIter):
+        for process in items._workers if at_once else ():
+            process.kill()
+        items._shutdown_workers()
+
+
+class _Deaths:
+    """In place of PyTorch's own answer to SIGCHLD, which raises wherever the main thread is, even between the tensors
+    of an optimizer's step: it raises while the next item is waited for, or when that wait begins."""
+
+    def __init__(self, answer: Any, told_here: bool = True) -> None:
+        self.answer, self.told_here, self.waited_for = answer, told_here, False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.waited_for and callable(self.answer):
+            self.answer(number, frame)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        self.waited_for = True
+        try:
+            self(_SIGCHLD, None)  # those that died since the last wait
+            yield
+        finally:
+            self.waited_for = False
+
+
+@contextmanager
+def _deaths_told_while_waiting() -> Iterator[_Deaths]:
+    """Outside the main thread, where Python answers no signals, a death is noticed within seconds."""
+    if _SIGCHLD is None or threading.current_thread() is not threading.main_thread():
+        yield _Deaths(None, told_here=False)
+        return
+    before: Any = signal.getsignal(_SIGCHLD)
+    deaths = _Deaths(before)
+    signal.signal(_SIGCHLD, deaths)
+    try:
+        yield deaths
     finally:
-        del items  # ends the workers, even while the traceback of an error keeps this frame
+        if signal.getsignal(_SIGCHLD) is deaths:
+            signal.signal(_SIGCHLD, before)
 
 
 def default_workers() -> int:

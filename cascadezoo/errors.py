@@ -144,6 +144,10 @@ class OutputExists(UsageError):
     """The output file is already there and ``--force`` was not given."""
 
 
+class RunInUse(UsageError):
+    """Another process trains in this run's folder."""
+
+
 class UnwritableOutput(FileError):
     """The output file cannot be written: no such folder, not allowed, disk full."""
 
@@ -156,6 +160,10 @@ class OutOfMemory(CascadezooError):
     """The device has no room even for one image at a time."""
 
     exit_code = 3
+
+
+class WorkerLost(MissingResource):
+    """A process that prepares images was killed, or could not be started: the machine ran out of something."""
 
 
 class OpsNotBuilt(MissingResource):

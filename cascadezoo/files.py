@@ -16,6 +16,7 @@ from cascadezoo.errors import OutputExists, UnwritableOutput
 fcntl: Any = import_module("fcntl") if os.name == "posix" else None
 _WRITERS = 8  # at once for one target; of more than these, what is abandoned may wait
 
+_PART = re.compile(r"\..+\.\d+\.part", re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # escaped in JSON, or as it is
 
 
@@ -44,6 +45,13 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
             file.close()  # and with it the lock
     except OSError as error:
         raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}; nothing was left") from error
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the part files in a folder that killed writers left there, whatever they were to become."""
+    for part in folder.glob(".*.part"):
+        if _PART.fullmatch(part.name):
+            _remove_if_abandoned(part)
 
 
 def _part_of(path: Path, mode: int) -> tuple[Path, BinaryIO]:

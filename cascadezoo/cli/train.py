@@ -32,6 +32,7 @@ class _Described(click.Option):
         "cascadezoo train --entry cascade_mask_r50_fpn_1x.mmdet --pretrained \\\n"
         "    --train-json train.json --train-images train --run-dir run",
         "cascadezoo train --run-dir run --resume",
+        "cascadezoo train --run-dir run --extend 24",
     ),
 )
 @click.option("--entry", metavar="NAME", type=EntryName(), cls=_Described)
@@ -42,6 +43,7 @@ class _Described(click.Option):
 @click.option("--val-json", metavar="FILE", type=InputFile(), cls=_Described)
 @click.option("--val-images", metavar="DIR", type=InputFolder(), cls=_Described)
 @click.option("--keep-empty", is_flag=True, cls=_Described)
+@click.option("--classes", metavar="NAME", multiple=True, cls=_Described)
 @click.option("--num-classes", metavar="N", default="auto", show_default=True, cls=_Described)
 @click.option("--schedule", metavar="1x|2x|20e|3x|N", cls=_Described)
 @click.option("--batch-size", metavar="N", type=int, cls=_Described)
@@ -52,9 +54,15 @@ class _Described(click.Option):
 @click.option("--clip-grad", metavar="NORM", type=float, cls=_Described)
 @click.option("--min-size", metavar="N", type=int, cls=_Described)
 @click.option("--max-size", metavar="N", type=int, cls=_Described)
+@click.option("--freeze", multiple=True, type=click.Choice(["backbone", "neck", "rpn"]), cls=_Described)
 @click.option("--seed", metavar="N", type=int, cls=_Described)
 @click.option("--run-dir", metavar="DIR", type=OutputFolder(), required=True, cls=_Described)
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir; its options need not be given again.")
+@click.option(
+    "--extend",
+    metavar="1x|2x|20e|3x|N",
+    help="Go on with the run in --run-dir under another schedule, named as with --schedule, from the step it reached.",
+)
 @click.option("--workers", metavar="N", type=int, cls=_Described)
 @click.option("--device", type=Device(), cls=_Described)
 @click.option("--eval-every", metavar="N", type=int, cls=_Described)
@@ -62,7 +70,9 @@ class _Described(click.Option):
 @click.option("--log-every", metavar="N", type=int, cls=_Described)
 @click.option("--keep", metavar="N", type=int, cls=_Described)
 @click.pass_context
-def train_command(ctx: click.Context, /, run_dir: Path, resume: bool, num_classes: str, **options: Any) -> None:
+def train_command(
+    ctx: click.Context, /, run_dir: Path, resume: bool, extend: str | None, num_classes: str, **options: Any
+) -> None:
     """Train a network on a COCO-format data set; without --pretrained or --weights, from scratch.
 
     The run's folder receives checkpoints, log.jsonl, curves.png, best.safetensors and final.safetensors; the path of
@@ -75,15 +85,19 @@ def train_command(ctx: click.Context, /, run_dir: Path, resume: bool, num_classe
     given = {name: value for name, value in options.items() if _is_given(ctx, name)}
     if num_classes != "auto":
         given["num_classes"] = num_classes
+    if extend is not None:
+        if "schedule" in given:
+            raise click.UsageError("--extend names the schedule to go on under: give it without --schedule", ctx)
+        given["schedule"], resume = extend, True
     before = TrainingConfig.read(run_dir).model_dump() if resume else {}
     for name in () if resume else ("entry", "train_json", "train_images"):
         if name not in given:
             raise click.UsageError(f"Missing option '--{name.replace('_', '-')}'.", ctx)
     config = TrainingConfig.of(**{**before, **given, "run_dir": run_dir})
-    require_startable(config, resume=resume)
+    require_startable(config, resume=resume, extend=extend is not None)
     from cascadezoo.training.loop import train  # and torch, now that there is something to train
 
-    final = train(config, resume=resume)
+    final = train(config, resume=resume, extend=extend is not None)
     if is_first_process():
         echo(str(final))
 

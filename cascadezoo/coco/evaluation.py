@@ -33,6 +33,7 @@ def evaluate(
     kinds: Sequence[Kind] = ("bbox", "segm"),
     image_ids: Iterable[int] | None = None,
     evaluator: str = "pycocotools",
+    category_ids: Iterable[int] | None = None,
 ) -> dict[Kind, Figures]:
     """The twelve COCO figures of each kind, in percent; None where no object of that size is annotated.
 
@@ -42,6 +43,7 @@ def evaluate(
         kinds: "bbox", "segm" or both.
         image_ids: the images that count; default: all of the annotation file.
         evaluator: "pycocotools" or "hotcoco".
+        category_ids: the categories that count; default: all of the annotation file.
 
     Raises:
         UsageError: no such evaluator or kind, or results of images or categories that are not annotated.
@@ -54,6 +56,10 @@ def evaluate(
     document = read_truth(Path(annotations), kinds)
     chosen = {item["id"] for item in document["images"]} if image_ids is None else set(image_ids)
     _check(document, results, kinds, Path(annotations), chosen)
+    if category_ids is not None:
+        counted = set(category_ids)
+        document["categories"] = [item for item in document["categories"] if item["id"] in counted]
+        document["annotations"] = [item for item in document["annotations"] if item["category_id"] in counted]
     numbers = _renumber(document)
     ids = sorted(numbers["image_id"][image_id] for image_id in chosen)
     with _silence():

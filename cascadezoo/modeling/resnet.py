@@ -112,7 +112,7 @@ class ConvNorm(nn.Conv2d):
 
     Where the norm is a fixed scale and shift, both are one convolution whose weights hold the scale: computed in
     float32, cast once, and kept until a tensor changes (``cascadezoo.modeling.folding``).  A ``BatchNorm`` in training
-    needs the batch's statistics first, so it runs after the convolution.
+    needs the batch's statistics first, so it runs after the convolution; one whose weight is frozen keeps its own.
     """
 
     _fold: Fold | None = None
@@ -131,7 +131,7 @@ class ConvNorm(nn.Conv2d):
         self.norm = _norm(norm, learning, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.norm, BatchNorm) and self.training:
+        if isinstance(self.norm, BatchNorm) and self.training and self.norm.weight.requires_grad:
             return self.norm.normalise(self._conv_forward(x, self.weight, None))
         out: Tensor = self._conv_forward(x, *self.folded())
         return out

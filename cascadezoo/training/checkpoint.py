@@ -10,6 +10,7 @@ import torch
 from cascadezoo.errors import CorruptCheckpoint, UsageError
 from cascadezoo.files import whole_file
 
+SCHEDULE = "schedule"  # the part of a run's identity that may change when it is extended
 _PATTERN = "checkpoint-*.pt"
 
 
@@ -49,8 +50,10 @@ def save(folder: Path, state: State, keep: int) -> Path:
     return path
 
 
-def latest(folder: Path, identity: Mapping[str, str]) -> State | None:
+def latest(folder: Path, identity: Mapping[str, str], *, extend: bool = False) -> State | None:
     """The newest state of a run, on the CPU; None where the run was stopped before its first checkpoint.
+
+    ``extend``: the schedule may be another.
 
     Raises CorruptCheckpoint for a damaged file, UsageError where the run was begun with another ``identity``.
     """
@@ -60,8 +63,11 @@ def latest(folder: Path, identity: Mapping[str, str]) -> State | None:
     state = _read(paths[-1])
     for key in sorted(identity.keys() | state.identity.keys()):
         then, now = state.identity.get(key), identity.get(key)
-        if then != now:
-            raise UsageError(f"{folder} was begun with {key} {then}, now it is {now}: a run goes on only as it began")
+        if then != now and not (extend and key == SCHEDULE):
+            way = " but for its schedule, with --extend (in Python extend=True)" if key == SCHEDULE else ""
+            raise UsageError(
+                f"{folder} was begun with {key} {then}, now it is {now}: a run goes on only as it began{way}"
+            )
     return state
 
 

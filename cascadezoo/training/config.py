@@ -4,17 +4,23 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cascadezoo.errors import CorruptCheckpoint, MissingResource, UsageError
 from cascadezoo.files import whole_file
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.paths import expanded
 from cascadezoo.providers.recipes import RECIPES
 from cascadezoo.spec.model import PreprocessSpec
 from cascadezoo.spec.recipe import Augmentation, EmaRule, Recipe
 from cascadezoo.spec.record import Record
 
 _FILE = "config.json"
+# what the numbers of a run follow from, and would be without effect, or break the run in two, when it is resumed
+_LASTING = (
+    "num_classes", "schedule", "batch_size", "accumulate", "lr", "precision", "ema", "clip_grad", "min_size",
+    "max_size", "classes", "freeze", "keep_empty", "seed",
+)  # fmt: skip
 
 
 class Precision(StrEnum):
@@ -25,8 +31,19 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class Part(StrEnum):
+    """A part of a network that can be left as it is."""
+
+    BACKBONE = "backbone"
+    NECK = "neck"
+    RPN = "rpn"
+
+
 class TrainingConfig(Record):
-    """The options of one training run: of an entry of the zoo or, without ``entry``, of a model given to ``train``."""
+    """The options of one training run: of an entry of the zoo or, without ``entry``, of a model given to ``train``.
+
+    Paths are kept as absolute ones, so that a run can be resumed from any folder.
+    """
 
     entry: str | None = Field(default=None, description="The entry that names the network and its publisher's recipe.")
     pretrained: bool = Field(default=False, description="Start from the entry's published weights.")
@@ -73,6 +90,16 @@ class TrainingConfig(Record):
         description="Longer side of the images at test time, in pixels, which the recipe's sizes follow; by default "
         "the entry's own.",
     )
+    classes: tuple[str, ...] = Field(
+        default=(),
+        description="A class to learn, by its name, or one to leave out, as -NAME; several with commas or with more of "
+        "these options; by default all of the data set's.",
+    )
+    freeze: tuple[Part, ...] = Field(
+        default=(),
+        description="A part of the network that stays as it is, its norms' statistics included, besides what the "
+        "entry freezes; more than one with more of these options.",
+    )
     keep_empty: bool = Field(default=False, description="Also train on images without objects.")
     seed: int = Field(default=0, ge=0, description="The seed of all randomness.")
     run_dir: Path = Field(description="The folder of the run.")
@@ -84,6 +111,11 @@ class TrainingConfig(Record):
     save_every: int = Field(default=1000, gt=0, description="Steps between checkpoints, besides those of evaluations.")
     log_every: int = Field(default=10, gt=0, description="Steps between lines of the log.")
     keep: int = Field(default=2, gt=0, description="How many of the last checkpoints are kept.")
+
+    @field_validator("weights", "train_json", "train_images", "val_json", "val_images", "run_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else expanded(path).absolute()
 
     @model_validator(mode="after")
     def _options_agree(self) -> Self:
@@ -138,6 +170,20 @@ class TrainingConfig(Record):
                 "model or the recipe as it should be"
             )
 
+    def require_continues(self, begun: "TrainingConfig", *, extend: bool) -> None:
+        """Raise UsageError, which names the options, where a run ``begun`` with others would go on with these.
+
+        ``extend``: it may go on under another schedule.
+        """
+        for name in _LASTING:
+            then, now = getattr(begun, name), getattr(self, name)
+            if then == now or (extend and name == "schedule"):
+                continue
+            way = "a run goes on only as it began, so leave the option out"
+            if name == "schedule" and now is not None:
+                way += f", or go on under the other schedule with --resume --extend {now} (in Python extend=True)"
+            raise UsageError(f"{self.run_dir} was begun with {_flag(name, then)}, now it has {_flag(name, now)}: {way}")
+
     def adjust(self, recipe: Recipe, published: PreprocessSpec, own: PreprocessSpec) -> Recipe:
         """The recipe with what these options change.
 
@@ -155,6 +201,16 @@ class TrainingConfig(Record):
             own.max_size / published.max_size,
         )
         return recipe.model_copy(update=changes)
+
+
+def _flag(name: str, value: object) -> str:
+    """An option as it is typed."""
+    option = f"--{name.replace('_', '-')}"
+    if value is None or value is False or value == ():
+        return f"no {option}"
+    if isinstance(value, tuple):
+        return " ".join(f"{option} {each}" for each in value)
+    return option if value is True else f"{option} {value}"
 
 
 def _scaled(augmentation: Augmentation, short: float, long: float) -> Augmentation:

@@ -28,7 +28,8 @@ def evaluate(
 
     Args:
         model: its categories are the data set's, or more: what is found of others is left out.
-        progress: called with the number of images that this process has done.
+        progress: called with the number of images that this process has done, and again once a second while the
+            next ones are not there; what it raises ends the evaluation.
         batch_size: images of equal padded size that go through the network together.
         workers: processes that decode images ahead; 0 decodes them here.
 
@@ -36,7 +37,7 @@ def evaluate(
         UnreadableImage, MissingResource, BadAnnotations: an image that is not what its annotations say.
         OutOfMemory: the device has no room even for one image.
     """
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}  # what is frozen does not train
     model.eval()
     sizes = list(zip(data.heights.tolist(), data.widths.tolist(), strict=True))
     batches = plan(sizes, model.spec, batch_size)[world.rank :: world.size]
@@ -44,20 +45,25 @@ def evaluate(
     results: list[dict[str, Any]] = []
     known = set(data.categories.ids)
     done = 0
-    with closing(prepared(batches, partial(_read, data, model.spec), workers)) as images:
+    read = partial(_read, data, model.spec)
+    with closing(prepared(batches, read, workers, lambda: progress(done))) as images:
         for batch, resized in zip(batches, images, strict=True):
             for index, detections in zip(batch, detect(resized), strict=True):
                 found = detections.to_coco(data.image_ids[index])
                 results += [result for result in found if result["category_id"] in known]
             done += len(batch)
             progress(done)
-    model.train(was_training)
+    model.train()
+    for module, mode in modes.items():
+        module.training = mode
     parts = world.gather(results)
     kinds: tuple[Kind, ...] = ("bbox", "segm") if model.spec.mask else ("bbox",)
     figures: dict[str, Figures] | None = None
     if parts is not None:
         everything = [result for part in parts for result in part]
-        figures = dict(score(data.annotations, everything, kinds, data.image_ids).items())
+        figures = dict(
+            score(data.annotations, everything, kinds, data.image_ids, category_ids=data.categories.ids).items()
+        )
     return world.broadcast(figures)
 
 

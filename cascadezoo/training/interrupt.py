@@ -12,6 +12,10 @@ _ANSWER = b"stopping after this step; Ctrl-C once more stops at once, back to th
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Stop(Exception):
+    """A run that was asked to stop does so here."""
+
+
 class Interrupt:
     """Within the block, ``asked`` says whether the run is to stop; a second Ctrl-C stops it at once.
 

@@ -4,18 +4,18 @@ A sample depends on (seed, epoch, image id) alone, and the order of an epoch on 
 processes or workers, nor on where training was resumed.  N images.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from cascadezoo.coco.dataset import CocoDataset, ImageRecord
-from cascadezoo.detecting import start_worker
+from cascadezoo.detecting import prepared
 from cascadezoo.errors import BadAnnotations, CascadezooError, UsageError
-from cascadezoo.images import Pixels, opencv_on_one_thread, read_image
+from cascadezoo.images import Pixels, read_image
 from cascadezoo.losses.targets import Targets
 from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.spec.model import ModelSpec
@@ -88,11 +88,15 @@ class TrainingSet:
         try:
             image = read_image(record.path)
         except CascadezooError as error:
-            raise type(error)(f"image {record.image_id} of {self.data.annotations}: {error}") from error
+            raise type(error)(
+                f"image {record.image_id} of {self.data.annotations}: {error}: put a sound file of "
+                f"{record.width} x {record.height} pixels in its place"
+            ) from error
         if image.shape[:2] != (record.height, record.width):
             raise BadAnnotations(
                 f"image {record.image_id} of {self.data.annotations} should be {record.width} x {record.height} pixels,"
-                f" but {record.path} has {image.shape[1]} x {image.shape[0]}: annotate the image as it is"
+                f" but {record.path} has {image.shape[1]} x {image.shape[0]}: put the image that "
+                "was annotated in its place, or annotate this one anew"
             )
         return image
 
@@ -130,43 +134,14 @@ def training_loader(
     world: int = 1,
     skip: int = 0,
     workers: int = 0,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Generator[list[Sample], None, None]:
     """The batches of process ``rank`` in ``epoch``, without the first ``skip``, which were done before.
 
-    ``workers``: processes that prepare samples ahead; 0 prepares them here.  With a GPU, tensors are in pinned memory.
-    Raises what ``TrainingSet.sample`` raises.
+    ``workers``: processes that prepare samples ahead; 0 prepares them here.  ``waiting``: as in ``detecting.prepared``.
+    Raises what ``TrainingSet.sample`` raises, and WorkerLost.
     """
     order = batches(
         training_set.sizes, batch_size, seed=training_set.seed, epoch=epoch, rank=rank, world=world
     )[skip:]  # fmt: skip
-    loader = DataLoader(
-        _Epoch(training_set, epoch),
-        batch_sampler=order,
-        num_workers=workers,
-        collate_fn=list,
-        worker_init_fn=start_worker,
-        pin_memory=torch.cuda.is_available(),
-    )
-    with opencv_on_one_thread():
-        loaded = iter(loader)
-    try:
-        for batch in loaded:
-            for item in batch:
-                if isinstance(item, CascadezooError):
-                    raise item
-            yield batch
-    finally:
-        del loaded  # its worker processes end with it: the traceback of an error would keep it alive
-
-
-class _Epoch(Dataset[Sample | CascadezooError]):
-    """One epoch's samples; an error is a result, for a DataLoader would bury its message in a worker's traceback."""
-
-    def __init__(self, training_set: TrainingSet, epoch: int) -> None:
-        self.training_set, self.epoch = training_set, epoch
-
-    def __getitem__(self, index: int) -> Sample | CascadezooError:
-        try:
-            return self.training_set.sample(self.epoch, index)
-        except CascadezooError as error:
-            return error
+    return prepared(order, partial(training_set.sample, epoch), workers, waiting)

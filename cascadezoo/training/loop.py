@@ -9,30 +9,33 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
-from torchvision.ops import StochasticDepth
 
 from cascadezoo import registry
 from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.detecting import is_out_of_memory
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World, join
 from cascadezoo.environment import environment
-from cascadezoo.errors import FileError, UsageError
-from cascadezoo.loading import build, load
+from cascadezoo.errors import CascadezooError, FileError, MissingResource, OutOfMemory, TrainingDiverged, UsageError
+from cascadezoo.files import remove_abandoned
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.spec.model import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
 from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
+from cascadezoo.training.classes import ChosenClasses
 from cascadezoo.training.config import TrainingConfig, recipe_of
 from cascadezoo.training.ema import Ema
 from cascadezoo.training.evaluation import evaluate
-from cascadezoo.training.interrupt import Interrupt
+from cascadezoo.training.interrupt import Interrupt, Stop
+from cascadezoo.training.introduction import introduction, rate_of
 from cascadezoo.training.journal import Journal
 from cascadezoo.training.loader import Sample, TrainingSet, training_loader
+from cascadezoo.training.lock import locked
+from cascadezoo.training.network import entry_network, freeze, set_drop_path, set_training
 from cascadezoo.training.preconditions import require_free
 from cascadezoo.training.result import write_result
 from cascadezoo.training.schedule import Plan
@@ -42,7 +45,12 @@ _BEST, _FINAL = "best.safetensors", "final.safetensors"
 
 
 def train(
-    config: TrainingConfig, *, model: Detector | None = None, recipe: Recipe | None = None, resume: bool = False
+    config: TrainingConfig,
+    *,
+    model: Detector | None = None,
+    recipe: Recipe | None = None,
+    resume: bool = False,
+    extend: bool = False,
 ) -> Path:
     """Train, from the first step or with ``resume`` from the last checkpoint in the run's folder.
 
@@ -55,12 +63,15 @@ def train(
             change the network (``pretrained``, ``weights``, ``num_classes``, ``min_size``, ``max_size``) contradict it.
         recipe: instead of the entry's; the options that choose or change the recipe (``schedule``, ``ema``,
             ``clip_grad``) contradict it.  With both, so does ``entry``.
+        resume: go on from the last checkpoint, with the options that the run began with.
+        extend: go on, under another schedule than the run began with, of as many epochs as it has done or more.
 
     Returns:
         The final weights, which ``load(entry, weights=...)`` reads.
 
     Raises:
         TrainingDiverged: a loss or a gradient was not finite; the last checkpoint is as it was.
+        RunInUse: another process trains in the folder.
         OutputExists: the folder holds a run already, and ``resume`` was not asked for.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint of the step reached.
         UsageError, MissingResource, FileError: options, data or weights that do not fit.
@@ -70,54 +81,24 @@ def train(
         if not world.is_first:
             logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # the first process logs for all
         torch.manual_seed(config.seed)
-        data = CocoDataset(config.train_json, config.train_images)
+        if config.classes:
+            data: CocoDataset = ChosenClasses(config.train_json, config.train_images, config.classes)
+        else:
+            data = CocoDataset(config.train_json, config.train_images)
         entry = None if config.entry is None else registry.info(config.entry)
         if model is None:
-            model = _model(config, entry, data)
+            model = entry_network(config, _required(entry), data)
         if recipe is None:
             published = registry.spec_of(_required(entry)).preprocess
             recipe = config.adjust(recipe_of(_required(entry), config.schedule), published, model.spec.preprocess)
         with Interrupt() as interrupt:
-            return _Run(config, model, recipe, data, world, interrupt).go(resume)
+            return _Run(config, model, recipe, data, world, interrupt).go(resume or extend, extend)
 
 
 def _required(entry: ZooEntry | None) -> ZooEntry:
     if entry is None:
         raise UsageError("name an entry, or give a model and a recipe of your own")
     return entry
-
-
-def _model(config: TrainingConfig, entry: ZooEntry | None, data: CocoDataset) -> Detector:
-    classes = len(data.categories)
-    if config.num_classes not in (None, classes):
-        raise UsageError(
-            f"num_classes {config.num_classes}: {data.annotations} has {classes} categories, so leave it out"
-        )
-    model = load(
-        _required(entry).name,
-        pretrained=config.pretrained,
-        weights=config.weights,
-        num_classes=classes,
-        min_size=config.min_size,
-        max_size=config.max_size,
-    )
-    if config.pretrained or config.weights is not None:
-        return model
-    spec = _all_learning(model.spec)
-    if spec == model.spec:
-        return model
-    free = build(spec)
-    free.origin = model.origin
-    return free
-
-
-def _all_learning(spec: ModelSpec) -> ModelSpec:
-    """The spec for training from scratch: nothing is frozen, and batch norms learn their statistics."""
-    if not isinstance(spec.backbone, ResNetSpec):
-        return spec
-    learned = NormLearning.AFFINE if spec.backbone.norm is Norm.AFFINE else NormLearning.STATISTICS
-    free = {"frozen_stages": -1, "norm_learning": learned}
-    return spec.model_copy(update={"backbone": spec.backbone.model_copy(update=free)})
 
 
 class _Run:
@@ -136,11 +117,13 @@ class _Run:
         self.val = _validation(config, data, masks=model.spec.mask is not None)
         model.categories = data.categories
         if recipe.drop_path is not None:
-            _set_drop_path(model, recipe.drop_path)
-        self.model = model.to(world.device).train()
+            set_drop_path(model, recipe.drop_path)
+        freeze(model, config.freeze)
+        self.model = model.to(world.device)
+        set_training(self.model)
         self.origin = model.origin
         self.batch = config.batch_size * config.accumulate * world.size
-        self.lr = config.lr or recipe.solver.lr * self.batch / recipe.solver.batch
+        self.rate = rate_of(recipe.solver, self.batch, config.lr)
         self.set = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
         passes = math.ceil(len(self.set) / (config.batch_size * world.size))
         if passes < config.accumulate:
@@ -148,29 +131,33 @@ class _Run:
                 f"accumulate {config.accumulate}: an epoch of {len(self.set)} images has fewer passes, {passes}"
             )
         self.plan = Plan(recipe.schedule, passes // config.accumulate)
-        self.stepper = Stepper(self.model, recipe, self.lr, config.precision, config.seed, world)
+        self.stepper = Stepper(self.model, recipe, self.rate.value, config.precision, config.seed, world)
         self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
         self.step = 0
         self.journal: Journal | None = None
 
-    def go(self, resume: bool) -> Path:
+    def go(self, resume: bool, extend: bool) -> Path:
         """Train from the current step to the end; returns the final weights."""
         folder = self.config.run_dir
-        if self.world.is_first:
-            require_free(folder, resume=resume)
-            folder.mkdir(parents=True, exist_ok=True)
-            self.journal = Journal(folder, self.plan.total, self.batch, self.config.log_every)
-        self.world.wait()
-        if resume:
-            self._resume()
-        if self.world.is_first:
-            self.config.write()
-        with self.journal or nullcontext():
+        with ExitStack() as held:
+            if self.world.is_first:
+                require_free(folder, resume=resume)
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(folder))
+                remove_abandoned(folder)
+                self.journal = Journal(folder, self.plan.total, self.batch, self.config.log_every)
+            self.world.wait()
+            if resume:
+                self._resume(extend)
+            if self.world.is_first:
+                self.config.write()
+            held.enter_context(self.journal or nullcontext())
             self._announce()
             self._evaluate_if_due()
             while self.step < self.plan.total:
                 self._epoch(self.step // self.plan.steps_per_epoch)
                 self._evaluate_if_due()
+            self.stepper.require_learned(self.plan.total)
             final = folder / _FINAL
             self._write_weights(final)
             if self.journal:
@@ -190,26 +177,63 @@ class _Run:
             world=self.world.size,
             skip=done * self.config.accumulate,
             workers=self.config.workers,
+            waiting=self._stop_if_asked,
         )
         with closing(loader):  # its worker processes end, whatever happens here
             while self.step < last:
-                self._step(epoch, loader)
-                stop = self._stop()
-                if (
-                    stop
-                    or self.step == self.plan.total
-                    or self.step % self.config.save_every == 0
-                    or self._is_evaluated()
-                ):
+                with self._kept():
+                    passes, waited = self._fetch(loader)
+                    self._step(epoch, passes, waited)
+                if self.step == self.plan.total or self.step % self.config.save_every == 0 or self._is_evaluated():
                     self._save()
-                if stop:
-                    raise KeyboardInterrupt
 
-    def _step(self, epoch: int, loader: Iterator[list[Sample]]) -> None:
+    def _fetch(self, loader: Iterator[list[Sample]]) -> tuple[list[list[Sample]], float]:
+        """The images of the next step, and the seconds it took to have them.
+
+        Where a process cannot have them or was asked to stop, all of them stop, before any begins the step.
+        """
         began = time.perf_counter()
-        passes = [next(loader) for _ in range(self.config.accumulate)]
+        passes: list[list[Sample]] = []
+        problem: Exception | None = None
+        try:
+            self._stop_if_asked()
+            passes = [next(loader) for _ in range(self.config.accumulate)]
+            self._stop_if_asked()
+        except Exception as error:
+            problem = error
         waited = time.perf_counter() - began
-        lr = self.lr * self.plan.factor(self.step)
+        stopped = torch.tensor(float(problem is not None), device=self.world.device)
+        if self.world.mean(stopped) > 0:
+            told = problem if isinstance(problem, CascadezooError | Stop) else None
+            theirs = [each for each in self.world.all_gather(told) if each is not None]
+            raise problem or next(iter(theirs), Stop())
+        return passes, waited
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """A step, after an error in which the state before it is saved; but for a run that diverged, whose earlier
+        states may be worth more."""
+        try:
+            yield
+        except TrainingDiverged:
+            raise
+        except Exception as error:
+            if not self.stepper.torn and self.step:
+                self._save()
+            if isinstance(error, Stop):
+                raise KeyboardInterrupt from error
+            if self.journal:
+                kept = "nothing is" if self.stepper.torn else "what it learned is"
+                self.journal.note(self.step, f"stopped after step {self.step} of {self.plan.total}; {kept} kept")
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise OutOfMemory(
+                    f"{self.world.device} has too little memory for {self.config.batch_size} images a pass: take a "
+                    "smaller --batch-size with more passes (--accumulate), or another device"
+                ) from error
+            raise
+
+    def _step(self, epoch: int, passes: list[list[Sample]], waited: float) -> None:
+        lr = self.rate.value * self.plan.factor(self.step)
         report = self.stepper(self.step, epoch, lr, passes)
         if self.ema:
             self.ema.update(self.model, self.step)
@@ -218,10 +242,9 @@ class _Run:
             seconds = {"data": waited, **report.seconds}
             self.journal.step(self.step, self._epochs, lr, report.losses, report.grad_norm, seconds)
 
-    def _stop(self) -> bool:
-        """Whether any process was asked to stop."""
-        asked = torch.tensor(float(self.interrupt.asked), device=self.world.device)
-        return bool(self.world.mean(asked) > 0)
+    def _stop_if_asked(self) -> None:
+        if self.interrupt.asked:
+            raise Stop
 
     @property
     def _epochs(self) -> float:
@@ -255,7 +278,7 @@ class _Run:
             self.journal.evaluation(self.step, self._epochs, figures, time.perf_counter() - began)
 
     def _seen(self, done: int) -> None:
-        """Called after each image of an evaluation.  The state was saved before it, so that the run may stop here."""
+        """Called after images of an evaluation and in waits for them.  The state was saved before: it may stop here."""
         if self.interrupt.asked:
             raise KeyboardInterrupt
         if self.journal and self.val:
@@ -275,9 +298,17 @@ class _Run:
         )
         checkpoint.save(self.config.run_dir, state, self.config.keep)
 
-    def _resume(self) -> None:
-        state = checkpoint.latest(self.config.run_dir, self._identity())
+    def _resume(self, extend: bool) -> None:
+        folder = self.config.run_dir
+        with suppress(MissingResource):  # stopped before it had begun
+            self.config.require_continues(TrainingConfig.read(folder), extend=extend)
+        state = checkpoint.latest(folder, self._identity(), extend=extend)
         if state is not None:
+            if state.step > self.plan.total:
+                raise UsageError(
+                    f"{folder} has done {state.step / self.plan.steps_per_epoch:g} epochs, more than the "
+                    f"{self.recipe.schedule.epochs:g} that it is to go on to: give more"
+                )
             self.origin = Origin.model_validate(state.origin)
             self.model.load_state_dict(state.model)
             self.stepper.optimizer.load_state_dict(dict(state.optimizer))
@@ -285,16 +316,19 @@ class _Run:
             if self.ema and state.ema is not None:
                 self.ema.load(state.ema)
             self.step = state.step
+            if extend:
+                self._save()  # what it goes on under from here
         if self.journal:
             self.journal.resume(self.step)
 
     def _identity(self) -> dict[str, str]:
-        config = self.config
+        config, schedule = self.config, self.recipe.schedule
         return {
             "network": _digest(self.model.spec.model_dump_json()),
-            "recipe": _digest(self.recipe.model_dump_json()),
+            "recipe": _digest(self.recipe.model_dump_json(exclude={"schedule"})),
+            checkpoint.SCHEDULE: f"{schedule.epochs:g} epochs ({_digest(schedule.model_dump_json())})",
             "data": f"{self.data.digest[:12]}, {len(self.set)} images",
-            "learning rate": f"{self.lr:g}",
+            "learning rate": f"{self.rate.value:g}",
             "batch size": str(config.batch_size),
             "passes a step": str(config.accumulate),
             "processes": str(self.world.size),
@@ -314,26 +348,11 @@ class _Run:
             device=str(self.world.device),
             steps=self.plan.total,
         )
-        for line in self._introduction():
+        lines = introduction(
+            self.model, self.plan, self.rate, self.world, self.data, self.step, self.batch, len(self.set)
+        )
+        for line in lines:
             self.journal.note(self.step, line)
-
-    def _introduction(self) -> Iterator[str]:
-        solver, plan = self.recipe.solver, self.plan
-        yield (
-            f"{self.step} of {plan.total} steps done" if self.step else f"{plan.total} steps of {self.batch} images"
-        ) + f", {plan.steps_per_epoch} per epoch, on {self.world.device}, {self.world.size} process(es)"
-        if self.config.lr is None:
-            yield f"learning rate {self.lr:g}: {solver.lr:g} for {solver.batch} images per step, here {self.batch}"
-        else:
-            yield f"learning rate {self.lr:g}, as given"
-        if plan.warmup < plan.schedule.warmup_steps:
-            yield f"warm-up of {plan.warmup} steps, not {plan.schedule.warmup_steps}: the run is short"
-        frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
-        if frozen:
-            parts = sorted({".".join(name.split(".")[:2]) for name in frozen})
-            yield f"{len(frozen)} tensors are frozen: in {', '.join(parts)}"
-        else:
-            yield "all tensors are trained"
 
     def _write_weights(self, path: Path) -> None:
         if self.world.is_first:
@@ -344,7 +363,11 @@ class _Run:
 def _validation(config: TrainingConfig, data: CocoDataset, *, masks: bool) -> CocoDataset | None:
     if config.val_json is None:
         return None
-    val = CocoDataset(config.val_json, config.val_images or config.train_images)
+    images = config.val_images or config.train_images
+    if config.classes:
+        val: CocoDataset = ChosenClasses(config.val_json, images, data.categories, partly=True)
+    else:
+        val = CocoDataset(config.val_json, images)
     if strangers := val.categories.not_in(data.categories):
         raise FileError(
             f"{val.annotations} has other categories than {data.annotations}, such as {strangers[0]!r}: give two parts "
@@ -353,14 +376,6 @@ def _validation(config: TrainingConfig, data: CocoDataset, *, masks: bool) -> Co
     if masks:
         val.require_mask_truth()
     return val
-
-
-def _set_drop_path(model: Detector, rate: float) -> None:
-    backbone = model.spec.backbone
-    if isinstance(backbone, InternImageSpec) and backbone.drop_path:
-        for module in model.modules():
-            if isinstance(module, StochasticDepth):
-                module.p *= rate / backbone.drop_path
 
 
 def _digest(text: str) -> str:

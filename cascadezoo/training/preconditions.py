@@ -7,8 +7,8 @@ from cascadezoo.errors import OutputExists
 from cascadezoo.training.config import TrainingConfig, recipe_of
 
 
-def require_startable(config: TrainingConfig, *, resume: bool) -> None:
-    """Check the entry, its schedule and the run's folder.
+def require_startable(config: TrainingConfig, *, resume: bool, extend: bool) -> None:
+    """Check the entry, its schedule and the run's folder and, to resume, that the options are those it began with.
 
     Raises UsageError (UnknownName, OutputExists) and UnsupportedEntry.
     """
@@ -17,6 +17,8 @@ def require_startable(config: TrainingConfig, *, resume: bool) -> None:
         registry.spec_of(entry)
         recipe_of(entry, config.schedule)
     require_free(config.run_dir, resume=resume)
+    if resume:
+        config.require_continues(TrainingConfig.read(config.run_dir), extend=extend)
 
 
 def require_free(folder: Path, *, resume: bool) -> None:

@@ -17,11 +17,13 @@ from cascadezoo.errors import TrainingDiverged
 from cascadezoo.losses import objective
 from cascadezoo.losses.targets import Targets
 from cascadezoo.modeling.preprocess import Batch
+from cascadezoo.modeling.resnet import BatchNorm
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training.config import Precision
 from cascadezoo.training.loader import Sample
 from cascadezoo.training.optim import build_optimizer, set_lr
 
+_SCALE = 2.0**16  # of fp16's losses in the beginning, halved with every step that is left out
 _AUTOCAST = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 
 
@@ -37,6 +39,9 @@ class Stepper:
     """A model with its optimizer and gradient scaler; each call is one step.
 
     The result of a step depends on the state before, the samples, the step's number and the seed alone.
+
+    Attributes:
+        torn: whether an update is half done; otherwise an error in a step leaves the state as it was before.
     """
 
     def __init__(
@@ -45,7 +50,8 @@ class Stepper:
         self.model, self.world, self.seed, self.clip = model, world, seed, recipe.clip or math.inf
         self.optimizer = build_optimizer(model, recipe.solver, lr)
         self.dtype = _AUTOCAST.get(precision)
-        self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision is Precision.FP16)
+        self.scaler = torch.amp.GradScaler(world.device.type, _SCALE, enabled=precision is Precision.FP16)
+        self.torn = False
         network = _Losses(model)
         self.network = network if world.size == 1 else DistributedDataParallel(network)
 
@@ -54,8 +60,31 @@ class Stepper:
         gradients are those of their mean.
 
         Raises TrainingDiverged, on every process and with the weights as they were, when a loss or gradient is not
-        finite.
+        finite; with fp16, when smaller and smaller scales of the loss have not made the gradients finite.
         """
+        statistics = [(buffer, buffer.clone()) for buffer in self._statistics()]
+        try:
+            return self._step(step, epoch, lr, passes)
+        except Exception:
+            if not self.torn:
+                for buffer, before in statistics:
+                    buffer.copy_(before)
+            raise
+
+    def require_learned(self, steps: int) -> None:
+        """Raise TrainingDiverged where fp16 has left out every one of a run's ``steps``."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() == math.ldexp(_SCALE, -steps):
+            raise TrainingDiverged(
+                f"none of the {steps} steps had finite gradients with fp16, so nothing was learned: train with bf16 or "
+                "fp32, lower the learning rate, or look at the annotations"
+            )
+
+    def _statistics(self) -> list[Tensor]:
+        """What a forward pass changes: the statistics of the norms that learn them."""
+        norms = [module for module in self.model.modules() if isinstance(module, BatchNorm) and module.training]
+        return [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+
+    def _step(self, step: int, epoch: int, lr: float, passes: Sequence[list[Sample]]) -> Report:
         clock = _Clock(self.world.device)
         torch.manual_seed(mix(self.seed, step, self.world.rank))
         set_lr(self.optimizer, lr)
@@ -96,10 +125,12 @@ class Stepper:
         self.scaler.unscale_(self.optimizer)
         learning = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = float(nn.utils.clip_grad_norm_(learning, self.clip))
-        if not math.isfinite(norm) and not self.scaler.is_enabled():
+        if not math.isfinite(norm) and not (self.scaler.is_enabled() and self.scaler.get_scale() >= 1):
             self._diverge(step, [s.image_id for samples in passes for s in samples], {"the gradients' norm": norm})
+        self.torn = True
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.torn = False
         return norm
 
     def _diverge(self, step: int, image_ids: list[int], broken: dict[str, float]) -> None:

@@ -18,62 +18,16 @@ from cascadezoo.errors import FileError, MissingResource, OutputExists, Training
 from cascadezoo.loading import build
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec, NormLearning
-from cascadezoo.spec.recipe import Augmentation, Curve, Exempt, Method, Recipe, Schedule, Solver
-from cascadezoo.training import loop
+from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training.config import TrainingConfig
+from cascadezoo.training.network import all_learning
 
-from drawn import Drawn, draw_set
+from drawn import draw_set
+from learning import adamw, learner, log, options
 from tiny import tiny
 from tiny_zoo import ENTRY, narrow
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def small_zoo(monkeypatch):
-    """An entry of which the network is small, with five classes."""
-    monkeypatch.setitem(SPECS["mmdet"], "cascade_mask_r50_fpn", narrow())
-
-
-@pytest.fixture
-def drawn(tmp_path) -> Drawn:
-    return draw_set(tmp_path / "images", 4)
-
-
-def adamw(lr: float, epochs: float, **changes) -> Recipe:
-    return Recipe(
-        solver=Solver(method=Method.ADAMW, lr=lr, batch=1, weight_decay=0, exempt=Exempt.VECTORS),
-        schedule=Schedule(epochs=epochs, curve=Curve.COSINE, warmup_steps=10),
-        augmentation=Augmentation(flip=0),
-        **{"clip": 5.0, **changes},
-    )
-
-
-def learner(seed: int = 0) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    return build(narrow(num_classes=3)).requires_grad_(True)
-
-
-def options(drawn: Drawn, folder, **changes) -> dict:
-    return {
-        "train_json": drawn.annotations,
-        "train_images": drawn.images,
-        "run_dir": folder,
-        "workers": 0,
-        "device": "cpu",
-        **changes,
-    }
-
-
-def log(folder, kind: str) -> list[dict]:
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_overfits_one_image_and_finds_its_boxes_and_masks(tmp_path):
@@ -353,7 +307,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path, drawn):
 def test_with_another_seed_it_is_another_run(tmp_path, drawn):
     weights_after(tmp_path, drawn, "run")
     config = TrainingConfig(**options(drawn, tmp_path / "run", seed=4))
-    with pytest.raises(UsageError, match="was begun with seed 0, now it is 4"):
+    with pytest.raises(UsageError, match="was begun with --seed 0, now it has --seed 4"):
         cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=1), resume=True)
     assert TrainingConfig.read(tmp_path / "run").seed == 0  # and that one can still go on
 
@@ -372,7 +326,7 @@ def test_a_recipe_may_drop_more_paths_than_the_network(tmp_path, drawn):
 @pytest.mark.parametrize("spec", [s for specs in SPECS.values() for s in specs.values()], ids=lambda s: s.backbone.kind)
 def test_every_network_can_learn_from_scratch(spec) -> None:
     """What training from random numbers changes is a spec that validates, with nothing frozen."""
-    free = loop._all_learning(spec)
+    free = all_learning(spec)
     assert ModelSpec.model_validate(free.model_dump()) == free
     if free.backbone.kind == "resnet":
         assert free.backbone.frozen_stages == -1
