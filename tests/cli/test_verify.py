@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,34 @@ def test_json_on_stdout_is_alone_there(root: str, capsys) -> None:
 def test_a_page_on_stdout_is_alone_there(root: str, capsys) -> None:
     assert verify(NAME, "--data-root", root, "--ap", "--limit", "1", "--html", "-") == 0
     assert capsys.readouterr().out.startswith("<!DOCTYPE html>")
+
+
+def test_V5_two_outputs_to_one_place_are_refused_first(root: str, report: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "link").symlink_to("page")
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    page, link = str(tmp_path / "page"), str(tmp_path / "link")
+    for one, other in (("-", "-"), ("-", str(tmp_path / "stdout")), (page, page), (page, link), (link, page)):
+        assert verify(NAME, "--data-root", str(tmp_path / "none"), "--json", one, "--html", other) == 2
+        assert "two outputs to " in capsys.readouterr().err
+        assert call("report", "merge", report, "-o", one, "--html", other) == 2
+        assert capsys.readouterr().out == ""
+    assert call("report", "show", report, "--json", "--html", "-") == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_V1_reports_go_where_links_lead_and_into_fifos(root: str, tmp_path: Path) -> None:
+    fifo, got = tmp_path / "fifo", []
+    os.mkfifo(fifo)
+    (tmp_path / "page.html").symlink_to("elsewhere.html")
+    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    outputs = ["--json", str(fifo), "--html", str(tmp_path / "page.html")]
+    assert verify(NAME, "--data-root", root, "--ap", "--limit", "1", *outputs) == 0
+    reader.join(60)
+    assert json.loads(got[0])["entries"][0]["verdict"] == "PARTIAL"
+    assert fifo.is_fifo()
+    assert (tmp_path / "page.html").is_symlink()
+    assert (tmp_path / "elsewhere.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_on_a_terminal_the_bar_is_gone_before_a_verdict_is_printed(root: str) -> None:
