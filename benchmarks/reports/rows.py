@@ -90,6 +90,11 @@ def cell(part: Accuracy, metric: str) -> str:
     return published if measured is None else f"{rounded(measured, HUNDREDTH)} {published}".rstrip()
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number of things, as in 1 image, 2 images, 2 entries."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def detailed(figure: float | None) -> str | None:
     """A figure with the digits that tell two runs apart."""
     return None if figure is None else str(rounded(figure, THOUSANDTH))
