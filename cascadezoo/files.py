@@ -217,11 +217,14 @@ def parse_json(data: bytes | str, pairs: Callable[[list[tuple[str, Any]]], Any] 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
-        return written_sha256(file)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def written_sha256(file: BinaryIO) -> str:
-    """The same of an open file, from its beginning."""
+    """The same of a file that ``whole_file`` gives, from its beginning; its target may be a device."""
     file.flush()
     file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()

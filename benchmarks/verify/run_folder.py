@@ -30,7 +30,7 @@ Depends = dict[str, Any]  # by the word for it in messages; JSON data, None for 
 Part = Literal["accuracy", "speed"]
 
 _RUN, _ENTRY, _LOCK = "run.json", "report.json", "run.lock"
-_FORMAT = "cascadezoo verify run 2"
+_FORMAT: Literal["cascadezoo verify run 2"] = "cascadezoo verify run 2"
 # begins of names of the sources that figures come from; of other sources a change is none of theirs
 _DETECTING = tuple(
     f"cascadezoo.{name}."

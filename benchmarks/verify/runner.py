@@ -220,7 +220,7 @@ def _evaluate(
         tta=evaluation.tta,
         basis=evaluation.basis,
         verdict=verdict,
-        reason=reason,
+        reason=f"given weights: {reason}" if job.given else reason,
         tolerance=tolerance,
         checks=checks,
         figures=figures,

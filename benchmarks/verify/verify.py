@@ -106,12 +106,12 @@ def verify(
     from cascadezoo.devices import random_state_kept
     from cascadezoo.distributed import join
 
-    given = path and GivenWeights(name=path.name, sha256=file_sha256(path))
+    given = None if path is None else GivenWeights(name=path.name, sha256=file_sha256(path))
     kept = None if run_dir is None else expanded(run_dir)
     with join(device, backend="gloo") as world, run_folder(kept, world.is_first) as folder, random_state_kept():
         device = str(world.device)
         machine = describe_machine(device, evaluator)
-        run = run_depends(settings, machine, baseline_file and file_sha256(baseline_file))
+        run = run_depends(settings, machine, None if baseline_file is None else file_sha256(baseline_file))
         if run_dir is not None and world.is_first:
             folder.claim(run)
         job = Job(

@@ -134,20 +134,23 @@ def verify_command(
 
 def _print_parts(entry: "EntryReport", err: bool) -> None:
     """One line per part."""
-    from cascadezoo.benchmarks.reports.rows import cell, evaluation_name
+    from cascadezoo.benchmarks.reports.rows import cell, evaluation_name, given_weights
     from cascadezoo.coco.metrics import METRICS
 
+    name = f"{entry.name}, given weights" if entry.given else entry.name
+    if entry.given:
+        echo(f"{'':12} {entry.name}, weights {given_weights(entry)}", err=err)
     for part in entry.accuracy:
-        figures = [(METRICS[metric].heading, cell(part, metric)) for metric in ("box_ap", "mask_ap")]
+        figures = [(METRICS[metric].heading, cell(entry, part, metric)) for metric in ("box_ap", "mask_ap")]
         measured = "".join(f"{heading} {text}, " for heading, text in figures if text and part.figures)
-        echo(f"{part.verdict:12} {entry.name}, {evaluation_name(part)}: {measured}{part.reason}", err=err)
+        echo(f"{part.verdict:12} {name}, {evaluation_name(part)}: {measured}{part.reason}", err=err)
         for note in part.timing.notes if part.timing else ():
             echo(f"{'':12} {note}", err=err)
     if speed := entry.speed:
         batches = speed.timing.batches if speed.timing else ()
         measured = "".join(f"{batch.fps:.2f} fps at batch {batch.batch_size}, " for batch in batches)
         published = f" (published: {speed.published_fps} on {speed.published_device})" if speed.published_fps else ""
-        echo(f"{speed.verdict:12} {entry.name}, speed: {measured}{speed.reason}{published}", err=err)
+        echo(f"{speed.verdict:12} {name}, speed: {measured}{speed.reason}{published}", err=err)
         for note in speed.timing.notes if speed.timing else ():
             echo(f"{'':12} {note}", err=err)
 

@@ -1,9 +1,11 @@
 """The command line of verification: what it prints, writes and exits with."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -103,6 +105,48 @@ def test_json_on_stdout_is_alone_there(root: str, capsys) -> None:
 def test_a_page_on_stdout_is_alone_there(root: str, capsys) -> None:
     assert verify(NAME, "--data-root", root, "--ap", "--limit", "1", "--html", "-") == 0
     assert capsys.readouterr().out.startswith("<!DOCTYPE html>")
+
+
+def test_V6_a_file_for_a_name_is_answered_with_its_option(tmp_path: Path, capsys) -> None:
+    (tmp_path / "my.pth").write_bytes(b"weights")
+    assert verify(str(tmp_path / "my.pth")) == 2
+    assert "give the name of its entry, and the file as weights (on the command line with --weights)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_V2_given_weights_are_named_everywhere(root: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "my.pth").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    report, page = tmp_path / "r.json", tmp_path / "r.html"
+    options = ["--data-root", root, "--tolerance", "100", "--limit", "8", "--json", str(report), "--html", str(page)]
+    assert verify(NAME, "--weights", str(tmp_path / "my.pth"), *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == f"{NAME}, weights given: my.pth, sha256 {digest}"
+    assert lines[1].startswith(f"PASS         {NAME}, given weights, plain: box AP ")
+    assert " given (41.2), " in lines[1]
+    assert lines[2].startswith(f"NO-REFERENCE {NAME}, given weights, speed: ")
+    (entry,) = json.loads(report.read_text())["entries"]
+    assert entry["given"] == {"name": "my.pth", "sha256": digest}
+    assert entry["accuracy"][0]["reason"].startswith("given weights: ")
+    assert call("report", "show", str(report)) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| cascade")]
+    for shown in (*rows, page.read_text()):
+        assert f"given: my.pth, sha256 {digest}" in shown
+    assert len(rows) == 2  # its accuracy, its speed
+    for text in (rows[0], page.read_text()):
+        assert re.search(r"[0-9.]+ given \(41\.2\)", text)
+        assert not re.search(r"[0-9] \(41\.2\)", text)
+
+
+def test_V2_published_weights_are_not_called_given(root: str, tmp_path: Path, capsys) -> None:
+    report, page = tmp_path / "r.json", tmp_path / "r.html"
+    options = ["--data-root", root, "--ap", "--limit", "1", "--json", str(report), "--html", str(page)]
+    assert verify(NAME, *options) == 0
+    assert call("report", "show", str(report)) == 0
+    assert "given" not in capsys.readouterr().out
+    assert "given" not in page.read_text()
+    assert json.loads(report.read_text())["entries"][0]["given"] is None
 
 
 def test_V5_two_outputs_to_one_place_are_refused_first(root: str, report: str, tmp_path: Path, capsys) -> None:
