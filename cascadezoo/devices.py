@@ -91,7 +91,8 @@ def _set_precise() -> None:
         switch.fp32_precision = _PRECISE
 
 
-def random_state_kept() -> AbstractContextManager[None]:
-    """torch's random numbers, on every device, go on afterwards as if nothing had been seeded or drawn inside."""
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
+    """torch's random numbers, on the CPU and, for a GPU, on all of them, go on afterwards as if nothing had been seeded
+    or drawn inside."""
+    gpus = range(torch.cuda.device_count()) if device.type == "cuda" else ()
     return torch.random.fork_rng(devices=gpus)

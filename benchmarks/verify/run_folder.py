@@ -197,8 +197,9 @@ def _locked(folder: Path) -> Iterator[None]:
         raise UsageError(
             f"{folder} is in use by another run of `cascadezoo verify`: wait for its end, or choose another folder"
         ) from error
-    except OSError as error:
-        raise UnwritableOutput(f"{folder} cannot be used as --run-dir: {error.strerror or error}") from error
+    except (OSError, NotImplementedError) as error:  # the latter from a file system without locks
+        reason = getattr(error, "strerror", None) or error
+        raise UnwritableOutput(f"{folder} cannot be used as --run-dir: {reason}") from error
     try:
         yield
     finally:
@@ -255,7 +256,7 @@ def part_depends(
         "settings": run["settings"],
         "weights": None if given else _published_digest(entry),
         "given weights": given or "none",
-        "code of conversion": code_digest(_CONVERTING) if given else "",
+        "code of conversion": code_digest(_CONVERTING) if given else None,
     }
     parts: dict[Part, Depends] = {}
     if settings.accuracy:
@@ -286,7 +287,7 @@ def _published_digest(entry: ZooEntry) -> str | None:
 
     try:
         return open_safetensors(weights_path(entry)).metadata.get("content_digest")
-    except CascadezooError:
+    except (CascadezooError, OSError):
         return None
 
 

@@ -108,7 +108,7 @@ def verify(
 
     given = None if path is None else GivenWeights(name=path.name, sha256=file_sha256(path))
     kept = None if run_dir is None else expanded(run_dir)
-    with join(device, backend="gloo") as world, run_folder(kept, world.is_first) as folder, random_state_kept():
+    with join(device, backend="gloo") as world, run_folder(kept, world.is_first) as folder:
         device = str(world.device)
         machine = describe_machine(device, evaluator)
         run = run_depends(settings, machine, None if baseline_file is None else file_sha256(baseline_file))
@@ -131,7 +131,8 @@ def verify(
         )
         reports = []
         for entry in entries:
-            report = verify_entry(entry, job)
+            with random_state_kept(world.device):
+                report = verify_entry(entry, job)
             if finished and world.is_first:
                 finished(report)
             if run_dir is None:

@@ -19,6 +19,7 @@ from cascadezoo.benchmarks.verify.coco_layout import coco_val2017
 from cascadezoo.benchmarks.verify.results_stream import ResultsStream
 from cascadezoo.benchmarks.verify.shares import accounted
 from cascadezoo.benchmarks.verify.speed import Bounds
+from cascadezoo.converters.canonical import write_canonical
 from cascadezoo.errors import FileError, UnwritableOutput, UsageError
 
 
@@ -164,6 +165,32 @@ def test_V4_changed_annotations_are_named_and_the_entry_is_measured_again(root: 
     (again,) = run(root, run_dir=tmp_path / "run").accuracy
     assert f"{NAME}: accuracy is measured again, since this has changed: annotations" in caplog.text
     assert again.annotations_sha256 == coco_val2017(root).digest
+
+
+def test_V4_weights_that_were_replaced_in_the_cache_are_measured(
+    root: Path, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path / "home"))
+    path = tmp_path / "home" / "canonical" / f"{NAME}.safetensors"
+    path.parent.mkdir(parents=True)
+    write_canonical(path, {"x": torch.ones(1)}, {"content_digest": "1"})
+    run(root, run_dir=tmp_path / "run", limit=1)
+    with monkeypatch.context() as patched:
+        forbid_loading(patched)
+        run(root, run_dir=tmp_path / "run", limit=1)
+    write_canonical(path, {"x": torch.zeros(1)}, {"content_digest": "2"})
+    run(root, run_dir=tmp_path / "run", limit=1)
+    assert f"{NAME}: accuracy is measured again, since this has changed: weights" in caplog.text
+
+
+def test_V2_a_file_that_was_given_and_the_published_weights_share_no_report(root: Path, tmp_path: Path, caplog) -> None:
+    (tmp_path / "my.pth").write_bytes(b"weights")
+    given = run(root, run_dir=tmp_path / "run", limit=1, weights=tmp_path / "my.pth")
+    assert given.given.name == "my.pth"
+    published = run(root, run_dir=tmp_path / "run", limit=1)
+    assert published.given is None
+    assert "given" not in published.accuracy[0].reason
+    assert "accuracy is measured again, since this has changed: given weights" in caplog.text
 
 
 def test_V4_a_run_of_other_settings_is_named(root: Path, tmp_path: Path) -> None:
