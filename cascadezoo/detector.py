@@ -15,6 +15,7 @@ from torch import Tensor
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detecting import Fitting, batched, equal_neighbours, readable
 from cascadezoo.detections import Detections
+from cascadezoo.devices import full_float32
 from cascadezoo.errors import CascadezooError, FailedImages, UsageError, WrongType
 from cascadezoo.images import read_image
 from cascadezoo.losses.objective import losses_of_images
@@ -77,6 +78,9 @@ class Detector(Network):
     ) -> Detections | list[Detections]:
         """Detect on an image, or on each of a list, without gradients.
 
+        A float32 model computes in full float32, without TF32, as ``cascadezoo verify`` does; what is called below it
+        (``detect``, ``extract``, …) and the model itself follow torch's switches.
+
         Args:
             image: a path, the bytes of an image file, an open binary file, a PIL image, an (H, W, 3) RGB or (H, W)
                 array, a (3, H, W) tensor, as ``cascadezoo.images.read_image`` takes them; or a list of these.
@@ -110,7 +114,7 @@ class Detector(Network):
         self._warn_if_random()
         images = image if isinstance(image, list) else [image]
         errors: dict[int, CascadezooError] = {}
-        with torch.no_grad():
+        with torch.no_grad(), full_float32():
             if tta:
                 results = self._predict_augmented(images, TTASettings() if tta is True else tta, errors)
             else:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -85,16 +85,15 @@ def join(device: str | None = None, backend: str | None = None) -> Iterator[Worl
     """
     size, rank, local = (int(os.environ.get(key, default)) for key, default in _ENVIRONMENT)
     chosen = usable(device, local)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-    if size == 1:
-        yield World(0, 1, chosen)
-        return
-    dist.init_process_group(backend or ("nccl" if chosen.type == "cuda" else "gloo"), timeout=_PATIENCE)
-    try:
-        yield World(rank, size, chosen)
-    finally:
-        dist.destroy_process_group()
+    with torch.cuda.device(chosen) if chosen.type == "cuda" else nullcontext():
+        if size == 1:
+            yield World(0, 1, chosen)
+            return
+        dist.init_process_group(backend or ("nccl" if chosen.type == "cuda" else "gloo"), timeout=_PATIENCE)
+        try:
+            yield World(rank, size, chosen)
+        finally:
+            dist.destroy_process_group()
 
 
 _ENVIRONMENT = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))

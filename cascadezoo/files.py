@@ -1,20 +1,27 @@
 """Files that appear whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
 
 from cascadezoo.errors import OutputExists, UnwritableOutput
 
 fcntl: Any = import_module("fcntl") if os.name == "posix" else None
 _WRITERS = 8  # at once for one target; of more than these, what is abandoned may wait
+_LINKS = 40  # one after another, as Linux follows them
+_HELD = 2**26  # bytes for a device that are held in memory; more go to a temporary file
+_DESCRIPTOR = re.compile(r"/proc/(?P<process>\d+)(?:/task/\d+)?/fd/(?P<number>\d+)|/dev/fd/(?P<own>\d+)")
 
 _PART = re.compile(r"\..+\.\d+\.part", re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # escaped in JSON, or as it is
@@ -22,29 +29,100 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # escaped in JSO
 
 @contextmanager
 def whole_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """A file to write, beside ``path``; renamed to it at the end, and removed after an error or Ctrl-C.
+    """A file to write and read again, beside ``path``; renamed to it at the end, and removed after an error or Ctrl-C.
 
     Until then it is ``.<name>.<number>.part``, locked by its writer: what a killed writer of the same target left is
-    removed, what a living one writes is not.  ``mode``: the file's, less the umask.  Raises UnwritableOutput.
+    removed, what a living one writes is not.  ``mode``: the file's, less the umask.  Of a link the target is replaced.
+    A device, a FIFO or a descriptor such as /dev/stdout is never replaced: all of it is written there at the end.
+    Raises UnwritableOutput.
     """
+    nothing_left = "; nothing was left"
     try:
-        part, file = _part_of(path, mode)
-        made = os.fstat(file.fileno())
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            if fcntl is None:
-                file.close()  # Windows renames no open file
-            os.replace(part, path)
-        finally:
-            if fcntl is None:
-                file.close()
-            if _is_at(part, made):  # not renamed
-                part.unlink()
-            file.close()  # and with it the lock
+        target, is_replaced = _target(path)
+        if is_replaced:
+            with _replacing(target, mode) as file:
+                yield file
+        else:
+            with SpooledTemporaryFile(_HELD) as held:
+                yield cast(BinaryIO, held)
+                held.seek(0)
+                nothing_left = ""
+                with _opened(target) as there:
+                    shutil.copyfileobj(held, there)
     except OSError as error:
-        raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}; nothing was left") from error
+        raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}{nothing_left}") from error
+
+
+def can_be_written(path: Path) -> bool:
+    """Whether ``whole_file`` can write here, as far as kinds of files and permissions tell."""
+    try:
+        target, is_replaced = _target(path)
+        if not is_replaced and stat.S_ISSOCK(target.stat().st_mode):
+            return False
+    except OSError:
+        return False
+    return os.access(target.parent if is_replaced else target, os.W_OK)
+
+
+def is_same_output(one: Path, other: Path) -> bool:
+    """Whether what ``whole_file`` writes to one of these would replace, or be mixed with, what it writes to the other.
+
+    Devices take both.  Raises OSError for links that lead round in a circle, or through a file as if it were a folder.
+    """
+    (first, is_replaced), (second, _) = _target(one), _target(other)
+    return first == second and (is_replaced or _DESCRIPTOR.fullmatch(str(first)) is not None)
+
+
+def _target(path: Path) -> tuple[Path, bool]:
+    """Where the links at ``path`` lead, and whether a file is to be put there in one step, or all written into it."""
+    target = _followed(path)
+    if _DESCRIPTOR.fullmatch(str(target)):
+        return target, False
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target, True
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return target, stat.S_ISREG(mode)
+
+
+def _followed(path: Path) -> Path:
+    """The end of a chain of links; a descriptor's own name is one, for what is open there may have no other."""
+    for _ in range(_LINKS):
+        path = Path(os.path.realpath(path.parent), path.name)
+        if _DESCRIPTOR.fullmatch(str(path)) or not path.is_symlink():
+            return path
+        path = path.parent / os.readlink(path)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _opened(target: Path) -> BinaryIO:
+    """What is no regular file, to write into; a descriptor of this process goes on from where it is."""
+    found = _DESCRIPTOR.fullmatch(str(target))
+    if found and found["process"] in (None, str(os.getpid())):
+        return os.fdopen(os.dup(int(found["number"] or found["own"])), "wb")
+    return os.fdopen(os.open(target, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOCTTY", 0)), "wb")
+
+
+@contextmanager
+def _replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """A part file that takes the place of ``path`` at the end."""
+    part, file = _part_of(path, mode)
+    made = os.fstat(file.fileno())
+    try:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        if fcntl is None:
+            file.close()  # Windows renames no open file
+        os.replace(part, path)
+    finally:
+        if fcntl is None:
+            file.close()
+        if _is_at(part, made):  # not renamed
+            part.unlink()
+        file.close()  # and with it the lock
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -69,7 +147,7 @@ def _part_of(path: Path, mode: int) -> tuple[Path, BinaryIO]:
         os.close(handle)  # taken for abandoned between its making and its locking
     for later in range(number + 1, _WRITERS):
         _remove_if_abandoned(path.with_name(f".{path.name}.{later}.part"))
-    return part, os.fdopen(handle, "wb")
+    return part, os.fdopen(handle, "w+b")
 
 
 def _remove_if_abandoned(part: Path) -> None:
@@ -106,10 +184,13 @@ def _is_at(path: Path, made: os.stat_result) -> bool:
 
 
 def protect(target: Path, source: Path, force: bool) -> None:
-    """Raise OutputExists where writing ``target`` would replace its source, or, without ``force``, any file."""
+    """Raise OutputExists where writing ``target`` would replace its source, or, without ``force``, any file.
+
+    What is no regular file, such as /dev/null, is written into and not replaced.
+    """
     if target.exists() and target.samefile(source):
         raise OutputExists(f"{target} is the input itself: choose another output")
-    if target.exists() and not force:
+    if (target.is_file() or target.is_dir()) and not force:
         raise OutputExists(f"{target} is already there: choose another output, or pass --force to replace it")
 
 
@@ -145,3 +226,13 @@ def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def written_sha256(file: BinaryIO) -> str:
+    """The same of a file that ``whole_file`` gives, from its beginning; its target may be a device."""
+    file.flush()
+    file.seek(0)
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -16,6 +16,8 @@ from cascadezoo.manifest import FAMILIES, PUBLISHERS, ZooEntry, load_manifest
 if TYPE_CHECKING:
     from cascadezoo.spec.model import ModelSpec
 
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".pkl", ".pdparams", ".bin", ".ckpt")  # how files of weights are named
+
 
 def entries() -> tuple[ZooEntry, ...]:
     """Every entry, in the order of the publishers and of their tables."""
@@ -67,6 +69,11 @@ def namesakes(name: str) -> tuple[ZooEntry, ...]:
     if found:
         return found
     close = get_close_matches(name, _known_names(), n=3, cutoff=0.7)
+    if name.lower().endswith(_WEIGHTS) or ("/" in name and ":" not in name):
+        raise UnknownName(
+            f"no entry is called {name!r}, which looks like a file of weights: give the name of its entry, and the "
+            "file as weights (on the command line with --weights)"
+        )
     hint = f"did you mean {' or '.join(close)}?" if close else "`cascadezoo list` shows all entries"
     raise UnknownName(f"no entry is called {name!r}: {hint}")
 

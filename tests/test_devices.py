@@ -1,13 +1,19 @@
 """Which device is meant, and what is none."""
 
 import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
 import cascadezoo
-from cascadezoo.devices import usable
+from cascadezoo.devices import full_float32, usable
 from cascadezoo.errors import MissingResource, UsageError
+from cascadezoo.modeling.tta import TTASettings
 
 
 @pytest.fixture
@@ -56,3 +62,79 @@ def test_p12_a_device_that_is_not_there_is_missing(name: object, meant: str) -> 
 def test_p12_without_a_gpu_none_is_the_cpu_in_disguise(name: object) -> None:
     with pytest.raises(MissingResource, match=r"torch can use cpu$"):
         usable(name)
+
+
+# arithmetic
+
+SHOWN = """
+import sys, torch
+from torch import backends as b
+def state():
+    found = []
+    for read in (lambda: b.cuda.matmul.allow_tf32, lambda: b.cudnn.allow_tf32, torch.get_float32_matmul_precision,
+                 lambda: b.fp32_precision, lambda: b.cuda.matmul.fp32_precision, lambda: b.cudnn.conv.fp32_precision,
+                 lambda: b.cudnn.rnn.fp32_precision, lambda: b.mkldnn.matmul.fp32_precision,
+                 lambda: b.mkldnn.conv.fp32_precision):
+        try:
+            found.append(read())
+        except RuntimeError:  # torch's answer where older and newer switches contradict each other
+            found.append("mixed")
+    return found
+exec(sys.argv[1])
+from cascadezoo.devices import full_float32
+before = state()
+with full_float32(), full_float32():
+    inside = state()
+assert state() == before, (before, state())
+assert inside[4:6] == inside[7:] == ["ieee", "ieee"], inside
+print(before, inside)
+"""
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "",
+        "b.cuda.matmul.allow_tf32 = True",
+        "b.cudnn.allow_tf32 = False",
+        "torch.set_float32_matmul_precision('medium')",
+        "b.fp32_precision = 'tf32'",
+        "b.cuda.matmul.fp32_precision = 'tf32'",
+        "b.cudnn.conv.fp32_precision = 'tf32'",
+        "b.mkldnn.matmul.fp32_precision = 'bf16'",
+    ],
+)
+def test_V8_every_switch_is_put_back(switch: str) -> None:
+    subprocess.run([sys.executable, "-c", SHOWN, switch], check=True)
+
+
+def test_V8_the_last_thread_to_leave_puts_them_back() -> None:
+    def use(_: int) -> bool:
+        with full_float32():
+            time.sleep(0.001)
+            return torch.backends.cudnn.allow_tf32
+
+    assert torch.backends.cudnn.allow_tf32
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(use, range(100))) == {False}
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_V8_predict_computes_in_full_float32_and_leaves_the_switches(mask_model, monkeypatch) -> None:
+    seen = []
+    extract = mask_model.extract
+
+    def watched(pixels):
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return extract(pixels)
+
+    monkeypatch.setattr(mask_model, "extract", watched)
+    image = np.zeros((40, 60, 3), np.uint8)
+    mask_model.predict(image)
+    mask_model.predict([image], tta=TTASettings(scales=()))
+    assert set(seen) == {(False, False)}
+    assert torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(mask_model, "extract", lambda pixels: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mask_model.predict(image)
+    assert torch.backends.cudnn.allow_tf32

@@ -1,9 +1,13 @@
 """JSON from anyone, and files that appear whole or not at all."""
 
+import hashlib
 import json
 import os
+import socket
+import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from cascadezoo.errors import UnwritableOutput
-from cascadezoo.files import parse_json, whole_file, write_json
+from cascadezoo.errors import OutputExists, UnwritableOutput
+from cascadezoo.files import can_be_written, is_same_output, parse_json, protect, whole_file, write_json, written_sha256
 
 
 @pytest.mark.parametrize("text", ['{"a": [1, 2.5, null, "é"]}', '"\\ud83d\\ude00"', '"\\\\ud800"', "[]", " 1 "])
@@ -168,3 +172,153 @@ def test_C9_a_file_may_be_for_its_owner_alone(tmp_path) -> None:
     os.umask(umask)
     assert (tmp_path / "own").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "open").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+# what is no file of its own
+
+
+def test_V1_of_a_link_the_target_is_replaced(tmp_path) -> None:
+    (tmp_path / "kept").mkdir()
+    target = tmp_path / "kept" / "a.json"
+    (tmp_path / "relative").symlink_to("kept/a.json")
+    (tmp_path / "absolute").symlink_to(target)
+    (tmp_path / "twice").symlink_to("relative")
+    (tmp_path / "folder").symlink_to("kept")
+    for number, link in enumerate(("relative", "absolute", "twice", "folder/a.json")):  # the first one leads nowhere
+        write_json(tmp_path / link, number)
+        assert target.read_bytes() == b"%d\n" % number
+        assert not target.is_symlink()
+    assert os.listdir(tmp_path / "kept") == ["a.json"]
+    assert {path.name for path in tmp_path.iterdir() if path.is_symlink()} == {
+        "relative", "absolute", "twice", "folder",
+    }  # fmt: skip
+
+
+def test_V1_links_that_lead_nowhere_are_said(tmp_path) -> None:
+    (tmp_path / "round").symlink_to("about")
+    (tmp_path / "about").symlink_to("round")
+    (tmp_path / "gone").symlink_to("none/a.json")
+    (tmp_path / "to_folder").symlink_to(".")
+    reasons = {"round": "Too many levels of symbolic links", "gone": "No such file", "to_folder": "Is a directory"}
+    for name, reason in reasons.items():
+        assert not can_be_written(tmp_path / name)
+        with pytest.raises(UnwritableOutput, match=rf"/{name} cannot be written: {reason}.*; nothing was left$"):
+            write_json(tmp_path / name, 1)
+    assert len(os.listdir(tmp_path)) == 4
+
+
+def device(folder: Path, name: str, minor: int) -> Path:
+    """A device of Linux; of one's own where this user could replace the system's."""
+    if not os.access("/dev", os.W_OK):
+        return Path("/dev", name)
+    try:
+        os.mknod(folder / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+        (folder / name).open("wb").close()
+    except OSError:
+        pytest.skip("no devices can be made here")
+    return folder / name
+
+
+def test_V1_devices_are_written_into(tmp_path) -> None:
+    null = device(tmp_path, "null", 3)
+    (tmp_path / "link").symlink_to(null)
+    before = os.stat(null)
+    for path in (null, tmp_path / "link"):
+        assert can_be_written(path)
+        write_json(path, 1)
+    assert stat.S_ISCHR(os.stat(null).st_mode)
+    assert os.path.samestat(before, os.stat(null))
+    assert not [name for name in os.listdir(null.parent) if name.startswith(".null")]
+    assert not is_same_output(null, null)
+
+
+def test_V1_a_device_that_takes_nothing_is_said(tmp_path) -> None:
+    full = device(tmp_path, "full", 7)
+    with pytest.raises(UnwritableOutput, match=f"^{full} cannot be written: No space left on device$"):
+        write_json(full, 1)
+    assert stat.S_ISCHR(os.stat(full).st_mode)
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["itself", "a link to it"])
+def test_V1_a_fifo_gets_all_of_it_and_stays(tmp_path, link: bool) -> None:
+    fifo = path = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    if link:
+        path = tmp_path / "link"
+        path.symlink_to("fifo")
+    assert can_be_written(path)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    with whole_file(path) as file:
+        file.write(b"a" * 100_000)
+        file.seek(0)
+        file.write(b"b")
+        assert written_sha256(file) == hashlib.sha256(b"b" + b"a" * 99_999).hexdigest()
+    reader.join(60)
+    assert got == [b"b" + b"a" * 99_999]
+    assert fifo.is_fifo()
+    assert path.is_symlink() == link
+
+
+def test_V1_a_fifo_gets_nothing_of_what_broke_off(tmp_path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+
+    def write() -> None:
+        with whole_file(tmp_path / "fifo") as file:
+            file.write(b"half")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):  # nor does it wait for a reader
+        write()
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+def test_V1_a_socket_is_refused_first(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket may not be long
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        assert not can_be_written(Path("socket"))
+        with pytest.raises(UnwritableOutput, match="socket cannot be written"):
+            write_json("socket", 1)
+        assert stat.S_ISSOCK(os.stat("socket").st_mode)
+
+
+@pytest.mark.parametrize("name", ["/proc/self/fd/1", "/proc/thread-self/fd/1", "link", "twice"])
+def test_V1_a_descriptor_goes_on_from_where_it_is(tmp_path, name: str) -> None:
+    if not os.path.exists("/proc/self/fd"):
+        pytest.skip("descriptors with names are Linux's")
+    (tmp_path / "link").symlink_to("/proc/self/fd/1")  # as /dev/stdout is
+    (tmp_path / "twice").symlink_to("link")
+    code = "import os, sys; from cascadezoo.files import write_json\n"
+    code += f"print('before', flush=True); write_json({name!r}, 1); print('after')"
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, cwd=tmp_path, check=True)
+    assert (tmp_path / "out").read_text() == "before\n1\nafter\n"
+    piped = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=tmp_path, check=True)
+    assert piped.stdout == b"before\n1\nafter\n"
+    assert sorted(os.listdir(tmp_path)) == ["link", "out", "twice"]
+
+
+def test_V1_outputs_that_would_replace_each_other_are_known(tmp_path) -> None:
+    (tmp_path / "link").symlink_to("a")
+    os.mkfifo(tmp_path / "fifo")
+    same = is_same_output
+    assert same(tmp_path / "a", tmp_path / "link")
+    assert same(tmp_path / "a", tmp_path / "." / "a")
+    assert not same(tmp_path / "a", tmp_path / "b")
+    assert not same(tmp_path / "fifo", tmp_path / "fifo")
+
+
+def test_V1_no_force_is_needed_for_what_is_not_replaced(tmp_path) -> None:
+    source = tmp_path / "source"
+    source.touch()
+    os.mkfifo(tmp_path / "fifo")
+    protect(tmp_path / "fifo", source, force=False)
+    (tmp_path / "there").symlink_to("source")
+    for force in (False, True):
+        with pytest.raises(OutputExists, match="is the input itself"):
+            protect(tmp_path / "there", source, force)
+    (tmp_path / "other").touch()
+    with pytest.raises(OutputExists, match="already there"):
+        protect(tmp_path / "other", source, force=False)

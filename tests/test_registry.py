@@ -182,3 +182,11 @@ def run(*arguments):
     check = "\nassert 'cascadezoo.registry' in sys.modules\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", prelude + program + check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["my.pth", "runs/best.safetensors", "MODEL_FINAL.PKL", "runs/1/model", "a.pdparams"])
+def test_V6_a_file_of_weights_is_no_name_and_its_option_is_told(name: str) -> None:
+    with pytest.raises(
+        UnknownName, match=f"no entry is called '{name}', which looks like a file of weights.*--weights"
+    ):
+        registry.info(name)

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from cascadezoo import registry
-from cascadezoo.benchmarks.reports.rows import detailed, evaluation_name
+from cascadezoo.benchmarks.reports.rows import detailed, evaluation_name, given_weights, shard_name
 from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, Report, ReportTiming
 from cascadezoo.errors import UsageError
 from cascadezoo.spec.record import Record
@@ -35,6 +35,7 @@ def compare(before: Report, after: Report) -> list[Move]:
             states = [side[name].verdict if name in side else None for side in (old, new)]
             moves.append(Move(entry=name, part="", what="entry", before=states[0], after=states[1], kind="presence"))
             continue
+        moves += _weights(old[name], new[name])
         moves += _accuracy(old[name], new[name])
         moves += _speed(old[name], new[name], before, after)
     return moves
@@ -93,7 +94,7 @@ def _require_whole(shards: Sequence[tuple[int, int] | None]) -> None:
         raise UsageError("the reports are shards of different divisions: merge parts of one run")
     count = counts.pop()
     if missing := sorted(set(range(1, count + 1)) - {shard[0] for shard in shards if shard}):
-        raise UsageError(f"missing: {', '.join(f'shard {i}/{count}' for i in missing)}")
+        raise UsageError(f"missing: {', '.join(f'shard {shard_name((i, count))}' for i in missing)}")
 
 
 def _settings(before: Report, after: Report) -> Iterator[Move]:
@@ -104,6 +105,7 @@ def _settings(before: Report, after: Report) -> Iterator[Move]:
 
 def _described(report: Report) -> dict[str, str | None]:
     given = {name: _text(getattr(report.settings, name)) for name in type(report.settings).model_fields}
+    given["shard"] = report.settings.shard and shard_name(report.settings.shard)
     return {
         "commit": report.commit,
         "code": report.code_sha256[:12],
@@ -111,6 +113,12 @@ def _described(report: Report) -> dict[str, str | None]:
         "device": ", ".join(machine.device for machine in report.machines),
         **given,
     }
+
+
+def _weights(before: EntryReport, after: EntryReport) -> Iterator[Move]:
+    then, now = (given_weights(entry) or "the published ones" for entry in (before, after))
+    if then != now:
+        yield Move(entry=before.name, part="", what="weights", before=then, after=now, kind="setting")
 
 
 def _accuracy(before: EntryReport, after: EntryReport) -> Iterator[Move]:
@@ -152,4 +160,6 @@ def _speed(before: EntryReport, after: EntryReport, old: Report, new: Report) ->
 
 
 def _text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return None if value is None else str(value)

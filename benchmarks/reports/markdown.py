@@ -11,9 +11,11 @@ from cascadezoo.benchmarks.reports.rows import (
     SPEED_NOTE,
     accuracy_rows,
     code_lines,
+    counted,
     machine_lines,
     speed_rows,
     summary,
+    used_columns,
 )
 from cascadezoo.benchmarks.reports.schema import Report
 
@@ -35,7 +37,8 @@ def markdown(report: Report) -> str:
         parts += ["## Speed", "", SPEED_NOTE, "", *table(SPEED_HEADINGS, timed), ""]
     for number, machine in enumerate(report.machines):
         used = sum(entry.machine == number for entry in report.entries)
-        heading = "## Machine" if len(report.machines) == 1 else f"## Machine {number + 1}, {used} entries"
+        numbered = f"## Machine {number + 1}, {counted(used, 'entry', 'entries')}"
+        heading = "## Machine" if len(report.machines) == 1 else numbered
         parts += [heading, "", *(f"- {label}: {plain(text)}" for label, text in machine_lines(machine)), ""]
     parts += ["## Code", "", *(f"- {label}: {plain(text)}" for label, text in code_lines(report))]
     return "\n".join(parts) + "\n"
@@ -71,7 +74,7 @@ def is_web_address(text: str) -> bool:
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A table's lines; columns that are empty everywhere are left out."""
     cells = [list(row) for row in rows]
-    used = [i for i in range(len(heads)) if any(row[i] for row in cells)]
+    used = used_columns(cells)
     lines = [[heads[i] for i in used], ["---"] * len(used)]
     lines += [[plain(row[i]) for i in used] for row in cells]
     return [f"| {' | '.join(line)} |" for line in lines]

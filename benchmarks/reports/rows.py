@@ -1,17 +1,18 @@
 """A report as the rows of its tables: text only, the same for Markdown, HTML and the terminal."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cascadezoo.benchmarks.reports.schema import Accuracy, BatchSpeed, EntryReport, Machine, Report, Settings
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.coco.metrics import HUNDREDTH, METRICS, THOUSANDTH, rounded
 
-ACCURACY_HEADINGS = ("entry", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
+ACCURACY_HEADINGS = ("entry", "weights", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
 ACCURACY_NOTE = "COCO average precision in percent."
 SPEED_HEADINGS = (
     "entry",
+    "weights",
     "verdict",
     "batch",
     "fps",
@@ -28,6 +29,7 @@ class AccuracyRow(NamedTuple):
     """One evaluation; figures are in percent, ``measured (published)``.  Fields as in ``ACCURACY_HEADINGS``."""
 
     entry: str
+    weights: str
     evaluation: str
     verdict: Verdict
     box_ap: str
@@ -39,6 +41,7 @@ class SpeedRow(NamedTuple):
     """One entry at one batch size, or, with empty cells, why it was not timed.  Fields as in ``SPEED_HEADINGS``."""
 
     entry: str
+    weights: str
     verdict: Verdict
     batch: str
     fps: str
@@ -55,10 +58,11 @@ def accuracy_rows(report: Report) -> Iterator[AccuracyRow]:
         for part in entry.accuracy:
             yield AccuracyRow(
                 entry.name,
+                given_weights(entry),
                 evaluation_name(part),
                 part.verdict,
-                cell(part, "box_ap"),
-                cell(part, "mask_ap"),
+                cell(entry, part, "box_ap"),
+                cell(entry, part, "mask_ap"),
                 part.reason,
             )
 
@@ -71,10 +75,11 @@ def speed_rows(report: Report) -> Iterator[SpeedRow]:
             continue
         published = f"{speed.published_fps} on {speed.published_device}" if speed.published_fps else ""
         if speed.timing is None:
-            yield SpeedRow(entry.name, speed.verdict, "", "", "", "", "", published, speed.reason)
+            yield SpeedRow(entry.name, given_weights(entry), speed.verdict, "", "", "", "", "", published, speed.reason)
             continue
         for batch in speed.timing.batches:
-            yield SpeedRow(entry.name, speed.verdict, *_numbers(batch), published, speed.reason)
+            numbers = _numbers(batch)
+            yield SpeedRow(entry.name, given_weights(entry), speed.verdict, *numbers, published, speed.reason)
 
 
 def evaluation_name(part: Accuracy) -> str:
@@ -83,11 +88,27 @@ def evaluation_name(part: Accuracy) -> str:
     return name if part.basis == "table" else f"{name}, later figures"
 
 
-def cell(part: Accuracy, metric: str) -> str:
-    """A figure as measured and, in brackets, as published."""
+def given_weights(entry: EntryReport) -> str:
+    """The file that was given instead of the published weights; empty where none was."""
+    return f"given: {entry.given.name}, sha256 {entry.given.sha256}" if entry.given else ""
+
+
+def cell(entry: EntryReport, part: Accuracy, metric: str) -> str:
+    """A figure as measured and, in brackets, as published; that of other weights than the published says so."""
     published = next((f"({check.published})" for check in part.checks if check.metric == metric), "")
     measured = METRICS[metric].of(part.figures)
-    return published if measured is None else f"{rounded(measured, HUNDREDTH)} {published}".rstrip()
+    own = "" if measured is None else f"{rounded(measured, HUNDREDTH)}{' given' if entry.given else ''}"
+    return f"{own} {published}".strip()
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number of things, as in 1 image, 2 images, 2 entries."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def used_columns(rows: Sequence[Sequence[str]]) -> list[int]:
+    """The columns that are not empty everywhere."""
+    return [i for i in range(len(rows[0]) if rows else 0) if any(row[i] for row in rows)]
 
 
 def detailed(figure: float | None) -> str | None:
@@ -106,7 +127,7 @@ def machine_lines(machine: Machine) -> list[tuple[str, str]]:
     lines = [
         ("device", machine.device),
         ("driver", machine.driver),
-        ("CPU", f"{machine.cpu}, {machine.cores} cores, {machine.threads} threads"),
+        ("CPU", f"{machine.cpu}, {counted(machine.cores, 'core')}, {counted(machine.threads or 0, 'thread')}"),
         ("system", f"{machine.system}, {machine.python}"),
         ("torch", f"{machine.packages.get('torch', 'none')}, CUDA {machine.cuda or 'none'}"),
         ("decoder", machine.decoder),
@@ -128,14 +149,20 @@ def code_lines(report: Report) -> list[tuple[str, str]]:
     ]
 
 
+def shard_name(shard: tuple[int, int]) -> str:
+    """One part of several as it is given on the command line."""
+    return "{}/{}".format(*shard)
+
+
 def settings_line(settings: Settings) -> str:
     """What was asked for, in short."""
     words = [settings.precision, f"evaluated by {settings.evaluator}", f"seed {settings.seed}"]
-    words += [f"the first {settings.limit} images"] * (settings.limit is not None)
+    if settings.limit is not None:
+        words.append("the first image" if settings.limit == 1 else f"the first {settings.limit} images")
     words += [f"tolerance {settings.tolerance}"] * (settings.tolerance is not None)
     words += ["with test-time augmentation"] * settings.tta
     if settings.shard:
-        words.append("shard {}/{}".format(*settings.shard))
+        words.append(f"shard {shard_name(settings.shard)}")
     return ", ".join(words)
 
 
@@ -143,7 +170,8 @@ def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str
     """Everything measured of an entry beyond the tables: headings, each with labels and texts."""
     for part in entry.accuracy:
         for kind, figures in part.figures.items():
-            heading = f"{kind}, {evaluation_name(part)}, {part.images} images, {part.detections} detections"
+            images, found = counted(part.images, "image"), counted(part.detections, "detection")
+            heading = f"{kind}, {evaluation_name(part)}, {images}, {found}"
             yield heading, [(name, detailed(value) or "none") for name, value in figures.items()]
         if timing := part.timing:
             spent = [
@@ -157,14 +185,17 @@ def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str
             settled = "settled" if batch.stable else "not settled"
             stages = [(stage, f"{times.median:.1f} ms") for stage, times in batch.stages_ms.items()]
             yield (
-                f"stages at batch {batch.batch_size}, {batch.detections:.0f} detections per image, {batch.runs} runs,"
-                f" {settled}",
+                f"stages at batch {batch.batch_size}, detections per image: {batch.detections:.0f}, "
+                f"{counted(batch.runs, 'run')}, {settled}",
                 stages,
             )
         if notes := entry.speed.timing.notes:
             yield "speed", [("note", note) for note in notes]
+    weights = [("given", entry.given.name), ("sha256", entry.given.sha256)] if entry.given else []
     if entry.weights_digest:
-        yield "weights", [("content digest", entry.weights_digest)]
+        weights.append(("content digest", entry.weights_digest))
+    if weights:
+        yield "weights", weights
 
 
 def _numbers(batch: BatchSpeed) -> tuple[str, str, str, str, str]:

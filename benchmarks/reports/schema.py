@@ -24,7 +24,9 @@ from cascadezoo.benchmarks.reports.verdict import Check, Verdict
 from cascadezoo.coco.evaluation import Figures, Kind
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, MissingResource
+from cascadezoo.files import parse_json
 from cascadezoo.spec.record import Record
+from cascadezoo.version import __version__
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -45,7 +47,9 @@ class Settings(Record):
         default="fp32", description="What matrix products and convolutions are computed in; fp32 is without TF32."
     )
     evaluator: str = Field(default="pycocotools", description="The program that computes COCO's figures.")
-    limit: int | None = Field(default=None, description="Only the first N images of a data set: PARTIAL at best.")
+    limit: int | None = Field(
+        default=None, description="Only the first N images of a data set: PARTIAL, if it has more."
+    )
     tolerance: Annotated[Decimal, Field(ge=0, le=100)] | None = Field(
         default=None, description="Difference in AP that still passes; default: the manifest's, which is 0.1."
     )
@@ -151,11 +155,21 @@ class Speed(Record):
     timing: SpeedTiming | None = None
 
 
+class GivenWeights(Record):
+    """A file that was given instead of an entry's published weights."""
+
+    name: str = Field(description="The file's name, without its folder.")
+    sha256: str = Field(description="SHA-256 of its bytes.")
+
+
 class EntryReport(Record):
     """Everything that was measured of one entry."""
 
     name: str = Field(description="The entry's full name.")
     verdict: Verdict = Field(description="The gravest of its parts'.")
+    given: GivenWeights | None = Field(
+        default=None, description="The weights' file, where one was given; None: the published weights."
+    )
     weights_digest: str | None = Field(default=None, description="Content digest of the canonical tensors.")
     accuracy: tuple[Accuracy, ...] = Field(default=(), description="One per evaluation, in the manifest's order.")
     speed: Speed | None = None
@@ -220,9 +234,25 @@ def read_report(path: Path) -> Report:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
+        other = _other_version(path)
         raise FileError(
-            f"{path} is not a report of `cascadezoo verify` ({where}: {first['msg']}): make it again"
+            f"{path} is not a report of `cascadezoo verify`{other} ({where}: {first['msg']}): make it again"
         ) from error
+
+
+def _other_version(path: Path) -> str:
+    """Words on the version that wrote a report which this one cannot read; empty where that is not the cause."""
+    try:
+        data = parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        return ""
+    given = data if isinstance(data, dict) else {}
+    version, layout = (str(given.get(name, ""))[:40] for name in ("version", "format"))
+    if not layout.startswith("cascadezoo verify"):
+        return ""
+    if version == __version__ and layout == Report.model_fields["format"].default:
+        return ""
+    return f" that version {__version__} reads: it is {layout!r}, written by version {version or 'unknown'}"
 
 
 def schema() -> str:
@@ -269,12 +299,16 @@ def describe_machine(device: str, evaluator: str) -> Machine:
 
 
 @cache
-def code_digest() -> str:
-    """SHA-256 of the sources that are installed, by name: the same for a checkout and a wheel of it."""
+def code_digest(of: tuple[str, ...] = ("",)) -> str:
+    """SHA-256 of the sources that are installed, by name: the same for a checkout and a wheel of it.
+
+    ``of``: only those whose names, such as cascadezoo.modeling.network.py, begin so.
+    """
     digest = hashlib.sha256()
     for room in _ROOMS:
         for name, file in sorted(_sources(_files(room), room)):
-            digest.update(f"{name}\n".encode() + file.read_bytes())
+            if name.startswith(of):
+                digest.update(f"{name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -2,11 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -18,6 +17,7 @@ from cascadezoo.coco.evaluation import Figures, Kind, evaluate
 from cascadezoo.detecting import Fitting, default_workers, plan, prepared, read_annotated
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector
+from cascadezoo.devices import full_float32
 from cascadezoo.images import Pixels
 from cascadezoo.modeling.preprocess import ResizedImage, resize
 from cascadezoo.spec.model import ModelSpec
@@ -66,7 +66,8 @@ def detect_all(
         model: in eval mode, on its device.
         precision: "fp32", or the type that matrix products and convolutions are computed in.
         tta: with test-time augmentation, one image at a time.
-        part: (i, n): every n-th batch only, from the i-th; all n parts together are the whole.
+        part: (i, n): every n-th batch of those still to do, from the i-th; all n parts together are the whole, if
+            their streams say the same images are done.
         workers: processes that decode; default: as suits the machine.
 
     Where the device runs out of memory the batch is halved, for good, which the notes say.
@@ -74,11 +75,12 @@ def detect_all(
     """
     begun = time.perf_counter()
     size = 1 if tta else batch_size
-    planned = plan([(image.height, image.width) for image in images], model.spec, size)[part[0] :: part[1]]
+    planned = plan([(image.height, image.width) for image in images], model.spec, size)
     batches = [[images[index] for index in batch] for batch in planned]
-    todo = [batch for batch in batches if any(image.image_id not in stream.done for image in batch)]
-    total = sum(map(len, batches))
-    finished = total - sum(map(len, todo))
+    left = [batch for batch in batches if any(image.image_id not in stream.done for image in batch)]
+    todo = left[part[0] :: part[1]]
+    finished = (len(images) - sum(map(len, left))) // part[1]
+    total = finished + sum(map(len, todo))
     detect = Fitting(partial(_detect, model, precision, tta), size, next(model.parameters()).device)
     prepare = partial(_read, None if tta else model.spec)
     decode = inference = 0.0
@@ -126,11 +128,12 @@ def figures_of(
     return evaluate(dataset.annotations, results, kinds, [image.image_id for image in images], evaluator)
 
 
-def arithmetic(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """What a model computes in: float32 without TF32, or mixed with a narrower type."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+@contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """What a model computes in: float32 without TF32, as ``Detector.predict``, or mixed with a narrower type."""
     dtype = _DTYPES[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+    with full_float32(), nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
+        yield
 
 
 class _Writer:
@@ -160,9 +163,3 @@ class _Writer:
         if kind is None:
             for future in self._pending:
                 future.result()
-
-
-def results_path(run_dir: Path, entry: str, tta: bool, part: tuple[int, int]) -> Path:
-    """Where one process keeps the results of one evaluation."""
-    parts = "" if part[1] == 1 else f".{part[0]}of{part[1]}"
-    return run_dir / entry / f"{'tta' if tta else 'plain'}{parts}.results"

@@ -1,11 +1,12 @@
 """Data sets in COCO's layout, checked before any model runs on them.
 
-COCO val2017 lies in ``ROOT/annotations/instances_val2017.json`` and ``ROOT/val2017/``; the drawn data set of our own
-entries is made when it is first needed.
+COCO val2017 lies in ``ROOT/annotations/instances_val2017.json`` and ``ROOT/val2017/`` or ``ROOT/images/val2017/``; the
+drawn data set of our own entries is made when it is first needed.
 """
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,9 @@ _NAMED = 3  # files in a message
 _log = logging.getLogger("cascadezoo")
 
 TIMED = 8  # images that speed is measured on, whatever the limit: always the first
+
+_ANNOTATIONS = ("annotations/instances_val2017.json", "annotations_trainval2017/annotations/instances_val2017.json")
+_FOLDERS = ("val2017", "images/val2017", "val2017/val2017", "images/val2017/val2017")  # the last: unpacked one deeper
 
 COCO_HELP = (
     "get http://images.cocodataset.org/zips/val2017.zip and "
@@ -101,9 +105,12 @@ class Dataset:
 
 
 def coco_val2017(root: Path) -> Dataset:
-    """COCO val2017 under ``root``."""
+    """COCO val2017 under ``root``, in any of the layouts that other programs make of it."""
+    annotations = next((root / name for name in _ANNOTATIONS if (root / name).is_file()), root / _ANNOTATIONS[0])
+    folders = [root / name for name in _FOLDERS if (root / name).is_dir()]
+    folder = next((folder for folder in folders if _has_files(folder)), (*folders, root / _FOLDERS[0])[0])
     return Dataset(
-        "COCO val2017", root / "annotations" / "instances_val2017.json", root / "val2017", f"{COCO_HELP} ({root})"
+        "COCO val2017", annotations, folder, f"{COCO_HELP} ({root}); the images may lie in images/val2017 too"
     )
 
 
@@ -126,6 +133,11 @@ def require_limit(limit: int | None) -> None:
     """Raise UsageError for a limit that leaves no image."""
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} images: give 1 or more")
+
+
+def _has_files(folder: Path) -> bool:
+    with os.scandir(folder) as found:
+        return any(each.is_file() for each in found)
 
 
 def _is_whole(path: Path) -> bool:

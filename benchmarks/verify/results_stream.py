@@ -6,7 +6,7 @@ are of.  Whatever follows the last whole line is dropped when the file is opened
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,11 +20,11 @@ class ResultsStream:
     """The results file of one evaluation, open for adding to it.
 
     ``identity`` is JSON data that says which results these are: a file with another one is begun anew.  ``done`` are
-    the ids of the images that it holds.
+    the ids of the images that it holds.  ``is_temporary``: the file will be gone when the run ends, which errors say.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, identity: dict[str, Any], *, is_temporary: bool = False) -> None:
+        self.path, self.is_temporary = path, is_temporary
         self.done: set[int] = set()
         self._size = 0
         try:
@@ -87,10 +87,12 @@ class ResultsStream:
         self._size += len(line)
 
     def _unwritable(self, error: OSError) -> UnwritableOutput:
-        return UnwritableOutput(
-            f"{self.path} cannot be written: {error.strerror or error}; the results so far are kept: "
-            "make room and run the same command again"
+        advice = (
+            "nothing of it is kept: make room, set TMPDIR to a folder with more, or give --run-dir DIR to go on later"
+            if self.is_temporary
+            else "the results so far are kept: make room and run the same command again"
         )
+        return UnwritableOutput(f"{self.path} cannot be written: {error.strerror or error}; {advice}")
 
 
 def read_results(path: Path) -> dict[int, Results]:
@@ -99,6 +101,16 @@ def read_results(path: Path) -> dict[int, Results]:
         lines = _whole_lines(file)
         next(lines, None)
         return {image_id: results for _, (image_id, results) in lines}
+
+
+def kept_results(paths: Iterable[Path], identity: dict[str, Any]) -> Iterator[tuple[int, Results]]:
+    """Id and results of every image in those of the files that have this identity."""
+    wanted = json.loads(json.dumps(identity))
+    for path in paths:
+        with path.open("rb") as file:
+            lines = _whole_lines(file)
+            if next(lines, (b"", None))[1] == wanted:
+                yield from ((image_id, results) for _, (image_id, results) in lines)
 
 
 def merged(parts: list[dict[int, Results]]) -> Results:

@@ -4,24 +4,34 @@ Every process of a run goes through the same entries in the same order; each det
 the first one merges, evaluates and judges.
 """
 
-import functools
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cascadezoo.benchmarks.reports.schema import Accuracy, AccuracyTiming, EntryReport, Report, Settings, Speed
+from cascadezoo.benchmarks.reports.rows import counted
+from cascadezoo.benchmarks.reports.schema import (
+    Accuracy,
+    AccuracyTiming,
+    EntryReport,
+    GivenWeights,
+    Machine,
+    Report,
+    Settings,
+    Speed,
+)
 from cascadezoo.benchmarks.reports.verdict import SpeedReference, Verdict, judge_accuracy, judge_speed, overall
-from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, in_every_process, of_every_process
+from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, in_every_process
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset
-from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
+from cascadezoo.benchmarks.verify.results_stream import ResultsStream
+from cascadezoo.benchmarks.verify.run_folder import Depends, Finished, Part, RunFolder, part_depends, results_depend
+from cascadezoo.benchmarks.verify.shares import Store, accounted, results_of_all
 from cascadezoo.coco.metrics import published
 from cascadezoo.distributed import World
-from cascadezoo.errors import MissingResource, UnwritableOutput, WrongEntry
-from cascadezoo.files import write_json
+from cascadezoo.errors import CascadezooError, MissingResource, WrongEntry
 from cascadezoo.images import read_image
 from cascadezoo.manifest import Evaluation, ZooEntry
 
@@ -33,8 +43,6 @@ Progress: TypeAlias = Callable[[str, int, int], None]  # what is being done, ima
 
 _ABSENT = (MissingResource, WrongEntry)
 
-_log = logging.getLogger("cascadezoo")
-
 
 @dataclass(frozen=True)
 class Job:
@@ -42,10 +50,13 @@ class Job:
 
     Attributes:
         settings: as in the report.
+        run: what the figures of every entry depend on.
         run_dir: where detections and finished reports are kept.
         dataset_of: an entry's data set, or a sentence why there is none.
         weights: a file instead of the published weights.
+        given: the same file as reports name it.
         device: a torch device's name.
+        machine: that it is of.
         batch_size: images at a time.
         workers: processes that decode images; None for as many as suit the machine.
         baseline: an earlier report to compare the speed with.
@@ -54,10 +65,13 @@ class Job:
     """
 
     settings: Settings
-    run_dir: Path
+    run: Mapping[str, Any]
+    run_dir: RunFolder
     dataset_of: Callable[[ZooEntry], Dataset | str]
     weights: Path | None
+    given: GivenWeights | None
     device: str
+    machine: Machine
     batch_size: int
     workers: int | None
     baseline: Report | None
@@ -67,30 +81,62 @@ class Job:
 
 def verify_entry(entry: ZooEntry, job: Job) -> EntryReport:
     """Measure and judge one entry; every error becomes a verdict of what it stopped.  The same in every process."""
-    finished = job.run_dir / entry.name / "report.json"
-    for kept in job.world.broadcast(_finished(finished) if job.world.is_first else None):
-        return kept
-    report = job.world.broadcast(_measure_entry(entry, job))
-    if job.world.is_first and not {Verdict.ERROR, Verdict.SKIPPED} & {report.verdict}:
-        _keep(finished, report)
+    finished = job.world.broadcast(
+        job.run_dir.finished(entry.name, _depends(entry, job)) if job.world.is_first else None
+    )
+    if finished.report and finished.parts >= _asked(job.settings):
+        return _joined(finished, None, job)
+    report = job.world.broadcast(_measure_entry(entry, job, finished.parts))
+    report = _joined(finished, report, job)
+    if job.world.is_first and not job.run_dir.is_temporary:
+        job.run_dir.keep(report, _depends(entry, job), finished)
     return report
 
 
-def _keep(path: Path, report: EntryReport) -> None:
-    """Without it the run still ends as it should; going on with it would evaluate this entry again."""
+def _asked(settings: Settings) -> set[Part]:
+    asked: dict[Part, bool] = {"accuracy": settings.accuracy, "speed": settings.speed}
+    return {part for part, is_asked in asked.items() if is_asked}
+
+
+def _depends(entry: ZooEntry, job: Job) -> dict[Part, Depends]:
+    """What the parts depend on, as far as it is known now."""
+    if job.run_dir.is_temporary:
+        return {}
+    return part_depends(
+        entry,
+        job.run,
+        job.settings,
+        annotations=_annotations(entry, job),
+        given=job.given.sha256 if job.given else None,
+        device=job.machine.device,
+        batch_size=job.batch_size,
+    )
+
+
+def _annotations(entry: ZooEntry, job: Job) -> str | None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, report.model_dump(mode="json"))
-    except (OSError, UnwritableOutput) as error:
-        _log.warning("%s is not kept: %s", path, error)
+        dataset = job.dataset_of(entry)
+        return None if isinstance(dataset, str) else dataset.digest
+    except (CascadezooError, OSError):  # told when the entry is measured
+        return None
 
 
-def _finished(path: Path) -> list[EntryReport]:
-    return [EntryReport.model_validate_json(path.read_bytes())] if path.is_file() else []
+def _joined(finished: Finished, report: EntryReport | None, job: Job) -> EntryReport:
+    """Finished parts and those measured now, as one report of what was asked for."""
+    parts, settings = finished.parts, job.settings
+    old, new = finished.report or report, report or finished.report
+    if old is None or new is None:
+        raise AssertionError("neither finished nor measured")
+    accuracy = (old if "accuracy" in parts else new).accuracy if settings.accuracy else ()
+    speed = (old if "speed" in parts else new).speed if settings.speed else None
+    verdicts = [part.verdict for part in accuracy] + ([speed.verdict] if speed else [])
+    return new.model_copy(
+        update={"verdict": overall(verdicts), "given": job.given, "accuracy": accuracy, "speed": speed}
+    )
 
 
-def _measure_entry(entry: ZooEntry, job: Job) -> EntryReport | None:
-    """The report, at the first process."""
+def _measure_entry(entry: ZooEntry, job: Job, done: Collection[Part]) -> EntryReport | None:
+    """The report, at the first process, of the parts that are not ``done``."""
     settings = job.settings
     try:
         dataset = in_every_process(job.world, lambda: _available(entry, job), skip=_ABSENT)
@@ -98,8 +144,11 @@ def _measure_entry(entry: ZooEntry, job: Job) -> EntryReport | None:
         model, digest = in_every_process(job.world, lambda: _load(entry, job), skip=() if job.weights else _ABSENT)
     except Stopped as stopped:
         return _entry_report(entry, None, *_nothing(entry, settings, stopped.failure))
-    accuracy = [_evaluate(entry, e, model, digest, dataset, job) for e in entry.evaluations if settings.accuracy]
-    speed = _time(entry, model, dataset, job) if settings.speed else None
+    if settings.accuracy and "accuracy" not in done:
+        accuracy = [_evaluate(entry, evaluation, model, digest, dataset, job) for evaluation in entry.evaluations]
+    else:
+        accuracy = []
+    speed = _time(entry, model, dataset, job) if settings.speed and "speed" not in done else None
     job.world.wait()  # the others wait for the stop-watch
     return _entry_report(entry, digest, accuracy, speed) if job.world.is_first else None
 
@@ -149,26 +198,29 @@ def _evaluate(
         return _unmeasured(evaluation, job.settings, Failure(Verdict.SKIPPED, "test-time augmentation: needs --tta"))
     from cascadezoo.benchmarks.verify.accuracy import figures_of
 
+    label = f"{entry.name}{' tta' * evaluation.tta}"
     begun = time.perf_counter()
     try:
-        shares = of_every_process(job.world, lambda: _detect(entry, evaluation, model, digest, dataset, job))
+        store = _store(entry, evaluation, digest, dataset, job)
+        shares = results_of_all(job.world, store, partial(_detect, evaluation, model, dataset, job, label))
         if shares is None:
             return None
         evaluating = time.perf_counter()
         images = dataset.chosen(job.settings.limit)
-        results = merged([of_share for _, of_share in shares])
+        results = alone(lambda: accounted(images, [of_share for _, of_share in shares]))
         figures = alone(lambda: figures_of(dataset, images, results, entry.has_masks, job.settings.evaluator))
         seconds = time.perf_counter() - begun
     except Stopped as stopped:
         return _unmeasured(evaluation, job.settings, stopped.failure)
-    partial = f"{len(images)} of {len(dataset.images)} images" * (job.settings.limit is not None)
+    total = len(dataset.images)
+    part = f"{len(images)} of {counted(total, 'image')}" * (len(images) < total)
     tolerance = _tolerance(evaluation, job.settings)
-    verdict, reason, checks = judge_accuracy(published(evaluation), figures, tolerance, partial)
+    verdict, reason, checks = judge_accuracy(published(evaluation), figures, tolerance, part)
     return Accuracy(
         tta=evaluation.tta,
         basis=evaluation.basis,
         verdict=verdict,
-        reason=reason,
+        reason=f"given weights: {reason}" if job.given else reason,
         tolerance=tolerance,
         checks=checks,
         figures=figures,
@@ -180,35 +232,35 @@ def _evaluate(
     )
 
 
-def _detect(
-    entry: ZooEntry, evaluation: Evaluation, model: "Detector", digest: str, dataset: Dataset, job: Job
-) -> tuple["DetectionCost", dict[int, Any]]:
-    """This process's share of the images: what detecting took, and the results, read back from disk."""
-    from cascadezoo.benchmarks.verify.accuracy import detect_all, results_path
-
-    part = job.world.rank, job.world.size
-    path = results_path(job.run_dir, entry.name, evaluation.tta, part)
+def _store(entry: ZooEntry, evaluation: Evaluation, digest: str, dataset: Dataset, job: Job) -> Store:
+    """Where the results of one evaluation are kept."""
     identity = {
         "entry": entry.name,
         "tta": evaluation.tta,
         "weights": digest,
-        "annotations": dataset.digest,
-        "precision": job.settings.precision,
+        **results_depend(entry, job.run, dataset.digest),
     }
-    label = f"{entry.name}{' tta' * evaluation.tta}"
-    with ResultsStream(path, identity) as stream:
-        detected = detect_all(
-            model,
-            dataset.chosen(job.settings.limit),
-            stream,
-            batch_size=job.batch_size,
-            precision=job.settings.precision,
-            tta=evaluation.tta,
-            part=part,
-            workers=job.workers,
-            progress=job.progress and functools.partial(job.progress, label),
-        )
-    return detected, read_results(path)
+    stem = "tta" if evaluation.tta else "plain"
+    return Store(job.run_dir.path / entry.name, stem, identity, job.run_dir.is_temporary)
+
+
+def _detect(
+    evaluation: Evaluation, model: "Detector", dataset: Dataset, job: Job, label: str, stream: ResultsStream
+) -> "DetectionCost":
+    """This process's share of the images."""
+    from cascadezoo.benchmarks.verify.accuracy import detect_all
+
+    return detect_all(
+        model,
+        dataset.chosen(job.settings.limit),
+        stream,
+        batch_size=job.batch_size,
+        precision=job.settings.precision,
+        tta=evaluation.tta,
+        part=(job.world.rank, job.world.size),
+        workers=job.workers,
+        progress=job.progress and partial(job.progress, label),
+    )
 
 
 def _timing(shares: Sequence["DetectionCost"], seconds: float, evaluate: float) -> AccuracyTiming:
@@ -232,7 +284,6 @@ def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Spe
     """The speed, measured by the first process alone."""
     if not job.world.is_first:
         return None
-    from cascadezoo.benchmarks.reports.schema import describe_machine
     from cascadezoo.benchmarks.verify.speed import measure
 
     settings = job.settings
@@ -241,7 +292,7 @@ def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Spe
         timing = alone(lambda: measure(model, images, job.batch_size, settings.precision))
     except Stopped as stopped:
         return _speed(entry, *stopped.failure)
-    device = describe_machine(job.device, settings.evaluator).device
+    device = job.machine.device
     fps = {batch.batch_size: batch.fps for batch in timing.batches}
     reference = None if job.baseline is None else reference_of(job.baseline, entry.name)
     verdict, reason = judge_speed(device, settings.precision, fps, reference)

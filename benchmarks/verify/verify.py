@@ -1,13 +1,10 @@
 """``cascadezoo.verify``: the published figures of entries, measured again and judged."""
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -15,6 +12,7 @@ from pydantic import ValidationError
 from cascadezoo import manifest, registry
 from cascadezoo.benchmarks.reports.schema import (
     EntryReport,
+    GivenWeights,
     Machine,
     Precision,
     Report,
@@ -26,11 +24,13 @@ from cascadezoo.benchmarks.reports.schema import (
     read_report,
 )
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
+from cascadezoo.benchmarks.verify.run_folder import run_depends, run_folder
 from cascadezoo.coco.evaluation import require_evaluator
 from cascadezoo.environment import environment
 from cascadezoo.errors import UsageError, WeightsNotFound
-from cascadezoo.files import file_sha256, write_json
+from cascadezoo.files import file_sha256
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.paths import expanded
 from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
@@ -71,21 +71,22 @@ def verify(
         data_root: COCO in its usual layout.  Without it only our own entries can be verified, the others are SKIPPED.
         accuracy, speed: what to measure.
         tta: also the evaluations with test-time augmentation, which are SKIPPED otherwise.
-        limit: only the first images of the data set; the verdict is PARTIAL at best.
+        limit: only the first images of the data set; the verdict is PARTIAL, if it has more.
         device: such as "cuda:1"; default: the GPU where there is one.
         precision: "fp32", "fp16" or "bf16".
         batch_size: images that go through the network together; default: 1 on the CPU, 8 on a GPU.
         evaluator: "pycocotools" or "hotcoco".
         tolerance: in AP; default: the manifest's.
         baseline: an earlier report of the same device to compare the speed with.
-        run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted.
+        run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted,
+            with any number of processes, and measures again only that whose figures can have changed.
         shard: (i, n): every n-th of the entries, from the i-th, counted from 1.
         workers: processes that decode images.
         progress: called with what is being done, and how many images of how many are.
         finished: called with the report of each entry.
 
     Raises:
-        UsageError: unknown names, options that contradict each other, or a ``run_dir`` of another run.
+        UsageError: unknown names, options that contradict each other, or a ``run_dir`` of another run or in use.
         MissingResource, FileError: ``weights``, ``data_root`` or ``baseline`` were given and cannot be used.
     """
     start, date = time.perf_counter(), now()
@@ -95,27 +96,33 @@ def verify(
     )  # fmt: skip
     entries = _chosen(names, shard)
     path = _weights(weights, entries)
-    baseline_file = None if baseline is None else Path(baseline)
+    baseline_file = None if baseline is None else expanded(baseline)
     reference = None if baseline_file is None else read_report(baseline_file)
     coco = _coco(data_root, entries, limit, speed)
     from cascadezoo.benchmarks.verify.runner import (  # and torch, now that there is something to measure
         Job,
         verify_entry,
     )
+    from cascadezoo.devices import random_state_kept
     from cascadezoo.distributed import join
 
-    with join(device, backend="gloo") as world, _folder(run_dir) as folder:
+    given = None if path is None else GivenWeights(name=path.name, sha256=file_sha256(path))
+    kept = None if run_dir is None else expanded(run_dir)
+    with join(device, backend="gloo") as world, run_folder(kept, world.is_first) as folder:
         device = str(world.device)
         machine = describe_machine(device, evaluator)
+        run = run_depends(settings, machine, None if baseline_file is None else file_sha256(baseline_file))
         if run_dir is not None and world.is_first:
-            annotations = coco.annotations if coco else None
-            _claim(folder, _identity(settings, machine, weights=path, annotations=annotations, baseline=baseline_file))
+            folder.claim(run)
         job = Job(
             settings=settings,
+            run=run,
             run_dir=folder,
             dataset_of=lambda entry: shapes_val() if entry.data == "shapes" else coco or _NO_COCO,
             weights=path,
+            given=given,
             device=device,
+            machine=machine,
             batch_size=batch_size or _BATCH_SIZE.get(device.split(":")[0], 1),
             workers=workers,
             baseline=reference,
@@ -124,11 +131,12 @@ def verify(
         )
         reports = []
         for entry in entries:
-            report = verify_entry(entry, job)
+            with random_state_kept(world.device):
+                report = verify_entry(entry, job)
             if finished and world.is_first:
                 finished(report)
             if run_dir is None:
-                shutil.rmtree(folder / entry.name, ignore_errors=True)  # detections of one entry may fill 200 MB
+                shutil.rmtree(folder.path / entry.name, ignore_errors=True)  # detections of one entry may fill 200 MB
             reports.append(report)
         return world.broadcast(_report(settings, machine, tuple(reports), date, time.perf_counter() - start))
 
@@ -180,50 +188,17 @@ def _weights(weights: str | Path | None, entries: Sequence[ZooEntry]) -> Path | 
         return None
     if len(entries) != 1:
         raise UsageError(f"weights are of one entry, and {len(entries)} were chosen: give one name")
-    if not Path(weights).is_file():
-        raise WeightsNotFound(
-            f"{weights} is not a file: give the path of a .safetensors or of a publisher's checkpoint"
-        )
-    return Path(weights)
+    path = expanded(weights)
+    if not path.is_file():
+        raise WeightsNotFound(f"{path} is not a file: give the path of a .safetensors or of a publisher's checkpoint")
+    return path
 
 
 def _coco(root: str | Path | None, entries: Sequence[ZooEntry], limit: int | None, speed: bool) -> Dataset | None:
     """COCO, checked, where it was given and an entry needs it."""
     if root is None or not any(entry.data == "coco" for entry in entries):
         return None
-    dataset = coco_val2017(Path(root))
+    dataset = coco_val2017(expanded(root))
     masks = any(entry.has_masks for entry in entries if entry.data == "coco")
     dataset.check(limit and max(limit, TIMED * speed), masks=masks)
     return dataset
-
-
-@contextmanager
-def _folder(run_dir: str | Path | None) -> Iterator[Path]:
-    if run_dir is not None:
-        yield Path(run_dir)
-        return
-    with TemporaryDirectory(prefix="cascadezoo-verify-") as folder:
-        yield Path(folder)
-
-
-def _identity(settings: Settings, machine: Machine, **files: Path | None) -> dict[str, Any]:
-    """All that the figures of a run depend on, as JSON data."""
-    return {
-        "settings": settings.model_dump(mode="json"),
-        "machine": machine.model_dump(mode="json", exclude={"cores", "threads", "system"}),
-        "manifest": manifest.digest(),
-        "code": code_digest(),
-        **{name: file and file_sha256(file) for name, file in files.items()},
-    }
-
-
-def _claim(folder: Path, identity: dict[str, Any]) -> None:
-    """Write down whose results these are, or raise UsageError where they are of another run."""
-    path = folder / "run.json"
-    if path.is_file():
-        earlier = json.loads(path.read_bytes())
-        if differ := [key for key in identity if identity[key] != earlier.get(key)]:
-            raise UsageError(f"{folder} holds another run ({', '.join(differ)} differ): choose another folder")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, identity)

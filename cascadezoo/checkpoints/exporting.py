@@ -11,7 +11,7 @@ from cascadezoo import registry
 from cascadezoo.checkpoints.identification import examine
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.errors import UsageError, WeightsNotFound, WrongPublisher
-from cascadezoo.files import file_sha256, protect, whole_file
+from cascadezoo.files import protect, whole_file, written_sha256
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import canonical_path, expanded
 from cascadezoo.providers import FORMATS, SPECS
@@ -57,7 +57,7 @@ def export(
     if not source.is_file():
         raise WeightsNotFound(f"{source}: no such file; give the canonical weights of {entry.name}")
     if output is not None:
-        protect(Path(output), source, force)
+        protect(expanded(output), source, force)
     from cascadezoo.checkpoints.conversion import to_publisher, zeroed  # torch, now that there is something to export
     from cascadezoo.converters import CONVERTERS
     from cascadezoo.converters.converter import Model
@@ -71,6 +71,7 @@ def export(
     state = to_publisher(tensors, entry.name)
     with whole_file(target) as file:
         converter.write(file, state, Model(entry=entry, spec=spec, classes=tuple(categories)))
+        sha256 = written_sha256(file)  # not of the target, which may be a device
     return ExportReport(
         entry=entry.name,
         format=format,
@@ -78,7 +79,7 @@ def export(
         tensors=len(state),
         zeroed=zeroed(tensors, entry.name),
         output=target,
-        output_sha256=file_sha256(target),
+        output_sha256=sha256,
     )
 
 

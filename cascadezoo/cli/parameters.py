@@ -13,6 +13,7 @@ from cascadezoo import registry
 from cascadezoo.cli.terminal import echo
 from cascadezoo.environment import is_first_process
 from cascadezoo.errors import MissingResource, UnwritableOutput, WeightsNotFound
+from cascadezoo.files import can_be_written
 from cascadezoo.hub.sources import parse
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class InputFolder(_File):
 
 
 class OutputFile(_File):
-    """A file to write, in a folder that is there; ``-`` is stdout."""
+    """A file to write, in a folder that is there, or a device; ``-`` is stdout."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, allow_dash=True)
@@ -144,7 +145,7 @@ class OutputFile(_File):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path; raises UnwritableOutput, before any work is done for it."""
         path = super().convert(value, param, ctx)
-        if path != _STDOUT and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        if path != _STDOUT and not can_be_written(path):
             raise UnwritableOutput(
                 f"{path} cannot be written: give a file in a folder that is there and can be written to"
             )
@@ -160,6 +161,8 @@ class OutputFolder(_File):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path; raises UnwritableOutput."""
         path = super().convert(value, param, ctx)
+        if path.is_symlink() and not path.exists():
+            path = Path(os.path.realpath(path))  # mkdir makes no folder through a link
         there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise UnwritableOutput(f"{path} cannot be written to: {there} is no folder, or not yours to write in")

@@ -8,7 +8,7 @@ import click
 from cascadezoo.cli.command import Group
 from cascadezoo.cli.parameters import InputFile, OutputFile
 from cascadezoo.cli.terminal import echo, echo_json, echo_text
-from cascadezoo.cli.verify import write_text
+from cascadezoo.cli.verify import require_different, write_text
 
 
 @click.group(
@@ -31,6 +31,8 @@ def report_command() -> None:
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write it as a page instead.")
 def show_command(file: Path, as_json: bool, html_file: Path | None) -> None:
     """Print the report FILE as Markdown; says on stderr if it is stale."""
+    if as_json and html_file:
+        raise click.UsageError("give --json or --html: one of them at a time")
     from cascadezoo.benchmarks.reports.html import html
     from cascadezoo.benchmarks.reports.markdown import markdown
     from cascadezoo.benchmarks.reports.schema import read_report, text_of
@@ -79,6 +81,7 @@ def compare_command(before: Path, after: Path, as_json: bool) -> None:
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="The same as a page.")
 def merge_command(files: tuple[Path, ...], out: Path, html_file: Path | None) -> None:
     """Join the reports of one run's parts, such as those of --shard 1/2 and --shard 2/2."""
+    require_different(out, html_file)
     from cascadezoo.benchmarks.reports.compare import merge
     from cascadezoo.benchmarks.reports.html import html
     from cascadezoo.benchmarks.reports.rows import summary

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from cascadezoo.cli.options import FieldOption
 from cascadezoo.cli.parameters import Device, EntryName, InputFile, OutputFile, OutputFolder, Shard, WeightsFile
 from cascadezoo.cli.terminal import echo, echo_json, echo_text
 from cascadezoo.environment import is_first_process
-from cascadezoo.files import whole_file
+from cascadezoo.errors import UsageError
+from cascadezoo.files import is_same_output, whole_file
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.reports.schema import EntryReport, Report
 
 _EVERY = 30  # seconds between lines of progress where no bar can be shown
-
+_STDOUT = Path("/dev/fd/1")
 
 _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.reports.schema:Settings")
 
@@ -101,6 +103,7 @@ def verify_command(
     """
     if sum((bool(names), everything, files)) != 1:
         raise click.UsageError("give NAMEs, --all or --files")
+    require_different(json_file, html_file)
     if files:
         ctx.exit(_check_files(json_file))
     if ap and fps:
@@ -108,7 +111,7 @@ def verify_command(
     from cascadezoo.benchmarks.reports.verdict import exit_code
     from cascadezoo.benchmarks.verify.verify import verify
 
-    to_stdout = Path("-") in (json_file, html_file)
+    to_stdout = _is_stdout(json_file) or _is_stdout(html_file)
     with _progress() as progress:
 
         def finished(entry: "EntryReport") -> None:
@@ -131,20 +134,23 @@ def verify_command(
 
 def _print_parts(entry: "EntryReport", err: bool) -> None:
     """One line per part."""
-    from cascadezoo.benchmarks.reports.rows import cell, evaluation_name
+    from cascadezoo.benchmarks.reports.rows import cell, evaluation_name, given_weights
     from cascadezoo.coco.metrics import METRICS
 
+    name = f"{entry.name}, given weights" if entry.given else entry.name
+    if entry.given:
+        echo(f"{'':12} {entry.name}, weights {given_weights(entry)}", err=err)
     for part in entry.accuracy:
-        figures = [(METRICS[metric].heading, cell(part, metric)) for metric in ("box_ap", "mask_ap")]
+        figures = [(METRICS[metric].heading, cell(entry, part, metric)) for metric in ("box_ap", "mask_ap")]
         measured = "".join(f"{heading} {text}, " for heading, text in figures if text and part.figures)
-        echo(f"{part.verdict:12} {entry.name}, {evaluation_name(part)}: {measured}{part.reason}", err=err)
+        echo(f"{part.verdict:12} {name}, {evaluation_name(part)}: {measured}{part.reason}", err=err)
         for note in part.timing.notes if part.timing else ():
             echo(f"{'':12} {note}", err=err)
     if speed := entry.speed:
         batches = speed.timing.batches if speed.timing else ()
         measured = "".join(f"{batch.fps:.2f} fps at batch {batch.batch_size}, " for batch in batches)
         published = f" (published: {speed.published_fps} on {speed.published_device})" if speed.published_fps else ""
-        echo(f"{speed.verdict:12} {entry.name}, speed: {measured}{speed.reason}{published}", err=err)
+        echo(f"{speed.verdict:12} {name}, speed: {measured}{speed.reason}{published}", err=err)
         for note in speed.timing.notes if speed.timing else ():
             echo(f"{'':12} {note}", err=err)
 
@@ -167,6 +173,19 @@ def _write(report: "Report", json_file: Path | None, html_file: Path | None) -> 
         write_text(html_file, html(report), echo_text)
 
 
+def require_different(*outputs: Path | None) -> None:
+    """Raise UsageError where two outputs would be one file, or both stdout."""
+    for one, other in combinations([path for path in outputs if path is not None], 2):
+        if _is_stdout(one) and _is_stdout(other):
+            raise UsageError("two outputs to stdout: write one of them to a file")
+        if is_same_output(one, other):
+            raise UsageError(f"two outputs to {other}: give each a file of its own")
+
+
+def _is_stdout(path: Path | None) -> bool:
+    return path is not None and (path == Path("-") or is_same_output(path, _STDOUT))
+
+
 def write_text(path: Path, text: str, show: Callable[[str], None]) -> None:
     """Write a file, whole or not at all, and say so; for ``-`` call ``show``, which prints on stdout."""
     if path == Path("-"):
@@ -180,7 +199,7 @@ def write_text(path: Path, text: str, show: Callable[[str], None]) -> None:
 def _check_files(json_file: Path | None) -> int:
     from cascadezoo.hub.housekeeping import check_files
 
-    checked = check_files(lambda one: echo(f"{one.state:9} {one.path}: {one.detail}", err=json_file == Path("-")))
+    checked = check_files(lambda one: echo(f"{one.state:9} {one.path}: {one.detail}", err=_is_stdout(json_file)))
     if json_file:
         rows = [
             {"kind": f.kind, "entry": f.entry, "path": str(f.path), "state": f.state, "detail": f.detail}

@@ -115,6 +115,21 @@ def test_convert_keeps_nan_when_told(run: Any, checkpoint: Path) -> None:
     assert "rpn_head.rpn_cls.bias" in out
 
 
+def test_V1_a_link_keeps_leading_to_the_output(run: Any, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    link = tmp_path / "out.safetensors"
+    link.symlink_to("kept/weights.safetensors")
+    assert run("convert", checkpoint, "-o", link)[0] == 0
+    assert os.readlink(link) == "kept/weights.safetensors"
+    assert (tmp_path / "kept" / "weights.safetensors").is_file()
+    code, _, err = run("convert", checkpoint, "-o", link)
+    assert (code, "already there" in err) == (2, True)
+    link.unlink()
+    link.symlink_to("gone/weights.safetensors")
+    code, _, err = run("convert", checkpoint, "-o", link)
+    assert (code, f"{link} cannot be written: give a file" in err) == (4, True)
+
+
 def test_ctrl_c(run: Any, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt

@@ -1,6 +1,9 @@
 """``cascadezoo export``, as the shell sees it."""
 
+import hashlib
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,17 @@ def test_force(run: Any, weights: Path) -> None:
     assert (code, out) == (2, "")
     assert "pass --force to replace it" in err
     assert run(*call, "--force")[0] == 0
+
+
+def test_V1_a_fifo_gets_the_whole_file(run: Any, weights: Path) -> None:
+    fifo, got = weights.with_name("fifo"), []
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    code, out, _ = run("export", NAME, "--format", "mmdet", "--weights", weights, "-o", fifo)
+    reader.join(60)
+    assert (code, fifo.is_fifo()) == (0, True)
+    assert out.split()[-1] == hashlib.sha256(got[0]).hexdigest()
 
 
 def test_errors_are_one_sentence(run: Any, weights: Path) -> None:

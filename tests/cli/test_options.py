@@ -31,7 +31,7 @@ def test_an_option_is_described_by_its_field() -> None:
 @pytest.mark.parametrize(
     ("command", "described"),
     [
-        ("verify", "--limit N Only the first N images of a data set: PARTIAL at best."),
+        ("verify", "--limit N Only the first N images of a data set: PARTIAL, if it has more."),
         ("verify", "--tolerance AP Difference in AP that still passes; default: the manifest's, which is 0.1."),
         ("verify", "--tta Also the evaluations with test-time augmentation; else they are SKIPPED."),
         ("bench", "--precision [fp32|fp16|bf16] What matrix products and convolutions are computed in;"),

@@ -301,6 +301,21 @@ main(["predict", "cascade_mask_r50_fpn_1x.mmdet", "a.png", "--device", "cpu"])
     assert done.stderr.startswith("cascadezoo: a.png ")
 
 
+def test_V1_links_in_the_results_folder_and_to_it_stay(folder, calls):
+    write_image(folder / "a.png")
+    (folder / "disk").mkdir()
+    (folder / "out").symlink_to("disk/out")  # which is yet to be made
+    assert run(NAME, "a.png", "--out", "out") == 0
+    assert sorted(os.listdir(folder / "disk" / "out")) == ["a.jpg", "detections.json"]
+    (folder / "disk" / "out" / "detections.json").rename(folder / "kept.json")
+    (folder / "out" / "detections.json").symlink_to(folder / "kept.json")
+    (folder / "kept.json").write_text("older")
+    assert run(NAME, "a.png", "--out", "out") == 0
+    assert (folder / "out").is_symlink()
+    assert (folder / "out" / "detections.json").is_symlink()
+    assert len(json.loads((folder / "kept.json").read_text())["annotations"]) == 2
+
+
 def test_only_missing_images_need_no_model(folder, calls):
     assert run(NAME, "gone.jpg") == 3
     assert calls == []

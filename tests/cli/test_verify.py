@@ -1,11 +1,14 @@
 """The command line of verification: what it prints, writes and exits with."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,76 @@ def test_json_on_stdout_is_alone_there(root: str, capsys) -> None:
 def test_a_page_on_stdout_is_alone_there(root: str, capsys) -> None:
     assert verify(NAME, "--data-root", root, "--ap", "--limit", "1", "--html", "-") == 0
     assert capsys.readouterr().out.startswith("<!DOCTYPE html>")
+
+
+def test_V6_a_file_for_a_name_is_answered_with_its_option(tmp_path: Path, capsys) -> None:
+    (tmp_path / "my.pth").write_bytes(b"weights")
+    assert verify(str(tmp_path / "my.pth")) == 2
+    assert "give the name of its entry, and the file as weights (on the command line with --weights)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_V2_given_weights_are_named_everywhere(root: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "my.pth").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    report, page = tmp_path / "r.json", tmp_path / "r.html"
+    options = ["--data-root", root, "--tolerance", "100", "--limit", "8", "--json", str(report), "--html", str(page)]
+    assert verify(NAME, "--weights", str(tmp_path / "my.pth"), *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == f"{NAME}, weights given: my.pth, sha256 {digest}"
+    assert lines[1].startswith(f"PASS         {NAME}, given weights, plain: box AP ")
+    assert " given (41.2), " in lines[1]
+    assert lines[2].startswith(f"NO-REFERENCE {NAME}, given weights, speed: ")
+    (entry,) = json.loads(report.read_text())["entries"]
+    assert entry["given"] == {"name": "my.pth", "sha256": digest}
+    assert entry["accuracy"][0]["reason"].startswith("given weights: ")
+    assert call("report", "show", str(report)) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| cascade")]
+    for shown in (*rows, page.read_text()):
+        assert f"given: my.pth, sha256 {digest}" in shown
+    assert len(rows) == 2  # its accuracy, its speed
+    for text in (rows[0], page.read_text()):
+        assert re.search(r"[0-9.]+ given \(41\.2\)", text)
+        assert not re.search(r"[0-9] \(41\.2\)", text)
+
+
+def test_V2_published_weights_are_not_called_given(root: str, tmp_path: Path, capsys) -> None:
+    report, page = tmp_path / "r.json", tmp_path / "r.html"
+    options = ["--data-root", root, "--ap", "--limit", "1", "--json", str(report), "--html", str(page)]
+    assert verify(NAME, *options) == 0
+    assert call("report", "show", str(report)) == 0
+    assert "given" not in capsys.readouterr().out
+    assert "given" not in page.read_text()
+    assert json.loads(report.read_text())["entries"][0]["given"] is None
+
+
+def test_V5_two_outputs_to_one_place_are_refused_first(root: str, report: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "link").symlink_to("page")
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    page, link = str(tmp_path / "page"), str(tmp_path / "link")
+    for one, other in (("-", "-"), ("-", str(tmp_path / "stdout")), (page, page), (page, link), (link, page)):
+        assert verify(NAME, "--data-root", str(tmp_path / "none"), "--json", one, "--html", other) == 2
+        assert "two outputs to " in capsys.readouterr().err
+        assert call("report", "merge", report, "-o", one, "--html", other) == 2
+        assert capsys.readouterr().out == ""
+    assert call("report", "show", report, "--json", "--html", "-") == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_V1_reports_go_where_links_lead_and_into_fifos(root: str, tmp_path: Path) -> None:
+    fifo, got = tmp_path / "fifo", []
+    os.mkfifo(fifo)
+    (tmp_path / "page.html").symlink_to("elsewhere.html")
+    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    outputs = ["--json", str(fifo), "--html", str(tmp_path / "page.html")]
+    assert verify(NAME, "--data-root", root, "--ap", "--limit", "1", *outputs) == 0
+    reader.join(60)
+    assert json.loads(got[0])["entries"][0]["verdict"] == "PARTIAL"
+    assert fifo.is_fifo()
+    assert (tmp_path / "page.html").is_symlink()
+    assert (tmp_path / "elsewhere.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_on_a_terminal_the_bar_is_gone_before_a_verdict_is_printed(root: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 from sample_report import MACHINE, accuracy, sample, speed
 
 from cascadezoo.benchmarks.reports.compare import Move, compare, merge
-from cascadezoo.benchmarks.reports.schema import EntryReport, Report, Settings
+from cascadezoo.benchmarks.reports.schema import EntryReport, GivenWeights, Report, Settings
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.errors import UsageError
 
@@ -53,6 +53,25 @@ def test_changed_settings_are_shown() -> None:
     assert {(m.what, m.before, m.after) for m in compare(sample(), other)} == {
         ("commit", "d" * 40, "e" * 40),
         ("precision", "fp32", "fp16"),
+        ("tolerance", "0.2", None),
+    }
+
+
+def test_V2_weights_that_were_given_are_shown() -> None:
+    given = changed(1, given=GivenWeights(name="my.pth", sha256="7" * 64))
+    (move,) = compare(sample(), given)
+    assert (move.entry, move.what, move.before, move.after) == (
+        TWO, "weights", "the published ones", f"given: my.pth, sha256 {'7' * 64}",
+    )  # fmt: skip
+    assert compare(given, given) == []
+
+
+def test_V9_settings_are_shown_in_words() -> None:
+    other = sample().settings.model_copy(update={"shard": (3, 8), "tta": True, "tolerance": None})
+    moves = compare(sample(), sample().model_copy(update={"settings": other}))
+    assert {(m.what, m.before, m.after) for m in moves} == {
+        ("shard", None, "3/8"),
+        ("tta", "no", "yes"),
         ("tolerance", "0.2", None),
     }
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from sample_report import sample
+from sample_report import MACHINE, report_of, sample
 
 from cascadezoo import manifest
 from cascadezoo.benchmarks.reports import schema as report_module
 from cascadezoo.benchmarks.reports.html import html
 from cascadezoo.benchmarks.reports.markdown import markdown, table
 from cascadezoo.benchmarks.reports.schema import (
+    Settings,
     code_digest,
     describe_machine,
     read_report,
@@ -23,6 +24,7 @@ from cascadezoo.benchmarks.reports.schema import (
     without_timing,
 )
 from cascadezoo.errors import FileError, MissingResource
+from cascadezoo.version import __version__
 
 
 def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -40,6 +42,38 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(FileError, match="not a report of `cascadezoo verify`"):
             read_report(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"format": "cascadezoo verify 9", "version": "7.0.0"},
+            "reads: it is 'cascadezoo verify 9', written by version 7.0.0 (",
+        ),
+        (
+            {"version": "0.0.1"},
+            "reads: it is 'cascadezoo verify 1', written by version 0.0.1 (machines: Field required)",
+        ),
+        ({"version": None}, "written by version None"),
+        ({"version": "x" * 999}, f"written by version {'x' * 40} ("),
+        ({"version": __version__}, "report of `cascadezoo verify` (machines: Field required): make it again"),
+    ],
+)
+def test_V5_a_report_of_another_version_says_so(tmp_path: Path, change: dict, words: str) -> None:
+    data = {**json.loads(text_of(sample())), **change}
+    del data["machines"]
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    with pytest.raises(FileError, match=re.escape(words)):
+        read_report(tmp_path / "old.json")
+
+
+def test_V5_a_report_from_before_given_weights_were_named_is_read(tmp_path: Path) -> None:
+    data = json.loads(text_of(sample()))
+    for entry in data["entries"]:
+        del entry["given"]
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    assert read_report(tmp_path / "old.json") == sample()
 
 
 def test_the_schema_names_every_field() -> None:
@@ -141,6 +175,41 @@ def test_the_page_shows_every_entry_and_needs_no_network() -> None:
     for shown in ("41.25 (41.2)", "1 FAIL, 1 PASS", "12.50", "16.1 on V100", "no <weights> & no data", "AMD EPYC"):
         assert shown in page.text
     assert "<weights>" not in text
+
+
+def test_V9_counts_are_worded() -> None:
+    one = sample().model_copy(update={"entries": sample().entries[:1], "settings": Settings(limit=1, shard=(3, 8))})
+    text = html(one)
+    assert "<title>Verification of 1 model</title>" in text
+    assert "<title>Verification of 2 models</title>" in html(sample())
+    for shown in ("the first image, shard 3/8", "AMD EPYC, 2 cores, 2 threads"):
+        assert shown in Page(text).text
+    single = MACHINE.model_copy(update={"cores": 1, "threads": 1})
+    two = sample().model_copy(update={"machines": (MACHINE, single)})
+    assert "## Machine 2, 0 entries" in markdown(two)
+    assert "AMD EPYC, 1 core, 1 thread" in markdown(two)
+    split = two.entries[0].model_copy(update={"machine": 1})
+    assert "## Machine 2, 1 entry\n" in markdown(two.model_copy(update={"entries": (split, two.entries[1])}))
+
+
+def test_V9_a_narrow_page_shows_each_cell_under_its_heading() -> None:
+    text = html(sample())
+    heads = re.findall(r"#Accuracy td:nth-child\((\d)\)::before { content: \"(.+)\"; }", text)
+    assert [head for _, head in heads] == [
+        "entry",
+        "evaluation",
+        "verdict",
+        "box AP (published)",
+        "mask AP (published)",
+        "why",
+    ]
+    assert [int(number) for number, _ in heads] == [1, 2, 3, 4, 5, 6]
+    assert re.findall("<th>(.+?)</th>", text)[:6] == [head for _, head in heads]
+    for hiding in ("overflow-x", "overflow: hidden", "text-overflow", "nowrap; }\ntd"):
+        assert hiding not in text
+    long = "damaged: /a/folder/" + "x" * 2000
+    part = sample().entries[0].accuracy[0].model_copy(update={"reason": long})
+    assert long in Page(html(report_of(part))).text
 
 
 def test_the_table_shows_every_verdict() -> None:

@@ -25,6 +25,23 @@ def test_a_whole_data_set_passes(root: Path) -> None:
     assert (dataset.images[1].height, dataset.images[1].width) == (80, 60)
 
 
+@pytest.mark.parametrize("layout", ["images/val2017", "val2017/val2017", "images/val2017/val2017"])
+def test_V6_images_may_lie_as_other_programs_want_them(root: Path, layout: str) -> None:
+    (root / "val2017").rename(root / "aside")
+    (root / layout).parent.mkdir(parents=True, exist_ok=True)
+    (root / "aside").rename(root / layout)
+    (root / "val2017").mkdir(exist_ok=True)  # there, and without images
+    dataset = coco_val2017(root)
+    dataset.check()
+    assert dataset.images[1].path == root / layout / "000000000002.jpg"
+
+
+def test_V6_annotations_may_lie_where_their_archive_was_unpacked(root: Path) -> None:
+    (root / "annotations_trainval2017").mkdir()
+    (root / "annotations").rename(root / "annotations_trainval2017" / "annotations")
+    coco_val2017(root).check()
+
+
 def test_images_come_in_the_order_of_their_ids(root: Path) -> None:
     path = root / "annotations" / "instances_val2017.json"
     document = json.loads(path.read_text())

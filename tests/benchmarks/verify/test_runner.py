@@ -251,6 +251,38 @@ def test_two_processes_equal_one(root: Path, tmp_path: Path) -> None:
     assert report.entries[0].accuracy[0].timing.processes == 2
 
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
+
+
+def test_V4_what_two_processes_have_done_one_goes_on_with(root: Path, tmp_path: Path) -> None:
+    whole = run(NAME, root, batch_size=2)
+    folder = tmp_path / "run"
+    assert execute([*TORCHRUN, *command(root, "--run-dir", str(folder))]) == 0
+    assert sorted(path.name for path in (folder / NAME).iterdir()) == [
+        "plain.0of2.results", "plain.1of2.results", "report.json",
+    ]  # fmt: skip
+    (folder / NAME / "report.json").unlink()
+    part = folder / NAME / "plain.1of2.results"
+    part.write_bytes(part.read_bytes()[:-30])  # the last image is torn off
+    again = run(NAME, root, batch_size=2, run_dir=folder)
+    assert text(again) == text(whole)
+    assert again.entries[0].accuracy[0].timing.images in (1, 2)  # a batch of one or two
+
+
+def test_V4_what_one_process_has_done_two_go_on_with(root: Path, tmp_path: Path) -> None:
+    whole = run(NAME, root, batch_size=2)
+    folder = tmp_path / "run"
+    assert execute([str(SCRIPT), *command(root, "--run-dir", str(folder))], KILL_AFTER="6") == -9
+    kept = (folder / NAME / "plain.results").read_bytes()
+    options = ["--run-dir", str(folder), "--json", str(tmp_path / "report.json")]
+    assert execute([*TORCHRUN, *command(root, *options)]) == 0
+    report = read_report(tmp_path / "report.json")
+    assert text(report) == text(whole)
+    timing = report.entries[0].accuracy[0].timing
+    assert (timing.processes, timing.images) == (2, 4)  # four images and the first line were whole
+    assert (folder / NAME / "plain.results").read_bytes() == kept
+
+
 def test_two_processes_agree_on_a_failure(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "coco")
     (root / "val2017" / "000000000007.jpg").write_bytes(b"\xff\xd8 not an image \xff\xd9")
