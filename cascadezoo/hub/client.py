@@ -2,6 +2,7 @@
 
 import io
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -18,6 +19,7 @@ from cascadezoo.errors import (
     UsageError,
 )
 from cascadezoo.hub.answers import checked
+from cascadezoo.hub.causes import OF_HTTPX, certificates_fault
 from cascadezoo.hub.redaction import redacted, scrubbed, without_secrets
 from cascadezoo.hub.transport import Progress
 from cascadezoo.version import __version__
@@ -107,7 +109,11 @@ def plain_errors(subject: str) -> Iterator[None]:
             message = _answer(cause) if isinstance(cause, HfHubHTTPError) else _line(cause)
             raise DownloadFailed(f"{subject}: the upload broke off ({message}): run it again") from scrubbed(error)
         raise
+    except ImportError as error:  # of a proxy of the kind SOCKS, which the client speaks with a package of its own
+        raise DownloadFailed(f"{subject}: {_line(error)}") from scrubbed(error)
     except OSError as error:
+        if isinstance(error, ssl.SSLError | FileNotFoundError) and (fault := certificates_fault(OF_HTTPX)):
+            raise DownloadFailed(f"{subject} cannot be asked for: {fault}") from scrubbed(error)
         if error.errno is None:  # the client's own: not all bytes came, or no way to tell
             raise DownloadFailed(f"{subject}: {_line(error)}") from scrubbed(error)
         raise UnwritableOutput(

@@ -129,7 +129,7 @@ def _arrived(
 ) -> Fetched:
     md5 = _wants_md5(checks)
     if isinstance(place, str):
-        return transport.fetch(place, part, md5=md5, progress=progress)
+        return transport.fetch(place, part, md5=md5, size=entry.source.size, progress=progress)
     if not (place.is_file() and os.access(place, os.R_OK)):
         raise WeightsNotFound(
             f"the mirror has no {place} for {entry.name} that can be read: put the file there, or unset "
