@@ -105,6 +105,10 @@ class PacedSession(requests.Session):
         for scheme in ("http://", "https://"):
             self.mount(scheme, Paced(self.pace))
 
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: requests neither follows a redirect nor parses its address, which may be none; ``transport`` does."""
+        return None
+
 
 def _watch(manager: Any, pace: Pace) -> None:
     """Make a pool manager of urllib3's, whichever it is, watch what its connections read."""
