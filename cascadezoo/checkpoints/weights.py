@@ -9,14 +9,14 @@ from cascadezoo import registry
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import CorruptCheckpoint, FileError, Offline, UnwritableOutput, WeightsNotFound
 from cascadezoo.hub import integrity, memo
-from cascadezoo.hub.cache import locked, weights_path
+from cascadezoo.hub.cache import embedded_file, locked
 from cascadezoo.hub.download import Original, fetch_original
 from cascadezoo.hub.huggingface import canonical_from_hub
 from cascadezoo.hub.parts import copied
 from cascadezoo.hub.progress import Bars, bars
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.paths import canonical_path, home, original_path, part_path, quarantine_path, record_path
+from cascadezoo.paths import canonical_path, home, made, original_path, part_path, quarantine_path, record_path
 
 _log = logging.getLogger("cascadezoo")
 
@@ -43,7 +43,9 @@ def obtain(entry: ZooEntry, *, keep_original: bool = False, progress: Bars | Non
     that a cache may be read-only.  ``progress``: the bars of a caller who shows several downloads.  Raises as
     ``download`` does.
     """
-    target = weights_path(entry)
+    if entry.availability == "embedded":
+        return embedded_file(entry)
+    target = canonical_path(entry.name)
     if target.is_file():
         return target
     with locked(entry.name), nullcontext(progress) if progress else bars() as shown:
@@ -64,8 +66,10 @@ def set_aside_damaged(entry: ZooEntry, fault: CorruptCheckpoint) -> None:
 
     Raises ``fault`` itself where the cache cannot be written, or the file is this package's own.
     """
+    if entry.availability == "embedded":
+        raise fault
     target = canonical_path(entry.name)
-    if entry.availability == "embedded" or not os.access(target.parent, os.W_OK):
+    if not os.access(target.parent, os.W_OK):
         raise fault
     with locked(entry.name):
         try:
@@ -74,7 +78,7 @@ def set_aside_damaged(entry: ZooEntry, fault: CorruptCheckpoint) -> None:
             return
         except CorruptCheckpoint:
             place = quarantine_path(entry.name, target.name, "damaged")
-            place.parent.mkdir(parents=True, exist_ok=True)
+            made(place.parent)
             os.replace(target, place)
             _log.warning("%s; set aside as %s", fault, place)
 
@@ -88,7 +92,7 @@ def _clear(entry: ZooEntry) -> None:
 
 def _make(entry: ZooEntry, target: Path, keep_original: bool, progress: Bars) -> None:
     """Fetch and convert.  The file gets its place last, so that no entry is in use whose origin was not recorded."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    made(target.parent)
     converted = part_path(entry.name, target.name)
     if _wants_its_place_only(entry, converted):
         os.replace(converted, target)
@@ -136,7 +140,7 @@ def _convert(entry: ZooEntry, original: Original, converted: Path) -> str:
     """Convert, and return the content digest; a file that turns out to be no checkpoint is set aside."""
     from cascadezoo.checkpoints.conversion import convert
 
-    converted.parent.mkdir(parents=True, exist_ok=True)
+    made(converted.parent)
     try:
         report = convert(original.file.path, entry.publisher, entry.name, converted, force=True)
     except UnwritableOutput:

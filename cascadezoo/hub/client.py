@@ -22,6 +22,7 @@ from cascadezoo.hub.answers import checked
 from cascadezoo.hub.causes import OF_HTTPX, certificates_fault
 from cascadezoo.hub.redaction import redacted, scrubbed, without_secrets
 from cascadezoo.hub.transport import Progress
+from cascadezoo.paths import in_home
 from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def plain_errors(subject: str) -> Iterator[None]:
         if error.errno is None:  # the client's own: not all bytes came, or no way to tell
             raise DownloadFailed(f"{subject}: {_line(error)}") from scrubbed(error)
         raise UnwritableOutput(
-            f"{subject}: {error.filename or cache_folder()}: {error.strerror or error}"
+            f"{subject}: {error.filename or cache_folder()} cannot be written ({error.strerror or error}): set HF_HOME "
+            "to a folder of your own"
         ) from scrubbed(error)
     except _NO_HUB as error:
         raise DownloadFailed(
@@ -180,4 +182,4 @@ def _line(message: object) -> str:
 
 
 def _expanded(path: str) -> Path:
-    return Path(os.path.expandvars(path)).expanduser()
+    return in_home(os.path.expandvars(path), "HF_HOME")

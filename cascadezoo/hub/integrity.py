@@ -14,7 +14,7 @@ from cascadezoo.errors import CorruptCheckpoint, HashMismatch
 from cascadezoo.files import whole_file
 from cascadezoo.hub.parts import Fetched, move
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.paths import quarantine_path, record_path
+from cascadezoo.paths import made, quarantine_path, record_path
 
 
 class Trusted(BaseModel):
@@ -71,7 +71,7 @@ def record(entry: ZooEntry, file: Fetched, checks: Sequence[Check]) -> None:
     basis = " and ".join(check.origin for check in checks) or "first use"
     trusted = Trusted(url=url, size=file.size, sha256=file.sha256, etag=file.etag, basis=basis, when=datetime.now(UTC))
     path = record_path(entry.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made(path.parent)
     with whole_file(path) as target:
         target.write(trusted.model_dump_json(indent=2).encode() + b"\n")
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from cascadezoo.errors import UsageError
 from cascadezoo.hub.redaction import redacted
+from cascadezoo.paths import expanded
 
 
 def mirrored(url: str) -> str | Path:
@@ -25,7 +26,7 @@ def mirrored(url: str) -> str | Path:
     if mirror.startswith(("http://", "https://")):
         query = f"?{parts.query}" if parts.query else ""
         return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}{query}"
-    folder = Path(mirror).expanduser()
+    folder = expanded(mirror)
     if not folder.is_dir():
         raise UsageError(
             f"CASCADEZOO_MIRROR={redacted(mirror)} is neither a folder nor an http(s) url: correct or unset it"
