@@ -31,4 +31,10 @@ def mirrored(url: str) -> str | Path:
         raise UsageError(
             f"CASCADEZOO_MIRROR={redacted(mirror)} is neither a folder nor an http(s) url: correct or unset it"
         )
+    return place_in(folder, url)
+
+
+def place_in(folder: Path, url: str) -> Path:
+    """Where the file of a url lies in a mirror's folder."""
+    parts = urlsplit(url)
     return folder / parts.netloc / unquote(parts.path).lstrip("/")

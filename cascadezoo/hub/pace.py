@@ -86,12 +86,12 @@ class Paced(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """As requests does it."""
-        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*args, **kwargs)
         _watch(self.poolmanager, self._pace)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         """As requests does it."""
-        manager = super().proxy_manager_for(*args, **kwargs)  # type: ignore[no-untyped-call]
+        manager = super().proxy_manager_for(*args, **kwargs)
         _watch(manager, self._pace)
         return manager
 
@@ -115,6 +115,8 @@ def _watch(manager: Any, pace: Pace) -> None:
 
     def watched(pool: Any) -> Any:
         class Connection(pool.ConnectionCls):  # type: ignore[misc]
+            sock: Any
+
             def connect(self) -> None:
                 super().connect()
                 self.sock = _Socket(self.sock, pace)

@@ -211,6 +211,12 @@ def move(part: Path, target: Path) -> None:
     _note_of(part).unlink(missing_ok=True)
 
 
+def drop(part: Path) -> None:
+    """Remove a file that has arrived, and its note."""
+    part.unlink(missing_ok=True)
+    _note_of(part).unlink(missing_ok=True)
+
+
 def hashed(path: Path, url: str, md5: bool) -> Fetched:
     """A file that is already here, hashed."""
     hashes = Hashes(md5)
