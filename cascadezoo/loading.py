@@ -24,7 +24,7 @@ from cascadezoo.converters.keymap import abbreviate
 from cascadezoo.detector import Detector
 from cascadezoo.devices import usable
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, UsageError, WeightsNotFound, WrongType
-from cascadezoo.hub import huggingface, memo
+from cascadezoo.hub import huggingface, integrity, memo
 from cascadezoo.hub.progress import bars
 from cascadezoo.hub.sources import HubSource, Source, parse
 from cascadezoo.manifest import ZooEntry
@@ -59,6 +59,7 @@ def load(
     rpn_positive_fraction: float | None = None,
     box_batch_size_per_image: int | None = None,
     box_positive_fraction: float | None = None,
+    sha256: str | None = None,
     insist: bool = False,
 ) -> Detector:
     """A model of the zoo, in eval mode.  Everything after the name is given by name.
@@ -77,6 +78,9 @@ def load(
         box_score_thresh, box_nms_thresh, box_detections_per_img: torchvision's names; default: the entry's own.
         rpn_batch_size_per_image, rpn_positive_fraction, box_batch_size_per_image, box_positive_fraction: how many
             anchors and boxes an image learns from, and at most which share of positive ones; torchvision's names.
+        sha256: the whole SHA-256, in hexadecimal, that the weights' file must have: the file ``weights``, a
+            repository's model.safetensors, or with ``pretrained`` the publisher's own file (those are listed by
+            `cascadezoo lock write`).
         insist: take ``weights`` as this entry's even where the file's own metadata or name point to another network.
 
     Raises:
@@ -92,9 +96,9 @@ def load(
     if source is not None:
         if weights is not None:
             raise UsageError(f"{name} brings its own weights: leave weights=FILE out")
-        published = _from_repo(source)
+        published = _from_repo(source, sha256)
     else:
-        published = _from_zoo(registry.info(name), pretrained, weights, insist)
+        published = _from_zoo(registry.info(name), pretrained, weights, sha256, insist)
     tensors, categories = published.tensors, published.categories
     own_classes = published.spec.num_classes
     spec = _override(
@@ -149,14 +153,18 @@ class _Published(NamedTuple):
     categories: Categories | None = None
 
 
-def _from_zoo(entry: ZooEntry, pretrained: bool, weights: str | os.PathLike[str] | None, insist: bool) -> _Published:
+def _from_zoo(
+    entry: ZooEntry, pretrained: bool, weights: str | os.PathLike[str] | None, sha256: str | None, insist: bool
+) -> _Published:
     """An entry's network, with its published weights, those of a file, or none."""
     if pretrained and weights is not None:
         raise UsageError("give either pretrained=True or weights=FILE, not both")
     if weights is not None:
-        return _from_file(expanded(weights), entry, insist)
+        return _from_file(expanded(weights), entry, sha256, insist)
     if pretrained:
-        return _as_published(entry)
+        return _as_published(entry, sha256)
+    if sha256 is not None:
+        raise UsageError("sha256 is of a file: give pretrained=True or weights=FILE with it")
     return _Published(registry.spec_of(entry), Origin.random(**_network(entry)))
 
 
@@ -172,11 +180,13 @@ def _terms(entry: ZooEntry) -> dict[str, Any]:
     }
 
 
-def _from_repo(source: Source) -> _Published:
+def _from_repo(source: Source, sha256: str | None) -> _Published:
     """Network, weights and categories as a repository has them."""
     with bars() as shown, shown.of(str(source)) as report:
         repo = huggingface.fetch_repo(source, report)
     config = repo.config
+    if sha256 is not None:
+        integrity.require_given(sha256, repo.weights)
     tensors, metadata = read_canonical(repo.weights, verify=memo.require_digest)
     network = {"entry": config.entry, "architecture": config.architecture, "publisher": config.publisher}
     if isinstance(source, HubSource):
@@ -187,18 +197,18 @@ def _from_repo(source: Source) -> _Published:
     return _Published(config.spec, origin, tensors, config.names)
 
 
-def _as_published(entry: ZooEntry) -> _Published:
+def _as_published(entry: ZooEntry, sha256: str | None) -> _Published:
     """An entry's published weights; a file of the cache that no longer holds what was written is made anew, once."""
 
     def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return read_network(path, entry.publisher, entry.architecture, verify=memo.require_digest)
 
-    path = obtain(entry)
+    path = obtain(entry, sha256=sha256)
     try:
         tensors, metadata = read(path)
     except CorruptCheckpoint as error:
         set_aside_damaged(entry, error)
-        tensors, metadata = read(obtain(entry))
+        tensors, metadata = read(obtain(entry, sha256=sha256))
     origin = Origin(
         started_from=f"{entry.name} as published",
         **_network(entry),
@@ -210,10 +220,12 @@ def _as_published(entry: ZooEntry) -> _Published:
     return _Published(registry.spec_of(entry), origin, tensors, _categories(metadata))
 
 
-def _from_file(path: Path, entry: ZooEntry, insist: bool) -> _Published:
+def _from_file(path: Path, entry: ZooEntry, sha256: str | None, insist: bool) -> _Published:
     """The weights of a canonical file, of a state dict of ours in any container, or of the publisher's own file."""
     if not path.exists():
         raise WeightsNotFound(f"{path} is not there: give the path of a .safetensors or of the publisher's checkpoint")
+    if sha256 is not None:
+        integrity.require_given(sha256, path)
     found = examine(path).identify(entry=entry.name, insist=insist)
     if found.is_ours:
         return _from_ours(path, entry, found)

@@ -1,7 +1,10 @@
 """Where files lie, those of the cache above all.  The environment is read at call time."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from cascadezoo.errors import UnwritableOutput
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -13,10 +16,53 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def home() -> Path:
-    """``$CASCADEZOO_HOME``, else ``cascadezoo`` in the user's XDG cache folder."""
+    """``$CASCADEZOO_HOME``, else ``cascadezoo`` in the user's XDG cache folder.
+
+    Raises UnwritableOutput where that is in a home folder and there is none: no ``$HOME``, and a user whom the system
+    does not know.
+    """
     if own := os.environ.get("CASCADEZOO_HOME"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cascadezoo"
+        return in_home(own, "CASCADEZOO_HOME")
+    return in_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "CASCADEZOO_HOME") / "cascadezoo"
+
+
+def in_home(path: str, variable: str) -> Path:
+    """A cache's folder, whose name may begin with ``~``; ``variable`` is what names another.
+
+    Raises UnwritableOutput where there is no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UnwritableOutput(
+            f"there is no home folder to keep a cache in ({path}): set {variable} to a folder of your own"
+        ) from error
+
+
+def made(folder: Path) -> Path:
+    """A folder, made where it is missing; where it is the cache's, so is the cache, for this user alone.
+
+    Raises OSError.
+    """
+    with suppress(UnwritableOutput):  # no home folder, and so no cache
+        if folder.is_relative_to(root := home()):
+            make_private(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those that it lies in, for this user alone where they are missing.  Raises OSError."""
+    for one in reversed((folder, *folder.parents)):
+        if not one.exists():
+            one.mkdir(mode=0o700, exist_ok=True)
+
+
+def cannot_be_written(error: OSError) -> UnwritableOutput:
+    """The error for a cache in which nothing can be made."""
+    return UnwritableOutput(
+        f"the cache {home()} cannot be written ({error.strerror or error}): set CASCADEZOO_HOME to a folder of your own"
+    )
 
 
 def canonical_path(name: str) -> Path:

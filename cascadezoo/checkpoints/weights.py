@@ -7,50 +7,61 @@ from pathlib import Path
 
 from cascadezoo import registry
 from cascadezoo.converters.canonical import read_canonical
-from cascadezoo.errors import CorruptCheckpoint, FileError, Offline, UnwritableOutput, WeightsNotFound
+from cascadezoo.errors import CorruptCheckpoint, FileError, HashMismatch, Offline, UnwritableOutput, WeightsNotFound
 from cascadezoo.hub import integrity, memo
-from cascadezoo.hub.cache import locked, weights_path
+from cascadezoo.hub.cache import embedded_file, locked
 from cascadezoo.hub.download import Original, fetch_original
 from cascadezoo.hub.huggingface import canonical_from_hub
+from cascadezoo.hub.integrity import Check
 from cascadezoo.hub.parts import copied
 from cascadezoo.hub.progress import Bars, bars
 from cascadezoo.hub.transport import Progress
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.paths import canonical_path, home, original_path, part_path, quarantine_path, record_path
+from cascadezoo.paths import canonical_path, home, made, original_path, part_path, quarantine_path, record_path
 
 _log = logging.getLogger("cascadezoo")
 
 
-def download(name: str, *, keep_original: bool = False) -> Path:
+def download(name: str, *, keep_original: bool = False, sha256: str | None = None) -> Path:
     """Bring an entry's weights into the cache, converted, and return the canonical ``.safetensors``.
 
     Args:
         name: as for ``load``.
         keep_original: keep the publisher's own file in the cache beside it.
+        sha256: the whole SHA-256 that the publisher's file must have, in hexadecimal.
 
     Raises:
-        UnknownName: no such entry.
+        UsageError: no such entry (UnknownName), or ``sha256`` is none.
         MissingResource: never published, offline, or not to be had from the server.
         FileError: not the file it should be, unreadable, or no room for it.
     """
-    return obtain(registry.info(name), keep_original=keep_original)
+    return obtain(registry.info(name), keep_original=keep_original, sha256=sha256)
 
 
-def obtain(entry: ZooEntry, *, keep_original: bool = False, progress: Bars | None = None) -> Path:
+def obtain(
+    entry: ZooEntry, *, keep_original: bool = False, progress: Bars | None = None, sha256: str | None = None
+) -> Path:
     """The canonical file of an entry in the cache, fetched and converted where it is not there yet.
 
     One process at a time fetches an entry; the others wait and use its file.  A file that is there needs no lock, so
-    that a cache may be read-only.  ``progress``: the bars of a caller who shows several downloads.  Raises as
-    ``download`` does.
+    that a cache may be read-only.  ``progress``: the bars of a caller who shows several downloads.  With ``sha256``,
+    of the publisher's file (or of the package's own), the claim of a Hub repository is not enough: what came from one
+    is made anew.  Raises as ``download`` does.
     """
-    target = weights_path(entry)
-    if target.is_file():
+    given = None if sha256 is None else integrity.given(sha256)
+    if entry.availability == "embedded":
+        path = embedded_file(entry)
+        if given:
+            integrity.require_given(given.value, path)
+        return path
+    target = canonical_path(entry.name)
+    if _is_there(entry, target, given):
         return target
     with locked(entry.name), nullcontext(progress) if progress else bars() as shown:
-        if not target.is_file():
+        if not _is_there(entry, target, given):
             try:
                 _clear(entry)
-                _make(entry, target, keep_original, shown)
+                _make(entry, target, keep_original, shown, given)
             except OSError as error:
                 raise UnwritableOutput(
                     f"{entry.name}: {error.filename or home()}: {error.strerror or error}: mend that, or set "
@@ -59,13 +70,37 @@ def obtain(entry: ZooEntry, *, keep_original: bool = False, progress: Bars | Non
     return target
 
 
+def _is_there(entry: ZooEntry, target: Path, given: Check | None) -> bool:
+    """Whether the cache has an entry's weights, and, where a hash is given, made of that file as far as we saw it.
+
+    Raises HashMismatch where they were made here of another file.
+    """
+    if given is None or not target.is_file():
+        return target.is_file()
+    before = integrity.recorded(entry.name)
+    if before is None or before.url != entry.download_url:
+        return False
+    if before.sha256 != given.value:
+        raise HashMismatch(
+            f"{target} was made from a file with sha256 {before.sha256}, and {given.value} is wanted ({given.origin}): "
+            f"if that is the right one, delete {target} and {record_path(entry.name)}"
+        )
+    try:
+        _, metadata = read_canonical(target, verify=memo.require_digest)
+    except CorruptCheckpoint:
+        return False
+    return metadata.get("source_sha256") == given.value
+
+
 def set_aside_damaged(entry: ZooEntry, fault: CorruptCheckpoint) -> None:
     """Take an entry's canonical file out of use, unless another process has replaced it meanwhile.
 
     Raises ``fault`` itself where the cache cannot be written, or the file is this package's own.
     """
+    if entry.availability == "embedded":
+        raise fault
     target = canonical_path(entry.name)
-    if entry.availability == "embedded" or not os.access(target.parent, os.W_OK):
+    if not os.access(target.parent, os.W_OK):
         raise fault
     with locked(entry.name):
         try:
@@ -74,7 +109,7 @@ def set_aside_damaged(entry: ZooEntry, fault: CorruptCheckpoint) -> None:
             return
         except CorruptCheckpoint:
             place = quarantine_path(entry.name, target.name, "damaged")
-            place.parent.mkdir(parents=True, exist_ok=True)
+            made(place.parent)
             os.replace(target, place)
             _log.warning("%s; set aside as %s", fault, place)
 
@@ -86,17 +121,17 @@ def _clear(entry: ZooEntry) -> None:
             leftover.unlink()
 
 
-def _make(entry: ZooEntry, target: Path, keep_original: bool, progress: Bars) -> None:
+def _make(entry: ZooEntry, target: Path, keep_original: bool, progress: Bars, given: Check | None) -> None:
     """Fetch and convert.  The file gets its place last, so that no entry is in use whose origin was not recorded."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    made(target.parent)
     converted = part_path(entry.name, target.name)
-    if _wants_its_place_only(entry, converted):
+    if given is None and _wants_its_place_only(entry, converted):
         os.replace(converted, target)
         return
     with progress.of(entry.name) as report:
-        if _from_hub(entry, target, report):
+        if given is None and _from_hub(entry, target, report):
             return
-        original = fetch_original(entry, report)
+        original = fetch_original(entry, report, given)
     digest = _convert(entry, original, converted)
     integrity.record(entry, original.file, original.checks)
     if not keep_original:
@@ -136,7 +171,7 @@ def _convert(entry: ZooEntry, original: Original, converted: Path) -> str:
     """Convert, and return the content digest; a file that turns out to be no checkpoint is set aside."""
     from cascadezoo.checkpoints.conversion import convert
 
-    converted.parent.mkdir(parents=True, exist_ok=True)
+    made(converted.parent)
     try:
         report = convert(original.file.path, entry.publisher, entry.name, converted, force=True)
     except UnwritableOutput:

@@ -36,6 +36,8 @@ _COMMANDS = {
     "build-ops": "cascadezoo.cli.ops:build_ops_command",
     "doctor": "cascadezoo.cli.doctor:doctor_command",
     "cache": "cascadezoo.cli.cache:cache_command",
+    "lock": "cascadezoo.cli.lock:lock_command",
+    "mirror": "cascadezoo.cli.mirror:mirror_command",
     "links": "cascadezoo.cli.links:links_command",
     "shapes": "cascadezoo.cli.shapes:shapes_command",
     "completion": "cascadezoo.cli.completion:completion_command",

@@ -13,6 +13,7 @@ import click
 
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.terminal import echo, echo_json
+from cascadezoo.errors import UnwritableOutput
 from cascadezoo.ops import building, compilers
 
 _PACKAGES = ("cascadezoo", "torch", "torchvision", "safetensors", "numpy", "opencv-python-headless", "pycocotools")
@@ -87,11 +88,18 @@ def examine() -> dict[str, Any]:
         "ops": {
             "CASCADEZOO_OPS": os.environ.get("CASCADEZOO_OPS", "auto"),
             **{kind: {"loaded": loaded, "state": state} for kind, (loaded, state) in kinds.items()},
-            "cache": str(building.folder()),
+            "cache": _ops_cache(),
         },
         "remedies": remedies,
         "problems": problems,
     }
+
+
+def _ops_cache() -> str:
+    try:
+        return str(building.folder())
+    except UnwritableOutput as error:  # no home folder
+        return str(error)
 
 
 def _package_remedies(packages: dict[str, str | None]) -> dict[str, str]:

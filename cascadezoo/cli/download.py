@@ -41,21 +41,26 @@ class Outcome:
 @click.argument("names", metavar="NAME...", nargs=-1, type=EntryName())
 @click.option("--all", "everything", is_flag=True, help="Every entry whose weights were published.")
 @click.option("--keep-original", is_flag=True, help="Of what is fetched now, keep the publisher's files, too.")
+@click.option("--sha256", metavar="HEX", help="Hold the publisher's file of NAME to this hash, all 64 digits of it.")
 @click.option(
     "--jobs", default=4, show_default=True, metavar="N", type=click.IntRange(1, 16), help="Downloads at a time."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def download_command(names: tuple[str, ...], everything: bool, keep_original: bool, jobs: int, as_json: bool) -> None:
+def download_command(
+    names: tuple[str, ...], everything: bool, keep_original: bool, sha256: str | None, jobs: int, as_json: bool
+) -> None:
     """Bring the weights of the entries NAME... into the cache, verified and converted; print where they are.
 
     What is there already is not fetched again; a download that was interrupted goes on where it stopped.
     """
     if bool(names) == everything:
         raise click.UsageError("give the names of entries, or --all")
+    if sha256 is not None and len(names) != 1:
+        raise click.UsageError("--sha256 is of one file: give one NAME with it")
     entries = registry.entries() if everything else tuple(dict.fromkeys(registry.info(name) for name in names))
     unpublished = [entry for entry in entries if everything and not entry.has_weights]
     outcomes = [Outcome(entry.name, "skipped", reason="never published") for entry in unpublished]
-    outcomes += _downloaded([entry for entry in entries if entry not in unpublished], keep_original, jobs)
+    outcomes += _downloaded([entry for entry in entries if entry not in unpublished], keep_original, sha256, jobs)
 
     if as_json:
         echo_json(json.dumps([{k: v for k, v in asdict(o).items() if k != "code"} for o in outcomes], indent=2))
@@ -74,7 +79,7 @@ def download_command(names: tuple[str, ...], everything: bool, keep_original: bo
         raise SystemExit(code)
 
 
-def _downloaded(entries: Iterable[ZooEntry], keep_original: bool, jobs: int) -> list[Outcome]:
+def _downloaded(entries: Iterable[ZooEntry], keep_original: bool, sha256: str | None, jobs: int) -> list[Outcome]:
     """The outcomes in the order of the entries.
 
     The threads are daemons: after Ctrl-C nothing waits for them, and what they leave is what a killed process leaves,
@@ -90,7 +95,8 @@ def _downloaded(entries: Iterable[ZooEntry], keep_original: bool, jobs: int) -> 
 
     def attempt(entry: ZooEntry, shown: Bars) -> Outcome:
         try:
-            return Outcome(entry.name, "ready", str(obtain(entry, keep_original=keep_original, progress=shown)))
+            path = obtain(entry, keep_original=keep_original, progress=shown, sha256=sha256)
+            return Outcome(entry.name, "ready", str(path))
         except CascadezooError as error:
             return Outcome(entry.name, "failed", reason=str(error), code=error.exit_code)
 

@@ -34,8 +34,9 @@ _COLOURS = {"moved": "yellow", "changed": "red", "dead": "red", "unreachable": "
 def links_command(names: tuple[str, ...], as_json: bool) -> None:
     """Ask for every address of the manifest, or of the entries NAME, whether it still leads to its file.
 
-    Prints what moved (a permanent redirect), changed (another size, or another hash in the file's name), died, or could
-    not be reached.  Nothing is downloaded, and each server gets one small request at a time.
+    Prints what moved (a permanent redirect), changed (another size, another hash in the file's name, or a web page in
+    its place), died, or could not be reached, a login or a proxy's refusal included.  Nothing is downloaded, and each
+    server gets one small request at a time.
 
     Exit code 1 where the weights or the md5 of an entry have died or changed; 3 where no server could be reached.
     """
@@ -62,7 +63,10 @@ def links_command(names: tuple[str, ...], as_json: bool) -> None:
     if lost:
         raise LostLinks(f"the file of {', '.join(lost)} is no longer at its address: correct it in the manifest")
     if counts["unreachable"] and not counts["ok"] + counts["moved"] + counts["dead"] + counts["changed"]:
-        raise DownloadFailed("no server could be reached: check the network and HTTPS_PROXY")
+        causes = Counter(verdict.detail for verdict in verdicts if verdict.state == "unreachable")
+        raise DownloadFailed(
+            f"no server could be reached ({causes.most_common(1)[0][0]}): check the network and HTTPS_PROXY"
+        )
 
 
 def _print_table(verdicts: Sequence["LinkVerdict"]) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -18,8 +19,10 @@ from cascadezoo.errors import (
     UsageError,
 )
 from cascadezoo.hub.answers import checked
+from cascadezoo.hub.causes import OF_HTTPX, certificates_fault
 from cascadezoo.hub.redaction import redacted, scrubbed, without_secrets
 from cascadezoo.hub.transport import Progress
+from cascadezoo.paths import in_home
 from cascadezoo.version import __version__
 
 if TYPE_CHECKING:
@@ -107,11 +110,16 @@ def plain_errors(subject: str) -> Iterator[None]:
             message = _answer(cause) if isinstance(cause, HfHubHTTPError) else _line(cause)
             raise DownloadFailed(f"{subject}: the upload broke off ({message}): run it again") from scrubbed(error)
         raise
+    except ImportError as error:  # of a proxy of the kind SOCKS, which the client speaks with a package of its own
+        raise DownloadFailed(f"{subject}: {_line(error)}") from scrubbed(error)
     except OSError as error:
+        if isinstance(error, ssl.SSLError | FileNotFoundError) and (fault := certificates_fault(OF_HTTPX)):
+            raise DownloadFailed(f"{subject} cannot be asked for: {fault}") from scrubbed(error)
         if error.errno is None:  # the client's own: not all bytes came, or no way to tell
             raise DownloadFailed(f"{subject}: {_line(error)}") from scrubbed(error)
         raise UnwritableOutput(
-            f"{subject}: {error.filename or cache_folder()}: {error.strerror or error}"
+            f"{subject}: {error.filename or cache_folder()} cannot be written ({error.strerror or error}): set HF_HOME "
+            "to a folder of your own"
         ) from scrubbed(error)
     except _NO_HUB as error:
         raise DownloadFailed(
@@ -174,4 +182,4 @@ def _line(message: object) -> str:
 
 
 def _expanded(path: str) -> Path:
-    return Path(os.path.expandvars(path)).expanduser()
+    return in_home(os.path.expandvars(path), "HF_HOME")

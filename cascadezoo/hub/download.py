@@ -49,10 +49,10 @@ def bring_your_own(entry: ZooEntry) -> str:
     )
 
 
-def fetch_original(entry: ZooEntry, progress: Progress | None = None) -> Original:
+def fetch_original(entry: ZooEntry, progress: Progress | None = None, given: Check | None = None) -> Original:
     """The publisher's file of an entry, verified, in the cache: kept from before, else fetched.
 
-    Call it under the entry's lock.
+    Call it under the entry's lock.  ``given``: what a caller demands of it.
 
     Raises:
         WeightsNotFound: never published, or not in the mirror's folder.
@@ -67,7 +67,7 @@ def fetch_original(entry: ZooEntry, progress: Progress | None = None) -> Origina
     target = original_path(entry.name, name)
     if isinstance(place, str) and not target.is_file():
         refuse_if_offline(f"the file of {entry.name} ({whereabouts(entry)})")
-    checks = _checks(entry)
+    checks = checks_of(entry, given)
     kept = _kept(entry, target, url, checks)
     if kept is not None:
         return Original(kept, checks)
@@ -79,11 +79,11 @@ def fetch_original(entry: ZooEntry, progress: Progress | None = None) -> Origina
     return Original(replace(file, path=target), checks)
 
 
-def _checks(entry: ZooEntry) -> tuple[Check, ...]:
+def checks_of(entry: ZooEntry, given: Check | None = None) -> tuple[Check, ...]:
     """All checks that the file must pass; the published md5 is fetched where no whole sha256 is known."""
-    checks = integrity.known_checks(entry)
+    checks = (*integrity.known_checks(entry), *([given] if given else []))
     url = entry.source.md5_url
-    if url is None or any(check.kind == "sha256" and len(check.value) == 64 for check in checks):
+    if url is None or any(check.is_whole for check in checks):
         return checks
     place = mirrored(url)
     if isinstance(place, Path):
@@ -112,24 +112,28 @@ def _brought(
     entry: ZooEntry, place: str | Path, part: Path, checks: tuple[Check, ...], progress: Progress | None
 ) -> Fetched:
     """The part file, once it is whole and passes all checks; a wrong one is set aside and fetched once more."""
-    file = _arrived(entry, place, part, checks, progress)
+    file = arrived(entry, place, part, checks, progress)
     fault = integrity.fault(entry, file, checks)
     if fault is None:
         return file
     _log.warning("%s; set aside as %s; fetching it once more", fault, integrity.quarantine(entry, file))
-    file = _arrived(entry, place, part, checks, progress)
+    file = arrived(entry, place, part, checks, progress)
     fault = integrity.fault(entry, file, checks)
     if fault is None:
         return file
     raise integrity.refuse(fault, integrity.quarantine(entry, file))
 
 
-def _arrived(
+def arrived(
     entry: ZooEntry, place: str | Path, part: Path, checks: tuple[Check, ...], progress: Progress | None
 ) -> Fetched:
+    """The file of an entry as its server or the mirror's folder has it, unverified, as ``part``.
+
+    Raises WeightsNotFound, and as ``transport.fetch`` does.
+    """
     md5 = _wants_md5(checks)
     if isinstance(place, str):
-        return transport.fetch(place, part, md5=md5, progress=progress)
+        return transport.fetch(place, part, md5=md5, size=entry.source.size, progress=progress)
     if not (place.is_file() and os.access(place, os.R_OK)):
         raise WeightsNotFound(
             f"the mirror has no {place} for {entry.name} that can be read: put the file there, or unset "

@@ -20,7 +20,7 @@ from cascadezoo import registry
 from cascadezoo.errors import CorruptCheckpoint, UnknownName
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.ops import building
-from cascadezoo.paths import data_folder, home, ops_folder
+from cascadezoo.paths import data_folder, home, made, ops_folder
 
 Kind = Literal["canonical", "original", "part", "quarantine", "data", "operators", "outdated"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -166,7 +166,7 @@ def _remove(item: CacheItem) -> bool:
     try:
         with ExitStack() as held:
             for lock in _locks(item):
-                lock.parent.mkdir(parents=True, exist_ok=True)
+                made(lock.parent)
                 held.enter_context(FileLock(lock).acquire(timeout=0))
             if item.is_folder:
                 shutil.rmtree(item.path)

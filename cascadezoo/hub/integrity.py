@@ -4,17 +4,21 @@ A file is trusted, and its whole sha256 recorded, once it has proved to be a che
 other file is accepted from the same url.
 """
 
+import logging
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cascadezoo.errors import CorruptCheckpoint, HashMismatch
-from cascadezoo.files import whole_file
+from cascadezoo.errors import CorruptCheckpoint, HashMismatch, UsageError
+from cascadezoo.files import file_sha256, whole_file
 from cascadezoo.hub.parts import Fetched, move
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.paths import quarantine_path, record_path
+from cascadezoo.paths import made, quarantine_path, record_path
+
+_log = logging.getLogger("cascadezoo")
 
 
 class Trusted(BaseModel):
@@ -43,6 +47,11 @@ class Check(BaseModel):
         """What the file has of this kind."""
         return {"sha256": file.sha256, "md5": str(file.md5), "size": str(file.size)}[self.kind]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no other file has this value, or none that anybody made by accident."""
+        return self.kind == "md5" or (self.kind == "sha256" and len(self.value) == 64)
+
     def holds(self, file: Fetched) -> bool:
         """Whether the file passes."""
         found = self.found(file)
@@ -63,7 +72,10 @@ def recorded(name: str) -> Trusted | None:
 
 
 def record(entry: ZooEntry, file: Fetched, checks: Sequence[Check]) -> None:
-    """Record that a file is trusted, unless the same file is recorded already."""
+    """Record that a file is trusted, unless the same file is recorded already.
+
+    A file that no whole hash speaks for is trusted on first use, which is said: another cache may trust another file.
+    """
     before = recorded(entry.name)
     url = str(entry.download_url)
     if before is not None and (before.url, before.sha256) == (url, file.sha256):
@@ -71,9 +83,31 @@ def record(entry: ZooEntry, file: Fetched, checks: Sequence[Check]) -> None:
     basis = " and ".join(check.origin for check in checks) or "first use"
     trusted = Trusted(url=url, size=file.size, sha256=file.sha256, etag=file.etag, basis=basis, when=datetime.now(UTC))
     path = record_path(entry.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made(path.parent)
     with whole_file(path) as target:
         target.write(trusted.model_dump_json(indent=2).encode() + b"\n")
+    if not any(check.is_whole for check in checks):
+        digits = next((len(check.value) for check in checks if check.kind == "sha256"), 0)
+        stated = f"only {digits} digits of this file's sha256" if digits else "no hash of this file"
+        _log.warning(
+            "%s: its publisher states %s, so it is trusted on first use, with sha256 %s: `cascadezoo lock write` keeps "
+            "that for other machines, which might be sent another file",
+            *(entry.name, stated, file.sha256),
+        )
+
+
+def given(sha256: str) -> Check:
+    """The check that a caller's SHA-256 makes; raises UsageError where it is none."""
+    if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise UsageError(f"sha256: give all 64 hexadecimal digits, not {sha256!r:.80}")
+    return Check(kind="sha256", value=sha256.lower(), origin="the sha256 that was given")
+
+
+def require_given(sha256: str, path: Path) -> None:
+    """Raise HashMismatch where a file has another SHA-256 than the caller's, and UsageError where that is none."""
+    wanted, found = given(sha256).value, file_sha256(path)
+    if found != wanted:
+        raise HashMismatch(f"{path}: sha256 {wanted} expected (the sha256 that was given), {found} found")
 
 
 def known_checks(entry: ZooEntry) -> tuple[Check, ...]:

@@ -8,15 +8,18 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 from urllib.parse import urlsplit
 
 import requests
 
-from cascadezoo.errors import Offline
+from cascadezoo.errors import DownloadFailed, Offline, UnsafeRedirect
 from cascadezoo.hub import offline
-from cascadezoo.hub.redaction import redacted, without_secrets
-from cascadezoo.hub.transport import MAX_REDIRECTS, session
+from cascadezoo.hub.causes import NO_ANSWER, certificates_fault, in_words
+from cascadezoo.hub.pace import PacedSession
+from cascadezoo.hub.redaction import redacted
+from cascadezoo.hub.transport import Step, request, session
 from cascadezoo.manifest import ZooEntry
 
 State = Literal["ok", "moved", "changed", "dead", "unreachable", "skipped"]
@@ -30,14 +33,18 @@ _KNOWN = {
     "wrong_link": "known to lead to another model",
     "never_published": "known to lead to another model",
 }
-_NO_ANSWER: dict[type[Exception], str] = {  # the first that fits
-    requests.Timeout: "no answer in time",
-    requests.exceptions.SSLError: "its certificate is not trusted: REQUESTS_CA_BUNDLE names others",
-    requests.exceptions.ProxyError: "the proxy refuses",
-    requests.ConnectionError: "no connection",
-    requests.RequestException: "no answer that can be read",
+_NO_VERDICT = {  # as 5xx: of this network, this moment or this country, and not of the file
+    401: ", which wants a login",
+    402: "",
+    407: ": the proxy wants a name and a password",
+    408: "",
+    421: "",
+    425: "",
+    429: "",
+    451: "",
 }
-_PASSING = frozenset({408, 429})  # like 5xx, a passing trouble of the server: no verdict on the file
+_MAY_BE_PAGES = ("config", "log")  # which some publishers link as a page that shows them
+_OPENING = 512  # bytes, by which a page is told from a file
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,6 @@ def audit(
 
     def ask(urls: list[str]) -> None:
         with session() as http:
-            http.max_redirects = MAX_REDIRECTS
             for number, url in enumerate(urls):
                 if stop.wait(PAUSE if number else 0):
                     return
@@ -153,73 +159,86 @@ def _uses(entry: ZooEntry) -> Iterator[tuple[str, Use]]:
             yield url, Use(entry.name, what)
 
 
-def _try(http: requests.Session, url: str, wanted: tuple[Use, ...]) -> LinkVerdict:
+def _try(http: PacedSession, url: str, wanted: tuple[Use, ...]) -> LinkVerdict:
     if not urlsplit(url).netloc:
         return LinkVerdict(url, "skipped", wanted, "a path beside the publisher's page: no address of its own")
     try:
-        answer = _ask(http, url)
-    except requests.TooManyRedirects:
-        return LinkVerdict(url, "dead", wanted, f"leads on more than {MAX_REDIRECTS} times")
-    except (requests.exceptions.InvalidSchema, ValueError) as error:  # requests' own, and what it lets through
-        return LinkVerdict(url, "dead", wanted, f"leads to no web address ({without_secrets(str(error))})")
-    except requests.RequestException as error:
-        reason = next(words for kind, words in _NO_ANSWER.items() if isinstance(error, kind))
-        return LinkVerdict(url, "unreachable", wanted, reason)
-    state, detail = _judge(url, answer, wanted)
+        answer, steps = _ask(http, url)
+        state, detail = _judge(url, answer, steps, wanted)
+        if state == "ok" and _is_page(http, url, answer, wanted):
+            state, detail = "changed", "a web page in place of the file"
+    except (UnsafeRedirect, DownloadFailed) as error:  # of where it leads
+        return LinkVerdict(url, "dead", wanted, str(error).removeprefix(f"{redacted(url)} "))
+    except NO_ANSWER as error:
+        return LinkVerdict(url, "unreachable", wanted, certificates_fault() or in_words(error, TIMEOUT[1]))
     return LinkVerdict(
         url,
         state,
         wanted,
         detail,
         answer.status_code,
-        _moved_to(url, answer) if state == "moved" else None,
-        tuple(_trail(url, answer)[1:]),
+        _moved_to(url, steps) if state == "moved" else None,
+        tuple(_trail(url, steps)[1:]),
         _size(answer),
         answer.headers.get("ETag"),
     )
 
 
-def _ask(http: requests.Session, url: str) -> requests.Response:
+def _ask(http: PacedSession, url: str) -> tuple[requests.Response, tuple[Step, ...]]:
     """The answer to HEAD, or, from a server that refuses it, to GET for one byte; the body is left unread."""
-    answer = http.head(url, allow_redirects=True, timeout=TIMEOUT)
+    answer, steps = request(http, "HEAD", url, timeout=TIMEOUT)
     if not answer.ok:
-        answer = http.get(url, headers={"Range": "bytes=0-0"}, stream=True, timeout=TIMEOUT)
         answer.close()
-    return answer
+        answer, steps = request(http, "GET", url, {"Range": "bytes=0-0"}, TIMEOUT)
+    answer.close()
+    return answer, steps
 
 
-def _judge(url: str, answer: requests.Response, wanted: tuple[Use, ...]) -> tuple[State, str]:
+def _judge(url: str, answer: requests.Response, steps: tuple[Step, ...], wanted: tuple[Use, ...]) -> tuple[State, str]:
     status = f"{answer.status_code} {answer.reason}"
-    trail = _trail(url, answer)
-    if urlsplit(url).scheme == "https" and any(urlsplit(step).scheme != "https" for step in trail):
-        return "dead", f"leads from https to {next(step for step in trail if urlsplit(step).scheme != 'https')}"
-    if answer.status_code >= 500 or answer.status_code in _PASSING:
-        return "unreachable", status
-    if not answer.ok:
+    trail = _trail(url, steps)
+    if answer.status_code >= 500 or answer.status_code in _NO_VERDICT:
+        return "unreachable", status + _NO_VERDICT.get(answer.status_code, "")
+    if answer.status_code not in (200, 206):
         return "dead", status
     for use in wanted:
         if use.size and (size := _size(answer)) and size != use.size:
             return "changed", f"{size} bytes, the manifest says {use.size}"
         if (named := _prefix(trail)) and use.sha256_prefix and named != use.sha256_prefix:
             return "changed", f"the file there is named for sha256 {named}, the manifest says {use.sha256_prefix}"
-    if _moved_to(url, answer) != url:
-        return "moved", f"now {_moved_to(url, answer)}"
+    if (now := _moved_to(url, steps)) != url:
+        return "moved", f"now {now}"
     return "ok", status
 
 
-def _trail(url: str, answer: requests.Response) -> list[str]:
+def _is_page(http: PacedSession, url: str, answer: requests.Response, wanted: tuple[Use, ...]) -> bool:
+    """Whether a web page is served where a file should be, as by a host that has closed or wants a login.
+
+    A server that calls its answer text of any kind is asked for the first bytes, since some call every file so.
+    """
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    is_text = kind.startswith("text/") or kind.endswith(("xml", "json", "html"))
+    if not is_text or all(use.what in _MAY_BE_PAGES for use in wanted):
+        return False
+    start, _ = request(http, "GET", url, {"Range": f"bytes=0-{_OPENING - 1}"}, TIMEOUT)
+    try:
+        opening = start.raw.read(_OPENING, decode_content=True).lstrip(b"\xef\xbb\xbf \t\r\n")
+    finally:
+        start.close()
+    return bool(opening.startswith(b"<"))
+
+
+def _trail(url: str, steps: tuple[Step, ...]) -> list[str]:
     """The addresses from the one asked to the one that answered, without the signatures that storage hosts add."""
-    return (
-        [url, *(redacted(step.url) for step in answer.history[1:]), redacted(answer.url)] if answer.history else [url]
-    )
+    return [url, *(redacted(step.url) for step in steps[1:])]
 
 
-def _moved_to(url: str, answer: requests.Response) -> str:
+def _moved_to(url: str, steps: tuple[Step, ...]) -> str:
     """Where the permanent redirects lead, until the first that is not."""
-    for step, target in zip(answer.history, _trail(url, answer)[1:], strict=True):
-        if step.status_code not in _PERMANENT:
+    for step, target in pairwise(steps):
+        if step.status not in _PERMANENT:
             break
-        url = target
+        url = redacted(target.url)
     return url
 
 
@@ -233,6 +252,6 @@ def _size(answer: requests.Response) -> int | None:
     """Bytes of the whole file; None where the server does not say, or packs it for the journey."""
     if "Content-Encoding" in answer.headers:
         return None
-    whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+    whole = re.fullmatch(r"bytes [0-9]+-[0-9]+/([0-9]+)", answer.headers.get("Content-Range", ""))
     length = whole[1] if whole else answer.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None

@@ -17,7 +17,7 @@ from torch import Tensor
 from cascadezoo.converters import canonical
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.files import whole_file
-from cascadezoo.paths import home
+from cascadezoo.paths import home, made
 
 Fingerprint = list[int]  # size, inode, mtime_ns, ctime_ns
 
@@ -29,7 +29,7 @@ def known_good(path: Path, digest: str) -> bool:
     """Whether ``path`` had this content digest when it was last hashed, and has not changed since."""
     try:
         return bool(json.loads(_note(path).read_text("utf-8")) == _content(path, _fingerprint(path), digest))
-    except (OSError, ValueError):  # no note, none that can be read, or half of one from a broken disk
+    except (OSError, ValueError, UnwritableOutput):  # no note or no cache, or half a note from a broken disk
         return False
 
 
@@ -78,9 +78,9 @@ def _settled(path: Path) -> Fingerprint | None:
 
 
 def _remember(path: Path, fingerprint: Fingerprint, digest: str) -> None:
-    note = _note(path)
     try:
-        note.parent.mkdir(parents=True, exist_ok=True)
+        note = _note(path)
+        made(note.parent)
         with whole_file(note) as file:
             file.write(json.dumps(_content(path, fingerprint, digest)).encode())
     except (OSError, UnwritableOutput):

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from cascadezoo.errors import UsageError
 from cascadezoo.hub.redaction import redacted
+from cascadezoo.paths import expanded
 
 
 def mirrored(url: str) -> str | Path:
@@ -25,9 +26,15 @@ def mirrored(url: str) -> str | Path:
     if mirror.startswith(("http://", "https://")):
         query = f"?{parts.query}" if parts.query else ""
         return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}{query}"
-    folder = Path(mirror).expanduser()
+    folder = expanded(mirror)
     if not folder.is_dir():
         raise UsageError(
             f"CASCADEZOO_MIRROR={redacted(mirror)} is neither a folder nor an http(s) url: correct or unset it"
         )
+    return place_in(folder, url)
+
+
+def place_in(folder: Path, url: str) -> Path:
+    """Where the file of a url lies in a mirror's folder."""
+    parts = urlsplit(url)
     return folder / parts.netloc / unquote(parts.path).lstrip("/")

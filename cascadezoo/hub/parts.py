@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.files import whole_file
 from cascadezoo.hub.redaction import redacted
+from cascadezoo.paths import made
 
 CHUNK = 256 * 1024  # bytes
 
@@ -99,7 +100,7 @@ class Part:
     def __enter__(self) -> Self:
         noted = self._noted()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            made(self.path.parent)
             self._file = open(self.path, "a+b", buffering=0, opener=_for_the_owner)
             self.path.chmod(0o600)  # one that an earlier version began
         except OSError as error:
@@ -203,10 +204,16 @@ class Part:
 def move(part: Path, target: Path) -> None:
     """Give a file that has arrived its place, readable by whoever may read the folder; its note goes after it, so that
     no moment loses it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    made(target.parent)
     with suppress(PermissionError):  # of a file system that keeps no modes
         part.chmod(target.parent.stat().st_mode & 0o666)
     os.replace(part, target)
+    _note_of(part).unlink(missing_ok=True)
+
+
+def drop(part: Path) -> None:
+    """Remove a file that has arrived, and its note."""
+    part.unlink(missing_ok=True)
     _note_of(part).unlink(missing_ok=True)
 
 
@@ -222,7 +229,7 @@ def hashed(path: Path, url: str, md5: bool) -> Fetched:
 def copied(source: Path, path: Path, md5: bool) -> Fetched:
     """Copy a file of a mirror folder, hashing it on the way; raises UnwritableOutput."""
     hashes = Hashes(md5)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made(path.parent)
     with source.open("rb") as file, whole_file(path) as copy:
         while block := file.read(CHUNK):
             hashes.update(block)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascadezoo.errors import UsageError
+from cascadezoo.paths import expanded
 
 _HUB, _LOCAL = "hf-hub:", "local-dir:"
 _NAME = r"[\w.-]+/[\w.-]+"
@@ -42,7 +43,7 @@ def parse(name: str) -> Source | None:
     """
     if name.startswith(_LOCAL):
         if folder := name.removeprefix(_LOCAL):
-            return LocalSource(Path(folder).expanduser())
+            return LocalSource(expanded(folder))
         raise UsageError(f"{_LOCAL} wants a folder: {_LOCAL}path/of/the/folder")
     if name.startswith(_HUB):
         if found := _REPO.fullmatch(name.removeprefix(_HUB)):

@@ -15,18 +15,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import IncompleteRead
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
 
 from cascadezoo.errors import DownloadFailed, UnsafeRedirect
+from cascadezoo.hub.causes import NO_ANSWER, certificates_fault, in_words, innermost
 from cascadezoo.hub.offline import refuse_if_offline
+from cascadezoo.hub.pace import MOST_OF_HEADERS, PacedSession, largest_download
 from cascadezoo.hub.parts import CHUNK, Fetched, Part, Version
-from cascadezoo.hub.redaction import redacted, scrubbed, without_secrets
+from cascadezoo.hub.redaction import redacted, scrubbed
 from cascadezoo.version import __version__
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -55,38 +56,55 @@ class _Broken(Exception):
         self.wait = wait
 
 
-def session() -> requests.Session:
-    """A session for requests to publishers: bodies as they are stored, not compressed for the journey."""
-    http = requests.Session()
+class Step(NamedTuple):
+    """One answer on the way to the last."""
+
+    url: str
+    status: int
+
+
+def session() -> PacedSession:
+    """A session of one thread for requests to publishers: bodies as they are stored, not compressed for the journey."""
+    http = PacedSession()
     http.headers.update({"User-Agent": f"cascadezoo/{__version__}", "Accept-Encoding": "identity"})
     return http
 
 
 def request(
-    http: requests.Session, method: str, url: str, headers: Mapping[str, str] | None = None
-) -> tuple[requests.Response, tuple[str, ...]]:
-    """The answer at the end of all redirects, its body unread, and the urls on the way, the last one answered.
+    http: PacedSession,
+    method: str,
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    timeout: tuple[float, float] | None = None,
+) -> tuple[requests.Response, tuple[Step, ...]]:
+    """The answer at the end of all redirects, its body unread, and every answer on the way, the last one included.
+
+    ``timeout``: seconds to connect, and without a byte.
 
     Raises Offline; UnsafeRedirect where a redirect leads from https to http, to another kind of address, or there are
-    more than ``MAX_REDIRECTS``; requests.RequestException.
+    more than ``MAX_REDIRECTS``; DownloadFailed where one leads to no address; ``NO_ANSWER`` where none comes.
     """
     refuse_if_offline(redacted(url))
+    if not _is_address(url):
+        raise DownloadFailed(f"{redacted(url)} is no address on the web: check CASCADEZOO_MIRROR")
     allowed = ("https", "http") if urlsplit(url).scheme == "http" else ("https",)
-    trail = [url]
+    here, trail = url, list[Step]()
     while True:
+        http.pace.expect_headers()
         response = http.request(
             method,
-            trail[-1],
+            here,
             headers=headers,
             stream=True,
             allow_redirects=False,
-            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            timeout=timeout or (CONNECT_TIMEOUT, READ_TIMEOUT),
         )
-        location = http.get_redirect_target(response) if response.status_code in _REDIRECTS else None
-        if location is None:
+        http.pace.expect_body(MOST_OF_HEADERS)  # until the caller says how much it wants
+        trail.append(Step(here, response.status_code))
+        target = _leads_to(here, response)
+        if target is None:
             return response, tuple(trail)
         response.close()
-        target = urljoin(trail[-1], location)
         if urlsplit(target).scheme not in allowed:
             raise UnsafeRedirect(
                 f"{redacted(url)} leads on to {redacted(target)}, which is not {' or '.join(allowed)}: not followed"
@@ -96,24 +114,56 @@ def request(
                 f"{redacted(url)} leads on more than {MAX_REDIRECTS} times, now to {redacted(target)}: not followed "
                 "further"
             )
-        trail.append(target)
+        here = target
 
 
-def fetch(url: str, path: Path, *, md5: bool = False, progress: Progress | None = None) -> Fetched:
+def _leads_to(url: str, response: requests.Response) -> str | None:
+    """The address that a redirect names; None: it is none.  Raises DownloadFailed where it names no address."""
+    if response.status_code not in _REDIRECTS or "Location" not in response.headers:
+        return None
+    location = response.headers["Location"].encode("latin-1").decode("utf-8", "replace")
+    try:
+        target = urljoin(url, location)
+        hostless = re.match(r"(https?:)?//(/|$)", location, re.IGNORECASE)  # joined, it would be where we are
+        if not hostless and (_is_address(target) or urlsplit(target).scheme not in ("http", "https")):
+            return target
+    except ValueError:  # of the first bracket of an IPv6 address without the last
+        pass
+    response.close()
+    raise DownloadFailed(
+        f"{redacted(url)} leads on to {ascii(redacted(location))[:200]}, which is no address: not followed"
+    )
+
+
+def _is_address(url: str) -> bool:
+    """Whether this is an http(s) address that can be asked for."""
+    try:
+        requests.Request("GET", url).prepare()
+    except (ValueError, requests.RequestException, HTTPError):
+        return False
+    return urlsplit(url).scheme in ("http", "https")
+
+
+def fetch(
+    url: str, path: Path, *, md5: bool = False, size: int | None = None, progress: Progress | None = None
+) -> Fetched:
     """Fetch a whole file to ``path``, going on from what an earlier call left there.
 
     Args:
         md5: compute the md5 beside the sha256.
+        size: of the file in bytes, where it is known: no more is taken of a body that comes without a length.
         progress: called after every block.  An exception of its own ends the download; what has arrived stays.
 
     Raises:
         Offline, UnsafeRedirect.
-        DownloadFailed: the server refuses, or breaks off ``TRIES`` times in a row without progress.
+        DownloadFailed: the server refuses, breaks off or is too slow ``TRIES`` times in a row without progress, or
+            sends more than ``size`` or ``largest_download()``.
         UnwritableOutput: no room on the disk, or the folder cannot be written.
     """
     refuse_if_offline(redacted(url))
+    largest = largest_download()
     with session() as http, Part(path, url, md5) as part:
-        _until_it_works(part, lambda: _attempt(http, part, progress))
+        _until_it_works(part, lambda: _attempt(http, part, size, largest, progress))
         return part.fetched()
 
 
@@ -128,6 +178,8 @@ def fetch_text(url: str, limit: int = 64 * 1024) -> str | None:
             if response.status_code in _NOT_THERE:
                 return None
             _refuse_status(url, response)
+            _length(url, response)
+            http.pace.expect_body(_framed(limit))
             text = b""
             for block in _blocks(response, decode=True):
                 text += block
@@ -161,7 +213,7 @@ def _until_it_works(file: Part | str, attempt: Callable[[], T]) -> T:
             time.sleep(wait)
 
 
-def _attempt(http: requests.Session, part: Part, progress: Progress | None) -> None:
+def _attempt(http: PacedSession, part: Part, known: int | None, largest: int, progress: Progress | None) -> None:
     """Fetch what is missing, as far as the connection holds."""
     if part.is_complete:
         return
@@ -175,8 +227,14 @@ def _attempt(http: requests.Session, part: Part, progress: Progress | None) -> N
         else:
             _refuse_status(part.url, response)
             part.restart(version)
+        most = min(largest, part.version.size or known or largest)
+        if (part.version.size or 0) > most:
+            raise _too_large(part, most)
         part.require_room()
+        http.pace.expect_body(_framed(most))
         for block in _blocks(response, decode=encoded):
+            if part.size + len(block) > most:
+                raise _too_large(part, most)
             part.write(block)
             if progress is not None:
                 progress(part.size, part.version.size)
@@ -185,30 +243,53 @@ def _attempt(http: requests.Session, part: Part, progress: Progress | None) -> N
     part.finish()
 
 
-def _answer(http: requests.Session, url: str, headers: Mapping[str, str] | None = None) -> requests.Response:
+def _too_large(part: Part, most: int) -> DownloadFailed:
+    """The error for a body beyond all bounds, of which nothing is kept."""
+    part.restart()
+    return DownloadFailed(
+        f"{redacted(part.url)} goes on beyond {most:,} bytes: it is not the file that is expected, or larger than "
+        "CASCADEZOO_MAX_DOWNLOAD_BYTES allows; nothing of it is kept"
+    )
+
+
+def _framed(size: int) -> int:
+    """The most bytes that a server may send for a body of this size, in however small chunks."""
+    return 16 * size + MOST_OF_HEADERS
+
+
+def _answer(http: PacedSession, url: str, headers: Mapping[str, str] | None = None) -> requests.Response:
     try:
         response, _ = request(http, "GET", url, headers)
-    except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
-        cause = _cause(error)
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            raise DownloadFailed(
-                f"{redacted(url)}: the server's certificate is not trusted ({_reason(error)}): where a proxy or mirror "
-                "has a certificate of its own, set REQUESTS_CA_BUNDLE to it"
-            ) from scrubbed(error)
-        if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
-            raise DownloadFailed(
-                f"{redacted(url)}: there is no such host: check the network and CASCADEZOO_MIRROR"
-            ) from scrubbed(error)
-        raise _Broken(_reason(error)) from scrubbed(error)
-    except (requests.RequestException, ValueError) as error:  # ValueError: a Location that is no address
-        raise DownloadFailed(f"{redacted(url)}: {_reason(error)}") from scrubbed(error)
+    except NO_ANSWER as error:
+        raise _no_answer(url, error) from scrubbed(error)
     if response.status_code in _TRY_AGAIN:
         response.close()
         raise _Broken(f"the server answers {response.status_code} {response.reason}", _retry_after(response))
     return response
 
 
+def _no_answer(url: str, error: Exception) -> Exception:
+    """What to raise where a server did not answer: an error, or the wish to try again."""
+    cause, reason = innermost(error), in_words(error, READ_TIMEOUT)
+    if fault := certificates_fault():
+        return DownloadFailed(f"{redacted(url)} cannot be asked: {fault}")
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return DownloadFailed(
+            f"{redacted(url)}: the server's certificate is not trusted ({reason}): where a proxy or mirror "
+            "has a certificate of its own, set REQUESTS_CA_BUNDLE to it"
+        )
+    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+        return DownloadFailed(f"{redacted(url)}: there is no such host: check the network and CASCADEZOO_MIRROR")
+    if isinstance(error, requests.ConnectionError | requests.Timeout | HTTPError):
+        return _Broken(reason)
+    return DownloadFailed(f"{redacted(url)}: {reason}")
+
+
 def _refuse_status(url: str, response: requests.Response) -> None:
+    if response.status_code == 407:
+        raise DownloadFailed(
+            f"{redacted(url)}: the proxy wants a name and a password: give them in HTTPS_PROXY and HTTP_PROXY"
+        )
     if response.status_code != 200:
         raise DownloadFailed(
             f"{redacted(url)}: the server answers {response.status_code} {response.reason}: the file may have moved: "
@@ -221,26 +302,45 @@ def _blocks(response: requests.Response, decode: bool) -> Iterator[bytes]:
     try:
         while block := response.raw.read(CHUNK, decode_content=decode):
             yield block
-    except HTTPError as error:
-        raise _Broken(_reason(error)) from scrubbed(error)
+    except (HTTPError, OSError, ValueError) as error:  # the last: of http.client, about the size of a chunk
+        raise _Broken(in_words(error, READ_TIMEOUT)) from scrubbed(error)
 
 
 def _version(url: str, response: requests.Response) -> Version:
     """Which version of the file an answer is of; what is packed for the journey can neither be resumed nor measured."""
     if "Content-Encoding" in response.headers:
         return Version(url=redacted(url))
-    length = response.headers.get("Content-Length", "")
     return Version(
         url=redacted(url),
-        etag=response.headers.get("ETag"),
-        last_modified=response.headers.get("Last-Modified"),
-        size=int(length) if length.isdecimal() else None,
+        etag=_sendable(response.headers.get("ETag")),
+        last_modified=_sendable(response.headers.get("Last-Modified")),
+        size=_length(url, response),
     )
+
+
+def _sendable(validator: str | None) -> str | None:
+    """An ETag or date that can be sent back as it came."""
+    return validator if validator and re.fullmatch(r"[!-~]([ -~]{0,250}[!-~])?", validator) else None
+
+
+def _length(url: str, response: requests.Response) -> int | None:
+    """Content-Length; None where there is none, or the body's chunks say it.  Raises DownloadFailed: it is no size."""
+    header = response.headers.get("Content-Length")
+    if header is None or "Transfer-Encoding" in response.headers:
+        return None
+    lengths = {length.strip() for length in header.split(",")}  # some proxies repeat it
+    length = lengths.pop()
+    if lengths or not re.fullmatch(r"[0-9]{1,18}", length):
+        raise DownloadFailed(
+            f"{redacted(url)}: the server gives {ascii(header)[:60]} as the file's length, which is none: try again "
+            "later, or set CASCADEZOO_MIRROR"
+        )
+    return int(length)
 
 
 def _continues(part: Part, response: requests.Response) -> bool:
     """Whether a partial answer begins where the part ends, and is of the same version: servers may ignore If-Range."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", response.headers.get("Content-Range", ""))
     if not found or int(found[1]) != part.size:
         return False
     if part.version.size is not None and found[2] not in ("*", str(part.version.size)):
@@ -250,36 +350,14 @@ def _continues(part: Part, response: requests.Response) -> bool:
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Seconds that the server asks to wait, given as a number or as a date."""
+    """Seconds that the server asks to wait, given as a number or as a date; 0 where it gives neither."""
     header = response.headers.get("Retry-After", "")
-    if header.isdecimal():
-        return float(header)
+    if re.fullmatch(r"[0-9]+", header):
+        return float(header[:18])
     try:
         return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, IndexError):
         return 0.0
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What lies innermost: requests and urllib3 wrap errors several times, in three ways."""
-    for inner in (getattr(error, "reason", None), error.__cause__, *error.args):
-        if isinstance(inner, BaseException):
-            return _cause(inner)
-    return error
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in few words."""
-    cause = _cause(error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message
-    if isinstance(cause, TimeoutError | ReadTimeoutError):
-        return f"nothing came for {READ_TIMEOUT:g} s"
-    if isinstance(cause, IncompleteRead):
-        return "the connection ended before the file did"
-    if isinstance(cause, OSError) and cause.strerror:
-        return without_secrets(cause.strerror).lower()
-    return without_secrets(str(cause)) or type(cause).__name__
 
 
 def _kept(part: Part | None) -> str:

@@ -11,15 +11,16 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
 
 from cascadezoo.errors import NoCompiler, UsageError
 from cascadezoo.ops import compilers, trust
-from cascadezoo.paths import home, ops_folder
+from cascadezoo.paths import cannot_be_written, home, ops_folder
 
 KINDS = ("cpu", "cuda")
 _SUFFIXES = (".cpp", ".cu", ".h", ".cuh")
@@ -38,9 +39,9 @@ def sources() -> Path:
 
 def folder() -> Path:
     """Where the libraries of these sources and this builder lie, or would lie."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in _sources():
-        digest.update(f"{path.relative_to(sources())}\0".encode() + path.read_bytes())
+    digest = hashlib.sha256(files("cascadezoo.ops").joinpath("building.py").read_bytes())
+    for parts, source in sorted(_texts(files("cascadezoo.csrc"))):
+        digest.update(f"{os.sep.join(parts)}\0".encode() + source.read_bytes())
     return ops_folder() / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
 
 
@@ -72,14 +73,20 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
         NoCompiler: no compiler, or not the one that torch needs; the message says which.
         BuildError: the compiler failed; the message holds its own words.
         UntrustedCache: another user could put something into the cache, or has.
-        OSError: the cache cannot be written.
+        UnwritableOutput: the cache cannot be made.
+        OSError: it cannot be written.
     """
     if os.name != "posix":
         raise NoCompiler("compiled operators are supported on Linux and macOS: the PyTorch ones run instead")
+    if not sources().is_dir():
+        raise NoCompiler(f"{sources()} is no folder: install cascadezoo with pip instead of running it from an archive")
     compiler = compilers.find_cxx()
     toolkit = _Cuda(compiler, archs) if kind == "cuda" else None
     name = f"cascadezoo_{toolkit.name}.so" if toolkit else "cascadezoo_cpu.so"
-    target = trust.make_private(home(), "ops", folder().name)
+    try:
+        target = trust.make_private(home(), "ops", folder().name)
+    except OSError as error:
+        raise cannot_be_written(error) from error
     library = target / name
     with trust.locked(locks(target)[KINDS.index(kind)]):
         if trust.is_trusted(library) and not force:  # perhaps by another builder, while this one waited
@@ -152,6 +159,15 @@ def _compile(kind: str, compiler: Sequence[str], toolkit: _Cuda | None, objects:
     mine = [path for path in _sources() if path.parent.name == kind and path.suffix in (".cpp", ".cu")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(one, mine))
+
+
+def _texts(folder: Traversable, *above: str) -> Iterator[tuple[tuple[str, ...], Traversable]]:
+    """The sources below a folder of this package, which may lie in an archive, and their names from there on."""
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from _texts(each, *above, each.name)
+        elif each.name.endswith(_SUFFIXES):
+            yield (*above, each.name), each
 
 
 def _sources() -> list[Path]:

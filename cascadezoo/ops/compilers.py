@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cascadezoo.errors import BuildError, NoCompiler
+from cascadezoo.paths import expanded
 
 _LAUNCHERS = ("ccache", "sccache", "distcc", "icecc")  # what may stand before a compiler in CXX
 
@@ -63,7 +64,7 @@ def find_nvcc(major: str | None) -> tuple[str, Path | None]:
     Raises:
         NoCompiler: there is none; the message says where it was looked for and what was found.
     """
-    homes = [Path(own).expanduser() for name in ("CUDA_HOME", "CUDA_PATH") if (own := os.environ.get(name))]
+    homes = [expanded(own) for name in ("CUDA_HOME", "CUDA_PATH") if (own := os.environ.get(name))]
     wheels = [Path(p) / f"cu{major}" for p in (getattr(find_spec("nvidia"), "submodule_search_locations", None) or ())]
     candidates: list[tuple[str | None, Path | None]] = []
     candidates += [(shutil.which("nvcc", path=str(home / "bin")), None) for home in homes]

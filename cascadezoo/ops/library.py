@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cascadezoo.errors import OpsNotBuilt, UntrustedCache, UsageError
+from cascadezoo.errors import OpsNotBuilt, UntrustedCache, UnwritableOutput, UsageError
 from cascadezoo.ops import building, trust
 from cascadezoo.paths import home
 
@@ -84,6 +84,8 @@ def _load(kind: str) -> Path | str:
         # not torch's load_library, which resolves links again
         with trust.opened(home(), *path.relative_to(home()).parts) as checked:
             ctypes.CDLL(checked)
+    except UnwritableOutput:  # no home folder, and so no cache
+        return "not built"
     except (OSError, UntrustedCache) as error:  # no such right, not a library, one that this torch cannot resolve
         return str(error)
     return path

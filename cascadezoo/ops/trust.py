@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cascadezoo import paths
 from cascadezoo.errors import UntrustedCache
 
 
@@ -19,9 +20,7 @@ def make_private(root: Path, *names: str) -> Path:
         UntrustedCache: one of the folders from ``root`` down is a link, another user's, or writable by others.
         OSError: it cannot be made.
     """
-    for folder in reversed((root, *root.parents)):
-        if not folder.exists():
-            folder.mkdir(mode=0o700, exist_ok=True)
+    paths.make_private(root)
     for count in range(len(names)):
         folder = root.joinpath(*names[: count + 1])
         if not os.path.lexists(folder):

@@ -10,7 +10,7 @@ from pydantic import Field
 from cascadezoo import registry
 from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
 from cascadezoo.hub import offline
-from cascadezoo.hub.cache import weights_path
+from cascadezoo.hub.cache import embedded_file, weights_path
 from cascadezoo.hub.client import client, plain_errors, shown_endpoint
 from cascadezoo.hub.progress import are_wanted
 from cascadezoo.hub.sources import is_repository
@@ -130,7 +130,7 @@ def _saved(model: object, weights: object, folder: Path) -> tuple[ZooEntry, Path
 
 
 def _cached(entry: ZooEntry) -> Path:
-    path = weights_path(entry)
+    path = embedded_file(entry) if entry.availability == "embedded" else weights_path(entry)
     if not path.is_file():
         raise WeightsNotFound(
             f"no weights of {entry.name} in the cache ({path}): fetch them with `cascadezoo download {entry.name}`, "

@@ -19,6 +19,7 @@ from pycocotools import mask as coco_mask
 from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError
 from cascadezoo.files import whole_file, write_json
+from cascadezoo.paths import made
 from cascadezoo.shapes import drawing as draw
 from cascadezoo.shapes.drawing import Dice, Grid, Mask
 
@@ -94,7 +95,7 @@ def generate(
         if all((folder / _file_name(index)).exists() for index in range(count)):
             return annotations
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        made(folder)
         annotations.parent.mkdir(exist_ok=True)
         annotations.unlink(missing_ok=True)
         write_json(annotations, _document(split, count, info, folder, progress))

@@ -111,6 +111,14 @@ WRONG = [
     (f"bench {NAME} file.json", 4, "file.json"),
     ("download", 2, "give the names of entries"),
     ("download nonsense", 2, "no entry is called"),
+    (f"download {NAME} {NAME[:-6]} --sha256 0", 2, "--sha256 is of one file"),
+    ("lock write nonsense", 2, "no entry is called"),
+    ("lock write -o file.json", 2, "is already there"),
+    ("lock write -o gone/x.lock", 4, "cannot be written"),
+    ("lock check gone.lock", 3, "gone.lock does not exist"),
+    ("mirror", 2, "give either --to DIR or --urls"),
+    ("mirror nonsense --urls", 2, "no entry is called"),
+    ("mirror --to file.json", 2, "is a file"),
     ("links nonsense", 2, "no entry is called"),
     ("cache prune", 2, "say what to remove"),
     ("cache path nonsense", 2, "no entry is called"),
@@ -168,7 +176,7 @@ def test_C3_what_needs_no_tensors_needs_no_torch(folder: Path) -> None:
         assert not torch, f"torch was imported by {call} or by one before it"
 
 
-@pytest.mark.parametrize("group", ["", "cache", "report", "data"])
+@pytest.mark.parametrize("group", ["", "cache", "data", "lock", "report"])
 def test_C4_without_a_command_the_help_is_shown(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(group.split())
@@ -197,7 +205,7 @@ EVERY = list(commands(cli))
 
 
 def test_C4_every_command_is_seen_whole_in_the_list_of_commands() -> None:
-    assert len(EVERY) == 1 + 19 + 3 + 5 + 1  # and those of cache, report and data
+    assert len(EVERY) == 1 + 21 + 3 + 1 + 2 + 5  # and those of cache, data, lock and report
     for path, command in EVERY[1:]:
         assert command.short_help, path
         assert len(command.short_help) <= 45, path

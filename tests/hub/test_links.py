@@ -7,24 +7,20 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from click.testing import CliRunner
 from hub.fault_server import FaultServer, Redirect, Status
+from hub.one_link import PADDLE, entry, run, verdict
 
 from cascadezoo import registry
-from cascadezoo.cli import links as command
 from cascadezoo.cli import main
 from cascadezoo.errors import DownloadFailed, LostLinks, Offline
 from cascadezoo.hub import links
 from cascadezoo.hub.links import LinkVerdict, audit, uses
-from cascadezoo.manifest import Source, ZooEntry
-
-PADDLE = registry.info("cascade_mask_r50_fpn_1x.paddle")
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "PAUSE", 0.01)
-    for name in ("HF_HUB_OFFLINE", "CASCADEZOO_OFFLINE", "HTTP_PROXY", "http_proxy"):
+    for name in ("HF_HUB_OFFLINE", "CASCADEZOO_OFFLINE", "HTTP_PROXY", "http_proxy", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -32,19 +28,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FaultServer]:
     with FaultServer() as server:
         yield server
-
-
-def entry(
-    checkpoint: str, *, availability: str = "published", corrected: str | None = None, **more: object
-) -> ZooEntry:
-    source = Source.model_validate({"table": "a table", "checkpoint_url": checkpoint, **more})
-    changes = {"source": source, "availability": availability, "corrected_url": corrected}
-    return PADDLE.model_copy(update=changes)
-
-
-def verdict(entry: ZooEntry) -> LinkVerdict:
-    (found,) = audit([entry])
-    return found
 
 
 def test_a_file_at_its_place(server: FaultServer) -> None:
@@ -96,19 +79,22 @@ def test_what_a_refusal_means(server: FaultServer, code: int, state: str) -> Non
 
 def test_no_server_is_unreachable() -> None:
     found = verdict(entry("http://127.0.0.1:9/m.pth"))
-    assert (found.state, found.status, found.detail) == ("unreachable", None, "no connection")
+    assert (found.state, found.status, found.detail) == ("unreachable", None, "connection refused")
 
 
 def test_a_server_that_says_nothing(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "TIMEOUT", (1, 0.05))
     monkeypatch.setattr(server, "finish_request", lambda *_: server.ended.wait(5))
-    assert verdict(entry(server.url("/m.pth"))).detail == "no answer in time"
+    assert verdict(entry(server.url("/m.pth"))).detail == "nothing came for 0.05 s"
 
 
 def test_redirects_in_a_circle_are_dead(server: FaultServer) -> None:
     server.put("/m.pth", b"", redirect=Redirect("/m.pth"))
     found = verdict(entry(server.url("/m.pth")))
-    assert (found.state, found.detail) == ("dead", "leads on more than 10 times")
+    assert (found.state, found.detail) == (
+        "dead",
+        f"leads on more than 10 times, now to {server.url('/m.pth')}: not followed further",
+    )
     assert len(server.requests) <= 12
 
 
@@ -128,7 +114,10 @@ def test_a_redirect_out_of_https_is_dead(
     with FaultServer(certificate) as secure:
         secure.put("/m.pth", b"", redirect=Redirect(server.url("/m.pth")))
         found = verdict(entry(secure.url("/m.pth")))
-        assert (found.state, found.detail) == ("dead", f"leads from https to {server.url('/m.pth')}")
+        assert (found.state, found.detail) == (
+            "dead",
+            f"leads on to {server.url('/m.pth')}, which is not https: not followed",
+        )
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         found = verdict(entry(secure.url("/m.pth")))
         assert found.state == "unreachable"
@@ -253,14 +242,6 @@ def test_offline_asks_nobody(server: FaultServer, monkeypatch: pytest.MonkeyPatc
     assert server.requests == []
 
 
-def run(monkeypatch: pytest.MonkeyPatch, entries: list[ZooEntry], *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(registry, "entries", lambda: tuple(entries))
-    result = CliRunner().invoke(command.links_command, list(arguments))
-    error = result.exception
-    code = getattr(error, "exit_code", result.exit_code)
-    return code, result.stdout, result.stderr + str(error or "")
-
-
 def test_the_command_prints_what_moved_and_what_died(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.put("/old", b"", redirect=Redirect("/new", 308))
     server.put("/new", b"1")
@@ -298,7 +279,7 @@ def test_the_command_as_json(server: FaultServer, monkeypatch: pytest.MonkeyPatc
 def test_no_network_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = run(monkeypatch, [entry("http://127.0.0.1:9/m.pth")])
     assert code == DownloadFailed.exit_code == 3
-    assert "no server could be reached" in err
+    assert "no server could be reached (connection refused)" in err
 
 
 def test_only_the_entries_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
