@@ -53,6 +53,7 @@ $(LOWEST)/.ok: pyproject.toml .ci/lowest.py
 test-lowest: $(LOWEST)/.ok
 	$(LOWEST)/bin/python -m pytest -m "not slow" --ignore tests/parity --ignore tests/mutants \
 		--ignore tests/test_contract.py --ignore tests/test_house_rules.py --ignore tests/hub/test_processes.py \
+		--ignore tests/readers --ignore tests/benchmarks/verify --ignore tests/training/test_resume.py \
 		--deselect tests/test_manifest.py::test_schema_file_is_the_codes
 
 check:

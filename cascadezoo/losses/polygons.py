@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cascadezoo.coco.dataset import bitmap
+from cascadezoo.coco.segmentations import bitmap
 from cascadezoo.ops.boxes import pairwise_iou
 
 Points = npt.NDArray[np.float64]  # (K, 2) x and y

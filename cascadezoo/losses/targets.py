@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cascadezoo.coco.dataset import bitmap
+from cascadezoo.coco.segmentations import bitmap
 from cascadezoo.errors import BadTarget
 from cascadezoo.losses.masks import Masks
 from cascadezoo.losses.polygons import Points
