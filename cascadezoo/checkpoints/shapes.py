@@ -73,7 +73,7 @@ def table() -> str:
 
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
     heads = []
-    networks = [(p, name, spec) for p, specs in SPECS.items() for name, spec in specs.items()]
+    networks = [(p, name, SPECS[p][name]) for p in SPECS for name in sorted(SPECS[p])]
     for index, (publisher, name, spec) in enumerate(networks):
         heads.append(f"# {index}\t{_digest(spec)}\t{name}.{publisher}")
         one, two = (canonical_shapes(spec.with_classes(count)) for count in (1, 2))
