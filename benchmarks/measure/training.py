@@ -36,7 +36,7 @@ from cascadezoo.training.step import Stepper
 HEIGHT, WIDTH, OBJECTS = 480, 640, 7
 PARTS = ("data", "targets", "forward", "backward", "optimizer")
 # which boxes learn, which object each is matched to, and the mask inside it
-_TARGETS = {rpn_loss: ("match", "sample"), cascade_loss: ("_sample_rois", "_crop")}
+_TARGETS = {rpn_loss: ("match", "sample"), cascade_loss: ("_sample_rois", "_mask_targets")}
 
 
 def generate(

@@ -32,15 +32,15 @@ _CXX = (
 _NVCC = (*_COMMON, "-Xcompiler", "-fPIC,-fvisibility=hidden")
 
 
-def sources() -> Path:
-    """The folder of the sources, as installed."""
-    return Path(str(files("cascadezoo.csrc")))
+def sources() -> Traversable:
+    """The folder of the sources, as installed; it may lie in an archive."""
+    return files("cascadezoo.csrc")
 
 
 def folder() -> Path:
     """Where the libraries of these sources and this builder lie, or would lie."""
     digest = hashlib.sha256(files("cascadezoo.ops").joinpath("building.py").read_bytes())
-    for parts, source in sorted(_texts(files("cascadezoo.csrc"))):
+    for parts, source in sorted(_texts(sources()), key=lambda text: text[0]):
         digest.update(f"{os.sep.join(parts)}\0".encode() + source.read_bytes())
     return ops_folder() / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
 
@@ -78,7 +78,7 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
     """
     if os.name != "posix":
         raise NoCompiler("compiled operators are supported on Linux and macOS: the PyTorch ones run instead")
-    if not sources().is_dir():
+    if not Path(str(sources())).is_dir():
         raise NoCompiler(f"{sources()} is no folder: install cascadezoo with pip instead of running it from an archive")
     compiler = compilers.find_cxx()
     toolkit = _Cuda(compiler, archs) if kind == "cuda" else None
@@ -171,7 +171,7 @@ def _texts(folder: Traversable, *above: str) -> Iterator[tuple[tuple[str, ...], 
 
 
 def _sources() -> list[Path]:
-    return sorted(path for path in sources().rglob("*") if path.suffix in _SUFFIXES)
+    return sorted(path for path in Path(str(sources())).rglob("*") if path.suffix in _SUFFIXES)
 
 
 def _torch(kind: str) -> list[str]:

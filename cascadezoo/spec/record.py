@@ -16,7 +16,7 @@ Side = Annotated[float, Field(gt=0, le=100_000)]  # of a box, in pixels
 Stride = Annotated[int, Field(gt=0, le=1024)]
 Weight = Annotated[float, Field(gt=0, le=1e6)]  # of a loss
 Many = 100_000  # boxes, of a step that keeps the best
-AnyNumber = 2**31  # of boxes where more than there are means all
+AnyNumber = 10**8  # of boxes where more than there are means all
 Most = 16  # stages, levels, heads or layers in a row
 
 

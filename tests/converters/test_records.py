@@ -12,7 +12,7 @@ import pytest
 import torch
 from attack_pickles import legacy_checkpoint, mapping, saved, tensor
 from readers import small_files
-from safetensors.torch import save_file
+from safetensors.torch import _SIZE, save_file
 
 from cascadezoo.converters.keymap import FIRST_ROW_LAST, REVERSE_INPUT_CHANNELS, TRANSPOSE, without_first_rows
 from cascadezoo.converters.records import ITEM_SIZES
@@ -133,7 +133,7 @@ def test_types_that_numpy_or_torch_treat_apart(dtype: str) -> None:
 @pytest.mark.parametrize("spaces", range(4))
 def test_files_of_the_safetensors_library(tmp_path: Path, spaces: int) -> None:
     """Every type that it writes, at every alignment, empty and of no axis too."""
-    kinds = [getattr(torch, name) for name in ITEM_SIZES]
+    kinds = [getattr(torch, name) for name in ITEM_SIZES if getattr(torch, name) in _SIZE]  # older ones write fewer
     state = {str(kind): torch.tensor([[0, 1, 2], [1, 0, 0]]).to(kind) for kind in kinds}
     state |= {"scalar": torch.tensor(0.5), "empty": torch.zeros(0, 2), "one": torch.tensor([7], dtype=torch.uint8)}
     path = tmp_path / "a.safetensors"
