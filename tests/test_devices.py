@@ -108,7 +108,9 @@ def test_V8_every_switch_is_put_back(switch: str) -> None:
     subprocess.run([sys.executable, "-c", SHOWN, switch], check=True)
 
 
-def test_V8_the_last_thread_to_leave_puts_them_back() -> None:
+def test_V8_the_last_thread_to_leave_puts_them_back(monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+
     def use(_: int) -> bool:
         with full_float32():
             time.sleep(0.001)
@@ -121,6 +123,7 @@ def test_V8_the_last_thread_to_leave_puts_them_back() -> None:
 
 
 def test_V8_predict_computes_in_full_float32_and_leaves_the_switches(mask_model, monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     seen = []
     extract = mask_model.extract
 

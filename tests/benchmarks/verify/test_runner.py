@@ -130,12 +130,23 @@ def test_out_of_memory_is_told(root: Path, monkeypatch) -> None:
     assert accuracy.timing.notes == ("out of memory with 2 images at a time on cpu: went on with 1",)
 
 
+def spoil(path: Path) -> None:
+    """Make a JPEG one whose header and end are sound, and whose pixels cannot be decoded: its codes are none."""
+    data = path.read_bytes()
+    table = data.index(b"\xff\xc4") + 5  # after marker, length and class of the Huffman table
+    path.write_bytes(data[:table] + b"\xff" * 16 + data[table + 16 :])
+
+
 def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "coco")
-    (root / "val2017" / "000000000003.jpg").write_bytes(b"\xff\xd8 not an image \xff\xd9")
+    image = root / "val2017" / "000000000003.jpg"
+    spoil(image)
     (accuracy,) = run(NAME, root).entries[0].accuracy
     assert accuracy.verdict is Verdict.ERROR
     assert "000000000003.jpg" in accuracy.reason
+    image.write_bytes(b"\xff\xd8 not an image \xff\xd9")  # seen before any model runs
+    with pytest.raises(FileError, match=r"000000000003\.jpg"):
+        run(NAME, root)
 
 
 def test_nothing_is_loaded_without_data_or_published_weights(root: Path, monkeypatch) -> None:
@@ -285,7 +296,7 @@ def test_V4_what_one_process_has_done_two_go_on_with(root: Path, tmp_path: Path)
 
 def test_two_processes_agree_on_a_failure(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "coco")
-    (root / "val2017" / "000000000007.jpg").write_bytes(b"\xff\xd8 not an image \xff\xd9")
+    spoil(root / "val2017" / "000000000007.jpg")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
     assert execute([*torchrun, *command(root, "--json", str(tmp_path / "report.json"))]) == 1
     (accuracy,) = read_report(tmp_path / "report.json").entries[0].accuracy
