@@ -258,7 +258,7 @@ def test_to_supervision(monkeypatch):
     assert three(masks=False).to_supervision().mask is None
 
 
-def test_supervision_is_optional(monkeypatch):
+def test_C7_supervision_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(MissingResource, match=r"pip install supervision$"):
         three().to_supervision()

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from cascadezoo import registry
 from cascadezoo.checkpoints.conversion import to_publisher
@@ -37,3 +39,20 @@ def write(path: Path, model: Detector, publisher: str, classes: tuple[str, ...] 
     with path.open("wb") as file:
         CONVERTERS[publisher].write(file, state, Model(entry=entry, spec=model.spec, classes=classes))
     return path
+
+
+def of_mmdet(model: Detector) -> dict[str, Tensor]:
+    """The model's tensors as mmdetection names them."""
+    return to_publisher(model.state_dict(), ENTRIES["mmdet"])
+
+
+def save(path: Path, content: object) -> Path:
+    """The path of what torch saved there."""
+    torch.save(content, path)
+    return path
+
+
+def same(a: Detector, b: Detector) -> bool:
+    """Whether two models hold the same tensors."""
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

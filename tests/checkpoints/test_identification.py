@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints.stand_ins import ENTRIES, fine_tuned
+from checkpoints.stand_ins import ENTRIES, fine_tuned, of_mmdet, same, save
 from safetensors.torch import save_file
-from torch import Tensor
 
 import cascadezoo
 from cascadezoo.checkpoints.conversion import convert, convert_in_memory, to_publisher
@@ -19,7 +18,7 @@ from cascadezoo.detector import Detector
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, WrongEntry, WrongPublisher
 from cascadezoo.providers import SPECS
 
-from tiny import lively, tiny
+from tiny import lively
 
 MMDET = ENTRIES["mmdet"]
 CAFFE = "cascade_mask_r50_caffe_fpn_1x.mmdet"
@@ -28,33 +27,6 @@ CAFFE_CONFIG = """model = dict(
 )
 img_norm_cfg = dict(mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False)
 """
-
-
-@pytest.fixture
-def patch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    return monkeypatch
-
-
-@pytest.fixture
-def small(patch: pytest.MonkeyPatch) -> Detector:
-    """A model of mmdet's R50 entry; its caffe twin has the same shapes."""
-    patch.setitem(SPECS["mmdet"], "cascade_mask_r50_fpn", tiny())
-    patch.setitem(SPECS["mmdet"], "cascade_mask_r50_caffe_fpn", tiny("cascade_mask_r50_caffe_fpn"))
-    return lively(tiny())
-
-
-def of_mmdet(model: Detector) -> dict[str, Tensor]:
-    return to_publisher(model.state_dict(), MMDET)
-
-
-def save(path: Path, content: object) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def same(a: Detector, b: Detector) -> bool:
-    ours, theirs = a.state_dict(), b.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 # --- R2: clues ------------------------------------------------------------------------------------------------------
@@ -163,10 +135,10 @@ def test_R2_a_canonical_file_of_another_network_of_equal_shapes_is_refused(small
         cascadezoo.load(MMDET, weights=tmp_path / f"{CAFFE}.safetensors")
 
 
-def test_R2_detectrons_configuration_is_held_against_the_entry(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_R2_detectrons_configuration_is_held_against_the_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from cascadezoo.converters.pickle_writer import PYTHON_2, write_pickle
 
-    model = fine_tuned("detectron", patch)
+    model = fine_tuned("detectron", monkeypatch)
     name = ENTRIES["detectron"]
     cfg = "MODEL:\n  TYPE: x\nRESNETS:\n  STRIDE_1X1: false\n"
     content = {"blobs": to_publisher(model.state_dict(), name), "cfg": cfg}
@@ -193,10 +165,10 @@ def test_R5_common_wrappers_are_taken_off(small: Detector, tmp_path: Path, wrapp
     assert inspect(tmp_path / "x.pth").wrapper == wrapper
 
 
-def test_R5_detectrons_blobs_under_model(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_R5_detectrons_blobs_under_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from cascadezoo.converters.pickle_writer import PYTHON_3, write_pickle
 
-    model = fine_tuned("detectron", patch)
+    model = fine_tuned("detectron", monkeypatch)
     blobs = to_publisher(model.state_dict(), ENTRIES["detectron"])
     with (tmp_path / "x.pkl").open("wb") as file:
         write_pickle(file, {"model": blobs, "__author__": "Caffe2"}, PYTHON_3)

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints.stand_ins import CLASSES, ENTRIES, fine_tuned, write
+from checkpoints.stand_ins import CLASSES, ENTRIES, fine_tuned, of_mmdet, same, save, write
 from safetensors.torch import save_file
-from torch import Tensor
 
 import cascadezoo
 from cascadezoo.checkpoints.conversion import convert, to_publisher
@@ -24,42 +23,15 @@ from tiny import lively, tiny
 MMDET = ENTRIES["mmdet"]
 
 
-@pytest.fixture
-def patch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    return monkeypatch
-
-
-@pytest.fixture
-def small(patch: pytest.MonkeyPatch) -> Detector:
-    """A model of mmdet's R50 entry; its caffe twin has the same shapes."""
-    patch.setitem(SPECS["mmdet"], "cascade_mask_r50_fpn", tiny())
-    patch.setitem(SPECS["mmdet"], "cascade_mask_r50_caffe_fpn", tiny("cascade_mask_r50_caffe_fpn"))
-    return lively(tiny())
-
-
-def of_mmdet(model: Detector) -> dict[str, Tensor]:
-    return to_publisher(model.state_dict(), MMDET)
-
-
-def save(path: Path, content: object) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def same(a: Detector, b: Detector) -> bool:
-    ours, theirs = a.state_dict(), b.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
 # --- R3: own classes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("publisher", ENTRIES)
 def test_R3_a_fine_tuned_file_is_read_with_its_own_classes(
-    patch: pytest.MonkeyPatch, tmp_path: Path, publisher: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, publisher: str
 ) -> None:
     """There and back: converts, loads, predicts, is exported and loaded again, tensor-equal."""
-    model, name = fine_tuned(publisher, patch), ENTRIES[publisher]
+    model, name = fine_tuned(publisher, monkeypatch), ENTRIES[publisher]
     path = write(tmp_path / "mine.bin", model, publisher)
     names = CLASSES if publisher != "paddle" else ("class 0", "class 1", "class 2")  # Paddle's files have no names
 
@@ -100,17 +72,17 @@ def test_R3_a_fine_tuned_file_is_read_with_its_own_classes(
     ],
 )
 def test_R3_names_come_from_the_metadata(
-    patch: pytest.MonkeyPatch, tmp_path: Path, meta: dict[str, Any], names: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, meta: dict[str, Any], names: tuple[str, ...]
 ) -> None:
-    model = fine_tuned("mmdet", patch)
+    model = fine_tuned("mmdet", monkeypatch)
     path = save(tmp_path / "x.pth", {"meta": meta, "state_dict": of_mmdet(model)})
     assert tuple(cascadezoo.load(MMDET, weights=path).categories) == names
 
 
 def test_R3_another_num_classes_replaces_the_class_layers_alone_and_says_so(
-    patch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = fine_tuned("mmdet", patch)
+    model = fine_tuned("mmdet", monkeypatch)
     path = write(tmp_path / "x.pth", model, "mmdet")
     with caplog.at_level(logging.WARNING, "cascadezoo"):
         other = cascadezoo.load(MMDET, weights=path, num_classes=7)
@@ -125,16 +97,16 @@ def test_R3_another_num_classes_replaces_the_class_layers_alone_and_says_so(
     assert caplog.text == ""
 
 
-def test_R3_coco_names_keep_cocos_ids(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    model = fine_tuned("mmdet", patch, num_classes=80)
+def test_R3_coco_names_keep_cocos_ids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = fine_tuned("mmdet", monkeypatch, num_classes=80)
     path = write(tmp_path / "x.pth", model, "mmdet", tuple(COCO))
     assert cascadezoo.load(MMDET, weights=path).categories == COCO
     own = tuple(f"own {i}" for i in range(80))
     assert cascadezoo.load(MMDET, weights=write(path, model, "mmdet", own)).categories == Categories(own)
 
 
-def test_R3_heads_that_disagree_on_the_classes_are_refused(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    state = of_mmdet(fine_tuned("mmdet", patch))
+def test_R3_heads_that_disagree_on_the_classes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    state = of_mmdet(fine_tuned("mmdet", monkeypatch))
     state["roi_head.bbox_head.2.fc_cls.bias"] = torch.zeros(9)
     with pytest.raises(TensorMismatch, match=r"fc_cls\.bias is \(9,\), expected \(4,\)"):
         cascadezoo.load(MMDET, weights=save(tmp_path / "x.pth", {"state_dict": state}))
@@ -171,11 +143,11 @@ def test_R4_class_layers_that_fit_are_never_replaced(
 
 
 def test_R4_our_own_tensors_that_fit_several_publishers_need_an_entry(
-    tmp_path: Path, patch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = tiny()
     for publisher in ("mmdet", "paddle"):
-        patch.setitem(SPECS[publisher], "cascade_mask_r50_fpn", spec)
+        monkeypatch.setitem(SPECS[publisher], "cascade_mask_r50_fpn", spec)
     path = save(tmp_path / "x.pth", lively(spec).state_dict())
     with pytest.raises(AmbiguousEntry, match=r"pass --entry with one of .*mmdet.*paddle"):
         convert(path)
@@ -187,9 +159,9 @@ def test_R4_our_own_tensors_that_fit_several_publishers_need_an_entry(
 
 @pytest.mark.parametrize("publisher", ENTRIES)
 def test_R8_safetensors_with_a_publishers_keys_are_recognised(
-    patch: pytest.MonkeyPatch, tmp_path: Path, publisher: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, publisher: str
 ) -> None:
-    model, name = fine_tuned(publisher, patch), ENTRIES[publisher]
+    model, name = fine_tuned(publisher, monkeypatch), ENTRIES[publisher]
     state = {key: value.contiguous() for key, value in to_publisher(model.state_dict(), name).items()}
     save_file(state, tmp_path / "x.safetensors")
     assert same(cascadezoo.load(name, weights=tmp_path / "x.safetensors"), model)
@@ -212,9 +184,11 @@ def test_R8_missing_and_unexpected_names_are_listed_for_every_container(small: D
         assert "2 unexpected: box_heads.0.extra, more.weight" in text
 
 
-def test_C5_convert_needs_no_publisher_and_checks_the_one_given(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_C5_convert_needs_no_publisher_and_checks_the_one_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for publisher, name in ENTRIES.items():
-        model = fine_tuned(publisher, patch)
+        model = fine_tuned(publisher, monkeypatch)
         path = write(tmp_path / f"{publisher}.bin", model, publisher)
         assert convert(path, entry=name, output=tmp_path / f"{publisher}.safetensors").publisher == publisher
     with pytest.raises(WrongPublisher, match=r"it is a file of paddle, .* pass --from paddle$"):

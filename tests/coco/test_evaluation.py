@@ -257,7 +257,7 @@ def test_T5_a_malformed_mask_is_refused_naming_file_and_annotation(tmp_path: Pat
             evaluate(path, [], kinds)
 
 
-def test_bad_input_is_named(tmp_path: Path, two_images: Path, monkeypatch) -> None:
+def test_C7_bad_input_is_named(tmp_path: Path, two_images: Path, monkeypatch) -> None:
     with pytest.raises(UsageError, match="'cocoeval'"):
         evaluate(two_images, [], evaluator="cocoeval")
     with pytest.raises(UsageError, match="'keypoints'"):
