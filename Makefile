@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 PROCESSES ?= 2
+# tests in as many processes, of one thread each; a process that is done takes over what another still has before it
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
 .PHONY: setup demo demo-convert embedded test test-lowest test-parity check mutants ops asan cuda-compile gpu lint format \
@@ -35,9 +37,9 @@ demo-convert: setup
 
 # the operators' tests run twice where there is a compiler: as they are, and compiled
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 	if command -v "$${CXX:-c++}" > /dev/null; then \
-		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(BIN)/python -m pytest -m "not slow" tests/ops; \
+		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(TESTS) -m "not slow" tests/ops; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
@@ -51,7 +53,7 @@ $(LOWEST)/.ok: pyproject.toml .ci/lowest.py
 	touch $@
 
 test-lowest: $(LOWEST)/.ok
-	$(LOWEST)/bin/python -m pytest -m "not slow" --ignore tests/parity --ignore tests/mutants \
+	$(TESTS:$(BIN)%=$(LOWEST)/bin%) -m "not slow" --ignore tests/parity --ignore tests/mutants \
 		--ignore tests/test_contract.py --ignore tests/test_house_rules.py --ignore tests/hub/test_processes.py \
 		--ignore tests/readers --ignore tests/benchmarks/verify --ignore tests/training/test_resume.py \
 		--deselect tests/test_manifest.py::test_schema_file_is_the_codes \
@@ -61,7 +63,7 @@ check:
 	bash .ci/run
 
 test-parity: setup
-	$(BIN)/python -m pytest -m parity tests/parity
+	$(TESTS) -m parity tests/parity
 
 # by hand, for hours: MUTANTS=150 draws a sample, ARGS takes what else tests/mutants knows (docs/testing.md)
 mutants: setup

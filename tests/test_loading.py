@@ -68,7 +68,7 @@ def test_names_are_those_of_the_registry(small) -> None:
 
 
 def test_an_entry_without_a_network_says_so(monkeypatch) -> None:
-    monkeypatch.delitem(SPECS, "mmdet")
+    monkeypatch.setitem(SPECS, "mmdet", {})
     with pytest.raises(UnsupportedEntry, match="no network for it yet"):
         cascadezoo.load(NAME)
 

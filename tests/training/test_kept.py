@@ -134,7 +134,7 @@ def test_T7_a_killed_worker_is_told_of_between_two_steps_and_nothing_is_lost(tmp
     read = loader.read_image
     third = third_image(drawn)
     monkeypatch.setattr(loader, "read_image", lambda path: time.sleep(60) if path == third else read(path))
-    with within(60), pytest.raises(WorkerLost, match=r"killed by signal: Killed.*take fewer \(--workers\)"):
+    with within(60), pytest.raises(WorkerLost, match=r"ended by itself.*take fewer \(--workers\)"):
         start(drawn, tmp_path / "run", during_step(2, learner(), kill_workers), workers=1)
     monkeypatch.setattr(loader, "read_image", read)
     assert steps_kept(tmp_path / "run") == [2]
