@@ -7,7 +7,7 @@ of the original image, unrounded.
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import FrozenInstanceError, dataclass, field, replace
+from dataclasses import FrozenInstanceError, InitVar, dataclass, field, replace
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -26,6 +26,7 @@ from cascadezoo.drawing import Row, draw
 from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
+from cascadezoo.modeling.transfer import to_host
 from cascadezoo.ops.mask_paste import Crop, PasteMethod, paste, paste_bilinear
 from cascadezoo.paths import expanded
 
@@ -46,6 +47,7 @@ class Detections:
         mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.
         paste_method: how ``mask_probs`` become pixels.
         extent: 1 where x2 is the last pixel inside a box, else 0 (``cascadezoo.spec.conventions``).
+        host: boxes, scores and labels in the host's memory, where the caller has them: then nothing waits for a device.
 
     Raises ``UsageError`` for shapes that do not agree, labels without a category, or numbers that are not finite.
     """
@@ -58,22 +60,27 @@ class Detections:
     mask_probs: Tensor | None = None
     paste_method: PasteMethod = field(default=paste_bilinear, kw_only=True)
     extent: int = field(default=0, kw_only=True)
+    host: InitVar[Sequence[Tensor] | None] = field(default=None, kw_only=True)
 
     def __setattr__(self, name: str, value: object) -> None:
         if self.__dict__.get(name, value) is not value:  # an edit in place assigns the same tensor again
             raise FrozenInstanceError(f"cannot assign to field {name!r}: dataclasses.replace gives changed detections")
         object.__setattr__(self, name, value)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, host: Sequence[Tensor] | None) -> None:
         set_field = object.__setattr__
         set_field(self, "boxes", self.boxes.to(torch.float32))
         set_field(self, "scores", self.scores.to(torch.float32))
         set_field(self, "labels", self.labels.to(torch.int64))
         height, width = self.image_size
         set_field(self, "image_size", (int(height), int(width)))
-        self._check()
+        self._check_shapes()
+        self._check_numbers(*(host or self._on_host()))
 
-    def _check(self) -> None:
+    def _on_host(self) -> list[Tensor]:
+        return to_host((self.boxes, self.scores, self.labels))
+
+    def _check_shapes(self) -> None:
         n = len(self.boxes)
         if self.boxes.shape != (n, 4) or self.scores.shape != (n,) or self.labels.shape != (n,):
             shapes = [tuple(x.shape) for x in (self.boxes, self.scores, self.labels)]
@@ -82,10 +89,12 @@ class Detections:
             raise UsageError(f"mask_probs {tuple(self.mask_probs.shape)} for {n} boxes: give (N, M, M)")
         if min(self.image_size) < 1:
             raise UsageError(f"image_size {self.image_size}: give (height, width) of at least one pixel")
-        if not (self.boxes.isfinite().all() and self.scores.isfinite().all()):
+
+    def _check_numbers(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> None:
+        if not (boxes.isfinite().all() and scores.isfinite().all()):
             raise UsageError("boxes or scores hold NaN or infinity: the model's weights or its input are damaged")
-        if n and not 0 <= self.labels.min().item() <= self.labels.max().item() < len(self.categories):
-            span = f"{self.labels.min().item()}..{self.labels.max().item()}"
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.categories):
+            span = f"{labels.min().item()}..{labels.max().item()}"
             raise UsageError(f"labels {span} for {len(self.categories)} categories: labels count from 0")
 
     @cached_property
@@ -232,8 +241,8 @@ class Detections:
         return chosen if chosen.numel() else chosen.to(torch.int64)  # [] comes as float
 
     def _rows(self) -> Iterator[tuple[tuple[float, float, float, float], float, int]]:
-        boxes: list[tuple[float, float, float, float]] = [(x1, y1, x2, y2) for x1, y1, x2, y2 in self.boxes.tolist()]
-        return zip(boxes, self.scores.tolist(), self.labels.tolist(), strict=True)
+        boxes, scores, labels = (tensor.tolist() for tensor in self._on_host())
+        return zip(map(tuple, boxes), scores, labels, strict=True)
 
 
 @dataclass(frozen=True, eq=False)

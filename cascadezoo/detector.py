@@ -22,7 +22,7 @@ from cascadezoo.losses.objective import losses_of_images
 from cascadezoo.losses.targets import GivenTargets
 from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.network import Network
-from cascadezoo.modeling.postprocess import DetectionBatch
+from cascadezoo.modeling.postprocess import DetectionBatch, HostRows
 from cascadezoo.modeling.preprocess import Batch, ResizedImage, padded_size
 from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.modeling.tta import detect as detect_augmented
@@ -188,8 +188,9 @@ class Detector(Network):
         results: list[Detections] = []
         for group, batch in self._batches(images):
             features = self.extract(batch.pixels)
-            found = self.segment(features, _trim(self.find(features, batch)))
-            results += self._of_group(found, group)
+            found, host = _trimmed(self.find(features, batch))
+            sizes = [image.original_size for image in group]
+            results += self.detections(self.segment(features, found), host, sizes)
         return results
 
     def _predict_augmented(
@@ -198,16 +199,13 @@ class Detector(Network):
         results: list[Detections | None] = [None] * len(images)
         for i, pixels in readable(images, read_image, errors):
             height, width, _ = pixels.shape
-            results[i] = self.detections(detect_augmented(self, pixels, settings), 0, (height, width))
+            output = detect_augmented(self, pixels, settings)
+            (results[i],) = self.detections(output, output.on_host(), [(height, width)])
         return results
 
     @uncompiled
     def _batches(self, images: Sequence[ResizedImage]) -> list[tuple[list[ResizedImage], Batch]]:
         return [(group, self.prepare(group)) for group in equal_neighbours(images, self.spec.preprocess)]
-
-    @uncompiled
-    def _of_group(self, output: DetectionBatch, group: list[ResizedImage]) -> list[Detections]:
-        return [self.detections(output, row, image.original_size) for row, image in enumerate(group)]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile, for ``predict``, calls and training alike, what computes on tensors alone: ``extract``, ``find`` and
@@ -254,19 +252,29 @@ class Detector(Network):
     def _padded(self, image: ResizedImage) -> tuple[int, int]:
         return padded_size(image.size, self.spec.preprocess)
 
-    def detections(self, output: DetectionBatch, row: int, image_size: tuple[int, int]) -> Detections:
-        """The detections on one image of a batch, without the unused rows; ``image_size``: (height, width) as given."""
-        n = int(output.counts[row])
-        return Detections(
-            boxes=output.boxes[row, :n],
-            scores=output.scores[row, :n],
-            labels=output.labels[row, :n],
-            image_size=image_size,
-            categories=self.categories,
-            mask_probs=None if output.masks is None else output.masks[row, :n],
-            paste_method=PASTE[self.spec.conventions.paste],
-            extent=self.spec.stages[-1].extent,
-        )
+    @uncompiled
+    def detections(
+        self, output: DetectionBatch, host: HostRows, image_sizes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        """The detections on each image of a batch, without the unused rows.
+
+        ``host``: ``output.on_host()``, or that of the same output before it was trimmed or had masks;
+        ``image_sizes``: (height, width) of the images as given.  Raises UsageError for numbers that are not finite.
+        """
+        return [
+            Detections(
+                boxes=output.boxes[row, :n],
+                scores=output.scores[row, :n],
+                labels=output.labels[row, :n],
+                image_size=size,
+                categories=self.categories,
+                mask_probs=None if output.masks is None else output.masks[row, :n],
+                paste_method=PASTE[self.spec.conventions.paste],
+                extent=self.spec.stages[-1].extent,
+                host=(host.boxes[row, :n], host.scores[row, :n], host.labels[row, :n]),
+            )
+            for row, (n, size) in enumerate(zip(host.counts.tolist(), image_sizes, strict=True))
+        ]
 
 
 def _all_or_raise(
@@ -302,8 +310,9 @@ def _next(groups: Iterator[list[tuple[int, ResizedImage]]]) -> list[tuple[int, R
 
 
 @uncompiled
-def _trim(output: DetectionBatch) -> DetectionBatch:
-    return output.trim()
+def _trimmed(output: DetectionBatch) -> tuple[DetectionBatch, HostRows]:
+    host = output.on_host()
+    return output.trim(host.rows), host
 
 
 @uncompiled

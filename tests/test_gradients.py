@@ -146,7 +146,7 @@ def test_P8_detections_with_gradients_can_be_pasted_drawn_and_written() -> None:
         batch = model.prepare([model.resize(image())])
         output = model.infer(batch)
         assert output.masks.requires_grad  # mask probabilities are differentiable
-        found = model.detections(output, 0, (60, 90))
+        found = model.detections(output, output.on_host(), [(60, 90)])[0]
         assert len(found.rles()) == len(found.to_coco(1)) == len(found)
         assert found.plot(image().permute(1, 2, 0).mul(255).byte().numpy()).size == (90, 60)
 

@@ -109,13 +109,16 @@ def run_stages(model: Detector, images: Sequence[NDArray[np.uint8]]) -> tuple[Cl
     with timed(clock, "box stages", device):
         scored = model.refine(features, proposals, batch.sizes)
     with timed(clock, "postprocess", device):
-        detections = select(scored, batch, model.spec.stages[-1], model.spec.conventions.selection).trim()
+        detections = select(scored, batch, model.spec.stages[-1], model.spec.conventions.selection)
+        host = detections.on_host()
+        detections = detections.trim(host.rows)
     with timed(clock, "masks", device):
         detections = model.segment(features, detections)
     with timed(clock, "postprocess", device):
-        for row, image in enumerate(resized):
-            model.detections(detections, row, image.original_size).to("cpu").to_coco(row)
-    return clock, int(detections.counts.sum())
+        sizes = [image.original_size for image in resized]
+        for number, found in enumerate(model.detections(detections, host, sizes)):
+            found.to_coco(number)
+    return clock, int(host.counts.sum())
 
 
 def spread(seconds: Sequence[float]) -> Spread:

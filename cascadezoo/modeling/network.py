@@ -74,7 +74,7 @@ class Network(nn.Module):
     def refine(self, features: list[Tensor], proposals: Proposals, sizes: Tensor) -> BoxPredictions:
         """The cascade: each stage pools the boxes that the one before has moved; then their scores are fused."""
         rules, resolution = self.spec.conventions, self.spec.box_head.resolution
-        features = [as_pooled(level) for level in features]
+        features = [as_pooled(level) for level in features[: len(self.spec.roi_strides)]]
         boxes, valid, logits = proposals.boxes, proposals.valid, []
         for head, coder in zip(self.box_heads[:-1], self.spec.stages[:-1], strict=True):
             scores, deltas = head(self.pool(features, boxes, resolution))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.modeling.rpn import valid_rows
+from cascadezoo.modeling.transfer import to_host
 from cascadezoo.ops.boxes import clip, decode, has_area
 from cascadezoo.ops.nms import grouped_nms
 from cascadezoo.spec.conventions import BoxCoder, Selection, Space
@@ -52,12 +53,29 @@ class DetectionBatch(NamedTuple):
     rois: Tensor
     masks: Tensor | None = None
 
-    def trim(self) -> "DetectionBatch":
-        """Without the rows that no image uses; waits for the device, so never inside the fixed-size graph."""
-        rows = int(self.counts.max()) if len(self.counts) else 0
+    def on_host(self) -> "HostRows":
+        """The rows in the host's memory: one copy, the only wait for the device between an image and its detections."""
+        return HostRows(*to_host((self.boxes, self.scores, self.labels, self.counts)))
+
+    def trim(self, rows: int) -> "DetectionBatch":
+        """The first ``rows`` of each image, such as ``HostRows.rows``."""
         boxes, scores, labels, rois = (x[:, :rows] for x in (self.boxes, self.scores, self.labels, self.rois))
         masks = None if self.masks is None else self.masks[:, :rows]
         return DetectionBatch(boxes, scores, labels, self.counts, rois, masks)
+
+
+class HostRows(NamedTuple):
+    """``DetectionBatch.boxes``, ``scores``, ``labels`` and ``counts``, in the host's memory."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    counts: Tensor
+
+    @property
+    def rows(self) -> int:
+        """The detections of the image that has the most."""
+        return max(self.counts.tolist(), default=0)
 
 
 def select(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Selection) -> DetectionBatch:

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cascadezoo.modeling.transfer import to_device
 from cascadezoo.spec.conventions import Bounds, Interpolation, Resize, ResizeStep
 from cascadezoo.spec.model import PreprocessSpec
 
@@ -92,28 +93,22 @@ def collate(
     An image that has a ``source`` passes gradients on to it, as if its pixels were interpolated from the source's;
     their values are the publisher's all the same.
     """
-    mean = torch.tensor(spec.mean, device=device)[:, None, None]
-    std = torch.tensor(spec.std, device=device)[:, None, None]
     padded = padded_size((max(i.size[0] for i in images), max(i.size[1] for i in images)), spec)
+    rows = [(*_bounds(image, padded, rule), *scales_of(image, rule), *image.original_size) for image in images]
+    numbers = (torch.tensor((spec.mean, spec.std)), torch.tensor(rows, dtype=torch.float32).view(-1, 3, 2))
+    colours, places, *sources = to_device([*numbers, *(torch.from_numpy(i.pixels) for i in images)], device)
+    mean, std = colours[..., None, None]
     pixels = torch.zeros(len(images), 3, *padded, device=device, dtype=dtype)
     # every convolution after keeps this layout, which suits CPUs and tensor cores better
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    for i, image in enumerate(images):
+    for i, (image, source) in enumerate(zip(images, sources, strict=True)):
         h, w = image.size
-        levels = torch.from_numpy(image.pixels).to(device).permute(2, 0, 1).float()
+        levels = source.permute(2, 0, 1).float()
         if image.source is not None:
             levels = levels + _slope(image.source.to(device), image.size, rule)
         pixels[i, :, :h, :w] = (levels - mean) / std
-
-    def per_image(values: Sequence[tuple[float, float]]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=device)
-
-    return Batch(
-        pixels,
-        sizes=per_image([_bounds(image, padded, rule) for image in images]),
-        scales=per_image([scales_of(image, rule) for image in images]),
-        original_sizes=per_image([image.original_size for image in images]),
-    )
+    # in memory of their own: a compiled graph would depend on where in a larger one they lie
+    return Batch(pixels, *(place.clone() for place in places.unbind(1)))
 
 
 def _slope(source: Tensor, size: tuple[int, int], rule: Resize) -> Tensor:

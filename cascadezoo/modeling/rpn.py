@@ -13,6 +13,7 @@ Formulas ported from (licences in NOTICE):
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -56,9 +57,9 @@ class RPN(nn.Module):
     def head(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         """One level (N, C, H, W) to logits (N, H * W * A) and raw deltas (N, H * W * A, 4)."""
         hidden = F.relu(self.conv(feature), inplace=True)
-        logits = self.objectness(hidden).permute(0, 2, 3, 1).flatten(1)
+        logits = _in_float32(self.objectness, hidden).permute(0, 2, 3, 1).flatten(1)
         deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(feature.shape[0], -1, 4)
-        return logits.float(), deltas.float()
+        return logits, deltas.float()
 
     def forward(self, features: list[Tensor], sizes: Tensor) -> Proposals:
         """Levels (N, C, H_l, W_l), finest first, and image sizes (N, 2) to proposals."""
@@ -67,6 +68,14 @@ class RPN(nn.Module):
     def anchors_of(self, features: list[Tensor]) -> list[Tensor]:
         """Each level's anchors (H_l * W_l * A, 4), network pixels."""
         return grid_anchors([f.shape[-2:] for f in features], self.anchors, features[0].device)
+
+
+def _in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution in float32, whatever the network computes in: half precision makes ties of scores, among which the
+    order of the anchors would decide."""
+    kind = x.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
+        return F.conv2d(x.float(), conv.weight.float(), None if conv.bias is None else conv.bias.float())
 
 
 def propose(

@@ -188,12 +188,14 @@ def test_trimming_leaves_the_rows_of_the_fullest_image() -> None:
         torch.arange(24.0).view(2, 3, 4), torch.arange(6.0).view(2, 3), torch.arange(6).view(2, 3), counts,
         rois=torch.arange(24.0).view(2, 3, 4) * 2, masks=torch.arange(6.0).view(2, 3, 1, 1),
     )  # fmt: skip
-    trimmed = batch.trim()
+    assert batch.on_host().rows == 2
+    trimmed = batch.trim(2)
     assert trimmed.boxes[1].tolist() == [[12, 13, 14, 15], [16, 17, 18, 19]]
     assert trimmed.scores.tolist() == trimmed.labels.tolist() == [[0, 1], [3, 4]]
     assert trimmed.rois[1, 1].tolist() == [32, 34, 36, 38]
     assert trimmed.masks.flatten().tolist() == [0, 1, 3, 4]
     assert trimmed.counts is counts
-    assert batch._replace(masks=None).trim().masks is None
+    assert batch._replace(masks=None).trim(2).masks is None
     nothing = DetectionBatch(*(x[:0] for x in batch))
-    assert nothing.trim().boxes.shape == (0, 0, 4)
+    assert nothing.on_host().rows == 0
+    assert nothing.trim(0).boxes.shape == (0, 0, 4)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cascadezoo.modeling.rpn import RPN, Proposals, _best_of_level, propose, valid_rows
+from cascadezoo.providers import SPECS
 from cascadezoo.spec.conventions import AnchorGrid, BoxCoder, Nms, ProposalRule, RpnScore
 
 CODER = BoxCoder(stds=(1, 1, 1, 1), log_scale=(-4, 4), extent=0)
@@ -166,3 +167,19 @@ def test_anchors_follow_from_the_rows_and_columns_of_each_level() -> None:
 def test_half_precision_ends_with_the_heads_maps() -> None:
     logits, deltas = make(RULE).to(torch.bfloat16).head(torch.ones(1, 2, 1, 1, dtype=torch.bfloat16))
     assert logits.dtype == deltas.dtype == torch.float32
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_objectness_is_told_apart_where_half_precision_cannot(whole: bool) -> None:
+    """Of 100 and 100.25 bfloat16 makes one number: under autocast, and where the whole network is in it."""
+    rpn = RPN(2, SPECS["mmdet"]["cascade_r50_fpn"].conventions.anchors, RULE).requires_grad_(False)
+    for convolution in (rpn.conv, rpn.objectness, rpn.deltas):
+        convolution.weight.zero_()
+        convolution.bias.zero_()
+    rpn.conv.weight[:, :, 1, 1] = torch.eye(2)
+    rpn.objectness.weight[:, :, 0, 0] = torch.tensor([100.0, 0.25])
+    feature = torch.tensor([[1.0, 1.0], [0.0, 1.0]])[None, :, :, None]  # two cells, one below the other
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not whole):
+        logits, _ = rpn.bfloat16().head(feature.bfloat16()) if whole else rpn.head(feature)
+    assert logits.dtype == torch.float32
+    assert logits[0].unique().tolist() == [100, 100.25]

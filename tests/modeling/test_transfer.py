@@ -1,0 +1,86 @@
+"""Many tensors, one copy, in either direction."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cascadezoo.modeling.transfer import to_device, to_host
+
+from tiny import lively, tiny
+
+MIXED = [
+    torch.tensor([True, False, True]),
+    torch.tensor([[1.5, -2.0, float("inf")]]),
+    torch.empty(0, 4),
+    torch.tensor(7),
+    torch.arange(5, dtype=torch.uint8),
+    torch.tensor([0.5, 3.0], dtype=torch.float16),
+    torch.arange(12.0, dtype=torch.float64).view(3, 4).T,
+]
+
+
+def random_image(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+class Copies(TorchDispatchMode):
+    """Counts the copies from one device to another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default:
+            self.count += args[0].device != torch.device(kwargs.get("device") or args[0].device)
+        elif func is torch.ops.aten.copy_.default:
+            self.count += args[0].device != args[1].device
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("move", [to_host, lambda tensors: to_device(tensors, torch.device("cpu"))])
+def test_what_arrives_is_what_was_sent(move) -> None:
+    there = move(MIXED)
+    assert [x.dtype for x in there] == [x.dtype for x in MIXED]
+    assert all(torch.equal(one, other) for one, other in zip(there, MIXED, strict=True))
+    there[1].zero_()
+    assert MIXED[1][0, 0] == 1.5
+
+
+def test_what_arrives_has_no_gradients() -> None:
+    (there,) = to_host([torch.ones(2, requires_grad=True) * 2])
+    assert there.tolist() == [2, 2]
+    assert not there.requires_grad
+
+
+def test_a_batch_of_images_goes_up_in_one_copy() -> None:
+    model = lively(tiny())
+    sizes = [(60, 90), (64, 96), (33, 40)]
+    images = [model.resize(random_image(*size)) for size in sizes]
+    on_host = model.prepare(images)
+    model.to("meta")
+    with Copies() as copies:
+        batch = model.prepare(images)
+    assert copies.count == 1
+    assert [x.shape for x in batch] == [x.shape for x in on_host]
+    assert {x.device.type for x in batch} == {"meta"}
+
+
+def test_detections_come_back_in_one_copy(monkeypatch) -> None:
+    sent: list[list[Tensor]] = []
+
+    def counted(tensors):
+        sent.append(tensors)
+        return to_host(tensors)
+
+    for module in ("postprocess.to_host", "transfer.to_host"):
+        monkeypatch.setattr(f"cascadezoo.modeling.{module}", counted)
+    monkeypatch.setattr("cascadezoo.detections.to_host", counted)
+    model = lively(tiny())
+    found = model.predict([random_image(60, 90)] * 2, batch_size=2)
+    assert len(sent) == 1
+    assert len(found[0]) > 5
+    found[0].to_coco(1)
+    assert len(sent) == 2
