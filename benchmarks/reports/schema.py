@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError
 from cascadezoo import manifest
 from cascadezoo.benchmarks.reports.verdict import Check, Verdict
 from cascadezoo.coco.curves import Figures
-from cascadezoo.coco.evaluation import Kind
+from cascadezoo.coco.evaluation import DEFAULT, Kind
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, MissingResource
 from cascadezoo.files import parse_json
@@ -47,7 +47,7 @@ class Settings(Record):
     precision: Precision = Field(
         default="fp32", description="What matrix products and convolutions are computed in; fp32 is without TF32."
     )
-    evaluator: str = Field(default="pycocotools", description="The program that computes COCO's figures.")
+    evaluator: str = Field(default=DEFAULT, description="The program that computes COCO's figures.")
     limit: int | None = Field(
         default=None, description="Only the first N images of a data set: PARTIAL, if it has more."
     )

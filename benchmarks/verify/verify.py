@@ -25,7 +25,7 @@ from cascadezoo.benchmarks.reports.schema import (
 )
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
 from cascadezoo.benchmarks.verify.run_folder import run_depends, run_folder
-from cascadezoo.coco.evaluation import require_evaluator
+from cascadezoo.coco.evaluation import DEFAULT, require_evaluator
 from cascadezoo.environment import environment
 from cascadezoo.errors import UsageError, WeightsNotFound
 from cascadezoo.files import file_sha256
@@ -52,7 +52,7 @@ def verify(
     device: str | None = None,
     precision: Precision = "fp32",
     batch_size: int | None = None,
-    evaluator: str = "pycocotools",
+    evaluator: str = DEFAULT,
     tolerance: Decimal | float | str | None = None,
     baseline: str | Path | None = None,
     run_dir: str | Path | None = None,
@@ -75,7 +75,7 @@ def verify(
         device: such as "cuda:1"; default: the GPU where there is one.
         precision: "fp32", "fp16" or "bf16".
         batch_size: images that go through the network together; default: 1 on the CPU, 8 on a GPU.
-        evaluator: "pycocotools" or "hotcoco".
+        evaluator: "hotcoco" or "pycocotools", whose figures are the same.
         tolerance: in AP; default: the manifest's.
         baseline: an earlier report of the same device to compare the speed with.
         run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted,

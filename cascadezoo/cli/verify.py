@@ -64,7 +64,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
     "--batch-size", metavar="N", type=click.IntRange(min=1), help="Images at a time; default: 1 on the CPU, 8 on a GPU."
 )
 @click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Processes that decode images.")
-@_setting("--evaluator", type=click.Choice(["pycocotools", "hotcoco"]), default="pycocotools", show_default=True)
+@_setting("--evaluator", type=click.Choice(["hotcoco", "pycocotools"]), default="hotcoco", show_default=True)
 @_setting("--tolerance", metavar="AP")
 @click.option(
     "--baseline", metavar="FILE", type=InputFile(), help="A report of the same device to compare the speed with."
