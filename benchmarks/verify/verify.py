@@ -58,6 +58,7 @@ def verify(
     run_dir: str | Path | None = None,
     shard: tuple[int, int] | None = None,
     workers: int | None = None,
+    analysis: str | Path | None = None,
     progress: "Progress | None" = None,
     finished: Callable[[EntryReport], None] | None = None,
 ) -> Report:
@@ -82,6 +83,8 @@ def verify(
             with any number of processes, and measures again only that whose figures can have changed.
         shard: (i, n): every n-th of the entries, from the i-th, counted from 1.
         workers: processes that decode images.
+        analysis: a folder; of each evaluation ``<entry>/plain/`` or ``<entry>/tta/`` gets the results in COCO's format
+            and what they tell by class, by kind of error and image by image (``cascadezoo.analysis.folder``).
         progress: called with what is being done, and how many images of how many are.
         finished: called with the report of each entry.
 
@@ -90,6 +93,8 @@ def verify(
         MissingResource, FileError: ``weights``, ``data_root`` or ``baseline`` were given and cannot be used.
     """
     start, date = time.perf_counter(), now()
+    if analysis is not None and not accuracy:
+        raise UsageError("an analysis is of detections, and only speed was asked for: measure accuracy, too")
     settings = _settings(
         accuracy=accuracy, speed=speed, tta=tta, precision=precision, evaluator=evaluator, limit=limit,
         tolerance=None if tolerance is None else str(tolerance), shard=shard,
@@ -127,6 +132,7 @@ def verify(
             workers=workers,
             baseline=reference,
             world=world,
+            analysis=None if analysis is None else expanded(analysis),
             progress=progress if world.is_first else None,
         )
         reports = []

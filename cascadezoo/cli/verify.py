@@ -72,6 +72,12 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 @click.option(
     "--run-dir", metavar="DIR", type=OutputFolder(), help="Keep detections here; the same command again goes on."
 )
+@click.option(
+    "--analysis",
+    metavar="DIR",
+    type=OutputFolder(),
+    help="Write results.json, tables and pictures by class, error and image there.",
+)
 @_setting("--shard", type=Shard())
 @click.option("--json", "json_file", metavar="FILE", type=OutputFile(), help="Write the report; - is stdout.")
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the report as a page.")

@@ -49,11 +49,10 @@ def require_sound(results: Sequence[Mapping[str, Any]], truth: Truth, kinds: Seq
             raise _wrong(number, "segmentation", f"a compressed RLE of size {size} (height, width) is wanted", mask)
 
 
-def read_results(path: Path, truth: Truth, named: str) -> list[dict[str, Any]]:
-    """The results of a JSON file from anyone, for the annotations called ``named``; masks as compressed RLE, whatever
-    they were in the file.
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The records of a results file from anyone, which ``checked`` has to look at.
 
-    Raises MissingResource, or FileError naming the first result that cannot be evaluated.
+    Raises MissingResource, or FileError where it holds no list of records.
     """
     try:
         found = parse_json(path.read_bytes())
@@ -65,34 +64,48 @@ def read_results(path: Path, truth: Truth, named: str) -> list[dict[str, Any]]:
         raise FileError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, list):
         raise FileError(f"{path} is no file of COCO results: a list is wanted, not {shown(found)}")
+    if strange := [number for number, result in enumerate(found) if not isinstance(result, dict)]:
+        raise FileError(f"{path}: result {strange[0]}: a record is wanted, not {shown(found[strange[0]])}")
+    return found
+
+
+def checked(
+    path: Path, results: Sequence[Mapping[str, Any]], truth: Truth, kinds: Sequence[Kind], named: str
+) -> list[dict[str, Any]]:
+    """What ``read_results`` gave of ``path``, fit to be evaluated on annotations called ``named``; masks as compressed
+    RLE, whatever they were.
+
+    Raises FileError naming the first result that cannot be evaluated.
+    """
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     try:
-        for number, result in enumerate(found):
-            if not isinstance(result, dict):
-                raise _wrong(number, "", "a record is wanted", result)
-            if "segmentation" in result and _is_finite(result.get("image_id")) and result["image_id"] in sizes:
-                result["segmentation"] = _compressed(number, result["segmentation"], sizes[result["image_id"]])
-        require_sound(found, truth, kinds_of(found), named)
+        found = [_with_mask(number, result, sizes) for number, result in enumerate(results)]
+        require_sound(found, truth, kinds, named)
     except UsageError as error:
         raise FileError(f"{path}: {error}") from error
     return found
 
 
 def kinds_of(results: Sequence[Mapping[str, Any]]) -> tuple[Kind, ...]:
-    """What all of these results can be evaluated on: "bbox", "segm" or both; without any result both."""
+    """What all of these results can be evaluated on: "bbox", "segm", both or neither."""
     return tuple(kind for kind, field in FIELDS.items() if all(field in result for result in results))
 
 
-def _compressed(number: int, segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+def _with_mask(number: int, result: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> dict[str, Any]:
+    """The result with its mask, where it has one, as compressed RLE; of an unknown image as it is."""
+    image_id = result.get("image_id")
+    if "segmentation" not in result or not _is_finite(image_id) or image_id not in sizes:
+        return dict(result)
     try:
-        sound = segmentations.sound(segmentation, size)
+        sound = segmentations.sound(result["segmentation"], sizes[image_id])
     except Malformed as error:
         raise UsageError(f"result {number}: segmentation: {error}") from error
     if not sound:
-        raise _wrong(number, "segmentation", "a polygon of three points or an RLE is wanted", segmentation)
-    rle = segmentations.encoded(sound, *size)
-    counts = rle["counts"]
-    return {"size": list(size), "counts": counts if isinstance(counts, str) else counts.decode()}
+        wanted = "a polygon of three points or an RLE is wanted"
+        raise _wrong(number, "segmentation", wanted, result["segmentation"])
+    counts = segmentations.encoded(sound, *sizes[image_id])["counts"]
+    text = counts if isinstance(counts, str) else counts.decode()
+    return {**result, "segmentation": {"size": list(sizes[image_id]), "counts": text}}
 
 
 def _is_finite(value: Any) -> bool:
@@ -111,5 +124,4 @@ def _is_mask(value: Any, size: list[int]) -> bool:
 
 
 def _wrong(number: int, field: str, wanted: str, value: Any) -> UsageError:
-    where = f"result {number}: {field}: " if field else f"result {number}: "
-    return UsageError(f"{where}{wanted}, not {shown(value)}")
+    return UsageError(f"result {number}: {field}: {wanted}, not {shown(value)}")
