@@ -297,14 +297,15 @@ def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Spe
 
     settings = job.settings
     try:
-        images = alone(lambda: [read_image(image.path) for image in dataset.images[:TIMED]])
-        timing = alone(lambda: measure(model, images, job.batch_size, settings.precision))
+        files = [image.path for image in dataset.images[:TIMED]]
+        images = files if settings.decode else alone(lambda: [read_image(path) for path in files])
+        timing = alone(lambda: measure(model, images, job.batch_size, settings.precision, least=settings.min_seconds))
     except Stopped as stopped:
         return _speed(entry, *stopped.failure)
     device = job.machine.device
     fps = {batch.batch_size: batch.fps for batch in timing.batches}
     reference = None if job.baseline is None else reference_of(job.baseline, entry.name)
-    verdict, reason = judge_speed(device, settings.precision, fps, reference)
+    verdict, reason = judge_speed(device, settings.precision, fps, reference, settings.decode)
     return _speed(entry, verdict, reason).model_copy(update={"timing": timing})
 
 
@@ -314,7 +315,8 @@ def reference_of(baseline: Report, name: str) -> SpeedReference | None:
         if entry.name == name and entry.speed and entry.speed.timing:
             fps = {batch.batch_size: batch.fps for batch in entry.speed.timing.batches}
             device = baseline.machines[entry.machine].device
-            return SpeedReference(device=device, precision=baseline.settings.precision, fps=fps)
+            settings = baseline.settings
+            return SpeedReference(device=device, precision=settings.precision, decode=settings.decode, fps=fps)
     return None
 
 

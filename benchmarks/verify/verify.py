@@ -54,6 +54,8 @@ def verify(
     batch_size: int | None = None,
     evaluator: str = DEFAULT,
     tolerance: Decimal | float | str | None = None,
+    decode: bool = False,
+    min_seconds: float = 0,
     baseline: str | Path | None = None,
     run_dir: str | Path | None = None,
     shard: tuple[int, int] | None = None,
@@ -78,6 +80,8 @@ def verify(
         batch_size: images that go through the network together; default: 1 on the CPU, 8 on a GPU.
         evaluator: "hotcoco" or "pycocotools", whose figures are the same.
         tolerance: in AP; default: the manifest's.
+        decode: speed includes decoding the image files, on one thread.
+        min_seconds: that each batch size is timed for, even once its median has settled.
         baseline: an earlier report of the same device to compare the speed with.
         run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted,
             with any number of processes, and measures again only that whose figures can have changed.
@@ -97,7 +101,7 @@ def verify(
         raise UsageError("an analysis is of detections, and only speed was asked for: measure accuracy, too")
     settings = _settings(
         accuracy=accuracy, speed=speed, tta=tta, precision=precision, evaluator=evaluator, limit=limit,
-        tolerance=None if tolerance is None else str(tolerance), shard=shard,
+        tolerance=None if tolerance is None else str(tolerance), shard=shard, decode=decode, min_seconds=min_seconds,
     )  # fmt: skip
     entries = _chosen(names, shard)
     path = _weights(weights, entries)

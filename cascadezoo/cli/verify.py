@@ -66,6 +66,8 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 @click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Processes that decode images.")
 @_setting("--evaluator", type=click.Choice(["hotcoco", "pycocotools"]), default="hotcoco", show_default=True)
 @_setting("--tolerance", metavar="AP")
+@_setting("--decode", is_flag=True)
+@_setting("--min-seconds", metavar="S", type=click.FloatRange(min=0), default=0)
 @click.option(
     "--baseline", metavar="FILE", type=InputFile(), help="A report of the same device to compare the speed with."
 )

@@ -153,7 +153,7 @@ def _sort(image: ImageOverlaps, iou: float, background: float, objects: list[_Ob
     taken, right = _matched(of_class, iou)
     in_crowd = np.array([one["category_id"] for one in image.objects], dtype=object)[image.crowd]
     crowds = np.where(ours[:, None] == in_crowd[None, :], image.iou[:, image.crowd], 0.0)
-    is_forgiven = (crowds > iou).any(axis=1)
+    is_forgiven = np.asarray((crowds > iou).any(axis=1))
     for number, detection in enumerate(image.detections):
         kind, target = None, None
         if not right[number]:

@@ -93,7 +93,7 @@ def kinds_of(results: Sequence[Mapping[str, Any]]) -> tuple[Kind, ...]:
 
 def _with_mask(number: int, result: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> dict[str, Any]:
     """The result with its mask, where it has one, as compressed RLE; of an unknown image as it is."""
-    image_id = result.get("image_id")
+    image_id: Any = result.get("image_id")
     if "segmentation" not in result or not _is_finite(image_id) or image_id not in sizes:
         return dict(result)
     try:
