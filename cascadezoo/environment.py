@@ -20,6 +20,7 @@ _PACKAGES = (
     "opencv-python-headless",
     "pillow",
     "pycocotools",
+    "hotcoco",
     "safetensors",
     "pydantic",
     "click",

@@ -7,12 +7,12 @@ from cascadezoo.benchmarks.reports.rows import (
     ACCURACY_HEADINGS,
     ACCURACY_NOTE,
     SPEED_HEADINGS,
-    SPEED_NOTE,
     accuracy_rows,
     code_lines,
     counted,
     entry_details,
     machine_lines,
+    speed_note,
     speed_rows,
     summary,
     used_columns,
@@ -64,7 +64,7 @@ def html(report: Report) -> str:
     style = _STYLE
     for name, note, heads, rows in (
         ("Accuracy", ACCURACY_NOTE, ACCURACY_HEADINGS, [list(row) for row in accuracy_rows(report)]),
-        ("Speed", SPEED_NOTE, SPEED_HEADINGS, [list(row) for row in speed_rows(report)]),
+        ("Speed", speed_note(report), SPEED_HEADINGS, [list(row) for row in speed_rows(report)]),
     ):
         used = used_columns(rows)
         if rows:

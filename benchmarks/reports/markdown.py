@@ -8,11 +8,11 @@ from cascadezoo.benchmarks.reports.rows import (
     ACCURACY_HEADINGS,
     ACCURACY_NOTE,
     SPEED_HEADINGS,
-    SPEED_NOTE,
     accuracy_rows,
     code_lines,
     counted,
     machine_lines,
+    speed_note,
     speed_rows,
     summary,
     used_columns,
@@ -34,7 +34,7 @@ def markdown(report: Report) -> str:
     if rows := list(accuracy_rows(report)):
         parts += ["## Accuracy", "", ACCURACY_NOTE, "", *table(ACCURACY_HEADINGS, rows), ""]
     if timed := list(speed_rows(report)):
-        parts += ["## Speed", "", SPEED_NOTE, "", *table(SPEED_HEADINGS, timed), ""]
+        parts += ["## Speed", "", speed_note(report), "", *table(SPEED_HEADINGS, timed), ""]
     for number, machine in enumerate(report.machines):
         used = sum(entry.machine == number for entry in report.entries)
         numbered = f"## Machine {number + 1}, {counted(used, 'entry', 'entries')}"

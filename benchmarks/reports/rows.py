@@ -4,12 +4,28 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from cascadezoo.benchmarks.reports.schema import Accuracy, BatchSpeed, EntryReport, Machine, Report, Settings
+from cascadezoo.benchmarks.reports.schema import (
+    Accuracy,
+    BatchSpeed,
+    EntryReport,
+    Machine,
+    Report,
+    Sensors,
+    Settings,
+    Spread,
+)
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.coco.metrics import HUNDREDTH, METRICS, THOUSANDTH, rounded
 
 ACCURACY_HEADINGS = ("entry", "weights", "evaluation", "verdict", "box AP (published)", "mask AP (published)", "why")
 ACCURACY_NOTE = "COCO average precision in percent."
+_SENSORS = {
+    "gpu_clock_mhz": "GPU clock, MHz",
+    "gpu_memory_clock_mhz": "GPU memory clock, MHz",
+    "power_w": "power, W",
+    "temperature_c": "temperature, °C",
+    "cpu_clock_mhz": "CPU clock, MHz",
+}
 SPEED_HEADINGS = (
     "entry",
     "weights",
@@ -22,7 +38,12 @@ SPEED_HEADINGS = (
     "published fps",
     "why",
 )
-SPEED_NOTE = "Images per second at the median, decoding excluded. Published fps are another device's, never judged."
+
+
+def speed_note(report: Report) -> str:
+    """What speeds are of."""
+    decoding = "included, on one thread" if report.settings.decode else "excluded"
+    return f"Images per second at the median, decoding {decoding}. Published fps are another device's, never judged."
 
 
 class AccuracyRow(NamedTuple):
@@ -161,6 +182,8 @@ def settings_line(settings: Settings) -> str:
         words.append("the first image" if settings.limit == 1 else f"the first {settings.limit} images")
     words += [f"tolerance {settings.tolerance}"] * (settings.tolerance is not None)
     words += ["with test-time augmentation"] * settings.tta
+    words += ["speed with decoding"] * settings.decode
+    words += [f"at least {settings.min_seconds:g} s a batch size"] * (settings.min_seconds > 0)
     if settings.shard:
         words.append(f"shard {shard_name(settings.shard)}")
     return ", ".join(words)
@@ -187,7 +210,7 @@ def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str
             yield (
                 f"stages at batch {batch.batch_size}, detections per image: {batch.detections:.0f}, "
                 f"{counted(batch.runs, 'run')}, {settled}",
-                stages,
+                stages + _latency(batch.total_ms) + _sensors(batch.sensors),
             )
         if notes := entry.speed.timing.notes:
             yield "speed", [("note", note) for note in notes]
@@ -196,6 +219,24 @@ def entry_details(entry: EntryReport) -> Iterator[tuple[str, list[tuple[str, str
         weights.append(("content digest", entry.weights_digest))
     if weights:
         yield "weights", weights
+
+
+def _latency(total: Spread) -> list[tuple[str, str]]:
+    """The percentiles of a batch's time; none of an older report."""
+    if total.p90 is None or total.p99 is None:
+        return []
+    return [("p50, p90, p99", f"{total.median:.1f}, {total.p90:.1f}, {total.p99:.1f} ms")]
+
+
+def _sensors(sensors: Sensors | None) -> list[tuple[str, str]]:
+    if sensors is None:
+        return []
+    told = [(words, getattr(sensors, name)) for name, words in _SENSORS.items()]
+    return [
+        (words, f"{course.start:.0f} to {course.end:.0f}, mean {course.mean:.0f}, highest {course.max:.0f}")
+        for words, course in told
+        if course is not None
+    ]
 
 
 def _numbers(batch: BatchSpeed) -> tuple[str, str, str, str, str]:

@@ -21,7 +21,8 @@ from pydantic import Field, ValidationError
 
 from cascadezoo import manifest
 from cascadezoo.benchmarks.reports.verdict import Check, Verdict
-from cascadezoo.coco.evaluation import Figures, Kind
+from cascadezoo.coco.curves import Figures
+from cascadezoo.coco.evaluation import DEFAULT, Kind
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, MissingResource
 from cascadezoo.files import parse_json
@@ -46,7 +47,7 @@ class Settings(Record):
     precision: Precision = Field(
         default="fp32", description="What matrix products and convolutions are computed in; fp32 is without TF32."
     )
-    evaluator: str = Field(default="pycocotools", description="The program that computes COCO's figures.")
+    evaluator: str = Field(default=DEFAULT, description="The program that computes COCO's figures.")
     limit: int | None = Field(
         default=None, description="Only the first N images of a data set: PARTIAL, if it has more."
     )
@@ -56,6 +57,10 @@ class Settings(Record):
     shard: tuple[int, int] | None = Field(
         default=None,
         description="Every n-th of the entries, from the i-th, counted from 1: one part of many machines.",
+    )
+    decode: bool = Field(default=False, description="Speed includes decoding the image files, on one thread.")
+    min_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
+        default=0, description="Time each batch size for at least so long, even once its median has settled."
     )
     seed: int = Field(default=0, description="Of all randomness.")
 
@@ -115,18 +120,41 @@ class Accuracy(Record):
 class Spread(Record):
     """How long the runs took, in milliseconds."""
 
-    median: float = Field(description="The median of all runs.")
+    median: float = Field(description="The median of all runs, which is p50.")
     min: float = Field(description="The shortest.")
     max: float = Field(description="The longest.")
     q1: float = Field(description="The first quartile.")
     q3: float = Field(description="The third quartile.")
+    p90: float | None = Field(default=None, description="Nine of ten runs took no longer; None in older reports.")
+    p99: float | None = Field(default=None, description="99 of 100 runs took no longer; None in older reports.")
+
+
+class Course(Record):
+    """What one sensor said while something was measured."""
+
+    start: float = Field(description="When it began.")
+    end: float = Field(description="When it ended.")
+    mean: float = Field(description="The mean of all looks.")
+    min: float = Field(description="The lowest.")
+    max: float = Field(description="The highest.")
+    looks: int = Field(description="How often was looked.")
+
+
+class Sensors(Record):
+    """Clocks, power and temperature during a measurement; None where driver or system do not tell."""
+
+    gpu_clock_mhz: Course | None = Field(default=None, description="The clock of the GPU's multiprocessors.")
+    gpu_memory_clock_mhz: Course | None = Field(default=None, description="The clock of its memory.")
+    power_w: Course | None = Field(default=None, description="What the GPU draws, watts.")
+    temperature_c: Course | None = Field(default=None, description="The GPU's temperature, degrees Celsius.")
+    cpu_clock_mhz: Course | None = Field(default=None, description="The mean clock of a few of the CPU's cores.")
 
 
 class BatchSpeed(Record):
     """Speed at one batch size."""
 
     batch_size: int = Field(description="Images at a time.")
-    fps: float = Field(description="Images per second at the median, decoding excluded.")
+    fps: float = Field(description="Images per second at the median, decoding excluded but with --decode.")
     total_ms: Spread = Field(description="The time of one batch.")
     stages_ms: dict[str, Spread] = Field(description="The time of each stage of one batch.")
     detections: float = Field(description="Mean number of detections per image.")
@@ -135,6 +163,7 @@ class BatchSpeed(Record):
     peak_bytes: int = Field(
         description="Highest use of memory: the GPU's in this measurement, or the process's so far."
     )
+    sensors: Sensors | None = Field(default=None, description="What was told meanwhile; None where nothing was.")
 
 
 class SpeedTiming(Record):

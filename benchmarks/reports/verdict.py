@@ -80,13 +80,15 @@ class SpeedReference(Record):
 
     device: str = Field(description="The device's name, as in a report's Machine.")
     precision: str = Field(description="What was computed in, such as fp32.")
+    decode: bool = Field(default=False, description="Whether decoding was timed, too.")
     fps: dict[int, float] = Field(description="Images per second by batch size.")
 
 
 def judge_speed(
-    device: str, precision: str, fps: Mapping[int, float], baseline: SpeedReference | None
+    device: str, precision: str, fps: Mapping[int, float], baseline: SpeedReference | None, decode: bool = False
 ) -> tuple[Verdict, str]:
-    """The verdict on a speed, and why: PASS or FAIL against a baseline of the same device and precision only."""
+    """The verdict on a speed, and why: PASS or FAIL against a baseline of the same device and precision only, with
+    decoding where it was timed."""
     if baseline is None:
         return Verdict.NO_REFERENCE, "no baseline report of this entry: published fps are never a pass mark"
     if (baseline.device, baseline.precision) != (device, precision):
@@ -94,6 +96,8 @@ def judge_speed(
             Verdict.NO_REFERENCE,
             f"the baseline was measured on {baseline.device} in {baseline.precision}, not on {device} in {precision}",
         )
+    if baseline.decode != decode:
+        return Verdict.NO_REFERENCE, "of this and the baseline only one was measured with --decode"
     shared = sorted(fps.keys() & baseline.fps.keys())
     if not shared:
         return Verdict.NO_REFERENCE, "the baseline has no batch size in common"

@@ -6,18 +6,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from cascadezoo.analysis.analyse import analyse
+from cascadezoo.analysis.folder import make_folder, write
+from cascadezoo.analysis.tables import about_files
 from cascadezoo.benchmarks.reports.schema import Precision
 from cascadezoo.benchmarks.verify.coco_layout import CocoImage, Dataset
 from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream
-from cascadezoo.coco.evaluation import Figures, Kind, evaluate
+from cascadezoo.coco.curves import Figures
+from cascadezoo.coco.evaluation import Kind, evaluate_fully, read_truth
 from cascadezoo.detecting import Fitting, default_workers, plan, prepared, read_annotated
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector
 from cascadezoo.devices import full_float32
+from cascadezoo.files import write_json
 from cascadezoo.images import Pixels
 from cascadezoo.modeling.preprocess import ResizedImage, resize
 from cascadezoo.spec.model import ModelSpec
@@ -121,11 +127,28 @@ def _detect(model: Detector, precision: Precision, tta: bool, images: Sequence[A
 
 
 def figures_of(
-    dataset: Dataset, images: Sequence[CocoImage], results: Results, has_masks: bool, evaluator: str
+    dataset: Dataset,
+    images: Sequence[CocoImage],
+    results: Results,
+    has_masks: bool,
+    evaluator: str,
+    analysis: Path | None = None,
 ) -> dict[Kind, Figures]:
-    """COCO's figures on these images, in percent, by kind."""
+    """COCO's figures on these images, in percent, by kind.
+
+    ``analysis``: a folder for what else the results tell (``cascadezoo.analysis.folder``), and for ``results.json``,
+    the results themselves in COCO's format.
+    """
     kinds: tuple[Kind, ...] = ("bbox", "segm") if has_masks else ("bbox",)
-    return evaluate(dataset.annotations, results, kinds, [image.image_id for image in images], evaluator)
+    ids = [image.image_id for image in images]
+    truth = read_truth(dataset.annotations, kinds)
+    evaluations = evaluate_fully(truth, results, kinds, ids, evaluator)
+    if analysis is not None:
+        make_folder(analysis)
+        file = write_json(analysis / "results.json", results)
+        analyses = analyse(truth, results, kinds, image_ids=ids, evaluations=evaluations)
+        write(analyses, analysis, truth, about_files(dataset.annotations, file, evaluator), dataset.folder)
+    return {kind: evaluation.figures for kind, evaluation in evaluations.items()}
 
 
 @contextmanager

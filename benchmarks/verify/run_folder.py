@@ -269,7 +269,14 @@ def part_depends(
         parts["accuracy"] = {**base, **judged, "code of verdicts": code_digest(_JUDGING)}
     if settings.speed:
         figures = entry.model_dump_json(include={"fps", "fps_device"})
-        timed = {"published speed": figures, "device": device, "batch size": batch_size, "baseline": run["baseline"]}
+        timed = {
+            "published speed": figures,
+            "device": device,
+            "batch size": batch_size,
+            "decode": settings.decode,
+            "min seconds": settings.min_seconds,
+            "baseline": run["baseline"],
+        }
         parts["speed"] = {**base, **timed, "code of verdicts": code_digest(_JUDGING + _TIMING)}
     return parts
 

@@ -6,7 +6,7 @@ the first one merges, evaluates and judges.
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,7 @@ class Job:
         workers: processes that decode images; None for as many as suit the machine.
         baseline: an earlier report to compare the speed with.
         world: the processes of the run.
+        analysis: a folder for what the results tell beyond the figures; None for none.
         progress: called with what is being done, images done, and images in all.
     """
 
@@ -76,6 +77,7 @@ class Job:
     workers: int | None
     baseline: Report | None
     world: World
+    analysis: Path | None
     progress: Progress | None
 
 
@@ -84,6 +86,8 @@ def verify_entry(entry: ZooEntry, job: Job) -> EntryReport:
     finished = job.world.broadcast(
         job.run_dir.finished(entry.name, _depends(entry, job)) if job.world.is_first else None
     )
+    if job.analysis:  # what is kept of detections is evaluated again
+        finished = replace(finished, parts=finished.parts - {"accuracy"})
     if finished.report and finished.parts >= _asked(job.settings):
         return _joined(finished, None, job)
     report = job.world.broadcast(_measure_entry(entry, job, finished.parts))
@@ -208,7 +212,8 @@ def _evaluate(
         evaluating = time.perf_counter()
         images = dataset.chosen(job.settings.limit)
         results = alone(lambda: accounted(images, [of_share for _, of_share in shares]))
-        figures = alone(lambda: figures_of(dataset, images, results, entry.has_masks, job.settings.evaluator))
+        folder = job.analysis and job.analysis / entry.name / _stem(evaluation)
+        figures = alone(lambda: figures_of(dataset, images, results, entry.has_masks, job.settings.evaluator, folder))
         seconds = time.perf_counter() - begun
     except Stopped as stopped:
         return _unmeasured(evaluation, job.settings, stopped.failure)
@@ -240,8 +245,12 @@ def _store(entry: ZooEntry, evaluation: Evaluation, digest: str, dataset: Datase
         "weights": digest,
         **results_depend(entry, job.run, dataset.digest),
     }
-    stem = "tta" if evaluation.tta else "plain"
-    return Store(job.run_dir.path / entry.name, stem, identity, job.run_dir.is_temporary)
+    return Store(job.run_dir.path / entry.name, _stem(evaluation), identity, job.run_dir.is_temporary)
+
+
+def _stem(evaluation: Evaluation) -> str:
+    """What files of this evaluation are called."""
+    return "tta" if evaluation.tta else "plain"
 
 
 def _detect(
@@ -288,14 +297,15 @@ def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Spe
 
     settings = job.settings
     try:
-        images = alone(lambda: [read_image(image.path) for image in dataset.images[:TIMED]])
-        timing = alone(lambda: measure(model, images, job.batch_size, settings.precision))
+        files = [image.path for image in dataset.images[:TIMED]]
+        images = files if settings.decode else alone(lambda: [read_image(path) for path in files])
+        timing = alone(lambda: measure(model, images, job.batch_size, settings.precision, least=settings.min_seconds))
     except Stopped as stopped:
         return _speed(entry, *stopped.failure)
     device = job.machine.device
     fps = {batch.batch_size: batch.fps for batch in timing.batches}
     reference = None if job.baseline is None else reference_of(job.baseline, entry.name)
-    verdict, reason = judge_speed(device, settings.precision, fps, reference)
+    verdict, reason = judge_speed(device, settings.precision, fps, reference, settings.decode)
     return _speed(entry, verdict, reason).model_copy(update={"timing": timing})
 
 
@@ -305,7 +315,8 @@ def reference_of(baseline: Report, name: str) -> SpeedReference | None:
         if entry.name == name and entry.speed and entry.speed.timing:
             fps = {batch.batch_size: batch.fps for batch in entry.speed.timing.batches}
             device = baseline.machines[entry.machine].device
-            return SpeedReference(device=device, precision=baseline.settings.precision, fps=fps)
+            settings = baseline.settings
+            return SpeedReference(device=device, precision=settings.precision, decode=settings.decode, fps=fps)
     return None
 
 

@@ -25,7 +25,7 @@ from cascadezoo.benchmarks.reports.schema import (
 )
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
 from cascadezoo.benchmarks.verify.run_folder import run_depends, run_folder
-from cascadezoo.coco.evaluation import require_evaluator
+from cascadezoo.coco.evaluation import DEFAULT, require_evaluator
 from cascadezoo.environment import environment
 from cascadezoo.errors import UsageError, WeightsNotFound
 from cascadezoo.files import file_sha256
@@ -52,12 +52,15 @@ def verify(
     device: str | None = None,
     precision: Precision = "fp32",
     batch_size: int | None = None,
-    evaluator: str = "pycocotools",
+    evaluator: str = DEFAULT,
     tolerance: Decimal | float | str | None = None,
+    decode: bool = False,
+    min_seconds: float = 0,
     baseline: str | Path | None = None,
     run_dir: str | Path | None = None,
     shard: tuple[int, int] | None = None,
     workers: int | None = None,
+    analysis: str | Path | None = None,
     progress: "Progress | None" = None,
     finished: Callable[[EntryReport], None] | None = None,
 ) -> Report:
@@ -75,13 +78,17 @@ def verify(
         device: such as "cuda:1"; default: the GPU where there is one.
         precision: "fp32", "fp16" or "bf16".
         batch_size: images that go through the network together; default: 1 on the CPU, 8 on a GPU.
-        evaluator: "pycocotools" or "hotcoco".
+        evaluator: "hotcoco" or "pycocotools", whose figures are the same.
         tolerance: in AP; default: the manifest's.
+        decode: speed includes decoding the image files, on one thread.
+        min_seconds: that each batch size is timed for, even once its median has settled.
         baseline: an earlier report of the same device to compare the speed with.
         run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted,
             with any number of processes, and measures again only that whose figures can have changed.
         shard: (i, n): every n-th of the entries, from the i-th, counted from 1.
         workers: processes that decode images.
+        analysis: a folder; of each evaluation ``<entry>/plain/`` or ``<entry>/tta/`` gets the results in COCO's format
+            and what they tell by class, by kind of error and image by image (``cascadezoo.analysis.folder``).
         progress: called with what is being done, and how many images of how many are.
         finished: called with the report of each entry.
 
@@ -90,9 +97,11 @@ def verify(
         MissingResource, FileError: ``weights``, ``data_root`` or ``baseline`` were given and cannot be used.
     """
     start, date = time.perf_counter(), now()
+    if analysis is not None and not accuracy:
+        raise UsageError("an analysis is of detections, and only speed was asked for: measure accuracy, too")
     settings = _settings(
         accuracy=accuracy, speed=speed, tta=tta, precision=precision, evaluator=evaluator, limit=limit,
-        tolerance=None if tolerance is None else str(tolerance), shard=shard,
+        tolerance=None if tolerance is None else str(tolerance), shard=shard, decode=decode, min_seconds=min_seconds,
     )  # fmt: skip
     entries = _chosen(names, shard)
     path = _weights(weights, entries)
@@ -127,6 +136,7 @@ def verify(
             workers=workers,
             baseline=reference,
             world=world,
+            analysis=None if analysis is None else expanded(analysis),
             progress=progress if world.is_first else None,
         )
         reports = []

@@ -31,6 +31,7 @@ _COMMANDS = {
     "data": "cascadezoo.cli.data:data_command",
     "train": "cascadezoo.cli.train:train_command",
     "verify": "cascadezoo.cli.verify:verify_command",
+    "analyse": "cascadezoo.cli.analyse:analyse_command",
     "bench": "cascadezoo.cli.bench:bench_command",
     "report": "cascadezoo.cli.report:report_command",
     "build-ops": "cascadezoo.cli.ops:build_ops_command",

@@ -97,6 +97,8 @@ def _table(timing: "SpeedTiming") -> tuple[str, ...]:
         "median ms per batch": [f"batch {batch.batch_size}" for batch in batches],
         **{name: [f"{batch.stages_ms[name].median:.1f}" for batch in batches] for name in batches[0].stages_ms},
         "total": [f"{batch.total_ms.median:.1f}" for batch in batches],
+        "total, p90": [f"{batch.total_ms.p90:.1f}" for batch in batches],
+        "total, p99": [f"{batch.total_ms.p99:.1f}" for batch in batches],
         "images per second": [f"{batch.fps:.2f}" for batch in batches],
         "detections per image": [f"{batch.detections:.1f}" for batch in batches],
         "peak MiB": [f"{batch.peak_bytes / 2**20:.0f}" for batch in batches],

@@ -16,7 +16,9 @@ from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.ops import building, compilers
 
-_PACKAGES = ("cascadezoo", "torch", "torchvision", "safetensors", "numpy", "opencv-python-headless", "pycocotools")
+_PACKAGES = (
+    "cascadezoo", "torch", "torchvision", "safetensors", "numpy", "opencv-python-headless", "pycocotools", "hotcoco",
+)  # fmt: skip
 # each of them installs the folder cv2
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 # the pair is broken where torchvision was built for another torch: its operators are then missing

@@ -1,4 +1,4 @@
-"""``cascadezoo report show | compare | merge | check | schema``: what verify reports say."""
+"""``cascadezoo report show | compare | merge | table | check | schema``: what verify reports say."""
 
 import json
 from pathlib import Path
@@ -92,6 +92,38 @@ def merge_command(files: tuple[Path, ...], out: Path, html_file: Path | None) ->
     if html_file:
         write_text(html_file, html(report), echo_text)
     echo(summary(report), err=True)
+
+
+@report_command.command(
+    "table",
+    short_help="Reports as a CSV, LaTeX, Markdown table",
+    examples=(
+        "cascadezoo report table report.json --format latex -o table.tex",
+        "cascadezoo report table old.json new.json --format csv",
+    ),
+)
+@click.argument("files", nargs=-1, required=True, type=InputFile(), metavar="FILE...")
+@click.option(
+    "--format", "layout", type=click.Choice(["csv", "latex", "markdown"]), default="markdown", show_default=True
+)
+@click.option("-o", "--out", metavar="FILE", type=OutputFile(), default="-", help="Write it there.  [default: stdout]")
+def table_command(files: tuple[Path, ...], layout: str, out: Path) -> None:
+    """Print AP as measured and published, AP50, AP75 and by size, and fps, of every entry of the reports FILE.
+
+    Rows are evaluations; of several reports each row says which it is from.  CSV has three digits, verdict and machine
+    too; LaTeX needs the package booktabs.
+    """
+    from cascadezoo.benchmarks.reports.schema import read_report
+    from cascadezoo.benchmarks.reports.tables import FORMATS
+
+    if len(set(files)) < len(files):
+        raise click.UsageError("a FILE is given twice")
+    write_text(out, FORMATS[layout]({_name(file, files): read_report(file) for file in files}), echo_text)
+
+
+def _name(file: Path, files: tuple[Path, ...]) -> str:
+    """What a report is called: its file, without the folder where that is not needed to tell it from the others."""
+    return file.stem if sum(other.stem == file.stem for other in files) == 1 else str(file)
 
 
 @report_command.command(

@@ -64,13 +64,21 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
     "--batch-size", metavar="N", type=click.IntRange(min=1), help="Images at a time; default: 1 on the CPU, 8 on a GPU."
 )
 @click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Processes that decode images.")
-@_setting("--evaluator", type=click.Choice(["pycocotools", "hotcoco"]), default="pycocotools", show_default=True)
+@_setting("--evaluator", type=click.Choice(["hotcoco", "pycocotools"]), default="hotcoco", show_default=True)
 @_setting("--tolerance", metavar="AP")
+@_setting("--decode", is_flag=True)
+@_setting("--min-seconds", metavar="S", type=click.FloatRange(min=0), default=0)
 @click.option(
     "--baseline", metavar="FILE", type=InputFile(), help="A report of the same device to compare the speed with."
 )
 @click.option(
     "--run-dir", metavar="DIR", type=OutputFolder(), help="Keep detections here; the same command again goes on."
+)
+@click.option(
+    "--analysis",
+    metavar="DIR",
+    type=OutputFolder(),
+    help="Write results.json, tables and pictures by class, error and image there.",
 )
 @_setting("--shard", type=Shard())
 @click.option("--json", "json_file", metavar="FILE", type=OutputFile(), help="Write the report; - is stdout.")

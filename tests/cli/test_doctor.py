@@ -10,7 +10,7 @@ from cascadezoo.cli import doctor
 
 HEALTHY = {
     "cascadezoo": "1.0", "torch": "2.14.1", "torchvision": "0.29.1", "safetensors": "0.8.0", "numpy": "2.4.6",
-    "opencv-python-headless": "5.0.0", "pycocotools": "2.0.11",
+    "opencv-python-headless": "5.0.0", "pycocotools": "2.0.11", "hotcoco": "1.3.0",
 }  # fmt: skip
 BOUNDS = ["torch!=2.13.*,>=2.11", "numpy>=1.26", "opencv-python-headless>=4.9", 'ruff>=99; extra == "dev"']
 

@@ -99,6 +99,13 @@ WRONG = [
     (f"verify {NAME} --json gone/report.json", 4, "cannot be written"),
     (f"verify {NAME} --baseline file.json", 4, "is not a report"),
     (f"verify {NAME} --run-dir file.json", 2, "is a file"),
+    (f"verify {NAME} --fps --analysis out", 2, "only speed was asked for"),
+    (f"verify {NAME} --analysis file.json", 2, "is a file"),
+    ("analyse gone.json --annotations file.json", 3, "gone.json does not exist"),
+    ("analyse file.json", 2, "Missing option '--annotations'"),
+    ("analyse file.json --annotations gone.json", 3, "gone.json does not exist"),
+    ("analyse file.json --annotations file.json --images .", 2, "give --out DIR"),
+    ("analyse file.json --annotations file.json", 4, "is no file of COCO results"),
     ("publish nonsense --repo a/b", 2, "no entry is called"),
     (f"publish {NAME} --repo nonsense", 2, "'nonsense' names no repository"),
     (f"publish {NAME} --repo a/b", 3, "no weights of"),
@@ -141,6 +148,7 @@ RIGHT = [
     "report show report.json --json",
     "report show report.json --html page.html",
     "report compare report.json report.json",
+    "report table report.json --format latex",
     "report schema",
     "verify --files",
     "completion bash",
@@ -205,7 +213,7 @@ EVERY = list(commands(cli))
 
 
 def test_C4_every_command_is_seen_whole_in_the_list_of_commands() -> None:
-    assert len(EVERY) == 1 + 21 + 3 + 1 + 2 + 5  # and those of cache, data, lock and report
+    assert len(EVERY) == 1 + 22 + 3 + 1 + 2 + 6  # and those of cache, data, lock and report
     for path, command in EVERY[1:]:
         assert command.short_help, path
         assert len(command.short_help) <= 45, path
@@ -233,7 +241,7 @@ def test_C4_every_help_ends_with_examples_that_parse(path: tuple[str, ...], comm
         for before, word in itertools.pairwise(words):  # the files that an example takes for granted
             if Path(word).suffix and before not in ("-o", "--json", "--html"):
                 Path(word).touch()
-        for name in ("train",):
+        for name in ("train", "val"):
             Path(name).mkdir(exist_ok=True)
         _parse(cli, words[1:])
 

@@ -9,7 +9,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cascadezoo.coco import evaluation as coco_eval
-from cascadezoo.coco.evaluation import METRICS, evaluate
+from cascadezoo.coco.curves import METRICS
+from cascadezoo.coco.evaluation import evaluate
 from cascadezoo.errors import BadAnnotations, FileError, MissingResource, UsageError
 
 EVALUATORS = ("pycocotools", "hotcoco")
@@ -268,7 +269,7 @@ def test_C7_bad_input_is_named(tmp_path: Path, two_images: Path, monkeypatch) ->
         evaluate(two_images, [], image_ids=[1, 9])
     with pytest.raises(UsageError, match="category_id 8"):
         evaluate(two_images, [{**TWO_FOUND[0], "category_id": 8}])
-    with pytest.raises(UsageError, match="without segmentation"):
+    with pytest.raises(UsageError, match="result 0 has no segmentation"):
         evaluate(two_images, [{k: v for k, v in TWO_FOUND[0].items() if k != "segmentation"}])
     with pytest.raises(MissingResource, match=r"none\.json"):
         evaluate(tmp_path / "none.json", [])

@@ -17,7 +17,7 @@ def test_both_evaluators_are_timed_and_agree(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0
     report = json.loads(output.read_text())
-    assert list(report["evaluators"]) == ["pycocotools", "hotcoco"]
+    assert list(report["evaluators"]) == ["hotcoco", "pycocotools"]
     assert report["figures_are_equal"]
     for row in report["evaluators"].values():
         assert row["peak_bytes"] > 2**20

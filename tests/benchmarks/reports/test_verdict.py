@@ -149,6 +149,14 @@ def test_speed_without_a_baseline_has_no_reference() -> None:
     )
 
 
+def test_speed_with_decoding_is_judged_against_the_same_only() -> None:
+    decoding = BASELINE.model_copy(update={"decode": True})
+    reason = "of this and the baseline only one was measured with --decode"
+    assert judge_speed("H100", "fp32", {1: 9.0}, decoding) == (Verdict.NO_REFERENCE, reason)
+    assert judge_speed("H100", "fp32", {1: 9.0}, BASELINE, decode=True) == (Verdict.NO_REFERENCE, reason)
+    assert judge_speed("H100", "fp32", {1: 8.0}, decoding, decode=True)[0] is Verdict.FAIL
+
+
 @pytest.mark.parametrize(
     ("fps", "baseline", "verdict"),
     [

@@ -211,6 +211,11 @@ def test_V4_parts_are_kept_apart(root: Path, tmp_path: Path, monkeypatch, caplog
     run(root, run_dir=tmp_path / "run", limit=1, speed=True, tolerance=99, batch_size=2)
     assert "accuracy is measured again, since this has changed: tolerance" in caplog.text
     assert "speed is measured again, since this has changed: batch size" in caplog.text
+    caplog.clear()
+    again = run(root, run_dir=tmp_path / "run", limit=1, speed=True, tolerance=99, batch_size=2, decode=True)
+    assert "speed is measured again, since this has changed: decode" in caplog.text
+    assert "accuracy" not in caplog.text
+    assert "decode" in again.speed.timing.batches[0].stages_ms
 
 
 # room on the disk

@@ -6,6 +6,7 @@ from small_coco import TooSmall, write_coco
 
 from cascadezoo.benchmarks.verify.coco_layout import coco_val2017
 from cascadezoo.benchmarks.verify.speed import STAGES, Bounds, is_settled, measure, run_stages, spread
+from cascadezoo.errors import MissingResource
 from cascadezoo.images import read_image
 
 QUICK = Bounds(warm_ups=1, window=2, rounds=3, settled=10.0)
@@ -65,3 +66,26 @@ def test_a_batch_that_does_not_fit_is_left_out(mask_model, images, monkeypatch) 
 def test_spread_worked_by_hand() -> None:
     found = spread([0.001, 0.002, 0.003, 0.004, 0.010])
     assert (found.min, found.q1, found.median, found.q3, found.max) == (1, 2, 3, 4, 10)
+    assert (found.p90, found.p99) == (7.6, 9.76)  # six tenths, and 96 hundredths, of the way from 4 to 10
+
+
+def test_it_goes_on_for_the_least_time_even_if_settled(mask_model, images) -> None:
+    """One round is enough for these bounds; half a second of them is many."""
+    once = Bounds(warm_ups=0, window=1, rounds=1, seconds=0)
+    (short,) = measure(mask_model, images[:1], 1, bounds=once).batches
+    (long,) = measure(mask_model, images[:1], 1, bounds=once, least=3 * short.total_ms.max / 1000).batches
+    assert (short.runs, long.runs > 1) == (1, True)
+
+
+def test_files_are_decoded_each_time_and_that_is_timed(mask_model, tmp_path) -> None:
+    found = coco_val2017(write_coco(tmp_path, count=2)).images
+    timing = measure(mask_model, [image.path for image in found], 2, bounds=QUICK)
+    for batch in timing.batches:
+        assert list(batch.stages_ms) == ["decode", *STAGES]
+        assert batch.stages_ms["decode"].min > 0
+        assert batch.total_ms.min >= sum(stage.min for stage in batch.stages_ms.values()) - 0.01
+    clock, detections = run_stages(mask_model, [found[0].path])
+    assert next(iter(clock)) == "decode"
+    assert detections == len(mask_model.predict(found[0].path))
+    with pytest.raises(MissingResource, match=r"gone\.jpg"):
+        measure(mask_model, [tmp_path / "gone.jpg"], 1, bounds=QUICK)
