@@ -6,40 +6,34 @@ goes on as if nothing had happened.
 
 import hashlib
 import logging
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
 
-from cascadezoo import registry
-from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.detecting import is_out_of_memory
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World, join
 from cascadezoo.environment import environment
-from cascadezoo.errors import CascadezooError, FileError, MissingResource, OutOfMemory, TrainingDiverged, UsageError
+from cascadezoo.errors import CascadezooError, MissingResource, OutOfMemory, TrainingDiverged, UsageError
 from cascadezoo.files import remove_abandoned
-from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
-from cascadezoo.training.classes import ChosenClasses
-from cascadezoo.training.config import TrainingConfig, recipe_of
+from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.ema import Ema
-from cascadezoo.training.evaluation import evaluate
 from cascadezoo.training.interrupt import Interrupt, Stop
-from cascadezoo.training.introduction import introduction, rate_of
+from cascadezoo.training.introduction import introduction
 from cascadezoo.training.journal import Journal
-from cascadezoo.training.loader import Sample, TrainingSet, training_loader
+from cascadezoo.training.loader import Sample, training_loader
 from cascadezoo.training.lock import locked
-from cascadezoo.training.network import entry_network, freeze, set_drop_path, set_training
 from cascadezoo.training.preconditions import require_free
 from cascadezoo.training.result import write_result
-from cascadezoo.training.schedule import Plan
+from cascadezoo.training.setup import Setup, set_up
 from cascadezoo.training.step import Stepper
+from cascadezoo.training.validation import Validation
 
 _BEST, _FINAL = "best.safetensors", "final.safetensors"
 
@@ -80,57 +74,20 @@ def train(
     with join(config.device) as world:
         if not world.is_first:
             logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # the first process logs for all
-        torch.manual_seed(config.seed)
-        if config.classes:
-            data: CocoDataset = ChosenClasses(config.train_json, config.train_images, config.classes)
-        else:
-            data = CocoDataset(config.train_json, config.train_images)
-        entry = None if config.entry is None else registry.info(config.entry)
-        if model is None:
-            model = entry_network(config, _required(entry), data)
-        if recipe is None:
-            published = registry.spec_of(_required(entry)).preprocess
-            recipe = config.adjust(recipe_of(_required(entry), config.schedule), published, model.spec.preprocess)
+        setup = set_up(config, world, model, recipe)
         with Interrupt() as interrupt:
-            return _Run(config, model, recipe, data, world, interrupt).go(resume or extend, extend)
-
-
-def _required(entry: ZooEntry | None) -> ZooEntry:
-    if entry is None:
-        raise UsageError("name an entry, or give a model and a recipe of your own")
-    return entry
+            return _Run(setup, world, interrupt).go(resume or extend, extend)
 
 
 class _Run:
     """One run of one process."""
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        model: Detector,
-        recipe: Recipe,
-        data: CocoDataset,
-        world: World,
-        interrupt: Interrupt,
-    ) -> None:
-        self.config, self.recipe, self.data, self.world, self.interrupt = config, recipe, data, world, interrupt
-        self.val = _validation(config, data, masks=model.spec.mask is not None)
-        model.categories = data.categories
-        if recipe.drop_path is not None:
-            set_drop_path(model, recipe.drop_path)
-        freeze(model, config.freeze)
-        self.model = model.to(world.device)
-        set_training(self.model)
-        self.origin = model.origin
-        self.batch = config.batch_size * config.accumulate * world.size
-        self.rate = rate_of(recipe.solver, self.batch, config.lr)
-        self.set = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
-        passes = math.ceil(len(self.set) / (config.batch_size * world.size))
-        if passes < config.accumulate:
-            raise UsageError(
-                f"accumulate {config.accumulate}: an epoch of {len(self.set)} images has fewer passes, {passes}"
-            )
-        self.plan = Plan(recipe.schedule, passes // config.accumulate)
+    def __init__(self, setup: Setup, world: World, interrupt: Interrupt) -> None:
+        config, recipe = setup.config, setup.recipe
+        self.setup, self.world, self.interrupt = setup, world, interrupt
+        self.config, self.recipe, self.data, self.set = config, recipe, setup.data, setup.set
+        self.model, self.plan, self.rate, self.batch = setup.model, setup.plan, setup.rate, setup.batch
+        self.origin = self.model.origin
         self.stepper = Stepper(self.model, recipe, self.rate.value, config.precision, config.seed, world)
         self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
         self.step = 0
@@ -153,10 +110,11 @@ class _Run:
                 self.config.write()
             held.enter_context(self.journal or nullcontext())
             self._announce()
-            self._evaluate_if_due()
+            validation = Validation(self.setup, self.world, self.interrupt, self.journal)
+            self._evaluate_if_due(validation)
             while self.step < self.plan.total:
-                self._epoch(self.step // self.plan.steps_per_epoch)
-                self._evaluate_if_due()
+                self._epoch(self.step // self.plan.steps_per_epoch, validation.is_due)
+                self._evaluate_if_due(validation)
             self.stepper.require_learned(self.plan.total)
             final = folder / _FINAL
             self._write_weights(final)
@@ -165,9 +123,10 @@ class _Run:
         self.world.wait()
         return final
 
-    def _epoch(self, epoch: int) -> None:
-        """Train from the current step to the last of the epoch, or of the run."""
-        done = self.step - epoch * self.plan.steps_per_epoch
+    def _epoch(self, epoch: int, is_evaluated: Callable[[int], bool]) -> None:
+        """Train from the current step to the last of the epoch, or of the run; the state is saved after those that
+        are evaluated, among others."""
+        before = self.step - epoch * self.plan.steps_per_epoch
         last = min((epoch + 1) * self.plan.steps_per_epoch, self.plan.total)
         loader = training_loader(
             self.set,
@@ -175,7 +134,7 @@ class _Run:
             epoch=epoch,
             rank=self.world.rank,
             world=self.world.size,
-            skip=done * self.config.accumulate,
+            skip=before * self.config.accumulate,
             workers=self.config.workers,
             waiting=self._stop_if_asked,
         )
@@ -184,7 +143,8 @@ class _Run:
                 with self._kept():
                     passes, waited = self._fetch(loader)
                     self._step(epoch, passes, waited)
-                if self.step == self.plan.total or self.step % self.config.save_every == 0 or self._is_evaluated():
+                done = self.step == self.plan.total
+                if done or self.step % self.config.save_every == 0 or is_evaluated(self.step):
                     self._save()
 
     def _fetch(self, loader: Iterator[list[Sample]]) -> tuple[list[list[Sample]], float]:
@@ -250,39 +210,12 @@ class _Run:
     def _epochs(self) -> float:
         return self.step / self.plan.steps_per_epoch
 
-    def _is_evaluated(self) -> bool:
-        """Whether the weights of this step are to be evaluated."""
-        epoch, rest = divmod(self.step, self.plan.steps_per_epoch)
-        regular = rest == 0 and epoch > 0 and epoch % self.config.eval_every == 0
-        return self.val is not None and (regular or self.step == self.plan.total)
-
-    def _evaluate_if_due(self) -> None:
-        """Evaluate, unless the first process's journal says that this was done before the run was stopped."""
-        done = {record["step"] for record in self.journal.evaluations()} if self.journal else set()
-        if self.val is None or not self._is_evaluated() or self.world.broadcast(self.step in done):
+    def _evaluate_if_due(self, validation: Validation) -> None:
+        """Evaluate, unless this was done before the run was stopped."""
+        if not validation.is_due(self.step) or validation.is_done(self.step):
             return
-        began = time.perf_counter()
         with self.ema.applied(self.model) if self.ema else nullcontext():
-            figures = evaluate(
-                self.model,
-                self.val,
-                self.world,
-                self._seen,
-                batch_size=self.config.batch_size,
-                workers=self.config.workers,
-            )
-        if self.journal:
-            best = max((_score(record["figures"]) for record in self.journal.evaluations()), default=-1.0)
-            if _score(figures) > best:
-                self._write_weights(self.config.run_dir / _BEST)
-            self.journal.evaluation(self.step, self._epochs, figures, time.perf_counter() - began)
-
-    def _seen(self, done: int) -> None:
-        """Called after images of an evaluation and in waits for them.  The state was saved before: it may stop here."""
-        if self.interrupt.asked:
-            raise KeyboardInterrupt
-        if self.journal and self.val:
-            self.journal.evaluating(min(done * self.world.size, len(self.val)), len(self.val))
+            validation.run(self.step, lambda: self._write_weights(self.config.run_dir / _BEST))
 
     def _save(self) -> None:
         if not self.world.is_first:
@@ -360,28 +293,5 @@ class _Run:
             write_result(path, tensors, self.model.spec, self.origin, self.config, self.recipe, self.data, self.step)
 
 
-def _validation(config: TrainingConfig, data: CocoDataset, *, masks: bool) -> CocoDataset | None:
-    if config.val_json is None:
-        return None
-    images = config.val_images or config.train_images
-    if config.classes:
-        val: CocoDataset = ChosenClasses(config.val_json, images, data.categories, partly=True)
-    else:
-        val = CocoDataset(config.val_json, images)
-    if strangers := val.categories.not_in(data.categories):
-        raise FileError(
-            f"{val.annotations} has other categories than {data.annotations}, such as {strangers[0]!r}: give two parts "
-            "of one data set, whose categories have the same ids"
-        )
-    if masks:
-        val.require_mask_truth()
-    return val
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _score(figures: dict[str, dict[str, float | None]]) -> float:
-    score = figures["bbox"]["AP"]
-    return -1.0 if score is None or math.isnan(score) else score

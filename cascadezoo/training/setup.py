@@ -1,0 +1,114 @@
+"""What a training run is made of, as it follows from the options: data, network, recipe, learning rate, plan."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from cascadezoo import registry
+from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.detector import Detector
+from cascadezoo.distributed import World
+from cascadezoo.errors import FileError, UsageError
+from cascadezoo.manifest import ZooEntry
+from cascadezoo.spec.recipe import Recipe
+from cascadezoo.training.classes import ChosenClasses
+from cascadezoo.training.config import TrainingConfig, recipe_of
+from cascadezoo.training.introduction import Rate, rate_of
+from cascadezoo.training.loader import TrainingSet
+from cascadezoo.training.network import entry_network, freeze, set_drop_path, set_training
+from cascadezoo.training.schedule import Plan
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of a run before its first step.
+
+    Attributes:
+        config: its options.
+        model: the network on its device, in training mode, with what is frozen.
+        recipe: with what the options change.
+        data: what it learns from.
+        val: what it is evaluated on, if anything.
+        set: the samples of ``data``.
+        batch: images of a step, of all passes and processes.
+        rate: the learning rate.
+        plan: the schedule in steps.
+    """
+
+    config: TrainingConfig
+    model: Detector
+    recipe: Recipe
+    data: CocoDataset
+    val: CocoDataset | None
+    set: TrainingSet
+    batch: int
+    rate: Rate
+    plan: Plan
+
+
+def set_up(config: TrainingConfig, world: World, model: Detector | None = None, recipe: Recipe | None = None) -> Setup:
+    """The parts of a run with these options; ``model`` and ``recipe`` as of ``train``.
+
+    Sets the seed.  Raises UsageError, MissingResource, FileError: options, data or weights that do not fit.
+    """
+    torch.manual_seed(config.seed)
+    if config.classes:
+        data: CocoDataset = ChosenClasses(config.train_json, config.train_images, config.classes)
+    else:
+        data = CocoDataset(config.train_json, config.train_images)
+    entry = None if config.entry is None else registry.info(config.entry)
+    if model is None:
+        model = entry_network(config, _required(entry), data)
+    if recipe is None:
+        published = registry.spec_of(_required(entry)).preprocess
+        recipe = config.adjust(recipe_of(_required(entry), config.schedule), published, model.spec.preprocess)
+    val = _validation(config, data, masks=model.spec.mask is not None)
+    model.categories = data.categories
+    if recipe.drop_path is not None:
+        set_drop_path(model, recipe.drop_path)
+    freeze(model, config.freeze)
+    model = model.to(world.device)
+    set_training(model)
+    batch = config.batch_size * config.accumulate * world.size
+    samples = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
+    passes = math.ceil(len(samples) / (config.batch_size * world.size))
+    if passes < config.accumulate:
+        raise UsageError(
+            f"accumulate {config.accumulate}: an epoch of {len(samples)} images has fewer passes, {passes}"
+        )
+    return Setup(
+        config=config,
+        model=model,
+        recipe=recipe,
+        data=data,
+        val=val,
+        set=samples,
+        batch=batch,
+        rate=rate_of(recipe.solver, batch, config.lr),
+        plan=Plan(recipe.schedule, passes // config.accumulate),
+    )
+
+
+def _required(entry: ZooEntry | None) -> ZooEntry:
+    if entry is None:
+        raise UsageError("name an entry, or give a model and a recipe of your own")
+    return entry
+
+
+def _validation(config: TrainingConfig, data: CocoDataset, *, masks: bool) -> CocoDataset | None:
+    if config.val_json is None:
+        return None
+    images = config.val_images or config.train_images
+    if config.classes:
+        val: CocoDataset = ChosenClasses(config.val_json, images, data.categories, partly=True)
+    else:
+        val = CocoDataset(config.val_json, images)
+    if strangers := val.categories.not_in(data.categories):
+        raise FileError(
+            f"{val.annotations} has other categories than {data.annotations}, such as {strangers[0]!r}: give two parts "
+            "of one data set, whose categories have the same ids"
+        )
+    if masks:
+        val.require_mask_truth()
+    return val
