@@ -21,7 +21,8 @@ from pydantic import Field, ValidationError
 
 from cascadezoo import manifest
 from cascadezoo.benchmarks.reports.verdict import Check, Verdict
-from cascadezoo.coco.evaluation import Figures, Kind
+from cascadezoo.coco.curves import Figures
+from cascadezoo.coco.evaluation import Kind
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, MissingResource
 from cascadezoo.files import parse_json

@@ -13,7 +13,8 @@ import torch
 from cascadezoo.benchmarks.reports.schema import Precision
 from cascadezoo.benchmarks.verify.coco_layout import CocoImage, Dataset
 from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream
-from cascadezoo.coco.evaluation import Figures, Kind, evaluate
+from cascadezoo.coco.curves import Figures
+from cascadezoo.coco.evaluation import Kind, evaluate
 from cascadezoo.detecting import Fitting, default_workers, plan, prepared, read_annotated
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector

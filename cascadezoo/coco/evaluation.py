@@ -6,23 +6,26 @@ so that small, medium and large go by the area of the mask.
 
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from cascadezoo.coco.checking import categories_of, read, require_mask_truth
+from cascadezoo.coco.curves import ClassFigures, Evaluation, Figures, figures_of
 from cascadezoo.coco.records import Annotation, ImageEntry
 from cascadezoo.coco.segmentations import area
 from cascadezoo.errors import MissingResource, UsageError
 
 Kind: TypeAlias = Literal["bbox", "segm"]
-Figures: TypeAlias = dict[str, float | None]
+Truth: TypeAlias = Mapping[str, Any]  # images, annotations and categories, as ``read_truth`` gives them
 
 _Numbers: TypeAlias = dict[str, dict[int, int]]  # "image_id", "category_id" -> the file's own id -> the evaluator's
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 EVALUATORS = {"pycocotools": ("pycocotools.coco", "pycocotools.cocoeval"), "hotcoco": ("hotcoco", "hotcoco")}
 _LEFT_OUT = {"bbox": "segmentation", "segm": "bbox"}
 
@@ -43,28 +46,58 @@ def evaluate(
         kinds: "bbox", "segm" or both.
         image_ids: the images that count; default: all of the annotation file.
         evaluator: "pycocotools" or "hotcoco".
-        category_ids: the categories that count; default: all of the annotation file.
+        category_ids: the categories that count, as if there were no others; default: all of the annotation file.
 
     Raises:
         UsageError: no such evaluator or kind, or results of images or categories that are not annotated.
         MissingResource: no such file, or the evaluator is not installed.
         BadAnnotations: not a sound COCO annotation file, or one without masks for "segm".
     """
+    found = evaluate_fully(annotations, results, kinds, image_ids, evaluator, category_ids)
+    return {kind: evaluation.figures for kind, evaluation in found.items()}
+
+
+def evaluate_fully(
+    annotations: str | os.PathLike[str] | Truth,
+    results: Sequence[Mapping[str, Any]],
+    kinds: Sequence[Kind] = ("bbox", "segm"),
+    image_ids: Iterable[int] | None = None,
+    evaluator: str = "pycocotools",
+    category_ids: Iterable[int] | None = None,
+) -> dict[Kind, Evaluation]:
+    """The same figures, those of each class, and the precision-recall curves, from one run of the evaluator a kind.
+
+    ``annotations`` may be what ``read_truth`` made of the file, with the same kinds; it is not changed.  For the other
+    arguments and what is raised see ``evaluate``.
+    """
     if wrong := [kind for kind in kinds if kind not in _LEFT_OUT]:
         raise UsageError(f"no evaluation is called {wrong[0]!r}: choose {' or '.join(_LEFT_OUT)}")
     coco_class, eval_class = _classes(evaluator)
-    document = read_truth(Path(annotations), kinds)
-    chosen = {item["id"] for item in document["images"]} if image_ids is None else set(image_ids)
-    _check(document, results, kinds, Path(annotations), chosen)
-    if category_ids is not None:
-        counted = set(category_ids)
-        document["categories"] = [item for item in document["categories"] if item["id"] in counted]
-        document["annotations"] = [item for item in document["annotations"] if item["category_id"] in counted]
-    numbers = _renumber(document)
+    named = "the annotations" if isinstance(annotations, Mapping) else str(annotations)
+    truth = annotations if isinstance(annotations, Mapping) else read_truth(Path(annotations), kinds)
+    chosen = {item["id"] for item in truth["images"]} if image_ids is None else set(image_ids)
+    _check(truth, results, kinds, named, chosen)
+    counted = {item["id"] for item in truth["categories"]} if category_ids is None else set(category_ids)
+    document, numbers = _renumbered(truth, counted)
     ids = sorted(numbers["image_id"][image_id] for image_id in chosen)
+    categories = sorted((item["id"], item["name"]) for item in truth["categories"] if item["id"] in counted)
+    objects = Counter(
+        one["category_id"] for one in truth["annotations"] if one["image_id"] in chosen and not one["iscrowd"]
+    )
+    evaluations: dict[Kind, Evaluation] = {}
     with _silence():
-        truth = _coco(coco_class, document)
-        return {kind: _figures(coco_class, eval_class, truth, document, results, kind, ids, numbers) for kind in kinds}
+        coco = _coco(coco_class, document)
+        for kind in kinds:
+            precision, recall = _run(coco_class, eval_class, coco, document, results, kind, ids, numbers)
+            evaluations[kind] = Evaluation(
+                figures=figures_of(precision, recall),
+                classes=tuple(
+                    ClassFigures(own, name, objects[own], figures_of(precision[:, :, [k]], recall[:, [k]]))
+                    for k, (own, name) in enumerate(categories)
+                ),
+                precision=precision[:, :, :, 0, -1],
+            )
+    return evaluations
 
 
 def require_evaluator(evaluator: str) -> None:
@@ -116,24 +149,29 @@ def _area(truth: Mapping[str, Any], image: ImageEntry) -> float:
     return float(max(width, 0) * max(height, 0))
 
 
-def _renumber(document: dict[str, Any]) -> _Numbers:
-    """Give images and categories the numbers 1, 2, … in the order of their ids: hotcoco takes no negative ones."""
-    numbers: _Numbers = {}
-    for key, part in (("image_id", "images"), ("category_id", "categories")):
-        ids = sorted(item["id"] for item in document[part])
-        numbers[key] = {own: number for number, own in enumerate(ids, start=1)}
-        for item in document[part]:
-            item["id"] = numbers[key][item["id"]]
-        for truth in document["annotations"]:
-            truth[key] = numbers[key][truth[key]]
-    return numbers
+def _renumbered(truth: Truth, categories: set[int]) -> tuple[dict[str, Any], _Numbers]:
+    """A copy with these categories alone, whose images and categories have the numbers 1, 2, … in the order of their
+    ids: hotcoco takes no negative ones."""
+    ids = {"image_id": sorted(item["id"] for item in truth["images"]), "category_id": sorted(categories)}
+    numbers = {key: {own: number for number, own in enumerate(of_key, start=1)} for key, of_key in ids.items()}
+    images, labels = numbers["image_id"], numbers["category_id"]
+    document = {
+        "images": [item | {"id": images[item["id"]]} for item in truth["images"]],
+        "annotations": [
+            one | {"image_id": images[one["image_id"]], "category_id": labels[one["category_id"]]}
+            for one in truth["annotations"]
+            if one["category_id"] in labels
+        ],
+        "categories": [item | {"id": labels[item["id"]]} for item in truth["categories"] if item["id"] in labels],
+    }
+    return document, numbers
 
 
 def _check(
-    document: dict[str, Any],
+    document: Truth,
     results: Sequence[Mapping[str, Any]],
     kinds: Sequence[Kind],
-    path: Path,
+    named: str,
     image_ids: set[int],
 ) -> None:
     annotated = {
@@ -141,11 +179,11 @@ def _check(
         "category_id": {item["id"] for item in document["categories"]},
     }
     if strange := image_ids - annotated["image_id"]:
-        raise UsageError(f"{path} has no image {min(strange)}: give the ids of its images")
+        raise UsageError(f"{named} has no image {min(strange)}: give the ids of its images")
     for key, known in annotated.items():
         if strangers := {result[key] for result in results} - known:
             raise UsageError(
-                f"the results have {key} {min(strangers)}, which {path} lacks: evaluate them on their own annotations"
+                f"the results have {key} {min(strangers)}, which {named} lacks: evaluate them on their own annotations"
             )
     if "segm" in kinds and any("segmentation" not in result for result in results):
         raise UsageError("results without segmentation: only their boxes can be evaluated")
@@ -161,7 +199,7 @@ def _classes(evaluator: str) -> tuple[Any, Any]:
     return coco.COCO, cocoeval.COCOeval
 
 
-def _figures(
+def _run(
     coco_class: Any,
     eval_class: Any,
     truth: Any,
@@ -170,20 +208,20 @@ def _figures(
     kind: Kind,
     ids: list[int],
     numbers: _Numbers,
-) -> Figures:
+) -> tuple[Any, Any]:
+    """COCO's precision (10, 101, C, 4, 3) and recall (10, C, 4, 3), 0..1; -1 is its sign for no ground truth."""
     own = [
         {key: value for key, value in r.items() if key != _LEFT_OUT[kind]}
         | {key: numbers_of[r[key]] for key, numbers_of in numbers.items()}
         for r in results
+        if r["category_id"] in numbers["category_id"]
     ]
     detections = truth.loadRes(own) if own else _coco(coco_class, {**document, "annotations": []})
     run = eval_class(truth, detections, kind)
     run.params.imgIds = ids
     run.evaluate()
     run.accumulate()
-    run.summarize()
-    # -1 is COCO's sign for no ground truth
-    return {name: 100 * float(value) if value > -1 else None for name, value in zip(METRICS, run.stats, strict=True)}
+    return np.asarray(run.eval["precision"]), np.asarray(run.eval["recall"])
 
 
 def _coco(coco_class: Any, document: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ class Metric(NamedTuple):
 
     Attributes:
         kind: "bbox" or "segm".
-        figure: COCO's name of it, as in ``cascadezoo.coco.evaluation.METRICS``.
+        figure: COCO's name of it, as in ``cascadezoo.coco.curves.METRICS``.
         heading: its name in a table.
         long_name: its name with its IoU thresholds, as on a model card.
         hub_task: the task that the Hugging Face Hub files it under.

@@ -69,9 +69,14 @@ def bitmap(segmentation: Segmentation, height: int, width: int) -> Bitmap:
     return mask
 
 
+def encoded(segmentation: Any, height: int, width: int) -> Any:
+    """A sound segmentation as pycocotools computes with it: an RLE, its counts compressed."""
+    return _rle(as_arrays(segmentation), height, width)
+
+
 def area(segmentation: Any, height: int, width: int) -> float:
     """How many pixels a sound segmentation covers."""
-    return float(coco_mask.area(_rle(as_arrays(segmentation), height, width)))
+    return float(coco_mask.area(encoded(segmentation, height, width)))
 
 
 def as_arrays(segmentation: Any) -> Any:

@@ -5,8 +5,9 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+from cascadezoo.coco.curves import Figures
 from cascadezoo.coco.dataset import CocoDataset
-from cascadezoo.coco.evaluation import Figures, Kind
+from cascadezoo.coco.evaluation import Kind
 from cascadezoo.coco.evaluation import evaluate as score
 from cascadezoo.detecting import Fitting, plan, prepared, read_annotated
 from cascadezoo.detector import Detector

@@ -9,7 +9,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cascadezoo.coco import evaluation as coco_eval
-from cascadezoo.coco.evaluation import METRICS, evaluate
+from cascadezoo.coco.curves import METRICS
+from cascadezoo.coco.evaluation import evaluate
 from cascadezoo.errors import BadAnnotations, FileError, MissingResource, UsageError
 
 EVALUATORS = ("pycocotools", "hotcoco")

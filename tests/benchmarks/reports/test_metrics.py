@@ -10,7 +10,7 @@ from cascadezoo.benchmarks.reports.html import html
 from cascadezoo.benchmarks.reports.markdown import markdown
 from cascadezoo.benchmarks.reports.rows import entry_details
 from cascadezoo.benchmarks.reports.verdict import Verdict
-from cascadezoo.coco.evaluation import METRICS as COCO_FIGURES
+from cascadezoo.coco.curves import METRICS as COCO_FIGURES
 from cascadezoo.coco.metrics import METRICS, published, rounded
 from cascadezoo.manifest import Scores
 
