@@ -137,15 +137,15 @@ def test_evaluation_is_shared_out_without_loss(tmp_path):
     Scripted.theirs = [theirs]
     shared, alone = (evaluate(model, data, world, done.append) for world in (Scripted(0, 2, cpu), own))
     assert shared == alone
-    assert alone["bbox"]["AR100"] > 0
+    assert alone.figures["bbox"]["AR100"] > 0
     assert not model.training
     done.clear()
     together = evaluate(model.train(), data, own, done.append, batch_size=2, workers=1)
     assert done[-1] == 5
     assert len(done) < 5  # of each size two share a batch
     assert model.training
-    for kind, figures in alone.items():
-        assert together[kind] == pytest.approx(figures, abs=1e-3)
+    for kind, figures in alone.figures.items():
+        assert together.figures[kind] == pytest.approx(figures, abs=1e-3)
 
 
 @pytest.mark.slow

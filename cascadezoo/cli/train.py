@@ -66,6 +66,11 @@ class _Described(click.Option):
 @click.option("--workers", metavar="N", type=int, cls=_Described)
 @click.option("--device", type=Device(), cls=_Described)
 @click.option("--eval-every", metavar="N", type=int, cls=_Described)
+@click.option("--best-by", metavar="FIGURE", cls=_Described)
+@click.option("--patience", metavar="N", type=int, cls=_Described)
+@click.option("--val-loss", is_flag=True, cls=_Described)
+@click.option("--tensorboard", is_flag=True, cls=_Described)
+@click.option("--wandb", metavar="[PROJECT]", is_flag=False, flag_value="cascadezoo", cls=_Described)
 @click.option("--save-every", metavar="N", type=int, cls=_Described)
 @click.option("--log-every", metavar="N", type=int, cls=_Described)
 @click.option("--keep", metavar="N", type=int, cls=_Described)
@@ -75,9 +80,9 @@ def train_command(
 ) -> None:
     """Train a network on a COCO-format data set; without --pretrained or --weights, from scratch.
 
-    The run's folder receives checkpoints, log.jsonl, curves.png, best.safetensors and final.safetensors; the path of
-    the last goes to stdout.  A run that was stopped goes on with --resume, exactly as if it had not been.  With
-    several GPUs or processes: torchrun --nproc-per-node N -m cascadezoo train ...
+    The run's folder receives checkpoints, log.jsonl, pictures of curves and evaluations, best.safetensors and
+    final.safetensors; the path of the last goes to stdout.  A run that was stopped goes on with --resume, exactly as if
+    it had not been.  With several GPUs or processes: torchrun --nproc-per-node N -m cascadezoo train ...
     """
     from cascadezoo.training.config import TrainingConfig
     from cascadezoo.training.preconditions import require_startable

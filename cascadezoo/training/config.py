@@ -14,12 +14,13 @@ from cascadezoo.providers.recipes import RECIPES
 from cascadezoo.spec.model import PreprocessSpec
 from cascadezoo.spec.recipe import Augmentation, EmaRule, Recipe
 from cascadezoo.spec.record import Record
+from cascadezoo.training.criterion import DEFAULT, LOSS, Criterion
 
 _FILE = "config.json"
 # what the numbers of a run follow from, and would be without effect, or break the run in two, when it is resumed
 _LASTING = (
     "num_classes", "schedule", "batch_size", "accumulate", "lr", "precision", "ema", "clip_grad", "min_size",
-    "max_size", "classes", "freeze", "keep_empty", "seed",
+    "max_size", "classes", "freeze", "keep_empty", "best_by", "seed",
 )  # fmt: skip
 
 
@@ -108,6 +109,19 @@ class TrainingConfig(Record):
         default=None, description="A device such as cpu or cuda:1; by default cuda where there is one."
     )
     eval_every: int = Field(default=1, gt=0, description="Epochs between evaluations.")
+    best_by: str = Field(
+        default=DEFAULT,
+        description="What the best weights are chosen by: bbox or segm, a slash and one of COCO's figures, such as "
+        "segm/AP50; AP of one class, such as bbox/AP:NAME; or loss, the validation loss.",
+    )
+    patience: int = Field(
+        default=0, ge=0, description="Stop after so many evaluations in a row without better weights; 0 for never."
+    )
+    val_loss: bool = Field(default=False, description="Also compute the losses on the validation data.")
+    tensorboard: bool = Field(default=False, description="Also write the curves for TensorBoard.")
+    wandb: str | None = Field(
+        default=None, min_length=1, description="Also send the curves to this project of Weights & Biases."
+    )
     save_every: int = Field(default=1000, gt=0, description="Steps between checkpoints, besides those of evaluations.")
     log_every: int = Field(default=10, gt=0, description="Steps between lines of the log.")
     keep: int = Field(default=2, gt=0, description="How many of the last checkpoints are kept.")
@@ -117,13 +131,27 @@ class TrainingConfig(Record):
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else expanded(path).absolute()
 
+    @field_validator("best_by")
+    @classmethod
+    def _is_criterion(cls, text: str) -> str:
+        Criterion.parse(text)
+        return text
+
     @model_validator(mode="after")
     def _options_agree(self) -> Self:
         if self.pretrained and self.weights is not None:
             raise ValueError("give either pretrained or weights, not both")
         if self.val_images is not None and self.val_json is None:
             raise ValueError("val_images without val_json: give the annotation file too")
+        for name in ("best_by", "patience", "val_loss"):
+            if self.val_json is None and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} without val_json: give annotations to evaluate on")
         return self
+
+    @property
+    def measures_loss(self) -> bool:
+        """Whether evaluations compute losses."""
+        return self.val_loss or self.best_by == LOSS
 
     @classmethod
     def of(cls, **options: Any) -> Self:

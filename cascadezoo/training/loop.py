@@ -29,11 +29,12 @@ from cascadezoo.training.introduction import introduction
 from cascadezoo.training.journal import Journal
 from cascadezoo.training.loader import Sample, training_loader
 from cascadezoo.training.lock import locked
-from cascadezoo.training.preconditions import require_free
+from cascadezoo.training.preconditions import require_free, require_writers
 from cascadezoo.training.result import write_result
 from cascadezoo.training.setup import Setup, set_up
 from cascadezoo.training.step import Stepper
 from cascadezoo.training.validation import Validation
+from cascadezoo.training.writers import writers_of
 
 _BEST, _FINAL = "best.safetensors", "final.safetensors"
 
@@ -48,8 +49,9 @@ def train(
 ) -> Path:
     """Train, from the first step or with ``resume`` from the last checkpoint in the run's folder.
 
-    Writes there: ``config.json``, ``log.jsonl``, ``curves.png``, the last checkpoints, ``best.safetensors`` (highest
-    box AP of all evaluations) and ``final.safetensors``.  Under ``torchrun``, every process calls this.
+    Writes there: ``config.json``, ``log.jsonl``, ``curves.png``, the last checkpoints, ``final.safetensors`` and, where
+    it is evaluated, ``classes.png``, ``confusion.png`` and ``best.safetensors`` (the best of all evaluations by
+    ``best_by``).  Under ``torchrun``, every process calls this.
 
     Args:
         config: the options; ``entry`` names the network and its recipe.
@@ -71,6 +73,7 @@ def train(
         UsageError, MissingResource, FileError: options, data or weights that do not fit.
     """
     config.require_agreement(model=model is not None, recipe=recipe is not None)
+    require_writers(config)
     with join(config.device) as world:
         if not world.is_first:
             logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # the first process logs for all
@@ -102,7 +105,9 @@ class _Run:
                 folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(folder))
                 remove_abandoned(folder)
-                self.journal = Journal(folder, self.plan.total, self.batch, self.config.log_every)
+                self.journal = Journal(
+                    folder, self.plan.total, self.batch, self.config.log_every, writers_of(self.config)
+                )
             self.world.wait()
             if resume:
                 self._resume(extend)
@@ -112,10 +117,10 @@ class _Run:
             self._announce()
             validation = Validation(self.setup, self.world, self.interrupt, self.journal)
             self._evaluate_if_due(validation)
-            while self.step < self.plan.total:
+            while self.step < self.plan.total and not validation.is_over(self.step):
                 self._epoch(self.step // self.plan.steps_per_epoch, validation.is_due)
                 self._evaluate_if_due(validation)
-            self.stepper.require_learned(self.plan.total)
+            self.stepper.require_learned(self.step)
             final = folder / _FINAL
             self._write_weights(final)
             if self.journal:

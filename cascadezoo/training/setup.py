@@ -1,5 +1,6 @@
 """What a training run is made of, as it follows from the options: data, network, recipe, learning rate, plan."""
 
+import difflib
 import math
 from dataclasses import dataclass
 
@@ -14,10 +15,12 @@ from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training.classes import ChosenClasses
 from cascadezoo.training.config import TrainingConfig, recipe_of
+from cascadezoo.training.criterion import Criterion
 from cascadezoo.training.introduction import Rate, rate_of
 from cascadezoo.training.loader import TrainingSet
 from cascadezoo.training.network import entry_network, freeze, set_drop_path, set_training
 from cascadezoo.training.schedule import Plan
+from cascadezoo.training.validation_loss import validation_set
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Setup:
         data: what it learns from.
         val: what it is evaluated on, if anything.
         set: the samples of ``data``.
+        val_set: those of ``val`` that losses are computed on, where the options ask for it.
         batch: images of a step, of all passes and processes.
         rate: the learning rate.
         plan: the schedule in steps.
@@ -42,6 +46,7 @@ class Setup:
     data: CocoDataset
     val: CocoDataset | None
     set: TrainingSet
+    val_set: TrainingSet | None
     batch: int
     rate: Rate
     plan: Plan
@@ -70,6 +75,11 @@ def set_up(config: TrainingConfig, world: World, model: Detector | None = None, 
     freeze(model, config.freeze)
     model = model.to(world.device)
     set_training(model)
+    val_set = None
+    if val is not None:
+        _require_measured(Criterion.parse(config.best_by), val, masks=model.spec.mask is not None)
+        if config.measures_loss:
+            val_set = validation_set(val, model, config.seed, keep_empty=config.keep_empty)
     batch = config.batch_size * config.accumulate * world.size
     samples = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
     passes = math.ceil(len(samples) / (config.batch_size * world.size))
@@ -84,6 +94,7 @@ def set_up(config: TrainingConfig, world: World, model: Detector | None = None, 
         data=data,
         val=val,
         set=samples,
+        val_set=val_set,
         batch=batch,
         rate=rate_of(recipe.solver, batch, config.lr),
         plan=Plan(recipe.schedule, passes // config.accumulate),
@@ -112,3 +123,14 @@ def _validation(config: TrainingConfig, data: CocoDataset, *, masks: bool) -> Co
     if masks:
         val.require_mask_truth()
     return val
+
+
+def _require_measured(criterion: Criterion, val: CocoDataset, *, masks: bool) -> None:
+    """Raise UsageError where evaluations on ``val`` do not have the figure that the best weights are chosen by."""
+    if criterion.kind == "segm" and not masks:
+        raise UsageError(f"--best-by {criterion}: this network finds no masks, so choose a figure of boxes")
+    name = criterion.class_name
+    if name is not None and name not in val.categories:
+        close = difflib.get_close_matches(name, val.categories, n=3)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {', '.join(val.categories)}"
+        raise UsageError(f"--best-by {criterion}: {val.annotations} has no class {name!r}; {hint}")

@@ -1,14 +1,19 @@
-"""The evaluations of a run: when they are due, what they find, and which weights are the best so far."""
+"""The evaluations of a run: when they are due, what they find, which weights are the best so far, and whether they have
+become no better for long enough to stop."""
 
-import math
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from cascadezoo.distributed import World
+from cascadezoo.training.charts import write_charts
+from cascadezoo.training.criterion import Criterion
 from cascadezoo.training.evaluation import evaluate
 from cascadezoo.training.interrupt import Interrupt
 from cascadezoo.training.journal import Journal
 from cascadezoo.training.setup import Setup
+from cascadezoo.training.validation_loss import validation_losses
 
 
 class Validation:
@@ -16,6 +21,7 @@ class Validation:
 
     def __init__(self, setup: Setup, world: World, interrupt: Interrupt, journal: Journal | None) -> None:
         self.setup, self.world, self.interrupt, self.journal = setup, world, interrupt, journal
+        self.criterion = Criterion.parse(setup.config.best_by)
 
     def is_due(self, step: int) -> bool:
         """Whether the weights after ``step`` are to be evaluated."""
@@ -37,29 +43,40 @@ class Validation:
         setup = self.setup
         assert setup.val is not None  # or it were not due
         began = time.perf_counter()
-        figures = evaluate(
-            setup.model,
-            setup.val,
-            self.world,
-            self._seen,
-            batch_size=setup.config.batch_size,
-            workers=setup.config.workers,
-        )
+        seen = partial(self._seen, "evaluating", len(setup.val))
+        batch_size, workers = setup.config.batch_size, setup.config.workers
+        found = evaluate(setup.model, setup.val, self.world, seen, batch_size=batch_size, workers=workers)
+        fields: dict[str, Any] = found._asdict()
+        if setup.val_set is not None:
+            seen = partial(self._seen, "validation loss", len(setup.val_set))
+            losses = validation_losses(setup.model, setup.val_set, self.world, seen, workers=workers)
+            fields |= {"loss": sum(losses.values()), "losses": losses}
         if self.journal:
-            best = max((_score(record["figures"]) for record in self.journal.evaluations()), default=-1.0)
-            if _score(figures) > best:
+            if self.criterion.standing([*self.journal.evaluations(), fields]).best is fields:
                 keep_best()
             epoch = step / setup.plan.steps_per_epoch
-            self.journal.evaluation(step, epoch, figures, time.perf_counter() - began)
+            self.journal.evaluation(step, epoch, seconds=time.perf_counter() - began, **fields)
+            evaluations = self.journal.evaluations()
+            write_charts(setup.config.run_dir, self.criterion.standing(evaluations).best, evaluations[-1])
 
-    def _seen(self, done: int) -> None:
+    def is_over(self, step: int) -> bool:
+        """Whether the run's patience has come to an end, which the journal then says.  All processes must call it."""
+        patience = self.setup.config.patience
+        if not patience:
+            return False
+        is_over = False
+        if self.journal:
+            best, since = self.criterion.standing(self.journal.evaluations())
+            is_over = since >= patience
+            if is_over:
+                against = f" than {self.criterion.value(best):.4g} of step {best['step']}" if best else ""
+                text = f"stopped early after step {step}: {since} evaluations in a row had no better {self.criterion}"
+                self.journal.note(step, text + against)
+        return self.world.broadcast(is_over)
+
+    def _seen(self, what: str, images: int, done: int) -> None:
         """Called after images of an evaluation and in waits for them.  The state was saved before: it may stop here."""
         if self.interrupt.asked:
             raise KeyboardInterrupt
-        if self.journal and self.setup.val:
-            self.journal.evaluating(min(done * self.world.size, len(self.setup.val)), len(self.setup.val))
-
-
-def _score(figures: dict[str, dict[str, float | None]]) -> float:
-    score = figures["bbox"]["AP"]
-    return -1.0 if score is None or math.isnan(score) else score
+        if self.journal:
+            self.journal.evaluating(what, min(done * self.world.size, images), images)
