@@ -6,14 +6,13 @@ from pathlib import Path
 import click
 
 from cascadezoo.cli.command import Group
+from cascadezoo.cli.findings import MOST, print_faults, print_table, require_accepted
 from cascadezoo.cli.parameters import InputFile, InputFolder, OutputFile
-from cascadezoo.cli.terminal import Styled, echo, echo_json
+from cascadezoo.cli.terminal import echo_json
 from cascadezoo.coco.checking import Contents, check
 from cascadezoo.coco.faults import KINDS, Faults
-from cascadezoo.errors import BadAnnotations, HandledFaults
+from cascadezoo.errors import HandledFaults
 from cascadezoo.files import whole_file
-
-_MOST = 20  # faults shown of each kind
 
 
 @click.group(
@@ -54,20 +53,16 @@ def check_command(annotations: Path, images: Path | None, decode: bool, draw: Pa
         raise click.UsageError("--decode and --draw need the folder of images: give --images")
     if draw == Path("-"):
         raise click.UsageError("--draw writes a picture: name a file")
-    contents, faults = check(annotations, images, _MOST, decode=decode)
+    contents, faults = check(annotations, images, MOST, decode=decode)
     if as_json:
         echo_json(json.dumps(_record(annotations, contents, faults), indent=2))
     else:
-        _print_table(annotations, contents)
-        _print_faults(annotations, faults)
-    total = faults.counts.total()
-    if faults.refused:
-        raise BadAnnotations(
-            f"{annotations} has {total} faults; for {faults.refused} of them training and verification refuse it"
-        )
+        print_table(annotations, contents)
+        print_faults(annotations, faults)
+    require_accepted(annotations, faults)
     if draw and images:
         _draw(annotations, images, draw)
-    if total:
+    if total := faults.counts.total():
         raise HandledFaults(f"{annotations} has {total} faults; training and verification go on from all of them")
 
 
@@ -78,21 +73,6 @@ def _draw(annotations: Path, images: Path, out: Path) -> None:
     picture = sheet(CocoDataset(annotations, images))
     with whole_file(out) as file:
         picture.save(file, "PNG")
-
-
-def _print_table(path: Path, contents: Contents) -> None:
-    echo(f"{path}: {len(contents.images)} images, {contents.annotations} annotations")
-    for category_id, name in sorted(contents.categories.items()):
-        echo(f"{contents.objects[category_id]:9}  {name} (category {category_id})")
-
-
-def _print_faults(path: Path, faults: Faults) -> None:
-    for fault in faults.first:
-        then = KINDS[fault.kind].then
-        echo(Styled(f"{path}: {fault}" + (f" ({then})" if then else ""), fg="yellow" if then else "red"))
-    for kind, number in faults.counts.items():
-        if number > faults.most:
-            echo(f"{path}: {number - faults.most} more of the kind {kind}: {KINDS[kind].what}")
 
 
 def _record(path: Path, contents: Contents, faults: Faults) -> dict[str, object]:

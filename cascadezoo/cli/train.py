@@ -31,6 +31,8 @@ class _Described(click.Option):
     examples=(
         "cascadezoo train --entry cascade_mask_r50_fpn_1x.mmdet --pretrained \\\n"
         "    --train-json train.json --train-images train --run-dir run",
+        "cascadezoo train --entry cascade_r50_fpn_1x.mmdet --train-json train.json \\\n"
+        "    --train-images train --run-dir run --check",
         "cascadezoo train --run-dir run --resume",
         "cascadezoo train --run-dir run --extend 24",
     ),
@@ -63,6 +65,11 @@ class _Described(click.Option):
     metavar="1x|2x|20e|3x|N",
     help="Go on with the run in --run-dir under another schedule, named as with --schedule, from the step it reached.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Train nothing: look at all data, try a step, and say what the run would be, its time and disk included.",
+)
 @click.option("--workers", metavar="N", type=int, cls=_Described)
 @click.option("--device", type=Device(), cls=_Described)
 @click.option("--eval-every", metavar="N", type=int, cls=_Described)
@@ -76,7 +83,14 @@ class _Described(click.Option):
 @click.option("--keep", metavar="N", type=int, cls=_Described)
 @click.pass_context
 def train_command(
-    ctx: click.Context, /, run_dir: Path, resume: bool, extend: str | None, num_classes: str, **options: Any
+    ctx: click.Context,
+    /,
+    run_dir: Path,
+    resume: bool,
+    extend: str | None,
+    check: bool,
+    num_classes: str,
+    **options: Any,
 ) -> None:
     """Train a network on a COCO-format data set; without --pretrained or --weights, from scratch.
 
@@ -94,12 +108,19 @@ def train_command(
         if "schedule" in given:
             raise click.UsageError("--extend names the schedule to go on under: give it without --schedule", ctx)
         given["schedule"], resume = extend, True
+    if check and resume:
+        raise click.UsageError("--check looks at a run that is to begin: give it without --resume and --extend", ctx)
     before = TrainingConfig.read(run_dir).model_dump() if resume else {}
     for name in () if resume else ("entry", "train_json", "train_images"):
         if name not in given:
             raise click.UsageError(f"Missing option '--{name.replace('_', '-')}'.", ctx)
     config = TrainingConfig.of(**{**before, **given, "run_dir": run_dir})
     require_startable(config, resume=resume, extend=extend is not None)
+    if check:
+        from cascadezoo.cli.train_check import check_run
+
+        check_run(config)
+        return
     from cascadezoo.training.loop import train  # and torch, now that there is something to train
 
     final = train(config, resume=resume, extend=extend is not None)

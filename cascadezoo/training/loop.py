@@ -17,7 +17,7 @@ from cascadezoo.detecting import is_out_of_memory
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World, join
 from cascadezoo.environment import environment
-from cascadezoo.errors import CascadezooError, MissingResource, OutOfMemory, TrainingDiverged, UsageError
+from cascadezoo.errors import CascadezooError, MissingResource, TrainingDiverged, UsageError
 from cascadezoo.files import remove_abandoned
 from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Recipe
@@ -32,7 +32,7 @@ from cascadezoo.training.lock import locked
 from cascadezoo.training.preconditions import require_free, require_writers
 from cascadezoo.training.result import write_result
 from cascadezoo.training.setup import Setup, set_up
-from cascadezoo.training.step import Stepper
+from cascadezoo.training.step import Stepper, too_little_memory
 from cascadezoo.training.validation import Validation
 from cascadezoo.training.writers import writers_of
 
@@ -191,10 +191,7 @@ class _Run:
                 kept = "nothing is" if self.stepper.torn else "what it learned is"
                 self.journal.note(self.step, f"stopped after step {self.step} of {self.plan.total}; {kept} kept")
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
-                raise OutOfMemory(
-                    f"{self.world.device} has too little memory for {self.config.batch_size} images a pass: take a "
-                    "smaller --batch-size with more passes (--accumulate), or another device"
-                ) from error
+                raise too_little_memory(self.world.device, self.config.batch_size) from error
             raise
 
     def _step(self, epoch: int, passes: list[list[Sample]], waited: float) -> None:

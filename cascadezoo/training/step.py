@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World
-from cascadezoo.errors import TrainingDiverged
+from cascadezoo.errors import OutOfMemory, TrainingDiverged
 from cascadezoo.losses import objective
 from cascadezoo.losses.targets import Targets
 from cascadezoo.modeling.preprocess import Batch
@@ -149,6 +149,14 @@ class Stepper:
         if more and isinstance(self.network, DistributedDataParallel):
             return self.network.no_sync()
         return nullcontext()
+
+
+def too_little_memory(device: torch.device, batch_size: int) -> OutOfMemory:
+    """What to raise where a step on ``batch_size`` images a pass found no room."""
+    return OutOfMemory(
+        f"{device} has too little memory for {batch_size} images a pass: take a smaller --batch-size with more passes "
+        "(--accumulate), or another device"
+    )
 
 
 def mix(*numbers: int) -> int:
