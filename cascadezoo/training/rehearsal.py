@@ -100,7 +100,7 @@ def _small_objects(setup: Setup) -> Iterator[str]:
     yield (
         f"{below.sum()} of {len(sides)} objects are smaller than the smallest anchor, {smallest:g} pixels, at the "
         f"largest training scale ({', '.join(most)}), and {(sides < tiny).sum()} are below {tiny:g} pixels: larger "
-        "sizes (--min-size, --max-size) or parts of the images would show more of them"
+        "sizes (--min-size, --max-size), or images cut into parts, would show more of them"
     )
 
 

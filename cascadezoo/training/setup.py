@@ -130,6 +130,8 @@ def _require_measured(criterion: Criterion, val: CocoDataset, *, masks: bool) ->
     if criterion.kind == "segm" and not masks:
         raise UsageError(f"--best-by {criterion}: this network finds no masks, so choose a figure of boxes")
     name = criterion.class_name
+    if name in val.categories and not val.class_counts[val.categories.index(name)]:
+        raise UsageError(f"--best-by {criterion}: {val.annotations} has no objects of class {name!r}")
     if name is not None and name not in val.categories:
         close = difflib.get_close_matches(name, val.categories, n=3)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {', '.join(val.categories)}"

@@ -121,6 +121,8 @@ def test_figures_that_no_evaluation_will_have_are_refused_at_once(drawn, tmp_pat
         run(drawn, tmp_path / "run", best_by="bbox/AP:dsic")
     with pytest.raises(UsageError, match=r"no class 'ring'; it has box, disc, bar"):
         run(drawn, tmp_path / "run", best_by="bbox/AP:ring")
+    with pytest.raises(UsageError, match=r"images.json has no objects of class 'bar'"):
+        run(drawn, tmp_path / "run", best_by="bbox/AP:bar")
     boxes = cascadezoo.build(tiny("cascade_r50_fpn", num_classes=3))
     config = TrainingConfig(**options(drawn, tmp_path / "run", val_json=drawn.annotations, best_by="segm/AP"))
     with pytest.raises(UsageError, match="--best-by segm/AP: this network finds no masks"):

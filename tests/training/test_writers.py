@@ -220,3 +220,19 @@ def test_the_project_may_be_named(tmp_path, monkeypatch, arguments, project) -> 
     with pytest.raises(SystemExit):
         main(["train", "--entry", ENTRY, *arguments, *map(str, given)])
     assert [config.wandb for config in asked] == [project]
+
+
+def test_real_event_files_are_read_back_as_the_log_is(tmp_path) -> None:
+    """Where TensorBoard is installed: a run was killed after step 3, and goes on from step 2."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for begun, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        writer = TensorBoard(tmp_path)
+        writer.write(begin(begun))
+        for step in steps:
+            writer.write(STEPS | {"step": step, "loss": step + 0.5 + begun})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    points = [(point.step, point.value) for point in events.Scalars("train/loss")]
+    assert points == [(1, 1.5), (2, 2.5), (3, 5.5), (4, 6.5)]
