@@ -32,7 +32,7 @@ def draw(records: Iterable[Mapping[str, Any]]) -> Image.Image:
     total = Line("total", _thinned([(r["step"], r["loss"]) for r in steps]))
     names = list(dict.fromkeys(name for record in steps for name in record["losses"]))
     parts = [Line(n, _thinned([(r["step"], r["losses"][n]) for r in steps if n in r["losses"]])) for n in names]
-    validation = [(r["step"], r["loss"]) for r in evaluations if "loss" in r]
+    validation = [(r["step"], r["loss"]) for r in evaluations if r.get("loss") is not None]
     panels = [
         ("loss (logarithmic)", True, [total, *([Line("validation", validation)] if validation else []), *parts]),
         ("learning rate", False, [Line("lr", [(r["step"], r["lr"]) for r in steps])]),

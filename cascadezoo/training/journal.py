@@ -113,7 +113,7 @@ class Journal:
         self._write("evaluation", step, **record)
         shown = ", ".join(f"{kind} AP {_shown(figures[kind]['AP'])}" for kind in figures)
         if "loss" in fields:
-            shown += f", validation loss {fields['loss']:.4f}"
+            shown += ", validation loss " + ("not finite" if fields["loss"] is None else f"{fields['loss']:.4f}")
         self._say(f"epoch {epoch:.2f}: {shown} ({seconds:.0f} s)")
         self.draw()
 

@@ -1,6 +1,7 @@
 """The evaluations of a run: when they are due, what they find, which weights are the best so far, and whether they have
 become no better for long enough to stop."""
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -50,7 +51,7 @@ class Validation:
         if setup.val_set is not None:
             seen = partial(self._seen, "validation loss", len(setup.val_set))
             losses = validation_losses(setup.model, setup.val_set, self.world, seen, workers=workers)
-            fields |= {"loss": sum(losses.values()), "losses": losses}
+            fields |= {"loss": _finite(sum(losses.values())), "losses": {k: _finite(v) for k, v in losses.items()}}
         if self.journal:
             if self.criterion.standing([*self.journal.evaluations(), fields]).best is fields:
                 keep_best()
@@ -80,3 +81,8 @@ class Validation:
             raise KeyboardInterrupt
         if self.journal:
             self.journal.evaluating(what, min(done * self.world.size, images), images)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no other numbers."""
+    return value if math.isfinite(value) else None

@@ -5,14 +5,14 @@ batch size; which of its boxes are sampled follows from the seed and its id.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 
 import torch
 
 from cascadezoo.coco.dataset import CocoDataset
-from cascadezoo.detecting import prepared
+from cascadezoo.detecting import Fitting, prepared
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World, apart
 from cascadezoo.losses import objective
@@ -41,17 +41,20 @@ def validation_losses(
             one is not there; what it raises ends the evaluation.
         workers: processes that decode images ahead; 0 decodes them here.
 
-    Raises UnreadableImage, MissingResource, BadAnnotations: an image that is not what its annotations say.
+    Raises:
+        UnreadableImage, MissingResource, BadAnnotations: an image that is not what its annotations say.
+        OutOfMemory: the device has no room even for one image.
     """
     places = {category_id: label for label, category_id in enumerate(model.categories.ids)}
     labels = torch.tensor([places[category_id] for category_id in images.data.categories.ids])
     own = range(len(images))[world.rank :: world.size]
     rows: list[dict[str, float]] = []
     read = partial(images.sample, 0)
+    compute = Fitting(partial(_losses, model, labels, images.seed, world.device), 1, world.device)
     waiting = partial(_report, progress, rows)
     with evaluating(model), closing(prepared([[i] for i in own], read, workers, waiting)) as samples:
-        for (sample,) in samples:
-            rows.append(_losses(model, sample, labels, images.seed, world.device))
+        for batch in samples:
+            rows += compute(batch)
             progress(len(rows))
     together = [row for part in world.all_gather(rows) for row in part]
     names = together[0]
@@ -64,9 +67,12 @@ def _report(progress: Callable[[int], None], rows: list[dict[str, float]]) -> No
 
 
 @torch.no_grad()
-def _losses(model: Detector, sample: Sample, labels: torch.Tensor, seed: int, device: torch.device) -> dict[str, float]:
+def _losses(
+    model: Detector, labels: torch.Tensor, seed: int, device: torch.device, samples: Sequence[Sample]
+) -> list[dict[str, float]]:
+    (sample,) = samples
     targets = sample.targets._replace(labels=labels[sample.targets.labels]).to(device)
     generator = torch.Generator().manual_seed(mix(seed, sample.image_id))
     with apart():
         losses = objective.losses(model, model.prepare([sample.image]), [targets], [generator])
-    return dict(zip(losses, torch.stack([loss.float() for loss in losses.values()]).tolist(), strict=True))
+    return [dict(zip(losses, torch.stack([loss.float() for loss in losses.values()]).tolist(), strict=True))]

@@ -76,6 +76,16 @@ def test_a_run_without_the_figure_has_no_best_weights(drawn, tmp_path, script) -
     assert (tmp_path / "run" / "classes.png").exists()
 
 
+def test_a_loss_that_is_not_finite_is_never_the_best_and_the_log_stays_json(drawn, tmp_path, script, capfd) -> None:
+    script(measured(1.0), measured(1.0), losses=(float("nan"), 3.0))
+    run(drawn, tmp_path / "run", epochs=2, best_by="loss")
+    assert steps_of(tmp_path / "run" / "best.safetensors") == 2
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    records = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert [record["loss"] for record in records if record["kind"] == "evaluation"] == [None, 3.0]
+    assert "segm AP 0.00, validation loss not finite" in capfd.readouterr().err
+
+
 def test_a_run_stops_when_its_patience_ends_and_finishes_as_it_would_at_the_end(drawn, tmp_path, script, capfd) -> None:
     script(*map(measured, (10.0, 20.0, 15.0, 20.0)))
     run(drawn, tmp_path / "run", epochs=9, patience=2)

@@ -10,7 +10,7 @@ import cascadezoo
 import cascadezoo.distributed as distributed
 from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.distributed import World
-from cascadezoo.errors import BadAnnotations, UsageError
+from cascadezoo.errors import BadAnnotations, OutOfMemory, UsageError
 from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.validation_loss import validation_losses, validation_set
 
@@ -112,6 +112,16 @@ def test_data_that_have_no_losses_are_refused(drawn) -> None:
     drawn.annotations.write_text(json.dumps(document | {"annotations": []}))
     with pytest.raises(UsageError, match="has no objects to learn from"):
         losses_of(drawn, learner())
+
+
+def test_no_room_for_one_image_is_one_sentence(drawn) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    model = learner()
+    model.rpn.conv.register_forward_pre_hook(fail)
+    with pytest.raises(OutOfMemory, match="cpu has too little memory for one image at a time"):
+        losses_of(drawn, model)
 
 
 def test_a_run_records_them_on_request(drawn, tmp_path, capfd) -> None:
