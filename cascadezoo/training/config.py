@@ -19,7 +19,7 @@ _FILE = "config.json"
 # what the numbers of a run follow from, and would be without effect, or break the run in two, when it is resumed
 _LASTING = (
     "num_classes", "schedule", "batch_size", "accumulate", "lr", "precision", "ema", "clip_grad", "min_size",
-    "max_size", "classes", "freeze", "keep_empty", "seed",
+    "max_size", "classes", "freeze", "keep_empty", "seed", "augment",
 )  # fmt: skip
 
 
@@ -101,6 +101,10 @@ class TrainingConfig(Record):
         "entry freezes; more than one with more of these options.",
     )
     keep_empty: bool = Field(default=False, description="Also train on images without objects.")
+    augment: str | None = Field(
+        default=None,
+        description="How the augmentation calls itself that was given in Python: set by train(config, augment=...).",
+    )
     seed: int = Field(default=0, ge=0, description="The seed of all randomness.")
     run_dir: Path = Field(description="The folder of the run.")
     workers: int = Field(default=2, ge=0, description="Processes that prepare images.")
@@ -151,6 +155,18 @@ class TrainingConfig(Record):
         """Write the options into the run's folder.  Raises UnwritableOutput."""
         with whole_file(self.run_dir / _FILE) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
+
+    def with_augment(self, name: str | None) -> Self:
+        """These options with the name of the augmentation that is given beside them.
+
+        Raises UsageError where they are those of a run with one, and none is given.
+        """
+        if name is None and self.augment is not None:
+            raise UsageError(
+                f"{self.run_dir} was begun with an augmentation of its own, {self.augment}: go on with it in Python, "
+                "train(config, augment=..., resume=True)"
+            )
+        return self.model_copy(update={"augment": name})
 
     def require_agreement(self, *, model: bool, recipe: bool) -> None:
         """Raise one UsageError that names every option which a model, or a recipe, given beside them leaves no use."""

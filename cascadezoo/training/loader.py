@@ -21,6 +21,8 @@ from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.recipe import Augmentation
 from cascadezoo.training.augment import Objects, augment
+from cascadezoo.training.hook import Augment, Hook
+from cascadezoo.training.seeds import mix
 
 _WORD = 2**64
 
@@ -38,6 +40,8 @@ class TrainingSet:
 
     ``keep_empty``: images without objects, or with crowds only, are kept as background; the publishers leave them out.
 
+    ``own``: an augmentation of the user's own, which comes before the recipe's.
+
     Raises UsageError when the network has another number of classes than the data set, or the data set has no objects,
     and BadAnnotations when the network needs masks that the data set lacks.
 
@@ -46,7 +50,14 @@ class TrainingSet:
     """
 
     def __init__(
-        self, data: CocoDataset, spec: ModelSpec, augmentation: Augmentation, seed: int, *, keep_empty: bool = True
+        self,
+        data: CocoDataset,
+        spec: ModelSpec,
+        augmentation: Augmentation,
+        seed: int,
+        *,
+        keep_empty: bool = True,
+        own: Augment | None = None,
     ) -> None:
         if spec.num_classes != len(data.categories):
             raise UsageError(
@@ -56,6 +67,7 @@ class TrainingSet:
         if spec.mask:
             data.require_masks()
         self.data, self.spec, self.augmentation, self.seed = data, spec, augmentation, seed
+        self._hook = None if own is None else Hook(own, spec.num_classes)
         self._kept = np.flatnonzero((data.objects > 0) | keep_empty)
         if not data.objects.any():
             raise UsageError(f"{data.annotations} has no objects to learn from")
@@ -67,11 +79,14 @@ class TrainingSet:
     def sample(self, epoch: int, index: int) -> Sample:
         """Image ``index`` of 0..N-1 as it comes in ``epoch``.
 
-        Raises UnreadableImage or MissingResource, naming file and image id, for an image that cannot be read, and
-        BadAnnotations for one of another size than its annotations say.
+        Raises UnreadableImage or MissingResource, naming file and image id, for an image that cannot be read,
+        BadAnnotations for one of another size than its annotations say, and what the hook raises.
         """
         record = self.data.record(int(self._kept[index]))
         image = self._read(record)
+        if self._hook is not None:
+            chance = mix(self.seed, epoch, record.image_id)
+            image, record = self._hook(image, record, chance, with_masks=self.spec.mask is not None)
         masks = record.segmentations if self.spec.mask else None
         objects = Objects(record.boxes, masks, (record.height, record.width))
         generator = np.random.default_rng([number % _WORD for number in (self.seed, epoch, record.image_id)])

@@ -30,6 +30,7 @@ from cascadezoo.training.classes import ChosenClasses
 from cascadezoo.training.config import TrainingConfig, recipe_of
 from cascadezoo.training.ema import Ema
 from cascadezoo.training.evaluation import evaluate
+from cascadezoo.training.hook import Augment, name_of, require_portable
 from cascadezoo.training.interrupt import Interrupt, Stop
 from cascadezoo.training.introduction import introduction, rate_of
 from cascadezoo.training.journal import Journal
@@ -49,6 +50,7 @@ def train(
     *,
     model: Detector | None = None,
     recipe: Recipe | None = None,
+    augment: Augment | None = None,
     resume: bool = False,
     extend: bool = False,
 ) -> Path:
@@ -63,6 +65,9 @@ def train(
             change the network (``pretrained``, ``weights``, ``num_classes``, ``min_size``, ``max_size``) contradict it.
         recipe: instead of the entry's; the options that choose or change the recipe (``schedule``, ``ema``,
             ``clip_grad``) contradict it.  With both, so does ``entry``.
+        augment: a callable that changes each training image and its objects before the recipe does, an
+            ``albumentations.Compose`` or a transform of ``torchvision.transforms.v2`` (``cascadezoo.training.hook``).
+            A run that began with it goes on only with it.
         resume: go on from the last checkpoint, with the options that the run began with.
         extend: go on, under another schedule than the run began with, of as many epochs as it has done or more.
 
@@ -77,6 +82,9 @@ def train(
         UsageError, MissingResource, FileError: options, data or weights that do not fit.
     """
     config.require_agreement(model=model is not None, recipe=recipe is not None)
+    config = config.with_augment(None if augment is None else name_of(augment))
+    if augment is not None:
+        require_portable(augment, config.workers)
     with join(config.device) as world:
         if not world.is_first:
             logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # the first process logs for all
@@ -92,7 +100,7 @@ def train(
             published = registry.spec_of(_required(entry)).preprocess
             recipe = config.adjust(recipe_of(_required(entry), config.schedule), published, model.spec.preprocess)
         with Interrupt() as interrupt:
-            return _Run(config, model, recipe, data, world, interrupt).go(resume or extend, extend)
+            return _Run(config, model, recipe, data, world, interrupt, augment).go(resume or extend, extend)
 
 
 def _required(entry: ZooEntry | None) -> ZooEntry:
@@ -112,6 +120,7 @@ class _Run:
         data: CocoDataset,
         world: World,
         interrupt: Interrupt,
+        augment: Augment | None,
     ) -> None:
         self.config, self.recipe, self.data, self.world, self.interrupt = config, recipe, data, world, interrupt
         self.val = _validation(config, data, masks=model.spec.mask is not None)
@@ -124,7 +133,9 @@ class _Run:
         self.origin = model.origin
         self.batch = config.batch_size * config.accumulate * world.size
         self.rate = rate_of(recipe.solver, self.batch, config.lr)
-        self.set = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
+        self.set = TrainingSet(
+            data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty, own=augment
+        )
         passes = math.ceil(len(self.set) / (config.batch_size * world.size))
         if passes < config.accumulate:
             raise UsageError(

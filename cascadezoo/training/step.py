@@ -1,6 +1,5 @@
 """One optimizer step: losses, gradients, weights, on one process or many."""
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training.config import Precision
 from cascadezoo.training.loader import Sample
 from cascadezoo.training.optim import build_optimizer, set_lr
+from cascadezoo.training.seeds import mix
 
 _SCALE = 2.0**16  # of fp16's losses in the beginning, halved with every step that is left out
 _AUTOCAST = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
@@ -149,12 +149,6 @@ class Stepper:
         if more and isinstance(self.network, DistributedDataParallel):
             return self.network.no_sync()
         return nullcontext()
-
-
-def mix(*numbers: int) -> int:
-    """One seed of several numbers, of 63 bits."""
-    digest = hashlib.sha256(repr(numbers).encode()).digest()
-    return int.from_bytes(digest[:8]) >> 1
 
 
 class _Losses(nn.Module):
