@@ -43,6 +43,7 @@ class _Described(click.Option):
 @click.option("--val-json", metavar="FILE", type=InputFile(), cls=_Described)
 @click.option("--val-images", metavar="DIR", type=InputFolder(), cls=_Described)
 @click.option("--keep-empty", is_flag=True, cls=_Described)
+@click.option("--repeat-factor", metavar="PART", type=float, cls=_Described)
 @click.option("--classes", metavar="NAME", multiple=True, cls=_Described)
 @click.option("--num-classes", metavar="N", default="auto", show_default=True, cls=_Described)
 @click.option("--schedule", metavar="1x|2x|20e|3x|N", cls=_Described)

@@ -19,7 +19,7 @@ _FILE = "config.json"
 # what the numbers of a run follow from, and would be without effect, or break the run in two, when it is resumed
 _LASTING = (
     "num_classes", "schedule", "batch_size", "accumulate", "lr", "precision", "ema", "clip_grad", "min_size",
-    "max_size", "classes", "freeze", "keep_empty", "seed", "augment",
+    "max_size", "classes", "freeze", "keep_empty", "repeat_factor", "seed", "augment",
 )  # fmt: skip
 
 
@@ -101,6 +101,13 @@ class TrainingConfig(Record):
         "entry freezes; more than one with more of these options.",
     )
     keep_empty: bool = Field(default=False, description="Also train on images without objects.")
+    repeat_factor: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Show images of classes that a smaller part of the images holds than this more than once in an "
+        "epoch (LVIS: 0.001); by default each comes once.",
+    )
     augment: str | None = Field(
         default=None,
         description="How the augmentation calls itself that was given in Python: set by train(config, augment=...).",

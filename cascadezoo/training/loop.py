@@ -134,12 +134,13 @@ class _Run:
         self.batch = config.batch_size * config.accumulate * world.size
         self.rate = rate_of(recipe.solver, self.batch, config.lr)
         self.set = TrainingSet(
-            data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty, own=augment
-        )
-        passes = math.ceil(len(self.set) / (config.batch_size * world.size))
+            data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty,
+            repeat=config.repeat_factor, own=augment,
+        )  # fmt: skip
+        passes = math.ceil(self.set.drawn / (config.batch_size * world.size))
         if passes < config.accumulate:
             raise UsageError(
-                f"accumulate {config.accumulate}: an epoch of {len(self.set)} images has fewer passes, {passes}"
+                f"accumulate {config.accumulate}: an epoch of {self.set.drawn} images has fewer passes, {passes}"
             )
         self.plan = Plan(recipe.schedule, passes // config.accumulate)
         self.stepper = Stepper(self.model, recipe, self.rate.value, config.precision, config.seed, world)
@@ -338,7 +339,7 @@ class _Run:
             "network": _digest(self.model.spec.model_dump_json()),
             "recipe": _digest(self.recipe.model_dump_json(exclude={"schedule"})),
             checkpoint.SCHEDULE: f"{schedule.epochs:g} epochs ({_digest(schedule.model_dump_json())})",
-            "data": f"{self.data.digest[:12]}, {len(self.set)} images",
+            "data": f"{self.data.digest[:12]}, {self.set.drawn} images",
             "learning rate": f"{self.rate.value:g}",
             "batch size": str(config.batch_size),
             "passes a step": str(config.accumulate),
@@ -359,9 +360,7 @@ class _Run:
             device=str(self.world.device),
             steps=self.plan.total,
         )
-        lines = introduction(
-            self.model, self.plan, self.rate, self.world, self.data, self.step, self.batch, len(self.set)
-        )
+        lines = introduction(self.model, self.plan, self.rate, self.world, self.data, self.step, self.batch, self.set)
         for line in lines:
             self.journal.note(self.step, line)
 

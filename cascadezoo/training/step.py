@@ -107,10 +107,13 @@ class Stepper:
         device = self.world.device
         batch = self.model.prepare([sample.image for sample in samples])
         targets = [sample.targets.to(device) for sample in samples]
-        generators = [torch.Generator().manual_seed(mix(self.seed, epoch, sample.image_id)) for sample in samples]
+        generators = [torch.Generator().manual_seed(self._seed_of(epoch, sample)) for sample in samples]
         with torch.autocast(device.type, self.dtype, enabled=self.dtype is not None):
             losses: dict[str, Tensor] = self.network(batch, targets, generators)
         return losses
+
+    def _seed_of(self, epoch: int, sample: Sample) -> int:
+        return mix(self.seed, epoch, sample.image_id, *([sample.turn] if sample.turn else []))
 
     def _checked(self, step: int, losses: dict[str, Tensor], samples: list[Sample]) -> Tensor:
         """The losses' values, the mean over processes; all of them stop when any process has one that is not finite."""
