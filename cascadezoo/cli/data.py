@@ -21,8 +21,8 @@ _FORMATS = ("yolo", "voc", "labelme")
 @click.group(
     "data",
     cls=Group,
-    short_help="Check a data set, or convert one to COCO's",
-    examples=("cascadezoo data check train.json --images train", "cascadezoo data convert voc -o train.json"),
+    short_help="Check a data set, or convert it to COCO's",
+    examples=("cascadezoo data check train.json --images train", "cascadezoo data convert VOC2012 -o train.json"),
 )
 def data_command() -> None:
     """Data sets in COCO's instances format."""
@@ -75,10 +75,10 @@ def check_command(annotations: Path, images: Path | None, decode: bool, draw: Pa
 
 @data_command.command(
     "convert",
-    short_help="YOLO, VOC or LabelMe to COCO's format, or back",
+    short_help="YOLO, VOC or LabelMe to COCO's, or back",
     examples=(
         "cascadezoo data convert VOC2012 --split Segmentation/train -o train.json",
-        "cascadezoo data convert yolo/data.yaml --split train -o train.json",
+        "cascadezoo data convert data.yaml --split train -o train.json",
         "cascadezoo data convert train.json --images train --to labelme -o edit",
     ),
 )

@@ -47,7 +47,7 @@ class _Described(click.Option):
 @click.option("--classes", metavar="NAME", multiple=True, cls=_Described)
 @click.option("--num-classes", metavar="N", default="auto", show_default=True, cls=_Described)
 @click.option("--schedule", metavar="1x|2x|20e|3x|N", cls=_Described)
-@click.option("--batch-size", metavar="N", type=int, cls=_Described)
+@click.option("--batch-size", metavar="N|auto", cls=_Described)
 @click.option("--accumulate", metavar="N", type=int, cls=_Described)
 @click.option("--lr", metavar="RATE", type=float, cls=_Described)
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), cls=_Described)

@@ -15,6 +15,7 @@ from cascadezoo.spec.model import PreprocessSpec
 from cascadezoo.spec.recipe import Augmentation, EmaRule, Recipe
 from cascadezoo.spec.record import Record
 
+AUTO = 0  # as the batch size of a run that has not begun: to be found
 _FILE = "config.json"
 # what the numbers of a run follow from, and would be without effect, or break the run in two, when it is resumed
 _LASTING = (
@@ -62,7 +63,9 @@ class TrainingConfig(Record):
     schedule: str | None = Field(
         default=None, description="One of the publisher's, or a number of epochs; by default the entry's own."
     )
-    batch_size: int = Field(default=2, gt=0, description="Images per process and pass.")
+    batch_size: int = Field(
+        default=2, description="Images per process and pass; auto for as many as the device has memory for."
+    )
     accumulate: int = Field(default=1, gt=0, description="Passes per step, whose gradients are averaged.")
     lr: float | None = Field(
         default=None,
@@ -128,6 +131,19 @@ class TrainingConfig(Record):
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else expanded(path).absolute()
 
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> int:
+        if value == "auto":
+            return AUTO
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            number = AUTO
+        if number < 1 or number != float(value):
+            raise ValueError(f"a number of images, 1 or more, or auto is wanted, not {value!r}")
+        return number
+
     @model_validator(mode="after")
     def _options_agree(self) -> Self:
         if self.pretrained and self.weights is not None:
@@ -175,6 +191,19 @@ class TrainingConfig(Record):
             )
         return self.model_copy(update={"augment": name})
 
+    def with_begun_batch_size(self) -> Self:
+        """These options with the batch size of the run in their folder, if there is one and they leave it to be found.
+
+        Raises CorruptCheckpoint.
+        """
+        if self.batch_size != AUTO:
+            return self
+        try:
+            begun = type(self).read(self.run_dir)
+        except MissingResource:  # stopped before it had begun
+            return self
+        return self.model_copy(update={"batch_size": begun.batch_size})
+
     def require_agreement(self, *, model: bool, recipe: bool) -> None:
         """Raise one UsageError that names every option which a model, or a recipe, given beside them leaves no use."""
         sides = {
@@ -200,7 +229,7 @@ class TrainingConfig(Record):
         """
         for name in _LASTING:
             then, now = getattr(begun, name), getattr(self, name)
-            if then == now or (extend and name == "schedule"):
+            if then == now or (extend and name == "schedule") or (name == "batch_size" and now == AUTO):
                 continue
             way = "a run goes on only as it began, so leave the option out"
             if name == "schedule" and now is not None:

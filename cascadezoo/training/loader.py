@@ -51,6 +51,7 @@ class TrainingSet:
 
     Attributes:
         sizes: (N, 2) height and width of the images, as they are in their files.
+        objects: (N,) how many objects each image has.
         factors: (N,) how often each comes in an epoch on average; None where each comes once.
     """
 
@@ -78,6 +79,7 @@ class TrainingSet:
         if not data.objects.any():
             raise UsageError(f"{data.annotations} has no objects to learn from")
         self.sizes: npt.NDArray[np.int64] = np.stack([data.heights, data.widths], axis=1)[self._kept]
+        self.objects: npt.NDArray[np.int64] = data.objects[self._kept]
         self.factors = None if repeat is None else self._factors(repeat)
 
     def __len__(self) -> int:

@@ -26,6 +26,7 @@ from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
+from cascadezoo.training.batch_size import with_fitting
 from cascadezoo.training.classes import ChosenClasses
 from cascadezoo.training.config import TrainingConfig, recipe_of
 from cascadezoo.training.ema import Ema
@@ -65,9 +66,8 @@ def train(
             change the network (``pretrained``, ``weights``, ``num_classes``, ``min_size``, ``max_size``) contradict it.
         recipe: instead of the entry's; the options that choose or change the recipe (``schedule``, ``ema``,
             ``clip_grad``) contradict it.  With both, so does ``entry``.
-        augment: a callable that changes each training image and its objects before the recipe does, an
-            ``albumentations.Compose`` or a transform of ``torchvision.transforms.v2`` (``cascadezoo.training.hook``).
-            A run that began with it goes on only with it.
+        augment: changes each training image and its objects before the recipe does: a callable, albumentations'
+            ``Compose`` or a transform of ``torchvision.transforms.v2``, as ``cascadezoo.training.hook.Augment`` says.
         resume: go on from the last checkpoint, with the options that the run began with.
         extend: go on, under another schedule than the run began with, of as many epochs as it has done or more.
 
@@ -82,6 +82,7 @@ def train(
         UsageError, MissingResource, FileError: options, data or weights that do not fit.
     """
     config.require_agreement(model=model is not None, recipe=recipe is not None)
+    config = config.with_begun_batch_size() if resume or extend else config
     config = config.with_augment(None if augment is None else name_of(augment))
     if augment is not None:
         require_portable(augment, config.workers)
@@ -122,7 +123,7 @@ class _Run:
         interrupt: Interrupt,
         augment: Augment | None,
     ) -> None:
-        self.config, self.recipe, self.data, self.world, self.interrupt = config, recipe, data, world, interrupt
+        self.recipe, self.data, self.world, self.interrupt = recipe, data, world, interrupt
         self.val = _validation(config, data, masks=model.spec.mask is not None)
         model.categories = data.categories
         if recipe.drop_path is not None:
@@ -131,12 +132,14 @@ class _Run:
         self.model = model.to(world.device)
         set_training(self.model)
         self.origin = model.origin
-        self.batch = config.batch_size * config.accumulate * world.size
-        self.rate = rate_of(recipe.solver, self.batch, config.lr)
         self.set = TrainingSet(
             data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty,
             repeat=config.repeat_factor, own=augment,
         )  # fmt: skip
+        self.config, self.found = with_fitting(config, self.model, recipe, self.set, world)
+        config = self.config
+        self.batch = config.batch_size * config.accumulate * world.size
+        self.rate = rate_of(recipe.solver, self.batch, config.lr)
         passes = math.ceil(self.set.drawn / (config.batch_size * world.size))
         if passes < config.accumulate:
             raise UsageError(
@@ -361,7 +364,7 @@ class _Run:
             steps=self.plan.total,
         )
         lines = introduction(self.model, self.plan, self.rate, self.world, self.data, self.step, self.batch, self.set)
-        for line in lines:
+        for line in (*self.found, *lines):
             self.journal.note(self.step, line)
 
     def _write_weights(self, path: Path) -> None:
