@@ -24,6 +24,7 @@ from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
 from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.ema import Ema
+from cascadezoo.training.hook import Augment
 from cascadezoo.training.interrupt import Interrupt, Stop
 from cascadezoo.training.introduction import introduction
 from cascadezoo.training.journal import Journal
@@ -44,6 +45,7 @@ def train(
     *,
     model: Detector | None = None,
     recipe: Recipe | None = None,
+    augment: Augment | None = None,
     resume: bool = False,
     extend: bool = False,
 ) -> Path:
@@ -59,6 +61,8 @@ def train(
             change the network (``pretrained``, ``weights``, ``num_classes``, ``min_size``, ``max_size``) contradict it.
         recipe: instead of the entry's; the options that choose or change the recipe (``schedule``, ``ema``,
             ``clip_grad``) contradict it.  With both, so does ``entry``.
+        augment: changes each training image and its objects before the recipe does: a callable, albumentations'
+            ``Compose`` or a transform of ``torchvision.transforms.v2``, as ``cascadezoo.training.hook.Augment`` says.
         resume: go on from the last checkpoint, with the options that the run began with.
         extend: go on, under another schedule than the run began with, of as many epochs as it has done or more.
 
@@ -74,10 +78,11 @@ def train(
     """
     config.require_agreement(model=model is not None, recipe=recipe is not None)
     require_writers(config)
+    config = config.with_begun_batch_size() if resume or extend else config
     with join(config.device) as world:
         if not world.is_first:
             logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # the first process logs for all
-        setup = set_up(config, world, model, recipe)
+        setup = set_up(config, world, model, recipe, augment)
         with Interrupt() as interrupt:
             return _Run(setup, world, interrupt).go(resume or extend, extend)
 
@@ -262,7 +267,7 @@ class _Run:
             "network": _digest(self.model.spec.model_dump_json()),
             "recipe": _digest(self.recipe.model_dump_json(exclude={"schedule"})),
             checkpoint.SCHEDULE: f"{schedule.epochs:g} epochs ({_digest(schedule.model_dump_json())})",
-            "data": f"{self.data.digest[:12]}, {len(self.set)} images",
+            "data": f"{self.data.digest[:12]}, {self.set.drawn} images",
             "learning rate": f"{self.rate.value:g}",
             "batch size": str(config.batch_size),
             "passes a step": str(config.accumulate),
@@ -283,10 +288,8 @@ class _Run:
             device=str(self.world.device),
             steps=self.plan.total,
         )
-        lines = introduction(
-            self.model, self.plan, self.rate, self.world, self.data, self.step, self.batch, len(self.set)
-        )
-        for line in lines:
+        lines = introduction(self.model, self.plan, self.rate, self.world, self.data, self.step, self.batch, self.set)
+        for line in (*self.setup.found, *lines):
             self.journal.note(self.step, line)
 
     def _write_weights(self, path: Path) -> None:

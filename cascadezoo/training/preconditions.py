@@ -17,6 +17,7 @@ def require_startable(config: TrainingConfig, *, resume: bool, extend: bool) -> 
         entry = registry.info(config.entry)
         registry.spec_of(entry)
         recipe_of(entry, config.schedule)
+    config.with_augment(None)
     require_free(config.run_dir, resume=resume)
     require_writers(config)
     if resume:

@@ -21,6 +21,7 @@ from cascadezoo.distributed import World, join
 from cascadezoo.modeling.preprocess import image_scale
 from cascadezoo.spec.recipe import Augmentation, Curve, Recipe
 from cascadezoo.training.config import TrainingConfig
+from cascadezoo.training.hook import Augment
 from cascadezoo.training.introduction import introduction
 from cascadezoo.training.loader import training_loader
 from cascadezoo.training.preconditions import require_writers
@@ -33,11 +34,15 @@ _CELLS = 2  # of the finest feature map, a side below which an object is hardly 
 
 
 def check_training(
-    config: TrainingConfig, *, model: Detector | None = None, recipe: Recipe | None = None
+    config: TrainingConfig,
+    *,
+    model: Detector | None = None,
+    recipe: Recipe | None = None,
+    augment: Augment | None = None,
 ) -> Iterator[str]:
     """Open data and network, and try a step: what a run with these options would be, a sentence at a time.
 
-    ``model`` and ``recipe`` as of ``train``; the step changes the weights of the one that is given.  Under
+    ``model``, ``recipe`` and ``augment`` as of ``train``; the step changes the weights of the one that is given.  Under
     ``torchrun``, every process calls this.
 
     Raises:
@@ -48,9 +53,10 @@ def check_training(
     config.require_agreement(model=model is not None, recipe=recipe is not None)
     require_writers(config)
     with join(config.device) as world:
-        setup = set_up(config, world, model, recipe)
+        setup = set_up(config, world, model, recipe, augment)
         yield from _network(setup)
-        yield from introduction(setup.model, setup.plan, setup.rate, world, setup.data, 0, setup.batch, len(setup.set))
+        yield from setup.found
+        yield from introduction(setup.model, setup.plan, setup.rate, world, setup.data, 0, setup.batch, setup.set)
         yield from _recipe(setup)
         yield from _small_objects(setup)
         if setup.val is not None:

@@ -13,9 +13,11 @@ from cascadezoo.distributed import World
 from cascadezoo.errors import FileError, UsageError
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.recipe import Recipe
+from cascadezoo.training.batch_size import with_fitting
 from cascadezoo.training.classes import ChosenClasses
 from cascadezoo.training.config import TrainingConfig, recipe_of
 from cascadezoo.training.criterion import Criterion
+from cascadezoo.training.hook import Augment, name_of, require_portable
 from cascadezoo.training.introduction import Rate, rate_of
 from cascadezoo.training.loader import TrainingSet
 from cascadezoo.training.network import entry_network, freeze, set_drop_path, set_training
@@ -28,7 +30,7 @@ class Setup:
     """The parts of a run before its first step.
 
     Attributes:
-        config: its options.
+        config: its options, with a number for a batch size that was to be found.
         model: the network on its device, in training mode, with what is frozen.
         recipe: with what the options change.
         data: what it learns from.
@@ -36,6 +38,7 @@ class Setup:
         set: the samples of ``data``.
         val_set: those of ``val`` that losses are computed on, where the options ask for it.
         batch: images of a step, of all passes and processes.
+        found: what was found out about the options, in sentences.
         rate: the learning rate.
         plan: the schedule in steps.
     """
@@ -48,15 +51,25 @@ class Setup:
     set: TrainingSet
     val_set: TrainingSet | None
     batch: int
+    found: tuple[str, ...]
     rate: Rate
     plan: Plan
 
 
-def set_up(config: TrainingConfig, world: World, model: Detector | None = None, recipe: Recipe | None = None) -> Setup:
-    """The parts of a run with these options; ``model`` and ``recipe`` as of ``train``.
+def set_up(
+    config: TrainingConfig,
+    world: World,
+    model: Detector | None = None,
+    recipe: Recipe | None = None,
+    augment: Augment | None = None,
+) -> Setup:
+    """The parts of a run with these options; ``model``, ``recipe`` and ``augment`` as of ``train``.
 
     Sets the seed.  Raises UsageError, MissingResource, FileError: options, data or weights that do not fit.
     """
+    config = config.with_augment(None if augment is None else name_of(augment))
+    if augment is not None:
+        require_portable(augment, config.workers)
     torch.manual_seed(config.seed)
     if config.classes:
         data: CocoDataset = ChosenClasses(config.train_json, config.train_images, config.classes)
@@ -80,12 +93,16 @@ def set_up(config: TrainingConfig, world: World, model: Detector | None = None, 
         _require_measured(Criterion.parse(config.best_by), val, masks=model.spec.mask is not None)
         if config.measures_loss:
             val_set = validation_set(val, model, config.seed, keep_empty=config.keep_empty)
+    samples = TrainingSet(
+        data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty,
+        repeat=config.repeat_factor, own=augment,
+    )  # fmt: skip
+    config, found = with_fitting(config, model, recipe, samples, world)
     batch = config.batch_size * config.accumulate * world.size
-    samples = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
-    passes = math.ceil(len(samples) / (config.batch_size * world.size))
+    passes = math.ceil(samples.drawn / (config.batch_size * world.size))
     if passes < config.accumulate:
         raise UsageError(
-            f"accumulate {config.accumulate}: an epoch of {len(samples)} images has fewer passes, {passes}"
+            f"accumulate {config.accumulate}: an epoch of {samples.drawn} images has fewer passes, {passes}"
         )
     return Setup(
         config=config,
@@ -96,6 +113,7 @@ def set_up(config: TrainingConfig, world: World, model: Detector | None = None, 
         set=samples,
         val_set=val_set,
         batch=batch,
+        found=tuple(found),
         rate=rate_of(recipe.solver, batch, config.lr),
         plan=Plan(recipe.schedule, passes // config.accumulate),
     )

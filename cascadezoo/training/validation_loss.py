@@ -19,7 +19,7 @@ from cascadezoo.losses import objective
 from cascadezoo.spec.recipe import Augmentation
 from cascadezoo.training.loader import Sample, TrainingSet
 from cascadezoo.training.network import evaluating
-from cascadezoo.training.step import mix
+from cascadezoo.training.seeds import mix
 
 
 def validation_set(val: CocoDataset, model: Detector, seed: int, *, keep_empty: bool) -> TrainingSet:
