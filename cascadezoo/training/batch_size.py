@@ -77,8 +77,8 @@ def with_fitting(
 ) -> tuple[TrainingConfig, list[str]]:
     """The options with a number for a batch size that was left to be found, and the sentence that says why.
 
-    It is as many images as a pass of training has memory for on the world's device, at most all that there are.  A GPU is
-    tried; of the CPU's memory, what steps of one image and of two take is measured.
+    It is as many images as a pass of training has memory for on the world's device, at most all that there are.  A GPU
+    is tried; of the CPU's memory, what steps of one image and of two take is measured.
 
     Raises UsageError with more processes than one, and OutOfMemory where there is no room for one image.
     """
