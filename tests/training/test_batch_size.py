@@ -242,7 +242,7 @@ def test_several_processes_are_refused(drawn, tmp_path: Path) -> None:
         with_fitting(config, None, RECIPE, None, World(1, 2, CPU))  # type: ignore[arg-type]  # looked at later
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.5, "0", "many", "2.5"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, float("inf"), 10**400, "0", "many", "2.5", [2]])
 def test_what_is_no_batch_size(value: Any, drawn, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="batch_size: a number of images, 1 or more, or auto is wanted, not"):
         TrainingConfig.of(**options(drawn, tmp_path / "run", batch_size=value))
