@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cascadezoo.coco.image_headers import shown_size
-from cascadezoo.errors import BadAnnotations, MissingResource, UsageError
+from cascadezoo.errors import BadAnnotations, CascadezooError, MissingResource, UsageError
 from cascadezoo.files import whole_file
 from cascadezoo.formats.labels import LabelledImage, LabelledObject, Labels, Notes, Polygon, extent
 from cascadezoo.formats.reading import files_in, images_in, lines_of, names_of, require_names, yaml_of
@@ -34,11 +34,25 @@ class _Pair(NamedTuple):
 
 
 def described(folder: Path) -> Path | None:
-    """The YAML file in a folder that describes a data set, if there is one; of several, ``data.yaml``."""
+    """The YAML file in a folder that describes a data set: ``data.yaml``, or else the one that has ``names``.
+
+    Raises UsageError where there are several.
+    """
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".yaml", ".yml"))
     named = [path for path in found if path.stem in ("data", "dataset")]
-    candidates = named or found
-    return candidates[0] if candidates else None
+    fitting = named or [path for path in found if _has_names(path)]
+    if len(fitting) > 1:
+        raise UsageError(
+            f"{fitting[0]} and {fitting[1].name} may both describe the data set: give one of them as SOURCE"
+        )
+    return fitting[0] if fitting else None
+
+
+def _has_names(path: Path) -> bool:
+    try:
+        return "names" in yaml_of(path)
+    except CascadezooError:
+        return False
 
 
 def read_yolo(source: Path, images: Path | None, split: str | None, names: Path | None, notes: Notes) -> Labels:

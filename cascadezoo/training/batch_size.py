@@ -77,8 +77,8 @@ def with_fitting(
 ) -> tuple[TrainingConfig, list[str]]:
     """The options with a number for a batch size that was left to be found, and the sentence that says why.
 
-    It is as many images as a pass of training has memory for on the world's device, at most an epoch's share.  A GPU is
-    tried; of the CPU's memory, what steps of one image and of two take is measured.
+    It is as many images as a pass of training has memory for on the world's device, at most all that there are.  A GPU
+    is tried; of the CPU's memory, what steps of one image and of two take is measured.
 
     Raises UsageError with more processes than one, and OutOfMemory where there is no room for one image.
     """
@@ -89,7 +89,7 @@ def with_fitting(
             "--batch-size auto is for one process: find the number with one of them alone, and give it to all"
         )
     trial = Trial(model, recipe, samples, config, world)
-    most = max(1, samples.drawn // config.accumulate)
+    most = max(1, len(samples) // config.accumulate)
     fit = _BY.get(world.device.type, by_trying)(trial, most, world.device)
     return config.model_copy(update={"batch_size": fit.images}), [fit.words]
 
@@ -116,7 +116,7 @@ def by_trying(trial: Trial, most: int, device: torch.device) -> Fit:
     if images == 0:
         raise _no_room(trial, device)
     height, width = trial.size(images)
-    why = "all images of an epoch"
+    why = "all images of the data"
     if images < most:
         why = f"the most that {device} has memory for with a tenth to spare"
     return Fit(images, f"batch size {images}: {why}, tried with steps of {height} x {width} pixels (height x width)")
@@ -141,7 +141,7 @@ def by_memory(trial: Trial, most: int, device: torch.device) -> Fit:
         images,
         f"batch size {images}: a step takes {peaks[0] / _GIB:.2f} GiB with one image and {peaks[1] / _GIB:.2f} GiB "
         f"with two, of {height} x {width} pixels (height x width), and there are {free / _GIB:.2f} GiB"
-        + (" beside a tenth to spare" if images < most else " for all images of an epoch"),
+        + (" beside a tenth to spare" if images < most else " for all images of the data"),
     )
 
 

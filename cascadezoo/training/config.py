@@ -158,10 +158,11 @@ class TrainingConfig(Record):
             return AUTO
         try:
             number = int(value)
-        except (TypeError, ValueError):
-            number = AUTO
-        if number < 1 or number != float(value):
-            raise ValueError(f"a number of images, 1 or more, or auto is wanted, not {value!r}")
+            is_whole = number == float(value)
+        except (TypeError, ValueError, OverflowError):
+            number, is_whole = AUTO, False
+        if number < 1 or not is_whole:
+            raise ValueError(f"a number of images, 1 or more, or auto is wanted, not {str(value)[:40]}")
         return number
 
     @model_validator(mode="after")

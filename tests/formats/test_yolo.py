@@ -174,6 +174,14 @@ def test_the_format_is_found_or_asked_for(tmp_path: Path) -> None:
         UsageError, match=r"is in none of the formats known here: say which \(--from yolo\|voc\|labelme"
     ):
         found_format(source / "images")
+    (source / "data.yaml").rename(source / "cats.yaml")
+    (source / "args.yaml").write_text("epochs: 3")
+    (source / "broken.yaml").write_text("[")
+    assert len(converted(source)["annotations"]) == 1
+    (source / "dogs.yaml").write_text(YAML)
+    with pytest.raises(UsageError, match=r"cats\.yaml and dogs\.yaml may both describe the data set"):
+        converted(source)
+    (source / "dogs.yaml").unlink()
     (source / "Annotations").mkdir()
     with pytest.raises(UsageError, match="may be yolo or voc: say which"):
         found_format(source)

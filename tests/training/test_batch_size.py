@@ -70,7 +70,7 @@ def test_by_trying() -> None:
         "(height x width)",
     )
     fit = by_trying(trial(step), 4, CPU)
-    assert (fit.images, fit.words.split(",")[0]) == (4, "batch size 4: all images of an epoch")
+    assert (fit.images, fit.words.split(",")[0]) == (4, "batch size 4: all images of the data")
 
     def broken(images: int) -> None:
         raise RuntimeError("something else")
@@ -214,7 +214,7 @@ def test_the_memory_of_real_steps(drawn, tmp_path: Path) -> None:
     assert TrainingConfig.read(tmp_path / "run").batch_size == 4
     (note,) = (record["text"] for record in log(tmp_path / "run", "note") if record["text"].startswith("batch size"))
     assert "GiB with one image" in note
-    assert note.endswith("for all images of an epoch")
+    assert note.endswith("for all images of the data")
 
 
 def test_steps_are_tried_on_what_pads_most(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_several_processes_are_refused(drawn, tmp_path: Path) -> None:
         with_fitting(config, None, RECIPE, None, World(1, 2, CPU))  # type: ignore[arg-type]  # looked at later
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.5, "0", "many", "2.5"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, float("inf"), 10**400, "0", "many", "2.5", [2]])
 def test_what_is_no_batch_size(value: Any, drawn, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="batch_size: a number of images, 1 or more, or auto is wanted, not"):
         TrainingConfig.of(**options(drawn, tmp_path / "run", batch_size=value))
