@@ -99,9 +99,23 @@ def join(device: str | None = None, backend: str | None = None) -> Iterator[Worl
 _ENVIRONMENT = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
 
 
+_apart = False  # see ``apart``
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within the block this process computes for itself: what it sums up is its own, and it waits for no other."""
+    global _apart
+    before, _apart = _apart, True
+    try:
+        yield
+    finally:
+        _apart = before
+
+
 def processes() -> int:
     """How many processes compute together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _apart else 1
 
 
 def sum_of_processes(x: Tensor) -> Tensor:

@@ -35,9 +35,11 @@ def run(launcher, *arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def options(tmp_path):
     drawn = draw_set(tmp_path / "images", 8)  # all of one size: a batch is padded alike, however it is shared out
+    val = draw_set(tmp_path / "val", 3, seed=1)  # of which one process has two
     return [
         "--entry", ENTRY, "--train-json", drawn.annotations, "--train-images", drawn.images, "--val-json",
-        drawn.annotations, "--schedule", 2, "--min-size", 64, "--device", "cpu", "--workers", 0, "--log-every", 1,
+        val.annotations, "--val-images", val.images, "--val-loss", "--schedule", 2, "--min-size", 64,
+        "--device", "cpu", "--workers", 0, "--log-every", 1,
     ]  # fmt: skip
 
 
@@ -65,7 +67,10 @@ def test_two_processes_equal_one(tmp_path, options):
     held, also = (read_canonical(folder / "final.safetensors")[0] for folder in (one, two))
     for name, tensor in held.items():
         torch.testing.assert_close(also[name], tensor, rtol=1e-3, atol=5e-5)
-    assert len(records(two, "evaluation")) == len(records(one, "evaluation")) == 2
+    held, also = (records(folder, "evaluation") for folder in (one, two))
+    assert len(held) == len(also) == 2
+    for a, b in zip(held, also, strict=True):
+        assert b["losses"] == pytest.approx(a["losses"], rel=2e-3, abs=1e-5)
 
 
 # argument: a folder; process r of 2 has the first or the last two of four images of noise
@@ -137,15 +142,15 @@ def test_evaluation_is_shared_out_without_loss(tmp_path):
     Scripted.theirs = [theirs]
     shared, alone = (evaluate(model, data, world, done.append) for world in (Scripted(0, 2, cpu), own))
     assert shared == alone
-    assert alone["bbox"]["AR100"] > 0
+    assert alone.figures["bbox"]["AR100"] > 0
     assert not model.training
     done.clear()
     together = evaluate(model.train(), data, own, done.append, batch_size=2, workers=1)
     assert done[-1] == 5
     assert len(done) < 5  # of each size two share a batch
     assert model.training
-    for kind, figures in alone.items():
-        assert together[kind] == pytest.approx(figures, abs=1e-3)
+    for kind, figures in alone.figures.items():
+        assert together.figures[kind] == pytest.approx(figures, abs=1e-3)
 
 
 @pytest.mark.slow

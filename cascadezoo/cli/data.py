@@ -1,4 +1,5 @@
-"""``cascadezoo data check``: every fault of an annotation file and its images, before training or verification."""
+"""``cascadezoo data``: every fault of an annotation file and its images, before training or verification; and other
+formats of annotations to COCO's."""
 
 import json
 from pathlib import Path
@@ -6,21 +7,22 @@ from pathlib import Path
 import click
 
 from cascadezoo.cli.command import Group
-from cascadezoo.cli.parameters import InputFile, InputFolder, OutputFile
-from cascadezoo.cli.terminal import Styled, echo, echo_json
+from cascadezoo.cli.findings import MOST, print_faults, print_table, require_accepted
+from cascadezoo.cli.parameters import InputFile, InputFolder, InputPath, OutputFile
+from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.coco.checking import Contents, check
 from cascadezoo.coco.faults import KINDS, Faults
 from cascadezoo.errors import BadAnnotations, HandledFaults
-from cascadezoo.files import whole_file
+from cascadezoo.files import protect, whole_file
 
-_MOST = 20  # faults shown of each kind
+_FORMATS = ("yolo", "voc", "labelme")
 
 
 @click.group(
     "data",
     cls=Group,
-    short_help="Check a data set in COCO's format",
-    examples=("cascadezoo data check train.json --images train",),
+    short_help="Check a data set, or convert it to COCO's",
+    examples=("cascadezoo data check train.json --images train", "cascadezoo data convert VOC2012 -o train.json"),
 )
 def data_command() -> None:
     """Data sets in COCO's instances format."""
@@ -54,21 +56,85 @@ def check_command(annotations: Path, images: Path | None, decode: bool, draw: Pa
         raise click.UsageError("--decode and --draw need the folder of images: give --images")
     if draw == Path("-"):
         raise click.UsageError("--draw writes a picture: name a file")
-    contents, faults = check(annotations, images, _MOST, decode=decode)
+    contents, faults = check(annotations, images, MOST, decode=decode)
     if as_json:
         echo_json(json.dumps(_record(annotations, contents, faults), indent=2))
     else:
-        _print_table(annotations, contents)
-        _print_faults(annotations, faults)
-    total = faults.counts.total()
-    if faults.refused:
-        raise BadAnnotations(
-            f"{annotations} has {total} faults; for {faults.refused} of them training and verification refuse it"
-        )
+        print_table(annotations, contents)
+        print_faults(annotations, faults)
+    require_accepted(annotations, faults)
     if draw and images:
         _draw(annotations, images, draw)
-    if total:
+    if total := faults.counts.total():
         raise HandledFaults(f"{annotations} has {total} faults; training and verification go on from all of them")
+
+
+@data_command.command(
+    "convert",
+    short_help="YOLO, VOC or LabelMe to COCO's, or back",
+    examples=(
+        "cascadezoo data convert VOC2012 --split Segmentation/train -o train.json",
+        "cascadezoo data convert data.yaml --split train -o train.json",
+        "cascadezoo data convert train.json --images train --to labelme -o edit",
+    ),
+)
+@click.argument("source", type=InputPath())
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    type=OutputFile(),
+    required=True,
+    help="The COCO file to write; with --to, the folder.",
+)
+@click.option("--from", "origin", type=click.Choice(_FORMATS), help="The format of SOURCE, where it is not found out.")
+@click.option("--to", type=click.Choice(_FORMATS), help="Write this format: SOURCE is a COCO file then.")
+@click.option("--images", metavar="DIR", type=InputFolder(), help="The images, where they do not lie with SOURCE.")
+@click.option("--split", metavar="NAME", help="A part of SOURCE: of YOLO's data.yaml or VOC's ImageSets.")
+@click.option("--names", metavar="FILE", type=InputFile(), help="The names of the classes in their order, one a line.")
+@click.option("--force", is_flag=True, help="Replace an existing COCO file.")
+def convert_command(
+    source: Path,
+    output: Path,
+    origin: str | None,
+    to: str | None,
+    images: Path | None,
+    split: str | None,
+    names: Path | None,
+    force: bool,
+) -> None:
+    """Write the annotations of the data set SOURCE as a COCO instances file, and check that; or write those of a COCO
+    file in another format.
+
+    SOURCE is a folder or, for YOLO, may be its YAML file.  Images are not copied.  What is left out or clipped is said
+    on stderr, with the first place; what cannot be understood is refused, with file and line.
+    """
+    from cascadezoo.formats.conversion import Format, from_coco, to_coco
+
+    if output == Path("-"):
+        raise click.UsageError("what is converted is checked, or has many files: name a file or a folder")
+    if to is not None:
+        if origin or split or names or images is None or not source.is_file():
+            raise click.UsageError(
+                "--to takes a COCO file as SOURCE and its --images, and no --from, --split or --names"
+            )
+        done = from_coco(source, images, output, Format(to))
+    else:
+        protect(output, source, force)
+        chosen = None if origin is None else Format(origin)
+        done = to_coco(source, output, chosen, images=images, split=split, names=names)
+    for note in done.notes:
+        echo(note, err=True)
+    if to is not None:
+        where = "its images lie in" if to != "yolo" else "put or link there, as the folder images,"
+        echo(f"{output}: {where} {done.images}", err=True)
+        return
+    contents, faults = check(output, done.images, MOST)
+    print_table(output, contents)
+    print_faults(output, faults)
+    if faults.refused:
+        raise BadAnnotations(f"{output} has {faults.refused} faults for which training and verification refuse it")
+    echo(f"{output}: its images lie in {done.images}", err=True)
 
 
 def _draw(annotations: Path, images: Path, out: Path) -> None:
@@ -78,21 +144,6 @@ def _draw(annotations: Path, images: Path, out: Path) -> None:
     picture = sheet(CocoDataset(annotations, images))
     with whole_file(out) as file:
         picture.save(file, "PNG")
-
-
-def _print_table(path: Path, contents: Contents) -> None:
-    echo(f"{path}: {len(contents.images)} images, {contents.annotations} annotations")
-    for category_id, name in sorted(contents.categories.items()):
-        echo(f"{contents.objects[category_id]:9}  {name} (category {category_id})")
-
-
-def _print_faults(path: Path, faults: Faults) -> None:
-    for fault in faults.first:
-        then = KINDS[fault.kind].then
-        echo(Styled(f"{path}: {fault}" + (f" ({then})" if then else ""), fg="yellow" if then else "red"))
-    for kind, number in faults.counts.items():
-        if number > faults.most:
-            echo(f"{path}: {number - faults.most} more of the kind {kind}: {KINDS[kind].what}")
 
 
 def _record(path: Path, contents: Contents, faults: Faults) -> dict[str, object]:

@@ -136,6 +136,20 @@ class InputFolder(_File):
         return path
 
 
+class InputPath(_File):
+    """A file or a folder that has to be there."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; raises MissingResource."""
+        path = super().convert(value, param, ctx)
+        if not path.exists():
+            raise MissingResource(f"{path} does not exist: give a file or a folder")
+        return path
+
+
 class OutputFile(_File):
     """A file to write, in a folder that is there, or a device; ``-`` is stdout."""
 

@@ -63,6 +63,7 @@ class CocoDataset:
         heights, widths: (N,) of the images.
         objects: (N,) how many objects each image has, without crowds.
         class_counts: (C,) how many objects each class has, without crowds.
+        held: (P, 2) an image's index and a label, for each class of which an image has objects, without crowds.
         met: kind of fault (``cascadezoo.coco.faults``) -> how many the file has.
     """
 
@@ -100,9 +101,11 @@ class CocoDataset:
         place = {image_id: index for index, image_id in enumerate(self.image_ids)}
         self.objects = np.zeros(len(self), dtype=np.int64)
         self.class_counts = np.zeros(len(self.categories), dtype=np.int64)
-        for (image_id, category_id), number in objects.items():
-            self.objects[place[image_id]] += number
-            self.class_counts[self._labels[category_id]] += number
+        pairs = [(place[image_id], self._labels[category_id]) for image_id, category_id in objects]
+        self.held = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        for (index, label), number in zip(pairs, objects.values(), strict=True):
+            self.objects[index] += number
+            self.class_counts[label] += number
         self._without_outline = np.array([without_outline[image_id] for image_id in self.image_ids], dtype=np.int64)
         joined = [b",".join(texts.pop(image_id, ())) for image_id in self.image_ids]
         self._ends = np.cumsum([len(text) for text in joined], dtype=np.int64)

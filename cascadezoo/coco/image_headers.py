@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cascadezoo.coco.records import ImageEntry, Problem
 from cascadezoo.errors import BadAnnotations, CascadezooError, MissingResource
-from cascadezoo.image_files import read_header
+from cascadezoo.image_files import Header, read_header
 from cascadezoo.images import read_image
 
 
@@ -19,7 +19,7 @@ def image_problem(path: Path, height: int, width: int) -> Problem | None:
     except (CascadezooError, OSError, ValueError) as error:  # ValueError: a name that no file can have
         return Problem("image-unreadable", "file_name", str(error))
     stored = (header.width, header.height)
-    upright = stored[::-1] if header.orientation > 4 else stored
+    upright = _upright(header)
     if upright == (width, height):
         return None
     said = f"{width} x {height} is annotated, but {path} is {upright[0]} x {upright[1]} (width x height)"
@@ -32,6 +32,26 @@ def image_problem(path: Path, height: int, width: int) -> Problem | None:
         )
     swapped = ": width and height are exchanged" if upright == (height, width) else ": annotate the image as it is"
     return Problem("image-file-size", "width, height", said + swapped)
+
+
+def shown_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image as it is shown, with its EXIF orientation applied, by its header.
+
+    Raises MissingResource and UnreadableImage.
+    """
+    try:
+        with path.open("rb") as file:
+            width, height = _upright(read_header(str(path), file))
+    except FileNotFoundError as error:
+        raise MissingResource(f"there is no image {path}") from error
+    except OSError as error:
+        raise MissingResource(f"{path} cannot be read: {error.strerror or error}") from error
+    return height, width
+
+
+def _upright(header: Header) -> tuple[int, int]:
+    stored = (header.width, header.height)
+    return stored[::-1] if header.orientation > 4 else stored
 
 
 def decoding_problem(path: Path) -> Problem | None:

@@ -58,11 +58,14 @@ class ChosenClasses(CocoDataset):
     def _count(self) -> None:
         self.objects = np.zeros(len(self), dtype=np.int64)
         self.class_counts = np.zeros(len(self.categories), dtype=np.int64)
+        pairs: list[tuple[int, int]] = []
         for index in range(len(self)):
             record = self.record(index)
             labels = record.labels[~record.crowd]
             self.objects[index] = len(labels)
             np.add.at(self.class_counts, labels, 1)
+            pairs += [(index, int(label)) for label in np.unique(labels)]
+        self.held = np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def chosen(categories: Categories, classes: Sequence[str], source: str, *, partly: bool = False) -> Categories:

@@ -14,12 +14,14 @@ from cascadezoo.providers.recipes import RECIPES
 from cascadezoo.spec.model import PreprocessSpec
 from cascadezoo.spec.recipe import Augmentation, EmaRule, Recipe
 from cascadezoo.spec.record import Record
+from cascadezoo.training.criterion import DEFAULT, LOSS, Criterion
 
+AUTO = 0  # as the batch size of a run that has not begun: to be found
 _FILE = "config.json"
 # what the numbers of a run follow from, and would be without effect, or break the run in two, when it is resumed
 _LASTING = (
     "num_classes", "schedule", "batch_size", "accumulate", "lr", "precision", "ema", "clip_grad", "min_size",
-    "max_size", "classes", "freeze", "keep_empty", "seed",
+    "max_size", "classes", "freeze", "keep_empty", "repeat_factor", "best_by", "seed", "augment",
 )  # fmt: skip
 
 
@@ -62,7 +64,9 @@ class TrainingConfig(Record):
     schedule: str | None = Field(
         default=None, description="One of the publisher's, or a number of epochs; by default the entry's own."
     )
-    batch_size: int = Field(default=2, gt=0, description="Images per process and pass.")
+    batch_size: int = Field(
+        default=2, description="Images per process and pass; auto for as many as the device has memory for."
+    )
     accumulate: int = Field(default=1, gt=0, description="Passes per step, whose gradients are averaged.")
     lr: float | None = Field(
         default=None,
@@ -101,6 +105,17 @@ class TrainingConfig(Record):
         "entry freezes; more than one with more of these options.",
     )
     keep_empty: bool = Field(default=False, description="Also train on images without objects.")
+    repeat_factor: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Show images of classes that a smaller part of the images holds than this more than once in an "
+        "epoch (LVIS: 0.001); by default each comes once.",
+    )
+    augment: str | None = Field(
+        default=None,
+        description="How the augmentation calls itself that was given in Python: set by train(config, augment=...).",
+    )
     seed: int = Field(default=0, ge=0, description="The seed of all randomness.")
     run_dir: Path = Field(description="The folder of the run.")
     workers: int = Field(default=2, ge=0, description="Processes that prepare images.")
@@ -108,6 +123,19 @@ class TrainingConfig(Record):
         default=None, description="A device such as cpu or cuda:1; by default cuda where there is one."
     )
     eval_every: int = Field(default=1, gt=0, description="Epochs between evaluations.")
+    best_by: str = Field(
+        default=DEFAULT,
+        description="What the best weights are chosen by: bbox or segm, a slash and one of COCO's figures, such as "
+        "segm/AP50; AP of one class, such as bbox/AP:NAME; or loss, the validation loss.",
+    )
+    patience: int = Field(
+        default=0, ge=0, description="Stop after so many evaluations in a row without better weights; 0 for never."
+    )
+    val_loss: bool = Field(default=False, description="Also compute the losses on the validation data.")
+    tensorboard: bool = Field(default=False, description="Also write the curves for TensorBoard.")
+    wandb: str | None = Field(
+        default=None, min_length=1, description="Also send the curves to this project of Weights & Biases."
+    )
     save_every: int = Field(default=1000, gt=0, description="Steps between checkpoints, besides those of evaluations.")
     log_every: int = Field(default=10, gt=0, description="Steps between lines of the log.")
     keep: int = Field(default=2, gt=0, description="How many of the last checkpoints are kept.")
@@ -117,13 +145,41 @@ class TrainingConfig(Record):
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else expanded(path).absolute()
 
+    @field_validator("best_by")
+    @classmethod
+    def _is_criterion(cls, text: str) -> str:
+        Criterion.parse(text)
+        return text
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> int:
+        if value == "auto":
+            return AUTO
+        try:
+            number = int(value)
+            is_whole = number == float(value)
+        except (TypeError, ValueError, OverflowError):
+            number, is_whole = AUTO, False
+        if number < 1 or not is_whole:
+            raise ValueError(f"a number of images, 1 or more, or auto is wanted, not {str(value)[:40]}")
+        return number
+
     @model_validator(mode="after")
     def _options_agree(self) -> Self:
         if self.pretrained and self.weights is not None:
             raise ValueError("give either pretrained or weights, not both")
         if self.val_images is not None and self.val_json is None:
             raise ValueError("val_images without val_json: give the annotation file too")
+        for name in ("best_by", "patience", "val_loss"):
+            if self.val_json is None and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} without val_json: give annotations to evaluate on")
         return self
+
+    @property
+    def measures_loss(self) -> bool:
+        """Whether evaluations compute losses."""
+        return self.val_loss or self.best_by == LOSS
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -152,6 +208,31 @@ class TrainingConfig(Record):
         with whole_file(self.run_dir / _FILE) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
 
+    def with_augment(self, name: str | None) -> Self:
+        """These options with the name of the augmentation that is given beside them.
+
+        Raises UsageError where they are those of a run with one, and none is given.
+        """
+        if name is None and self.augment is not None:
+            raise UsageError(
+                f"{self.run_dir} was begun with an augmentation of its own, {self.augment}: go on with it in Python, "
+                "train(config, augment=..., resume=True)"
+            )
+        return self.model_copy(update={"augment": name})
+
+    def with_begun_batch_size(self) -> Self:
+        """These options with the batch size of the run in their folder, if there is one and they leave it to be found.
+
+        Raises CorruptCheckpoint.
+        """
+        if self.batch_size != AUTO:
+            return self
+        try:
+            begun = type(self).read(self.run_dir)
+        except MissingResource:  # stopped before it had begun
+            return self
+        return self.model_copy(update={"batch_size": begun.batch_size})
+
     def require_agreement(self, *, model: bool, recipe: bool) -> None:
         """Raise one UsageError that names every option which a model, or a recipe, given beside them leaves no use."""
         sides = {
@@ -177,7 +258,7 @@ class TrainingConfig(Record):
         """
         for name in _LASTING:
             then, now = getattr(begun, name), getattr(self, name)
-            if then == now or (extend and name == "schedule"):
+            if then == now or (extend and name == "schedule") or (name == "batch_size" and now == AUTO):
                 continue
             way = "a run goes on only as it began, so leave the option out"
             if name == "schedule" and now is not None:

@@ -32,8 +32,9 @@ def draw(records: Iterable[Mapping[str, Any]]) -> Image.Image:
     total = Line("total", _thinned([(r["step"], r["loss"]) for r in steps]))
     names = list(dict.fromkeys(name for record in steps for name in record["losses"]))
     parts = [Line(n, _thinned([(r["step"], r["losses"][n]) for r in steps if n in r["losses"]])) for n in names]
+    validation = [(r["step"], r["loss"]) for r in evaluations if r.get("loss") is not None]
     panels = [
-        ("loss (logarithmic)", True, [total, *parts]),
+        ("loss (logarithmic)", True, [total, *([Line("validation", validation)] if validation else []), *parts]),
         ("learning rate", False, [Line("lr", [(r["step"], r["lr"]) for r in steps])]),
     ]
     if evaluations:
@@ -93,7 +94,7 @@ def _panel(title: str, lines: Sequence[Line], last: float, logarithmic: bool) ->
             pen.line(shown, fill=colour, width=(3 if number == 0 else 2) * _SHARP, joint="curve")
         for x, y in shown if len(shown) < 40 else ():
             pen.ellipse([x - 3 * _SHARP, y - 3 * _SHARP, x + 3 * _SHARP, y + 3 * _SHARP], fill=colour)
-        top = (_TOP + number * 21) * _SHARP
+        top = (_TOP + number * min(21, 252 / len(lines))) * _SHARP  # above the word at the axis
         edge = (_WIDTH - _RIGHT + 16) * _SHARP
         pen.line([(edge, top + 8 * _SHARP), (edge + 22 * _SHARP, top + 8 * _SHARP)], fill=colour, width=4 * _SHARP)
         pen.text((edge + 30 * _SHARP, top + 8 * _SHARP), _legend(line), fill=_INK, font=font, anchor="lm")

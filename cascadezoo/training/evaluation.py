@@ -3,17 +3,36 @@
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from cascadezoo.coco.confusion import confusion_matrix
 from cascadezoo.coco.curves import Figures
 from cascadezoo.coco.dataset import CocoDataset
-from cascadezoo.coco.evaluation import Kind
-from cascadezoo.coco.evaluation import evaluate as score
+from cascadezoo.coco.evaluation import Kind, evaluate_fully, read_truth
 from cascadezoo.detecting import Fitting, plan, prepared, read_annotated
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World
 from cascadezoo.modeling.preprocess import ResizedImage, resize
 from cascadezoo.spec.model import ModelSpec
+from cascadezoo.training.network import evaluating
+
+
+class Measured(NamedTuple):
+    """What an evaluation found, as it is recorded; percent.
+
+    Attributes:
+        figures: by kind, "bbox" and, from a model with masks, "segm": COCO's twelve; None where nothing is annotated.
+        classes: by kind, the AP of each class by its name.
+        confusion: ``kind``, ``score`` and ``iou`` of a confusion matrix of boxes (``cascadezoo.coco.confusion``), its
+            ``names``, and ``counts``: place of the annotated class, place of the detected one, how often; where that
+            is not 0.
+    """
+
+    figures: dict[str, Figures]
+    classes: dict[str, Figures]
+    confusion: dict[str, Any]
 
 
 def evaluate(
@@ -24,8 +43,8 @@ def evaluate(
     *,
     batch_size: int = 1,
     workers: int = 0,
-) -> dict[str, Figures]:
-    """The twelve figures of boxes and, from a model with masks, of masks, in percent; the same on every process.
+) -> Measured:
+    """The figures of boxes and, from a model with masks, of masks; the same on every process.
 
     Args:
         model: its categories are the data set's, or more: what is found of others is left out.
@@ -38,8 +57,6 @@ def evaluate(
         UnreadableImage, MissingResource, BadAnnotations: an image that is not what its annotations say.
         OutOfMemory: the device has no room even for one image.
     """
-    modes = {module: module.training for module in model.modules()}  # what is frozen does not train
-    model.eval()
     sizes = list(zip(data.heights.tolist(), data.widths.tolist(), strict=True))
     batches = plan(sizes, model.spec, batch_size)[world.rank :: world.size]
     detect = Fitting(model.detect, batch_size, world.device)
@@ -47,25 +64,34 @@ def evaluate(
     known = set(data.categories.ids)
     done = 0
     read = partial(_read, data, model.spec)
-    with closing(prepared(batches, read, workers, lambda: progress(done))) as images:
+    with evaluating(model), closing(prepared(batches, read, workers, lambda: progress(done))) as images:
         for batch, resized in zip(batches, images, strict=True):
             for index, detections in zip(batch, detect(resized), strict=True):
                 found = detections.to_coco(data.image_ids[index])
                 results += [result for result in found if result["category_id"] in known]
             done += len(batch)
             progress(done)
-    model.train()
-    for module, mode in modes.items():
-        module.training = mode
     parts = world.gather(results)
-    kinds: tuple[Kind, ...] = ("bbox", "segm") if model.spec.mask else ("bbox",)
-    figures: dict[str, Figures] | None = None
+    measured: Measured | None = None
     if parts is not None:
-        everything = [result for part in parts for result in part]
-        figures = dict(
-            score(data.annotations, everything, kinds, data.image_ids, category_ids=data.categories.ids).items()
-        )
-    return world.broadcast(figures)
+        measured = _measured(data, [result for part in parts for result in part], masks=bool(model.spec.mask))
+    return world.broadcast(measured)
+
+
+def _measured(data: CocoDataset, results: list[dict[str, Any]], *, masks: bool) -> Measured:
+    kinds: tuple[Kind, ...] = ("bbox", "segm") if masks else ("bbox",)
+    truth, ids = read_truth(data.annotations, kinds), data.categories.ids
+    found = evaluate_fully(truth, results, kinds, data.image_ids, category_ids=ids)
+    matrix = confusion_matrix(truth, results, image_ids=data.image_ids, category_ids=ids)
+    places = matrix.counts.nonzero()
+    counts = np.column_stack([*places, matrix.counts[places]]).tolist()
+    return Measured(
+        figures={kind: evaluation.figures for kind, evaluation in found.items()},
+        classes={kind: {one.name: one.figures["AP"] for one in each.classes} for kind, each in found.items()},
+        confusion={
+            "kind": matrix.kind, "score": matrix.score, "iou": matrix.iou, "names": list(matrix.names), "counts": counts
+        },
+    )  # fmt: skip
 
 
 def _read(data: CocoDataset, spec: ModelSpec, index: int) -> ResizedImage:

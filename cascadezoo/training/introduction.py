@@ -7,6 +7,7 @@ from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World
 from cascadezoo.spec.recipe import Solver
+from cascadezoo.training.loader import TrainingSet
 from cascadezoo.training.schedule import Plan
 
 _SHOWN = 100  # classes in a line
@@ -37,9 +38,17 @@ def rate_of(solver: Solver, batch: int, given: float | None) -> Rate:
 
 
 def introduction(
-    model: Detector, plan: Plan, rate: Rate, world: World, data: CocoDataset, done: int, batch: int, images: int
+    model: Detector,
+    plan: Plan,
+    rate: Rate,
+    world: World,
+    data: CocoDataset,
+    done: int,
+    batch: int,
+    samples: TrainingSet,
 ) -> Iterator[str]:
-    """The lines, each a sentence; ``done`` steps of ``batch`` images, out of ``images`` in an epoch."""
+    """The lines, each a sentence; ``done`` steps of ``batch`` images of ``samples``."""
+    images = len(samples)
     yield (
         f"{done} of {plan.total} steps done" if done else f"{plan.total} steps of {batch} images"
     ) + f", {plan.steps_per_epoch} per epoch, on {world.device}, {world.size} process(es)"
@@ -49,6 +58,12 @@ def introduction(
             f"so take smaller steps (--batch-size, --accumulate) for there to be more of them"
         )
     yield from _objects(data)
+    if samples.factors is not None:
+        often = int((samples.factors > 1).sum())
+        yield (
+            f"{often} of {images} images hold rare classes and come more than once in an epoch, "
+            f"{samples.factors.max():.3g} times at the most: an epoch has {samples.drawn} images"
+        )
     yield rate.words
     if plan.warmup < plan.schedule.warmup_steps:
         yield f"warm-up of {plan.warmup} steps, not {plan.schedule.warmup_steps}: the run is short"

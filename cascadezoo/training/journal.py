@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cascadezoo.errors import CorruptCheckpoint, UnwritableOutput
 from cascadezoo.files import whole_file
 from cascadezoo.text import printable
 from cascadezoo.training.curves import draw
+from cascadezoo.training.writers import Writer
 
 _LOG, _CURVES = "log.jsonl", "curves.png"
 _RECENT = 0.05  # weight of the newest step in the moving average of seconds per step, which the time left is from
@@ -27,12 +28,15 @@ class Journal:
 
     Kinds of records: ``begin`` (environment, options, recipe); ``steps`` (the last learning rate, and means over the
     steps since the record before: losses, gradient norm where it was finite, images per second, seconds by part);
-    ``evaluation`` (figures); ``note`` (a sentence); ``end``.
+    ``evaluation`` (figures, and losses where they were asked for); ``note`` (a sentence); ``end``.
+
+    ``writers`` get every record too, from ``begin`` on.
     """
 
-    def __init__(self, folder: Path, steps: int, images: int, every: int) -> None:
+    def __init__(self, folder: Path, steps: int, images: int, every: int, writers: Sequence[Writer] = ()) -> None:
         self.folder, self.steps, self.images, self.every = folder, steps, images, every
         self.records: list[dict[str, Any]] = []
+        self._writers = writers
         self._window: list[dict[str, Any]] = []
         self._pace: float | None = None
         self._began = time.perf_counter()
@@ -47,9 +51,13 @@ class Journal:
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()
-        self.draw()
+        try:
+            self.draw()
+        finally:
+            for writer in self._writers:
+                writer.close(failed=kind is not None)
 
     def resume(self, step: int) -> None:
         """Continue the log after ``step``: records of later steps, which will be done again, are dropped."""
@@ -88,16 +96,24 @@ class Journal:
         if step % self.every == 0 or step == self.steps:
             self._close_window(step, epoch, lr, left)
 
-    def evaluating(self, done: int, images: int) -> None:
+    def evaluating(self, what: str, done: int, images: int) -> None:
         """Show that ``done`` of an evaluation's images are done."""
-        self._bar.update(self._task, shown=f"evaluating: image {done} of {images}")
+        self._bar.update(self._task, shown=f"{what}: image {done} of {images}")
 
     def evaluation(
-        self, step: int, epoch: float, figures: Mapping[str, Mapping[str, float | None]], seconds: float
+        self,
+        step: int,
+        epoch: float,
+        figures: Mapping[str, Mapping[str, float | None]],
+        seconds: float,
+        **fields: Any,
     ) -> None:
-        """Record the figures of the model after ``step``."""
-        self._write("evaluation", step, epoch=round(epoch, 4), figures=figures, seconds=round(seconds, 2))
+        """Record the figures of the model after ``step``, with ``fields`` such as its losses."""
+        record = {"epoch": round(epoch, 4), "figures": figures, **fields, "seconds": round(seconds, 2)}
+        self._write("evaluation", step, **record)
         shown = ", ".join(f"{kind} AP {_shown(figures[kind]['AP'])}" for kind in figures)
+        if "loss" in fields:
+            shown += ", validation loss " + ("not finite" if fields["loss"] is None else f"{fields['loss']:.4f}")
         self._say(f"epoch {epoch:.2f}: {shown} ({seconds:.0f} s)")
         self.draw()
 
@@ -147,6 +163,8 @@ class Journal:
                 file.write(_line(record))
         except OSError as error:
             raise UnwritableOutput(f"{path} cannot be written: {error.strerror or error}") from error
+        for writer in self._writers:
+            writer.write(record)
 
     def _say(self, text: str) -> None:
         self._bar.console.print(printable(text), highlight=False, markup=False, emoji=False, soft_wrap=True)

@@ -4,6 +4,7 @@ A sample depends on (seed, epoch, image id) alone, and the order of an epoch on 
 processes or workers, nor on where training was resumed.  N images.
 """
 
+import math
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import NamedTuple
@@ -21,6 +22,9 @@ from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.recipe import Augmentation
 from cascadezoo.training.augment import Objects, augment
+from cascadezoo.training.hook import Augment, Hook
+from cascadezoo.training.sampling import Factors, length_of, repeat_factors, turns
+from cascadezoo.training.seeds import mix
 
 _WORD = 2**64
 
@@ -31,6 +35,7 @@ class Sample(NamedTuple):
     image_id: int
     image: ResizedImage
     targets: Targets
+    turn: int = 0  # how often its image came before in the epoch, with repeat factors
 
 
 class TrainingSet:
@@ -38,15 +43,28 @@ class TrainingSet:
 
     ``keep_empty``: images without objects, or with crowds only, are kept as background; the publishers leave them out.
 
+    ``repeat``: the part of the images up to which a class is rare, so that its images come more than once in an epoch.
+    ``own``: an augmentation of the user's own, which comes before the recipe's.
+
     Raises UsageError when the network has another number of classes than the data set, or the data set has no objects,
     and BadAnnotations when the network needs masks that the data set lacks.
 
     Attributes:
         sizes: (N, 2) height and width of the images, as they are in their files.
+        objects: (N,) how many objects each image has.
+        factors: (N,) how often each comes in an epoch on average; None where each comes once.
     """
 
     def __init__(
-        self, data: CocoDataset, spec: ModelSpec, augmentation: Augmentation, seed: int, *, keep_empty: bool = True
+        self,
+        data: CocoDataset,
+        spec: ModelSpec,
+        augmentation: Augmentation,
+        seed: int,
+        *,
+        keep_empty: bool = True,
+        repeat: float | None = None,
+        own: Augment | None = None,
     ) -> None:
         if spec.num_classes != len(data.categories):
             raise UsageError(
@@ -56,25 +74,38 @@ class TrainingSet:
         if spec.mask:
             data.require_masks()
         self.data, self.spec, self.augmentation, self.seed = data, spec, augmentation, seed
+        self._hook = None if own is None else Hook(own, spec.num_classes)
         self._kept = np.flatnonzero((data.objects > 0) | keep_empty)
         if not data.objects.any():
             raise UsageError(f"{data.annotations} has no objects to learn from")
         self.sizes: npt.NDArray[np.int64] = np.stack([data.heights, data.widths], axis=1)[self._kept]
+        self.objects: npt.NDArray[np.int64] = data.objects[self._kept]
+        self.factors = None if repeat is None else self._factors(repeat)
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def sample(self, epoch: int, index: int) -> Sample:
-        """Image ``index`` of 0..N-1 as it comes in ``epoch``.
+    @property
+    def drawn(self) -> int:
+        """Images in an epoch."""
+        return len(self) if self.factors is None else length_of(self.factors)
 
-        Raises UnreadableImage or MissingResource, naming file and image id, for an image that cannot be read, and
-        BadAnnotations for one of another size than its annotations say.
+    def sample(self, epoch: int, index: int) -> Sample:
+        """Image ``index`` of 0..N-1 as it comes in ``epoch`` for the first time; + N, for the second; and so on.
+
+        Raises UnreadableImage or MissingResource, naming file and image id, for an image that cannot be read,
+        BadAnnotations for one of another size than its annotations say, and what the hook raises.
         """
+        turn, index = divmod(index, len(self))
         record = self.data.record(int(self._kept[index]))
         image = self._read(record)
+        own = (self.seed, epoch, record.image_id, *([turn] if turn else []))
+        if self._hook is not None:
+            chance = mix(*own)
+            image, record = self._hook(image, record, chance, with_masks=self.spec.mask is not None)
         masks = record.segmentations if self.spec.mask else None
         objects = Objects(record.boxes, masks, (record.height, record.width))
-        generator = np.random.default_rng([number % _WORD for number in (self.seed, epoch, record.image_id)])
+        generator = np.random.default_rng([number % _WORD for number in own])
         changed = augment(image, objects, self.augmentation, self.spec, generator)
         targets = Targets(
             boxes=torch.from_numpy(changed.boxes),
@@ -82,7 +113,13 @@ class TrainingSet:
             masks=changed.masks,
             crowd=torch.from_numpy(record.crowd[changed.kept]),
         )
-        return Sample(record.image_id, changed.image, targets)
+        return Sample(record.image_id, changed.image, targets, turn)
+
+    def _factors(self, threshold: float) -> Factors:
+        place = np.full(len(self.data), -1, dtype=np.int64)
+        place[self._kept] = np.arange(len(self))
+        held = np.stack([place[self.data.held[:, 0]], self.data.held[:, 1]], axis=1)
+        return repeat_factors(held[held[:, 0] >= 0], len(self), threshold)
 
     def _read(self, record: ImageRecord) -> Pixels:
         try:
@@ -102,7 +139,14 @@ class TrainingSet:
 
 
 def batches(
-    sizes: npt.NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
+    sizes: npt.NDArray[np.int64],
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world: int = 1,
+    factors: Factors | None = None,
 ) -> list[list[int]]:
     """The batches of process ``rank`` of ``world`` in ``epoch``: indices of the N images, whose height and width are
     ``sizes`` (N, 2).
@@ -111,15 +155,25 @@ def batches(
     batch that a single process would have.  Images that are wider than high come together, and so do the others, as far
     as they fill batches.  Every image comes once per epoch; if the last batch is not full, images from the beginning of
     the epoch's order fill it up.
+
+    With ``factors`` (N,), each image comes so often on average, as ``sampling.turns`` gives it, and the number of
+    batches is that for the sum of the factors in every epoch: chance may give a few images more, of which the last of
+    the order are left out, or less.
     """
     rng = np.random.default_rng([number % _WORD for number in (seed, epoch)])
-    order = rng.permutation(len(sizes))
     total = batch_size * world
-    wide = sizes[order, 1] > sizes[order, 0]
+    if factors is None:
+        order = rng.permutation(len(sizes))
+        length = len(order) + -len(order) % total
+    else:
+        length = math.ceil(length_of(factors) / total) * total
+        order = rng.permutation(turns(factors, seed, epoch))[:length]
+    shapes = sizes[order % len(sizes)]
+    wide = shapes[:, 1] > shapes[:, 0]
     groups = (order[wide], order[~wide])
     full = [group[: len(group) // total * total] for group in groups]
     rest = np.concatenate([group[len(part) :] for group, part in zip(groups, full, strict=True)])
-    missing = -len(rest) % total
+    missing = length - len(order)
     together = np.concatenate([*full, rest, np.resize(order, missing)]).reshape(-1, total)
     mine = together[rng.permutation(len(together)), rank * batch_size : (rank + 1) * batch_size]
     return [[int(index) for index in batch] for batch in mine]
@@ -142,6 +196,7 @@ def training_loader(
     Raises what ``TrainingSet.sample`` raises, and WorkerLost.
     """
     order = batches(
-        training_set.sizes, batch_size, seed=training_set.seed, epoch=epoch, rank=rank, world=world
+        training_set.sizes, batch_size, seed=training_set.seed, epoch=epoch, rank=rank, world=world,
+        factors=training_set.factors,
     )[skip:]  # fmt: skip
     return prepared(order, partial(training_set.sample, epoch), workers, waiting)

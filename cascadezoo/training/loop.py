@@ -6,40 +6,36 @@ goes on as if nothing had happened.
 
 import hashlib
 import logging
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
 
-from cascadezoo import registry
-from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.detecting import is_out_of_memory
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World, join
 from cascadezoo.environment import environment
-from cascadezoo.errors import CascadezooError, FileError, MissingResource, OutOfMemory, TrainingDiverged, UsageError
+from cascadezoo.errors import CascadezooError, MissingResource, TrainingDiverged, UsageError
 from cascadezoo.files import remove_abandoned
-from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
-from cascadezoo.training.classes import ChosenClasses
-from cascadezoo.training.config import TrainingConfig, recipe_of
+from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.ema import Ema
-from cascadezoo.training.evaluation import evaluate
+from cascadezoo.training.hook import Augment
 from cascadezoo.training.interrupt import Interrupt, Stop
-from cascadezoo.training.introduction import introduction, rate_of
+from cascadezoo.training.introduction import introduction
 from cascadezoo.training.journal import Journal
-from cascadezoo.training.loader import Sample, TrainingSet, training_loader
+from cascadezoo.training.loader import Sample, training_loader
 from cascadezoo.training.lock import locked
-from cascadezoo.training.network import entry_network, freeze, set_drop_path, set_training
-from cascadezoo.training.preconditions import require_free
+from cascadezoo.training.preconditions import require_free, require_writers
 from cascadezoo.training.result import write_result
-from cascadezoo.training.schedule import Plan
-from cascadezoo.training.step import Stepper
+from cascadezoo.training.setup import Setup, set_up
+from cascadezoo.training.step import Stepper, too_little_memory
+from cascadezoo.training.validation import Validation
+from cascadezoo.training.writers import writers_of
 
 _BEST, _FINAL = "best.safetensors", "final.safetensors"
 
@@ -49,13 +45,15 @@ def train(
     *,
     model: Detector | None = None,
     recipe: Recipe | None = None,
+    augment: Augment | None = None,
     resume: bool = False,
     extend: bool = False,
 ) -> Path:
     """Train, from the first step or with ``resume`` from the last checkpoint in the run's folder.
 
-    Writes there: ``config.json``, ``log.jsonl``, ``curves.png``, the last checkpoints, ``best.safetensors`` (highest
-    box AP of all evaluations) and ``final.safetensors``.  Under ``torchrun``, every process calls this.
+    Writes there: ``config.json``, ``log.jsonl``, ``curves.png``, the last checkpoints, ``final.safetensors`` and, where
+    it is evaluated, ``classes.png``, ``confusion.png`` and ``best.safetensors`` (the best of all evaluations by
+    ``best_by``).  Under ``torchrun``, every process calls this.
 
     Args:
         config: the options; ``entry`` names the network and its recipe.
@@ -63,6 +61,8 @@ def train(
             change the network (``pretrained``, ``weights``, ``num_classes``, ``min_size``, ``max_size``) contradict it.
         recipe: instead of the entry's; the options that choose or change the recipe (``schedule``, ``ema``,
             ``clip_grad``) contradict it.  With both, so does ``entry``.
+        augment: changes each training image and its objects before the recipe does: a callable, albumentations'
+            ``Compose`` or a transform of ``torchvision.transforms.v2``, as ``cascadezoo.training.hook.Augment`` says.
         resume: go on from the last checkpoint, with the options that the run began with.
         extend: go on, under another schedule than the run began with, of as many epochs as it has done or more.
 
@@ -77,60 +77,25 @@ def train(
         UsageError, MissingResource, FileError: options, data or weights that do not fit.
     """
     config.require_agreement(model=model is not None, recipe=recipe is not None)
+    require_writers(config)
+    config = config.with_begun_batch_size() if resume or extend else config
     with join(config.device) as world:
         if not world.is_first:
             logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # the first process logs for all
-        torch.manual_seed(config.seed)
-        if config.classes:
-            data: CocoDataset = ChosenClasses(config.train_json, config.train_images, config.classes)
-        else:
-            data = CocoDataset(config.train_json, config.train_images)
-        entry = None if config.entry is None else registry.info(config.entry)
-        if model is None:
-            model = entry_network(config, _required(entry), data)
-        if recipe is None:
-            published = registry.spec_of(_required(entry)).preprocess
-            recipe = config.adjust(recipe_of(_required(entry), config.schedule), published, model.spec.preprocess)
+        setup = set_up(config, world, model, recipe, augment)
         with Interrupt() as interrupt:
-            return _Run(config, model, recipe, data, world, interrupt).go(resume or extend, extend)
-
-
-def _required(entry: ZooEntry | None) -> ZooEntry:
-    if entry is None:
-        raise UsageError("name an entry, or give a model and a recipe of your own")
-    return entry
+            return _Run(setup, world, interrupt).go(resume or extend, extend)
 
 
 class _Run:
     """One run of one process."""
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        model: Detector,
-        recipe: Recipe,
-        data: CocoDataset,
-        world: World,
-        interrupt: Interrupt,
-    ) -> None:
-        self.config, self.recipe, self.data, self.world, self.interrupt = config, recipe, data, world, interrupt
-        self.val = _validation(config, data, masks=model.spec.mask is not None)
-        model.categories = data.categories
-        if recipe.drop_path is not None:
-            set_drop_path(model, recipe.drop_path)
-        freeze(model, config.freeze)
-        self.model = model.to(world.device)
-        set_training(self.model)
-        self.origin = model.origin
-        self.batch = config.batch_size * config.accumulate * world.size
-        self.rate = rate_of(recipe.solver, self.batch, config.lr)
-        self.set = TrainingSet(data, model.spec, recipe.augmentation, config.seed, keep_empty=config.keep_empty)
-        passes = math.ceil(len(self.set) / (config.batch_size * world.size))
-        if passes < config.accumulate:
-            raise UsageError(
-                f"accumulate {config.accumulate}: an epoch of {len(self.set)} images has fewer passes, {passes}"
-            )
-        self.plan = Plan(recipe.schedule, passes // config.accumulate)
+    def __init__(self, setup: Setup, world: World, interrupt: Interrupt) -> None:
+        config, recipe = setup.config, setup.recipe
+        self.setup, self.world, self.interrupt = setup, world, interrupt
+        self.config, self.recipe, self.data, self.set = config, recipe, setup.data, setup.set
+        self.model, self.plan, self.rate, self.batch = setup.model, setup.plan, setup.rate, setup.batch
+        self.origin = self.model.origin
         self.stepper = Stepper(self.model, recipe, self.rate.value, config.precision, config.seed, world)
         self.ema = Ema(self.model, recipe.ema) if recipe.ema else None
         self.step = 0
@@ -145,7 +110,9 @@ class _Run:
                 folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(folder))
                 remove_abandoned(folder)
-                self.journal = Journal(folder, self.plan.total, self.batch, self.config.log_every)
+                self.journal = Journal(
+                    folder, self.plan.total, self.batch, self.config.log_every, writers_of(self.config)
+                )
             self.world.wait()
             if resume:
                 self._resume(extend)
@@ -153,11 +120,12 @@ class _Run:
                 self.config.write()
             held.enter_context(self.journal or nullcontext())
             self._announce()
-            self._evaluate_if_due()
-            while self.step < self.plan.total:
-                self._epoch(self.step // self.plan.steps_per_epoch)
-                self._evaluate_if_due()
-            self.stepper.require_learned(self.plan.total)
+            validation = Validation(self.setup, self.world, self.interrupt, self.journal)
+            self._evaluate_if_due(validation)
+            while self.step < self.plan.total and not validation.is_over(self.step):
+                self._epoch(self.step // self.plan.steps_per_epoch, validation.is_due)
+                self._evaluate_if_due(validation)
+            self.stepper.require_learned(self.step)
             final = folder / _FINAL
             self._write_weights(final)
             if self.journal:
@@ -165,9 +133,10 @@ class _Run:
         self.world.wait()
         return final
 
-    def _epoch(self, epoch: int) -> None:
-        """Train from the current step to the last of the epoch, or of the run."""
-        done = self.step - epoch * self.plan.steps_per_epoch
+    def _epoch(self, epoch: int, is_evaluated: Callable[[int], bool]) -> None:
+        """Train from the current step to the last of the epoch, or of the run; the state is saved after those that
+        are evaluated, among others."""
+        before = self.step - epoch * self.plan.steps_per_epoch
         last = min((epoch + 1) * self.plan.steps_per_epoch, self.plan.total)
         loader = training_loader(
             self.set,
@@ -175,7 +144,7 @@ class _Run:
             epoch=epoch,
             rank=self.world.rank,
             world=self.world.size,
-            skip=done * self.config.accumulate,
+            skip=before * self.config.accumulate,
             workers=self.config.workers,
             waiting=self._stop_if_asked,
         )
@@ -184,7 +153,8 @@ class _Run:
                 with self._kept():
                     passes, waited = self._fetch(loader)
                     self._step(epoch, passes, waited)
-                if self.step == self.plan.total or self.step % self.config.save_every == 0 or self._is_evaluated():
+                done = self.step == self.plan.total
+                if done or self.step % self.config.save_every == 0 or is_evaluated(self.step):
                     self._save()
 
     def _fetch(self, loader: Iterator[list[Sample]]) -> tuple[list[list[Sample]], float]:
@@ -226,10 +196,7 @@ class _Run:
                 kept = "nothing is" if self.stepper.torn else "what it learned is"
                 self.journal.note(self.step, f"stopped after step {self.step} of {self.plan.total}; {kept} kept")
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
-                raise OutOfMemory(
-                    f"{self.world.device} has too little memory for {self.config.batch_size} images a pass: take a "
-                    "smaller --batch-size with more passes (--accumulate), or another device"
-                ) from error
+                raise too_little_memory(self.world.device, self.config.batch_size) from error
             raise
 
     def _step(self, epoch: int, passes: list[list[Sample]], waited: float) -> None:
@@ -250,39 +217,12 @@ class _Run:
     def _epochs(self) -> float:
         return self.step / self.plan.steps_per_epoch
 
-    def _is_evaluated(self) -> bool:
-        """Whether the weights of this step are to be evaluated."""
-        epoch, rest = divmod(self.step, self.plan.steps_per_epoch)
-        regular = rest == 0 and epoch > 0 and epoch % self.config.eval_every == 0
-        return self.val is not None and (regular or self.step == self.plan.total)
-
-    def _evaluate_if_due(self) -> None:
-        """Evaluate, unless the first process's journal says that this was done before the run was stopped."""
-        done = {record["step"] for record in self.journal.evaluations()} if self.journal else set()
-        if self.val is None or not self._is_evaluated() or self.world.broadcast(self.step in done):
+    def _evaluate_if_due(self, validation: Validation) -> None:
+        """Evaluate, unless this was done before the run was stopped."""
+        if not validation.is_due(self.step) or validation.is_done(self.step):
             return
-        began = time.perf_counter()
         with self.ema.applied(self.model) if self.ema else nullcontext():
-            figures = evaluate(
-                self.model,
-                self.val,
-                self.world,
-                self._seen,
-                batch_size=self.config.batch_size,
-                workers=self.config.workers,
-            )
-        if self.journal:
-            best = max((_score(record["figures"]) for record in self.journal.evaluations()), default=-1.0)
-            if _score(figures) > best:
-                self._write_weights(self.config.run_dir / _BEST)
-            self.journal.evaluation(self.step, self._epochs, figures, time.perf_counter() - began)
-
-    def _seen(self, done: int) -> None:
-        """Called after images of an evaluation and in waits for them.  The state was saved before: it may stop here."""
-        if self.interrupt.asked:
-            raise KeyboardInterrupt
-        if self.journal and self.val:
-            self.journal.evaluating(min(done * self.world.size, len(self.val)), len(self.val))
+            validation.run(self.step, lambda: self._write_weights(self.config.run_dir / _BEST))
 
     def _save(self) -> None:
         if not self.world.is_first:
@@ -327,7 +267,7 @@ class _Run:
             "network": _digest(self.model.spec.model_dump_json()),
             "recipe": _digest(self.recipe.model_dump_json(exclude={"schedule"})),
             checkpoint.SCHEDULE: f"{schedule.epochs:g} epochs ({_digest(schedule.model_dump_json())})",
-            "data": f"{self.data.digest[:12]}, {len(self.set)} images",
+            "data": f"{self.data.digest[:12]}, {self.set.drawn} images",
             "learning rate": f"{self.rate.value:g}",
             "batch size": str(config.batch_size),
             "passes a step": str(config.accumulate),
@@ -348,10 +288,8 @@ class _Run:
             device=str(self.world.device),
             steps=self.plan.total,
         )
-        lines = introduction(
-            self.model, self.plan, self.rate, self.world, self.data, self.step, self.batch, len(self.set)
-        )
-        for line in lines:
+        lines = introduction(self.model, self.plan, self.rate, self.world, self.data, self.step, self.batch, self.set)
+        for line in (*self.setup.found, *lines):
             self.journal.note(self.step, line)
 
     def _write_weights(self, path: Path) -> None:
@@ -360,28 +298,5 @@ class _Run:
             write_result(path, tensors, self.model.spec, self.origin, self.config, self.recipe, self.data, self.step)
 
 
-def _validation(config: TrainingConfig, data: CocoDataset, *, masks: bool) -> CocoDataset | None:
-    if config.val_json is None:
-        return None
-    images = config.val_images or config.train_images
-    if config.classes:
-        val: CocoDataset = ChosenClasses(config.val_json, images, data.categories, partly=True)
-    else:
-        val = CocoDataset(config.val_json, images)
-    if strangers := val.categories.not_in(data.categories):
-        raise FileError(
-            f"{val.annotations} has other categories than {data.annotations}, such as {strangers[0]!r}: give two parts "
-            "of one data set, whose categories have the same ids"
-        )
-    if masks:
-        val.require_mask_truth()
-    return val
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _score(figures: dict[str, dict[str, float | None]]) -> float:
-    score = figures["bbox"]["AP"]
-    return -1.0 if score is None or math.isnan(score) else score

@@ -1,6 +1,7 @@
 """The network of a run: that of an entry, or one that was given, as it is when training begins."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from torchvision.ops import StochasticDepth
 
@@ -77,3 +78,15 @@ def set_training(model: Detector) -> None:
         tensors = list(module.parameters())
         if tensors and not any(tensor.requires_grad for tensor in tensors):
             module.eval()
+
+
+@contextmanager
+def evaluating(model: Detector) -> Iterator[None]:
+    """The model in evaluation mode; after the block every module is as it was, for what is frozen does not train."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

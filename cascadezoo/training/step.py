@@ -1,6 +1,5 @@
 """One optimizer step: losses, gradients, weights, on one process or many."""
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World
-from cascadezoo.errors import TrainingDiverged
+from cascadezoo.errors import OutOfMemory, TrainingDiverged
 from cascadezoo.losses import objective
 from cascadezoo.losses.targets import Targets
 from cascadezoo.modeling.preprocess import Batch
@@ -22,6 +21,7 @@ from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training.config import Precision
 from cascadezoo.training.loader import Sample
 from cascadezoo.training.optim import build_optimizer, set_lr
+from cascadezoo.training.seeds import mix
 
 _SCALE = 2.0**16  # of fp16's losses in the beginning, halved with every step that is left out
 _AUTOCAST = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
@@ -107,10 +107,13 @@ class Stepper:
         device = self.world.device
         batch = self.model.prepare([sample.image for sample in samples])
         targets = [sample.targets.to(device) for sample in samples]
-        generators = [torch.Generator().manual_seed(mix(self.seed, epoch, sample.image_id)) for sample in samples]
+        generators = [torch.Generator().manual_seed(self._seed_of(epoch, sample)) for sample in samples]
         with torch.autocast(device.type, self.dtype, enabled=self.dtype is not None):
             losses: dict[str, Tensor] = self.network(batch, targets, generators)
         return losses
+
+    def _seed_of(self, epoch: int, sample: Sample) -> int:
+        return mix(self.seed, epoch, sample.image_id, *([sample.turn] if sample.turn else []))
 
     def _checked(self, step: int, losses: dict[str, Tensor], samples: list[Sample]) -> Tensor:
         """The losses' values, the mean over processes; all of them stop when any process has one that is not finite."""
@@ -151,10 +154,12 @@ class Stepper:
         return nullcontext()
 
 
-def mix(*numbers: int) -> int:
-    """One seed of several numbers, of 63 bits."""
-    digest = hashlib.sha256(repr(numbers).encode()).digest()
-    return int.from_bytes(digest[:8]) >> 1
+def too_little_memory(device: torch.device, batch_size: int) -> OutOfMemory:
+    """What to raise where a step on ``batch_size`` images a pass found no room."""
+    return OutOfMemory(
+        f"{device} has too little memory for {batch_size} images a pass: take a smaller --batch-size with more passes "
+        "(--accumulate), or another device"
+    )
 
 
 class _Losses(nn.Module):

@@ -22,6 +22,7 @@ from cascadezoo.converters.checkpoint import read_checkpoint
 from cascadezoo.converters.records import Declared
 from cascadezoo.converters.safetensors_file import is_safetensors, open_safetensors
 from cascadezoo.errors import CascadezooError
+from cascadezoo.formats.conversion import Format, to_coco
 from cascadezoo.images import read_image
 from cascadezoo.manifest import parse
 from cascadezoo.repo_config import read_config
@@ -91,6 +92,24 @@ def _annotations(path: Path) -> None:
                     assert bitmap(segmentation, record.height, record.width).shape == (record.height, record.width)
 
 
+def _labels(form: Format, place: str, beside: Mapping[str, str]) -> Callable[[Path], object]:
+    """Convert a data set in which the file is at ``place``, with these other files and an image."""
+
+    def read(path: Path) -> None:
+        root = path.parent / path.stem
+        files = {
+            **{name: text.encode() for name, text in beside.items()},
+            "images/a.png": small_files.image(size=(4, 6)),
+            place: path.read_bytes(),
+        }
+        for name, content in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+        to_coco(root, root / "coco.out", form, images=root / "images")
+
+    return read
+
+
 READERS = {
     "torch_zip": Reader(_checkpoint, (small_files.torch_zip,), "a.pth"),
     "torch_legacy": Reader(_checkpoint, (small_files.torch_legacy,), "a.pth"),
@@ -113,6 +132,18 @@ READERS = {
     ),
     "annotations": Reader(_annotations, (small_files.annotations,), "instances.json"),
     "evaluation": Reader(read_truth, (small_files.annotations,), "instances.json"),
+    "yolo_label": Reader(
+        _labels(Format.YOLO, "labels/a.txt", {"data.yaml": small_files.YOLO_YAML}),
+        (small_files.YOLO_LABEL.encode,),
+        "yolo_label.txt",
+    ),
+    "yolo_yaml": Reader(
+        _labels(Format.YOLO, "data.yaml", {"labels/a.txt": small_files.YOLO_LABEL}),
+        (small_files.YOLO_YAML.encode,),
+        "yolo_yaml.yaml",
+    ),
+    "voc": Reader(_labels(Format.VOC, "Annotations/a.xml", {}), (small_files.VOC.encode,), "voc.xml"),
+    "labelme": Reader(_labels(Format.LABELME, "a.json", {}), (small_files.labelme,), "labelme.json"),
     "image": Reader(
         read_image,
         (small_files.image, lambda: small_files.image(".jpg"), lambda: small_files.image(".bmp")),

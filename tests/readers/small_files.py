@@ -1,5 +1,6 @@
 """One small valid file for every reader, made by our own writers: property tests bend them, the fuzzer starts there."""
 
+import base64
 import io
 import json
 import pickle
@@ -130,6 +131,25 @@ def annotations() -> bytes:
         ],
     }  # fmt: skip
     return json.dumps(document).encode()
+
+
+YOLO_YAML = "names:\n  0: cat\n  1: dog\ntrain: images\n"
+YOLO_LABEL = "1 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.9 0.1 0.9 0.9\n"
+VOC = (
+    "<annotation><size><width>6</width><height>4</height></size><object><name>cat</name><difficult>0</difficult>"
+    "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>4</ymax></bndbox></object></annotation>"
+)
+
+
+def labelme() -> bytes:
+    mask = base64.b64encode(image(size=(2, 3))).decode()
+    shapes = [
+        {"label": "cat", "shape_type": "polygon", "points": [[0, 0], [3, 0], [3, 2.5]], "group_id": 1, "flags": {}},
+        {"label": "dog", "shape_type": "circle", "points": [[2, 2], [3, 2]], "group_id": None, "flags": {}},
+        {"label": "dog", "shape_type": "mask", "points": [[1, 1], [3, 2]], "mask": mask},
+    ]
+    size = {"imageHeight": 4, "imageWidth": 6, "imageData": None}
+    return json.dumps({"shapes": shapes, "imagePath": "a.png", **size}).encode()
 
 
 def image(suffix: str = ".png", size: tuple[int, int] = (2, 3)) -> bytes:

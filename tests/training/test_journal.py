@@ -85,6 +85,19 @@ def test_curves_fall_where_the_losses_fall():
     assert rows[1] == pytest.approx((rows[0] + rows[2]) / 2, abs=4)
 
 
+def test_a_validation_loss_is_drawn_beside_the_total():
+    """A tenth of the total, on logarithmic paper of two decades: half the height lower."""
+    records = curve([1.0] * 5)
+    for record in records:
+        record["losses"] = {}
+    records += [{"kind": "evaluation", "step": i, "figures": {}, "loss": 0.1} for i in (1, 5)]
+    pixels = np.asarray(draw(records))[:330, 300:900].astype(int)
+    blue = (pixels[..., 2] > 140) & (pixels[..., 0] < 90)
+    red = (pixels[..., 0] > 180) & (pixels[..., 1] < 90)
+    rows = [np.median(colour[:, 200].nonzero()[0]) for colour in (blue, red)]
+    assert rows[1] - rows[0] == pytest.approx((330 - 44 - 48) / 2, abs=3)
+
+
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1e-9, 1e9], [3.0] * 2000, [float("nan"), 1.0]])
 def test_curves_of_odd_runs(values):
     assert isinstance(draw(curve(values)), Image.Image)

@@ -40,8 +40,14 @@ def test_overfits_one_image_and_finds_its_boxes_and_masks(tmp_path):
     assert steps[-1]["loss"] < steps[0]["loss"] / 4
     assert evaluation["figures"]["bbox"]["AP50"] > 90
     assert evaluation["figures"]["segm"]["AP50"] > 90
+    of_class = evaluation["classes"]["bbox"]
+    assert of_class["bar"] is None  # the image has a box and a disc
+    assert (of_class["box"] + of_class["disc"]) / 2 == pytest.approx(evaluation["figures"]["bbox"]["AP"])
+    assert evaluation["confusion"]["names"] == ["box", "disc", "bar", "background"]
+    assert [one for one in evaluation["confusion"]["counts"] if one[0] < 3] == [[0, 0, 1], [1, 1, 1]]
     assert {path.name for path in run.iterdir()} == {
-        "config.json", "log.jsonl", "curves.png", "checkpoint-00000080.pt", "best.safetensors", "final.safetensors"
+        "config.json", "log.jsonl", "curves.png", "classes.png", "confusion.png", "checkpoint-00000080.pt",
+        "best.safetensors", "final.safetensors",
     }  # fmt: skip
 
 

@@ -111,7 +111,7 @@ def test_options_change_the_recipe(tmp_path):
 
 def test_options_are_checked_and_kept(tmp_path):
     options = {"train_json": tmp_path, "train_images": tmp_path, "run_dir": tmp_path}
-    with pytest.raises(UsageError, match="batch_size: Input should be greater than 0"):
+    with pytest.raises(UsageError, match="batch_size: a number of images, 1 or more, or auto is wanted, not 0"):
         TrainingConfig.of(**options, batch_size=0)
     with pytest.raises(UsageError, match="either pretrained or weights"):
         TrainingConfig.of(**options, pretrained=True, weights=tmp_path)

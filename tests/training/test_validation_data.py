@@ -90,5 +90,5 @@ def test_T9_validation_data_with_a_part_of_the_categories_are_scored_on_these(dr
     data = CocoDataset(*val)
     assert not data.categories.not_in(whole)
     with join("cpu") as world:
-        figures = evaluate(model, data, world, lambda done: None)
+        figures = evaluate(model, data, world, lambda done: None).figures
     assert figures["bbox"]["AP"] is not None
