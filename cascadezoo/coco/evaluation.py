@@ -27,7 +27,7 @@ from cascadezoo.errors import MissingResource, UsageError
 _Numbers: TypeAlias = dict[str, dict[int, int]]  # "image_id", "category_id" -> the file's own id -> the evaluator's
 
 EVALUATORS = {"hotcoco": ("hotcoco", "hotcoco"), "pycocotools": ("pycocotools.coco", "pycocotools.cocoeval")}
-DEFAULT: Final = "hotcoco"  # to the last bit what pycocotools gives, in a thirtieth of its time
+DEFAULT: Final = "hotcoco"  # to the last bit what pycocotools gives, in a fraction of its time
 
 _ran_in: int | None = None  # the process in which hotcoco first ran: a fork does not get its threads, and would wait
 
