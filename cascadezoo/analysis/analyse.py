@@ -8,7 +8,7 @@ from typing import Any
 from cascadezoo.coco.confusion import IOU, SCORE, ConfusionMatrix, ImageMatches, matches, matrix_of
 from cascadezoo.coco.curves import Evaluation
 from cascadezoo.coco.error_kinds import ErrorBreakdown, error_breakdown
-from cascadezoo.coco.evaluation import DEFAULT, Kind, Truth, evaluate_fully
+from cascadezoo.coco.evaluation import Kind, Truth, evaluate_fully
 from cascadezoo.coco.overlaps import overlaps
 
 WORST = 12  # images
@@ -43,7 +43,7 @@ def analyse(
     kinds: Sequence[Kind],
     *,
     image_ids: Iterable[int] | None = None,
-    evaluator: str = DEFAULT,
+    evaluator: str | None = None,
     score: float = SCORE,
     worst: int = WORST,
     evaluations: Mapping[Kind, Evaluation] | None = None,
@@ -55,7 +55,7 @@ def analyse(
         results: COCO results.
         kinds: "bbox", "segm" or both.
         image_ids: the images that count; default: all.
-        evaluator: of the average precision.
+        evaluator: of the average precision; default: as ``evaluate_fully``.
         score: the threshold of the confusion matrix, and with it of the worst images.
         worst: how many images at most.
         evaluations: what ``evaluate_fully`` gave for the same, where it is there already.

@@ -27,7 +27,9 @@ from cascadezoo.errors import MissingResource, UsageError
 _Numbers: TypeAlias = dict[str, dict[int, int]]  # "image_id", "category_id" -> the file's own id -> the evaluator's
 
 EVALUATORS = {"hotcoco": ("hotcoco", "hotcoco"), "pycocotools": ("pycocotools.coco", "pycocotools.cocoeval")}
-DEFAULT: Final = "hotcoco"  # to the last bit what pycocotools gives, in a thirtieth of its time
+DEFAULT: Final = "hotcoco"  # to the last bit what pycocotools gives, in a fraction of its time
+
+_ran_in: int | None = None  # the process in which hotcoco first ran: a fork does not get its threads, and would wait
 
 
 def evaluate(
@@ -35,7 +37,7 @@ def evaluate(
     results: Sequence[Mapping[str, Any]],
     kinds: Sequence[Kind] = ("bbox", "segm"),
     image_ids: Iterable[int] | None = None,
-    evaluator: str = DEFAULT,
+    evaluator: str | None = None,
     category_ids: Iterable[int] | None = None,
 ) -> dict[Kind, Figures]:
     """The twelve COCO figures of each kind, in percent; None where no object of that size is annotated.
@@ -45,7 +47,7 @@ def evaluate(
         results: COCO results, as ``Detections.to_coco`` gives them; those with ``segmentation`` for "segm".
         kinds: "bbox", "segm" or both.
         image_ids: the images that count; default: all of the annotation file.
-        evaluator: "hotcoco" or "pycocotools", whose figures are the same.
+        evaluator: "hotcoco" or "pycocotools", whose figures are the same; default: ``default_evaluator()``.
         category_ids: the categories that count, as if there were no others; default: all of the annotation file.
 
     Raises:
@@ -62,7 +64,7 @@ def evaluate_fully(
     results: Sequence[Mapping[str, Any]],
     kinds: Sequence[Kind] = ("bbox", "segm"),
     image_ids: Iterable[int] | None = None,
-    evaluator: str = DEFAULT,
+    evaluator: str | None = None,
     category_ids: Iterable[int] | None = None,
 ) -> dict[Kind, Evaluation]:
     """The same figures, those of each class, and the precision-recall curves, from one run of the evaluator a kind.
@@ -72,7 +74,9 @@ def evaluate_fully(
     """
     if wrong := [kind for kind in kinds if kind not in FIELDS]:
         raise UsageError(f"no evaluation is called {wrong[0]!r}: choose {' or '.join(FIELDS)}")
-    coco_class, eval_class = _classes(evaluator)
+    global _ran_in
+    chosen_evaluator = default_evaluator() if evaluator is None else evaluator
+    coco_class, eval_class = _classes(chosen_evaluator)
     named = "the truth" if isinstance(annotations, Mapping) else str(annotations)
     truth = annotations if isinstance(annotations, Mapping) else read_truth(Path(annotations), kinds)
     chosen = {item["id"] for item in truth["images"]} if image_ids is None else set(image_ids)
@@ -87,6 +91,8 @@ def evaluate_fully(
         one["category_id"] for one in truth["annotations"] if one["image_id"] in chosen and not one["iscrowd"]
     )
     evaluations: dict[Kind, Evaluation] = {}
+    if chosen_evaluator == "hotcoco":
+        _ran_in = os.getpid()
     with _silence():
         coco = _coco(coco_class, document)
         for kind in kinds:
@@ -102,8 +108,14 @@ def evaluate_fully(
     return evaluations
 
 
+def default_evaluator() -> str:
+    """ "hotcoco"; in a process that was forked from one where it ran, where it cannot, "pycocotools"."""
+    return DEFAULT if _ran_in in (None, os.getpid()) else "pycocotools"
+
+
 def require_evaluator(evaluator: str) -> None:
-    """Raise UsageError for an evaluator that does not exist, MissingResource for one that is not installed."""
+    """Raise UsageError for an evaluator that does not exist or cannot run in this process, MissingResource for one that
+    is not installed."""
     _classes(evaluator)
 
 
@@ -176,6 +188,11 @@ def _classes(evaluator: str) -> tuple[Any, Any]:
         coco, cocoeval = (import_module(name) for name in EVALUATORS[evaluator])
     except ImportError as error:
         raise MissingResource(f"{evaluator} cannot be imported ({error}): pip install {evaluator}") from error
+    if evaluator == "hotcoco" and _ran_in not in (None, os.getpid()):
+        raise UsageError(
+            "hotcoco ran before this process was forked, and would wait for ever here: choose pycocotools, or start "
+            "processes by spawn"
+        )
     return coco.COCO, cocoeval.COCOeval
 
 

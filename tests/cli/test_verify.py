@@ -229,7 +229,7 @@ def test_a_baseline_of_the_same_device_decides_on_speed(root: str, tmp_path: Pat
     timing = report["entries"][0]["speed"]["timing"]
     (batch,) = timing["batches"]
     again = SpeedTiming.model_validate(timing)
-    monkeypatch.setattr(speed, "measure", lambda *_: again)  # the machine is as fast each time, however busy
+    monkeypatch.setattr(speed, "measure", lambda *_, **__: again)  # the machine is as fast each time, however busy
 
     def against(factor: float, device: str | None = None) -> int:
         doctored = {

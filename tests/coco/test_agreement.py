@@ -1,6 +1,10 @@
 """hotcoco, the default evaluator, against pycocotools, the reference: equal to the last bit, or refused alike."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,3 +132,32 @@ def test_what_is_no_sound_result_is_refused_whoever_would_evaluate_it(number: in
     for evaluator in ("hotcoco", "pycocotools"):
         with pytest.raises(UsageError, match=message.replace("(", r"\(")):
             evaluate_fully(truth_of(TWO, 2), results, evaluator=evaluator)
+
+
+FORKED = """
+import os, signal, sys
+from cascadezoo.coco.evaluation import default_evaluator, evaluate_fully
+from cascadezoo.errors import UsageError
+from scored import drawn_by_lot
+truth, results = drawn_by_lot(3)
+figures = evaluate_fully(truth, results, ["bbox"])["bbox"].figures
+assert default_evaluator() == "hotcoco"
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(100)  # should it wait for ever
+assert default_evaluator() == "pycocotools"
+assert evaluate_fully(truth, results, ["bbox"])["bbox"].figures == figures
+try:
+    evaluate_fully(truth, results, ["bbox"], evaluator="hotcoco")
+except UsageError as error:
+    os._exit(7 if "before this process was forked" in str(error) else 8)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_fork_of_a_process_where_hotcoco_ran_does_not_wait_for_it() -> None:
+    paths = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), *sys.path)))
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert done.returncode == 7, done.stderr
