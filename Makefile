@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROCESSES ?= 2
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-lowest test-parity check mutants ops asan cuda-compile gpu lint format \
+.PHONY: setup demo demo-convert embedded test test-fleet test-lowest test-parity check mutants ops asan cuda-compile gpu lint format \
 	bench fuzz release-check clean
 setup: $(VENV)/.ok
 
@@ -39,6 +39,19 @@ test: setup
 	if command -v "$${CXX:-c++}" > /dev/null; then \
 		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(BIN)/python -m pytest -m "not slow" tests/ops; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
+
+# what needs Ray, in an environment of its own (0.6 GB) that sees the packages of the first one
+FLEET := build/fleet
+$(FLEET)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
+	rm -rf $(FLEET)
+	$(PYTHON) -m venv $(FLEET)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(FLEET)/base.pth
+	mv $(FLEET)/base.pth "$$($(FLEET)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(FLEET)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[fleet]"
+	touch $@
+
+test-fleet: $(FLEET)/.ok
+	$(FLEET)/bin/python -m pytest -m fleet tests/fleet
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew
