@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources.abc import Traversable, TraversableResources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -90,6 +90,10 @@ class AccuracyTiming(Record):
     processes: int = Field(description="Processes that shared the images.")
     notes: tuple[str, ...] = Field(default=(), description="Sentences for people, as on memory that ran out.")
 
+    def noted(self, note: str) -> Self:
+        """The same with one more note."""
+        return self.model_copy(update={"notes": (*self.notes, note)})
+
 
 class Accuracy(Record):
     """One evaluation of one entry."""
@@ -143,6 +147,10 @@ class SpeedTiming(Record):
     images: int = Field(description="How many fixed images were timed.")
     batches: tuple[BatchSpeed, ...] = Field(description="One per batch size, the smallest first.")
     notes: tuple[str, ...] = Field(default=(), description="Sentences for people, as on memory that ran out.")
+
+    def noted(self, note: str) -> Self:
+        """The same with one more note."""
+        return self.model_copy(update={"notes": (*self.notes, note)})
 
 
 class Speed(Record):

@@ -7,6 +7,7 @@ its finished parts, each with all that its figures depend on: where any of it ha
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -114,6 +115,15 @@ class RunFolder:
             else:
                 parts.add(part)
         return Finished(kept.report, kept.depends, frozenset(parts))
+
+    def forget(self, name: str) -> None:
+        """Remove what is kept of an entry: it is measured again, detections included.  Raises UnwritableOutput."""
+        try:
+            shutil.rmtree(self.path / name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UnwritableOutput(f"{self.path / name} cannot be removed: {error.strerror or error}") from error
 
     def keep(self, report: EntryReport, depends: Mapping[Part, Depends], earlier: Finished) -> None:
         """Keep what is finished, now or ``earlier``.

@@ -1,22 +1,28 @@
 """``cascadezoo verify``: published figures measured again, with a verdict that a CI system can act on."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.options import FieldOption
-from cascadezoo.cli.parameters import Device, EntryName, InputFile, OutputFile, OutputFolder, Shard, WeightsFile
+from cascadezoo.cli.parameters import (
+    Device,
+    EntryName,
+    InputFile,
+    OutputFile,
+    OutputFolder,
+    ReportFile,
+    Shard,
+    WeightsFile,
+)
 from cascadezoo.cli.terminal import echo, echo_json, echo_text
+from cascadezoo.cli.verify_progress import shown
 from cascadezoo.environment import is_first_process
 from cascadezoo.errors import UsageError
 from cascadezoo.files import is_same_output, whole_file
@@ -24,7 +30,6 @@ from cascadezoo.files import is_same_output, whole_file
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.reports.schema import EntryReport, Report
 
-_EVERY = 30  # seconds between lines of progress where no bar can be shown
 _STDOUT = Path("/dev/fd/1")
 
 _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.reports.schema:Settings")
@@ -37,6 +42,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
     examples=(
         "cascadezoo verify cascade_mask_r18_fpn_shapes",
         "cascadezoo verify cascade_r50_fpn_1x.mmdet --data-root coco --json report.json",
+        "cascadezoo verify --all --data-root coco --run-dir run --engine ray",
         "cascadezoo verify --files",
     ),
 )
@@ -72,6 +78,20 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 @click.option(
     "--run-dir", metavar="DIR", type=OutputFolder(), help="Keep detections here; the same command again goes on."
 )
+@click.option(
+    "--only-failed",
+    metavar="REPORT",
+    type=ReportFile(),
+    help="Take from this report, or that of a run folder, all but FAIL and ERROR.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray: each entry in a process and on a GPU of its own, longest first.",
+)
+@click.option("--address", metavar="ADDR", help="Ray's cluster, as auto or HOST:PORT; default: this machine alone.")
 @_setting("--shard", type=Shard())
 @click.option("--json", "json_file", metavar="FILE", type=OutputFile(), help="Write the report; - is stdout.")
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the report as a page.")
@@ -112,7 +132,7 @@ def verify_command(
     from cascadezoo.benchmarks.verify.verify import verify
 
     to_stdout = _is_stdout(json_file) or _is_stdout(html_file)
-    with _progress() as progress:
+    with shown() as progress:
 
         def finished(entry: "EntryReport") -> None:
             progress.clear()
@@ -124,6 +144,7 @@ def verify_command(
             speed=not ap,
             progress=progress,
             finished=finished,
+            total=progress.total,
             **options,
         )
     if is_first_process():
@@ -209,56 +230,3 @@ def _check_files(json_file: Path | None) -> int:
     damaged = sum(one.state == "damaged" for one in checked)
     echo(f"files in the cache: {len(checked)}, damaged: {damaged}", err=True)
     return int(damaged > 0)
-
-
-@contextmanager
-def _progress() -> Iterator["_Bar | _Lines"]:
-    """A bar with the time that is left, on a terminal; a line now and then elsewhere."""
-    console = Console(stderr=True)
-    progress = _Bar(console) if console.is_terminal else _Lines()
-    try:
-        yield progress
-    finally:
-        progress.clear()
-
-
-class _Bar:
-    """Progress as a bar, which must be cleared before anything else is printed."""
-
-    def __init__(self, console: Console) -> None:
-        self.console, self.label = console, ""
-        self.bars: Progress | None = None
-
-    def __call__(self, label: str, done: int, total: int) -> None:
-        if self.bars is None or label != self.label:
-            self.clear()
-            columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-            self.bars, self.label = Progress(*columns, console=self.console, transient=True), label
-            self.bars.add_task(label, total=total, completed=done)
-            self.bars.start()
-        self.bars.update(self.bars.task_ids[0], completed=done)
-
-    def clear(self) -> None:
-        if self.bars:
-            self.bars.stop()
-        self.bars = None
-
-
-class _Lines:
-    """Progress as lines."""
-
-    def __init__(self) -> None:
-        self.label, self.start, self.begun, self.last = "", 0.0, 0, 0.0
-
-    def clear(self) -> None:
-        """Lines stay."""
-
-    def __call__(self, label: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if label != self.label:
-            self.label, self.start, self.begun, self.last = label, now, done, now
-        if now - self.last < _EVERY or done == self.begun:
-            return
-        self.last = now
-        left = (now - self.start) / (done - self.begun) * (total - done)
-        echo(f"{label}: {done} of {total} images, {left / 60:.1f} minutes left", err=True)

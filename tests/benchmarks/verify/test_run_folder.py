@@ -13,8 +13,7 @@ from small_coco import NAME, tiny_load, write_coco
 import cascadezoo
 from cascadezoo.benchmarks.reports import schema
 from cascadezoo.benchmarks.reports.verdict import Verdict
-from cascadezoo.benchmarks.verify import results_stream, run_folder, speed
-from cascadezoo.benchmarks.verify import verify as verify_module
+from cascadezoo.benchmarks.verify import engines, results_stream, run_folder, speed
 from cascadezoo.benchmarks.verify.coco_layout import coco_val2017
 from cascadezoo.benchmarks.verify.results_stream import ResultsStream
 from cascadezoo.benchmarks.verify.shares import accounted
@@ -107,20 +106,20 @@ def test_V4_a_damaged_file_costs_no_more_than_its_entry(
 
 def test_V4_another_number_of_threads_changes_no_figure(root: Path, tmp_path: Path, monkeypatch) -> None:
     first = run(root, run_dir=tmp_path / "run", limit=1)
-    describe = verify_module.describe_machine
+    describe = engines.describe_machine
 
     def busier(*arguments):
         here = describe(*arguments)
         update = {"threads": 7, "cores": 9, "system": "another kernel", "device": f"{here.cpu}, 7 threads"}
         return here.model_copy(update=update)
 
-    monkeypatch.setattr(verify_module, "describe_machine", busier)
+    monkeypatch.setattr(engines, "describe_machine", busier)
     load, loaded = cascadezoo.load, []
     monkeypatch.setattr(cascadezoo, "load", lambda name, **_: loaded.append(name) or load(name))
     assert run(root, run_dir=tmp_path / "run", limit=1) == first
     assert loaded == []
     assert run(root, run_dir=tmp_path / "run", limit=1, speed=True).accuracy == first.accuracy
-    monkeypatch.setattr(verify_module, "describe_machine", describe)
+    monkeypatch.setattr(engines, "describe_machine", describe)
     both = run(root, run_dir=tmp_path / "run", limit=1, speed=True)  # of speed, threads are part of the device
     assert both.accuracy == first.accuracy
     assert loaded == [NAME, NAME]

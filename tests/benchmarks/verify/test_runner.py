@@ -14,7 +14,7 @@ import cascadezoo
 from cascadezoo.benchmarks.reports.compare import merge
 from cascadezoo.benchmarks.reports.schema import read_report, without_timing
 from cascadezoo.benchmarks.reports.verdict import Verdict
-from cascadezoo.benchmarks.verify import speed
+from cascadezoo.benchmarks.verify import engines, speed
 from cascadezoo.benchmarks.verify import verify as verify_module
 from cascadezoo.benchmarks.verify.speed import Bounds
 from cascadezoo.errors import DownloadFailed, FileError, MissingResource, UsageError, WeightsNotFound
@@ -196,7 +196,7 @@ def test_a_baseline_or_a_device_that_changed_is_another_run(root: Path, tmp_path
     with pytest.raises(UsageError, match=r"another run \(baseline differ"):
         run(NAME, root, run_dir=tmp_path / "run", limit=1, baseline=tmp_path / "baseline.json")
     here = report.machines[0]
-    monkeypatch.setattr(verify_module, "describe_machine", lambda *_: here.model_copy(update={"device": "H100"}))
+    monkeypatch.setattr(engines, "describe_machine", lambda *_: here.model_copy(update={"device": "H100"}))
     with pytest.raises(UsageError, match=r"another run \(machine differ"):
         run(NAME, root, run_dir=tmp_path / "run", limit=1)
 
