@@ -307,15 +307,16 @@ def describe_machine(device: str, evaluator: str) -> Machine:
 
 
 @cache
-def code_digest(of: tuple[str, ...] = ("",)) -> str:
+def code_digest(of: tuple[str, ...] = ("",), without: tuple[str, ...] = ()) -> str:
     """SHA-256 of the sources that are installed, by name: the same for a checkout and a wheel of it.
 
-    ``of``: only those whose names, such as cascadezoo.modeling.network.py, begin so.
+    ``of``: only those whose names, such as cascadezoo.modeling.network.py, begin so; ``without``: less those that begin
+    so.
     """
     digest = hashlib.sha256()
     for room in _ROOMS:
         for name, file in sorted(_sources(_files(room), room)):
-            if name.startswith(of):
+            if name.startswith(of) and not name.startswith(without):
                 digest.update(f"{name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 

@@ -7,7 +7,7 @@ is given by the caller; torch is not imported here.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +21,11 @@ Reference: TypeAlias = Any  # to a result of Ray's, once it is there
 
 _TICK = 1.0  # seconds between looks at the cluster
 _OBJECTS = 2**27  # bytes of shared memory for results of a local cluster: they are small, detections lie on disk
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # Ray's own 15 lets any other program keep a device waiting
+}
 
 _log = logging.getLogger("cascadezoo")
 
@@ -68,10 +73,10 @@ class Cluster:
 
     def detect(self, work: Callable[..., Any], *arguments: Any) -> Reference:
         """Begin ``work`` in a new process that has a device for itself."""
-        return self._begin(work, arguments, **self._device(1))
+        return self._begin(work, arguments, max_calls=1, **self._device(1))
 
     def judge(self, work: Callable[..., Any], *arguments: Any) -> Reference:
-        """Begin ``work`` in a new process on one CPU."""
+        """Begin ``work`` on one CPU."""
         return self._begin(work, arguments, num_cpus=1)
 
     def put(self, value: Any) -> Reference:
@@ -87,7 +92,7 @@ class Cluster:
         share = 0.01  # of a device: enough to see it
         begun = {
             node["NodeManagerHostname"]: self._begin(
-                work, arguments, scheduling_strategy=pinned(node["NodeID"], soft=False), **self._device(share)
+                work, arguments, 1, scheduling_strategy=pinned(node["NodeID"], soft=False), **self._device(share)
             )
             for node in nodes
         }
@@ -98,19 +103,22 @@ class Cluster:
             return {"num_cpus": 0, "num_gpus": share}
         return {"num_cpus": self.threads if share == 1 else share}
 
-    def _begin(self, work: Callable[..., Any], arguments: tuple[Any, ...], **options: Any) -> Reference:
-        ray = _ray()
-        return ray.remote(max_calls=1, max_retries=0)(work).options(**options).remote(*arguments)
+    def _begin(
+        self, work: Callable[..., Any], arguments: tuple[Any, ...], max_calls: int = 0, **options: Any
+    ) -> Reference:
+        """``max_calls``: pieces until the process ends; 0: it goes on with the next one."""
+        return _ray().remote(max_calls=max_calls, max_retries=0)(work).options(**options).remote(*arguments)
 
 
 @contextmanager
-def cluster(address: str | None, device: str | None, threads: int) -> Iterator[Cluster]:
+def cluster(address: str | None, device: str | None, threads: int, **told: int) -> Iterator[Cluster]:
     """The cluster at an address, or one of this machine that ends with the context; a connection that is there is used.
 
     Args:
         address: as Ray takes it, such as auto or HOST:6379; None: this machine.
         device: "cuda", "cpu", or None for GPUs where the cluster has any.
         threads: that one piece computes with on a CPU.
+        told: what this machine's cluster is to believe in, such as num_gpus; default: what is there.
 
     Raises:
         UsageError: another device.
@@ -119,11 +127,12 @@ def cluster(address: str | None, device: str | None, threads: int) -> Iterator[C
     require_ray()
     if device not in (None, "cuda", "cpu"):
         raise UsageError(f"--engine ray gives each entry a GPU of its own: give the device cuda or cpu, not {device}")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     ray = import_module("ray")
     is_ours = not ray.is_initialized()
     if is_ours:
-        _connect(ray, address)
+        _connect(ray, address, told)
     try:
         resources = ray.cluster_resources()
         if device == "cuda" and not resources.get("GPU"):
@@ -143,11 +152,11 @@ def cluster(address: str | None, device: str | None, threads: int) -> Iterator[C
             ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None) -> None:
+def _connect(ray: Any, address: str | None, told: Mapping[str, int]) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            ray.init("local", include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
+            ray.init("local", include_dashboard=False, object_store_memory=_OBJECTS, **told, **quiet)
         else:
             ray.init(address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -181,7 +190,8 @@ def run(
     try:
         while begun or not schedule.is_done:
             slots = pieces.slots()
-            while schedule.running < slots and (name := schedule.take(time.monotonic())) is not None:
+            ahead = slots if pieces.device == "cuda" else 0  # whose processes start while devices are busy
+            while (name := schedule.take(time.monotonic(), slots, ahead)) is not None:
                 begun[detect(name)] = name, None
             if not begun:
                 time.sleep(_TICK)  # no machine is there now
@@ -196,7 +206,7 @@ def run(
                     _log.warning("%s: %s; it is tried again (%d of %d)", name, reason, *retries.count(name))
                 if detected is None:
                     if again:
-                        schedule.give_back(name)
+                        schedule.give_back(name, time.monotonic())
                         continue
                     schedule.finish(name, time.monotonic(), measured=not reason)
                 if value is None and not again:

@@ -5,7 +5,7 @@ Detections lie in the run folder, where every machine of the cluster has to see 
 
 import hashlib
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -87,11 +87,23 @@ def _is(path: Path, digest: str) -> bool:
         return False
 
 
-def reports(entries: Sequence[ZooEntry], job: Job, cluster: Cluster, costs: Costs, left: Left) -> Iterator[EntryReport]:
+class Pieces(NamedTuple):
+    """What is run of an entry in a process of its own: with a device, and then without."""
+
+    detect: Callable[[Job, ZooEntry, Collection[Part], int, int], Detected]
+    judge: Callable[[Job, ZooEntry, Detected], EntryReport]
+
+
+def reports(
+    entries: Sequence[ZooEntry], job: Job, cluster: Cluster, costs: Costs, left: Left, pieces: Pieces | None = None
+) -> Iterator[EntryReport]:
     """The report of each entry as it is done: first of those that need no process.
 
-    ``left``: called about once a second with the seconds that are left.
+    Args:
+        left: called about once a second with the seconds that are left.
+        pieces: default: those that measure.
     """
+    pieces = pieces or Pieces(_detect, _judge)
     finished = {entry.name: finished_parts(entry, job) for entry in entries}
     todo: dict[str, ZooEntry] = {}
     for entry in entries:
@@ -103,10 +115,10 @@ def reports(entries: Sequence[ZooEntry], job: Job, cluster: Cluster, costs: Cost
     shared = cluster.put(job)
 
     def detect(name: str) -> Reference:
-        return cluster.detect(_detect, shared, todo[name], finished[name].parts, cluster.threads, cluster.share)
+        return cluster.detect(pieces.detect, shared, todo[name], finished[name].parts, cluster.threads, cluster.share)
 
     def judge(name: str, detected: Detected) -> Reference:
-        return cluster.judge(_judge, shared, todo[name], detected)
+        return cluster.judge(pieces.judge, shared, todo[name], detected)
 
     schedule = Schedule({name: costs.of[name] for name in todo}, costs.pace)
     for ended in run(cluster, schedule, detect, judge, may_pass=_may_pass, left=left):

@@ -1,5 +1,6 @@
 """What is the same for every entry of a run, and what a run folder already has of one: torch is not imported."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from cascadezoo.manifest import ZooEntry
 
 if TYPE_CHECKING:
     from cascadezoo.distributed import World
+
+_log = logging.getLogger("cascadezoo")
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
@@ -53,14 +56,22 @@ class Job:
     progress: Progress | None
 
 
-def finished_parts(entry: ZooEntry, job: Job) -> Finished:
+def found_parts(entry: ZooEntry, job: Job) -> Finished:
     """What the run folder has of an entry."""
     return job.run_dir.finished(entry.name, _depends(entry, job))
 
 
+def finished_parts(entry: ZooEntry, job: Job) -> Finished:
+    """As ``found_parts``; what is measured again is logged."""
+    finished = found_parts(entry, job)
+    for part, names in finished.changed.items():
+        _log.warning("%s: %s is measured again, since this has changed: %s", entry.name, part, ", ".join(names))
+    return finished
+
+
 def settled(finished: Finished, job: Job) -> EntryReport | None:
     """The report of an entry of which nothing is left to measure; None where something is."""
-    return joined(finished, None, job) if finished.report and finished.parts >= _asked(job.settings) else None
+    return joined(finished, None, job) if finished.report and finished.parts >= asked(job.settings) else None
 
 
 def kept(entry: ZooEntry, job: Job, finished: Finished, report: EntryReport) -> EntryReport:
@@ -71,7 +82,8 @@ def kept(entry: ZooEntry, job: Job, finished: Finished, report: EntryReport) -> 
     return report
 
 
-def _asked(settings: Settings) -> set[Part]:
+def asked(settings: Settings) -> set[Part]:
+    """The parts that are to be measured."""
     asked: dict[Part, bool] = {"accuracy": settings.accuracy, "speed": settings.speed}
     return {part for part, is_asked in asked.items() if is_asked}
 

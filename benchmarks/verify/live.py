@@ -7,9 +7,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, Report, Settings, text_of
+from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, Report, Settings, read_report, text_of
 from cascadezoo.benchmarks.reports.verdict import Verdict
-from cascadezoo.errors import UnwritableOutput, UsageError
+from cascadezoo.errors import CascadezooError, UnwritableOutput, UsageError
 from cascadezoo.files import whole_file
 
 REPORT = "report.json"  # in a run folder
@@ -61,6 +61,14 @@ class LiveReport:
                 file.write(text_of(self.whole(seconds)).encode(errors="backslashreplace"))
         except UnwritableOutput as error:
             _log.warning("%s", error)
+
+
+def earlier_report(folder: Path) -> Report | None:
+    """The report of the latest call on a run folder, if there is one that can be read."""
+    try:
+        return read_report(folder / REPORT)
+    except (CascadezooError, OSError):
+        return None
 
 
 def settled_by(earlier: Report, settings: Settings, given: str | None) -> Mapping[str, EntryReport]:

@@ -50,23 +50,28 @@ class Schedule:
         self._order = {name: number for number, name in enumerate(sorted(of, key=lambda name: -of[name]))}
         self._waiting = set(of)
         self._running: dict[str, float] = {}
+        self._next: list[str] = []  # handed out ahead: each begins where one ends
         self._seconds = self._cost = 0.0
 
     @property
     def is_done(self) -> bool:
         """Whether nothing waits or runs."""
-        return not (self._waiting or self._running)
+        return not (self._waiting or self._taken)
 
     @property
-    def running(self) -> int:
-        """How many run now."""
-        return len(self._running)
+    def _taken(self) -> int:
+        return len(self._running) + len(self._next)
 
-    def take(self, now: float) -> str | None:
-        """The longest of those that wait, which runs from now on; None where none waits."""
-        name = min(self._waiting, key=self._order.__getitem__, default=None)
-        if name is not None:
-            self.start(name, now)
+    def take(self, now: float, slots: int, ahead: int = 0) -> str | None:
+        """The longest of those that wait; None where none does, or all the slots have one, and so many ones ahead."""
+        if self._taken >= slots + ahead or not self._waiting:
+            return None
+        name = min(self._waiting, key=self._order.__getitem__)
+        self._waiting.remove(name)
+        if len(self._running) < slots:
+            self._running[name] = now
+        else:
+            self._next.append(name)
         return name
 
     def start(self, name: str, now: float) -> None:
@@ -74,17 +79,27 @@ class Schedule:
         self._waiting.remove(name)
         self._running[name] = now
 
-    def give_back(self, name: str) -> None:
+    def give_back(self, name: str, now: float) -> None:
         """It waits again: what it did is lost."""
-        del self._running[name]
+        self._end(name, now)
         self._waiting.add(name)
 
     def finish(self, name: str, now: float, *, measured: bool = True) -> None:
         """It is done; unless it was ``measured`` its time tells nothing of the others'."""
-        seconds = now - self._running.pop(name)
-        if measured:
-            self._seconds += seconds
+        since = self._end(name, now)
+        if measured and since is not None:
+            self._seconds += now - since
             self._cost += self._of[name]
+
+    def _end(self, name: str, now: float) -> float | None:
+        """Since when it ran, where that is known; the first of those ahead takes its place."""
+        if name in self._next:  # the engine took it before another
+            self._next.remove(name)
+            return None
+        since = self._running.pop(name)
+        if self._next:
+            self._running[self._next.pop(0)] = now
+        return since
 
     def left(self, now: float, slots: int = 1) -> float | None:
         """Seconds until all are done with so many at a time; None where nothing tells."""
@@ -94,7 +109,7 @@ class Schedule:
         if pace is None:
             return None
         running = [max(0.0, self._of[name] * pace - (now - since)) for name, since in self._running.items()]
-        waiting = sorted(self._waiting, key=self._order.__getitem__)
+        waiting = [*self._next, *sorted(self._waiting, key=self._order.__getitem__)]
         return makespan(running, (self._of[name] * pace for name in waiting), max(slots, 1))
 
 

@@ -7,8 +7,8 @@ import click
 
 from cascadezoo.cli.command import Group
 from cascadezoo.cli.parameters import OutputFile, ReportFile
-from cascadezoo.cli.terminal import echo, echo_json, echo_text
-from cascadezoo.cli.verify import require_different, write_text
+from cascadezoo.cli.terminal import echo, echo_json, echo_text, write_text
+from cascadezoo.cli.verify import require_different
 
 
 @click.group(

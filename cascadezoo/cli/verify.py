@@ -1,7 +1,6 @@
 """``cascadezoo verify``: published figures measured again, with a verdict that a CI system can act on."""
 
 import json
-from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -21,11 +20,12 @@ from cascadezoo.cli.parameters import (
     Shard,
     WeightsFile,
 )
-from cascadezoo.cli.terminal import echo, echo_json, echo_text
+from cascadezoo.cli.terminal import echo, echo_json, echo_text, write_text
+from cascadezoo.cli.verify_plan import show_plan
 from cascadezoo.cli.verify_progress import shown
 from cascadezoo.environment import is_first_process
 from cascadezoo.errors import UsageError
-from cascadezoo.files import is_same_output, whole_file
+from cascadezoo.files import is_same_output
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.reports.schema import EntryReport, Report
@@ -95,6 +95,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 @_setting("--shard", type=Shard())
 @click.option("--json", "json_file", metavar="FILE", type=OutputFile(), help="Write the report; - is stdout.")
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the report as a page.")
+@click.option("--dry-run", is_flag=True, help="Only say what would run, and what is there for it.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also where anything was SKIPPED.")
 @click.pass_context
 def verify_command(
@@ -107,6 +108,7 @@ def verify_command(
     fps: bool,
     json_file: Path | None,
     html_file: Path | None,
+    dry_run: bool,
     strict: bool,
     **options: Any,
 ) -> None:
@@ -128,6 +130,12 @@ def verify_command(
         ctx.exit(_check_files(json_file))
     if ap and fps:
         ap = fps = False  # each alone means only it, both mean both
+    options |= {"accuracy": not fps, "speed": not ap}
+    chosen = None if everything else names
+    if dry_run:
+        if html_file:
+            raise click.UsageError("--dry-run makes no page: give --json, or leave --html out")
+        ctx.exit(show_plan(chosen, json_file, strict, **options))
     from cascadezoo.benchmarks.reports.verdict import exit_code
     from cascadezoo.benchmarks.verify.verify import verify
 
@@ -139,9 +147,7 @@ def verify_command(
             _print_parts(entry, err=to_stdout)
 
         report = verify(
-            None if everything else names,
-            accuracy=not fps,
-            speed=not ap,
+            chosen,
             progress=progress,
             finished=finished,
             total=progress.total,
@@ -205,16 +211,6 @@ def require_different(*outputs: Path | None) -> None:
 
 def _is_stdout(path: Path | None) -> bool:
     return path is not None and (path == Path("-") or is_same_output(path, _STDOUT))
-
-
-def write_text(path: Path, text: str, show: Callable[[str], None]) -> None:
-    """Write a file, whole or not at all, and say so; for ``-`` call ``show``, which prints on stdout."""
-    if path == Path("-"):
-        show(text)
-        return
-    with whole_file(path) as file:
-        file.write(text.encode(errors="backslashreplace"))  # half a surrogate pair, in a name that is no UTF-8
-    echo(f"written to {path}", err=True)
 
 
 def _check_files(json_file: Path | None) -> int:
