@@ -33,7 +33,7 @@ from cascadezoo.files import write_json
 from cascadezoo.manifest import ZooEntry
 
 DEVICES = 8
-SECONDS = 660.0  # of each device
+SECONDS = 960.0  # of each device
 JUDGING = 0.05  # of an entry's time, behind the next one's
 IMAGES = 20  # whose results each entry writes
 _LENGTHS = "lengths.json"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeAlias
@@ -107,7 +108,7 @@ class Cluster:
         self, work: Callable[..., Any], arguments: tuple[Any, ...], max_calls: int = 0, **options: Any
     ) -> Reference:
         """``max_calls``: pieces until the process ends; 0: it goes on with the next one."""
-        return _ray().remote(max_calls=max_calls, max_retries=0)(work).options(**options).remote(*arguments)
+        return _remote(work, max_calls).options(**options).remote(*arguments)
 
 
 @contextmanager
@@ -239,6 +240,12 @@ def _outcome(ray: Any, reference: Reference) -> tuple[Any, str, bool]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
+
+
+@cache
+def _remote(work: Callable[..., Any], max_calls: int) -> Any:
+    """Made once: Ray keeps the order of what is begun, and starts processes ahead, for one such function at a time."""
+    return _ray().remote(max_calls=max_calls, max_retries=0)(work)
 
 
 def _nodes(ray: Any) -> list[dict[str, Any]]:
