@@ -7,7 +7,7 @@ PROCESSES ?= 2
 MUTANTS ?= all
 
 .PHONY: setup demo demo-convert embedded test test-fleet test-lowest test-parity check mutants ops asan cuda-compile gpu lint format \
-	bench fuzz release-check clean
+	bench fuzz night release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -151,6 +151,10 @@ release-check: setup
 	$(PYTHON) -m venv build/release/venv
 	build/release/venv/bin/pip install --quiet dist/*.whl
 	cd build/release/empty && CASCADEZOO_HOME=$(CURDIR)/build/release/home $(CURDIR)/build/release/venv/bin/python $(CURDIR)/.ci/smoke.py
+
+# a night of verification with a sleeping detector, in 17 minutes
+night: $(FLEET)/.ok
+	$(FLEET)/bin/python -m cascadezoo.benchmarks.measure.night
 
 clean:
 	rm -rf build dist demo *.egg-info

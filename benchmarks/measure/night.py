@@ -136,8 +136,8 @@ def main(seconds: float, output: Path) -> None:
         folder = Path(name)
         write_json(folder / _LENGTHS, lengths)
         started = time.monotonic()
-        reports, busy = [], []
-        measured = fleet_entries.reports(entries, _job(folder), pieces, sizes, busy.append, Pieces(detect, judge))
+        reports: list[EntryReport] = []
+        measured = fleet_entries.reports(entries, _job(folder), pieces, sizes, lambda left: None, Pieces(detect, judge))
         for report in measured:
             reports.append(report)
             click.echo(

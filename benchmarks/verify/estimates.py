@@ -122,5 +122,5 @@ def _of_block(spec: ResNetSpec | InternImageSpec, stage: int, channels: int) -> 
         return channels**2 * (2 + 2 * spec.mlp_ratio) + 27 * spec.groups[stage] * channels
     if spec.basic:
         return 18.0 * channels**2
-    inner = spec.groups * spec.width_per_group * spec.width / 64 * 2**stage
+    inner: float = spec.groups * spec.width_per_group * spec.width / 64 * 2**stage
     return 2 * inner * channels + 9 * inner**2 / spec.groups

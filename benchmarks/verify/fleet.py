@@ -164,7 +164,8 @@ def _connect(ray: Any, address: str | None, told: Mapping[str, int]) -> None:
         where = f"no Ray cluster answers at {address}" if address else "Ray cannot start on this machine"
         raise MissingResource(f"{where}: {_first_line(error)}") from error
     # what Ray says of a process that died would go to stdout, among the results; it is told in our own words
-    import_module("ray._private.worker")._worker_logs_enabled = False
+    printing: Any = import_module("ray._private.worker")
+    printing._worker_logs_enabled = False
 
 
 def run(

@@ -47,7 +47,7 @@ def machine_of(cluster: Cluster, evaluator: str, folder: Path, shared: Sequence[
     token.write_bytes(secrets.token_bytes(16))
     try:
         wanted = {path: file_sha256(path) for path in (token, *shared)}
-        seen = cluster.everywhere(_look, evaluator, cluster.device, cluster.threads, wanted)
+        seen: dict[str, _Seen] = cluster.everywhere(_look, evaluator, cluster.device, cluster.threads, wanted)
     finally:
         with suppress(OSError):
             token.unlink()

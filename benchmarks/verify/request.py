@@ -131,7 +131,7 @@ def default_batch_size(device: str) -> int:
 
 
 def _taken(earlier: Report | None, settings: Settings, given: GivenWeights | None) -> Mapping[str, EntryReport]:
-    return {} if earlier is None else settled_by(earlier, settings, given and given.sha256)
+    return {} if earlier is None else settled_by(earlier, settings, given.sha256 if given else None)
 
 
 def _require_engine(engine: str, address: str | None, run_dir: str | Path | None) -> None:

@@ -121,7 +121,8 @@ def verify_command(
 
     Exit code 1 if anything is FAIL or ERROR (with --strict also SKIPPED), else 0.  An interrupted run goes on where it
     was, if it has a --run-dir.  `torchrun --nproc-per-node N -m cascadezoo verify ...` shares the images among
-    processes, --shard the entries among machines; `cascadezoo report merge` joins their reports.
+    processes, --engine ray the entries among the GPUs of one machine or more, --shard among machines that know nothing
+    of each other; `cascadezoo report merge` joins their reports.
     """
     if sum((bool(names), everything, files)) != 1:
         raise click.UsageError("give NAMEs, --all or --files")

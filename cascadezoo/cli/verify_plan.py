@@ -39,7 +39,7 @@ def show_plan(
 
 def _print(plan: "Plan") -> None:
     echo(*map(_entry, plan.entries), *map(_data, plan.data), *map(_room, plan.rooms))
-    counts = Counter(entry.state for entry in plan.entries)
+    counts = Counter[str](entry.state for entry in plan.entries)
     told = ", ".join(f"{counts[state]} {words}" for state, words in _STATES.items() if counts[state]) or "no entries"
     if counts["measure"]:
         time = "how long is not known" if plan.seconds is None else f"about {duration(plan.seconds)} on one device"

@@ -11,6 +11,7 @@ from filelock import FileLock
 from small_coco import NAME, tiny_load, write_coco
 
 import cascadezoo
+from cascadezoo import registry
 from cascadezoo.benchmarks.reports import schema
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.benchmarks.verify import engines, results_stream, run_folder, speed
@@ -154,6 +155,28 @@ def test_V4_only_sources_that_figures_come_from_count(root: Path, tmp_path: Path
         assert again.accuracy[0].timing.images == (part == "code")
         assert f"{NAME}: accuracy is measured again, since this has changed: " in caplog.text
         assert part in caplog.text.rsplit("changed: ")[1].strip().split(", ")
+
+
+@pytest.mark.parametrize(
+    ("source", "entries"),
+    [
+        ("modeling.internimage.py", ["cascade_mask_internimage_l_fpn_1x.internimage"]),
+        ("csrc.cpu.dcnv3.cpp", ["cascade_mask_internimage_l_fpn_1x.internimage"]),
+        ("modeling.tta.py", ["cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron"]),
+        ("ops.mask_paste.py", [NAME, "cascade_mask_internimage_l_fpn_1x.internimage",
+                               "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", "mask_r50_c4_1x.paddle"]),
+    ],
+)  # fmt: skip
+def test_V4_what_some_networks_use_counts_for_them_alone(source: str, entries: list[str], monkeypatch) -> None:
+    names = (NAME, "cascade_r50_fpn_1x.mmdet", "cascade_mask_internimage_l_fpn_1x.internimage",
+             "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", "mask_r50_c4_1x.paddle")  # fmt: skip
+    seen = f"cascadezoo.{source}"
+    monkeypatch.setattr(
+        run_folder, "code_digest", lambda of, without=(): seen.startswith(of) and not seen.startswith(without)
+    )
+    settings = {"settings": {"precision": "fp32"}, "machine": {}}
+    counted = [name for name in names if run_folder.results_depend(registry.info(name), settings, None)["code"]]
+    assert counted == [name for name in names if name in entries]
 
 
 def test_V4_the_named_sources_are_there() -> None:
