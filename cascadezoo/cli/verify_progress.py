@@ -40,14 +40,13 @@ class Bars:
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """So many images of an entry are done."""
-        bars = self._shown()
-        if self.images is None or label != self.label:
+        if label != self.label:
             self.clear()
-            bars = self._shown()
+        bars = self._shown()
+        if self.images is None:
             self.label, self.images = label, bars.add_task(label, total=total, completed=done, left="")
-        bars.update(
-            self.images, completed=done, left=_left(bars.tasks[bars.task_ids.index(self.images)].time_remaining)
-        )
+        remaining = bars.tasks[bars.task_ids.index(self.images)].time_remaining
+        bars.update(self.images, completed=done, left=_left(remaining))
 
     def total(self, done: int, total: int, left: float | None) -> None:
         """So many entries are done, and so many seconds are left for all."""
