@@ -78,7 +78,7 @@ class Plan(Record):
         return any(room.needed > room.free for room in self.rooms)
 
 
-def planned(request: Request, device: str | None, batch_size: int | None, engine: str) -> Plan:
+def planned(request: Request, device: str | None, batch_size: int | None, engine: str | None) -> Plan:
     """The plan of a request.
 
     With the engine "ray" the run folder's entries are held to the machine that its report names.
@@ -89,7 +89,7 @@ def planned(request: Request, device: str | None, batch_size: int | None, engine
     """
     folder = request.run_dir
     job = None if folder is None else _job(request, RunFolder(folder), device, batch_size, engine)
-    if job is None and engine == "local":
+    if job is None and engine is None:
         _usable(device)
     taken = request.taken
     plans = [
@@ -117,13 +117,15 @@ def _usable(device: str | None) -> str:
     return str(usable(device))
 
 
-def _job(request: Request, folder: RunFolder, device: str | None, batch_size: int | None, engine: str) -> Job | None:
+def _job(
+    request: Request, folder: RunFolder, device: str | None, batch_size: int | None, engine: str | None
+) -> Job | None:
     """What the run folder's entries are held to; None where its machine is not known."""
     import torch
 
     from cascadezoo.distributed import World
 
-    if engine == "local":
+    if engine is None:
         device = _usable(device)
         machine = describe_machine(device, request.settings.evaluator)
     elif (latest := earlier_report(folder.path)) is not None:

@@ -20,7 +20,7 @@ from cascadezoo.files import file_sha256
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import expanded
 
-EngineName = Literal["local", "ray"]
+EngineName = Literal["ray"]
 
 NO_COCO = "no data: give --data-root DIR, a folder with annotations/instances_val2017.json and val2017/"
 _BATCH_SIZE = {"cpu": 1, "cuda": 8}
@@ -91,7 +91,7 @@ def requested(
     baseline: str | Path | None = None,
     run_dir: str | Path | None = None,
     only_failed: str | Path | None = None,
-    engine: EngineName = "local",
+    engine: EngineName | None = None,
     address: str | None = None,
     shard: tuple[int, int] | None = None,
 ) -> Request:
@@ -134,9 +134,9 @@ def _taken(earlier: Report | None, settings: Settings, given: GivenWeights | Non
     return {} if earlier is None else settled_by(earlier, settings, given.sha256 if given else None)
 
 
-def _require_engine(engine: str, address: str | None, run_dir: str | Path | None) -> None:
-    if engine not in get_args(EngineName):
-        raise UsageError(f"no engine is called {engine!r}: choose {' or '.join(get_args(EngineName))}")
+def _require_engine(engine: str | None, address: str | None, run_dir: str | Path | None) -> None:
+    if engine not in (None, *get_args(EngineName)):
+        raise UsageError(f"no engine is called {engine!r}: give ray, or none")
     if address is not None and engine != "ray":
         raise UsageError("an address is of Ray's cluster: give --engine ray with it")
     if engine == "ray":

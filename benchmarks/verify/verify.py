@@ -50,7 +50,7 @@ def verify(
     run_dir: str | Path | None = None,
     shard: tuple[int, int] | None = None,
     only_failed: str | Path | None = None,
-    engine: EngineName = "local",
+    engine: EngineName | None = None,
     address: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -80,8 +80,8 @@ def verify(
         shard: (i, n): every n-th of the entries, from the i-th, counted from 1.
         only_failed: an earlier report, or a run folder that has one: what it says of an entry is taken as it is, unless
             that is FAIL or ERROR or the entry was not finished.
-        engine: "local" is this process or those of ``torchrun``, one entry after another; "ray" a cluster of Ray, each
-            entry in a process of its own with a GPU of its own, or, without GPUs, as many CPUs as torch has threads.
+        engine: "ray" for a cluster of Ray, each entry in a process of its own with a GPU of its own, or, without GPUs, as
+            many CPUs as torch has threads; default: this process or those of ``torchrun``, one entry after another.
         address: of the cluster, as Ray takes it; default: one of this machine alone, for this call.
         workers: processes that decode images.
         progress: called with what is being done, and how many images of how many are; not with the engine "ray".
@@ -124,7 +124,7 @@ def verify(
             workers=workers,
             baseline=request.baseline,
             world=measuring.world,
-            progress=progress if is_first and engine == "local" else None,
+            progress=progress if is_first and engine is None else None,
         )
         taken = request.taken
         todo = [entry for entry in request.entries if entry.name not in taken]

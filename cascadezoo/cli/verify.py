@@ -86,12 +86,12 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 )
 @click.option(
     "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="ray: each entry in a process and on a GPU of its own, longest first.",
+    type=click.Choice(["ray"]),
+    help="The entries on the GPUs of one machine or of several, each in a process of its own, the longest first.",
 )
-@click.option("--address", metavar="ADDR", help="Ray's cluster, as auto or HOST:PORT; default: this machine alone.")
+@click.option(
+    "--address", metavar="ADDR", help="With --engine: a Ray cluster that runs already; default: one of its own."
+)
 @_setting("--shard", type=Shard())
 @click.option("--json", "json_file", metavar="FILE", type=OutputFile(), help="Write the report; - is stdout.")
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the report as a page.")

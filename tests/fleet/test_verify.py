@@ -30,17 +30,19 @@ def root(tmp_path_factory) -> Path:
 def alone(root: Path, tmp_path_factory) -> Report:
     """The report of one process."""
     report = tmp_path_factory.mktemp("alone") / "report.json"
-    with started(root, "--json", str(report), engine="local") as process:
+    with started(root, "--json", str(report), engine=()) as process:
         assert process.wait() == 0
     return read_report(report)
 
 
-def started(root: Path, *options: str, engine: str = "ray", **environ: object) -> subprocess.Popen:
+def started(
+    root: Path, *options: str, engine: tuple[str, ...] = ("--engine", "ray"), **environ: object
+) -> subprocess.Popen:
     path = os.pathsep.join(filter(None, (str(FOLDER), str(FOLDER.parent), os.environ.get("PYTHONPATH"))))
     given = {name: value if isinstance(value, str) else json.dumps(value) for name, value in environ.items()}
     return subprocess.Popen(
         [sys.executable, str(FOLDER / "fleet_zoo.py"), "verify", NAME, BOXES, THIRD, "--data-root", str(root), "--ap",
-         "--tolerance", "100", "--batch-size", "2", "--workers", "0", "--device", "cpu", "--engine", engine, *options],
+         "--tolerance", "100", "--batch-size", "2", "--workers", "0", "--device", "cpu", *engine, *options],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **given},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def test_calls_that_cannot_work_are_refused_first(monkeypatch, tmp_path: Path, c
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="torchrun and --engine ray"):
         request.requested(NAME, engine="ray")
-    with pytest.raises(UsageError, match=r"no engine is called 'dask': choose local or ray"):
+    with pytest.raises(UsageError, match=r"no engine is called 'dask': give ray, or none"):
         request.requested(NAME, engine="dask")
     monkeypatch.setattr(fleet, "require_ray", lambda: None)
     with (
