@@ -80,8 +80,8 @@ def verify(
         shard: (i, n): every n-th of the entries, from the i-th, counted from 1.
         only_failed: an earlier report, or a run folder that has one: what it says of an entry is taken as it is, unless
             that is FAIL or ERROR or the entry was not finished.
-        engine: "ray" for a cluster of Ray, each entry in a process of its own with a GPU of its own, or, without GPUs, as
-            many CPUs as torch has threads; default: this process or those of ``torchrun``, one entry after another.
+        engine: "ray" for a cluster of Ray, each entry in a process of its own with a GPU of its own, or, without GPUs,
+            as many CPUs as torch has threads; default: this process or those of ``torchrun``, entry by entry.
         address: of the cluster, as Ray takes it; default: one of this machine alone, for this call.
         workers: processes that decode images.
         progress: called with what is being done, and how many images of how many are; not with the engine "ray".
