@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from cascadezoo.benchmarks.verify.schedule import Left, Retries, Schedule
 from cascadezoo.errors import MissingResource, UsageError
 
+EngineName = Literal["ray"]
 Reference: TypeAlias = Any  # to a result of Ray's, once it is there
 
 _TICK = 1.0  # seconds between looks at the cluster
@@ -49,6 +50,20 @@ def require_ray() -> None:
     """Raise MissingResource where Ray is not installed; it is not imported."""
     if find_spec("ray") is None:
         raise MissingResource('--engine ray needs Ray: pip install "cascadezoo[fleet]"')
+
+
+def require_engine(engine: str | None, address: str | None, run_dir: object) -> None:
+    """Raise UsageError or MissingResource where there is no such engine, or none for this call; quick."""
+    if engine not in (None, *get_args(EngineName)):
+        raise UsageError(f"no engine is called {engine!r}: give ray, or none")
+    if address is not None and engine != "ray":
+        raise UsageError("an address is of Ray's cluster: give --engine ray with it")
+    if engine == "ray":
+        require_ray()
+        if address is not None and run_dir is None:
+            raise UsageError("the machines of a cluster meet in a run folder: give --run-dir DIR, where all can write")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError("torchrun and --engine ray both share out the work: use one of them")
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,23 @@
 """What a verification is asked for: options checked, files read, data looked for, before torch is imported."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from cascadezoo import registry
 from cascadezoo.benchmarks.reports.schema import EntryReport, GivenWeights, Precision, Report, Settings, read_report
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
-from cascadezoo.benchmarks.verify.fleet import require_ray
+from cascadezoo.benchmarks.verify.fleet import EngineName, require_engine
 from cascadezoo.benchmarks.verify.live import REPORT, settled_by
 from cascadezoo.coco.evaluation import require_evaluator
 from cascadezoo.errors import UsageError, WeightsNotFound
 from cascadezoo.files import file_sha256
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import expanded
-
-EngineName = Literal["ray"]
 
 NO_COCO = "no data: give --data-root DIR, a folder with annotations/instances_val2017.json and val2017/"
 _BATCH_SIZE = {"cpu": 1, "cuda": 8}
@@ -100,7 +97,7 @@ def requested(
         accuracy=accuracy, speed=speed, tta=tta, precision=precision, evaluator=evaluator, limit=limit,
         tolerance=None if tolerance is None else str(tolerance), shard=shard,
     )  # fmt: skip
-    _require_engine(engine, address, run_dir)
+    require_engine(engine, address, run_dir)
     entries = _chosen(names, shard)
     path = _weights(weights, entries)
     given = None if path is None else GivenWeights(name=path.name, sha256=file_sha256(path))
@@ -132,19 +129,6 @@ def default_batch_size(device: str) -> int:
 
 def _taken(earlier: Report | None, settings: Settings, given: GivenWeights | None) -> Mapping[str, EntryReport]:
     return {} if earlier is None else settled_by(earlier, settings, given.sha256 if given else None)
-
-
-def _require_engine(engine: str | None, address: str | None, run_dir: str | Path | None) -> None:
-    if engine not in (None, *get_args(EngineName)):
-        raise UsageError(f"no engine is called {engine!r}: give ray, or none")
-    if address is not None and engine != "ray":
-        raise UsageError("an address is of Ray's cluster: give --engine ray with it")
-    if engine == "ray":
-        require_ray()
-        if address is not None and run_dir is None:
-            raise UsageError("the machines of a cluster meet in a run folder: give --run-dir DIR, where all can write")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UsageError("torchrun and --engine ray both share out the work: use one of them")
 
 
 def _settings(**given: Any) -> Settings:

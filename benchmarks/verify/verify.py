@@ -21,9 +21,10 @@ from cascadezoo.benchmarks.reports.schema import (
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.benchmarks.verify.attempts import Failure
 from cascadezoo.benchmarks.verify.estimates import costs
+from cascadezoo.benchmarks.verify.fleet import EngineName
 from cascadezoo.benchmarks.verify.job import Job, Progress
 from cascadezoo.benchmarks.verify.live import PENDING, REPORT, LiveReport, earlier_report
-from cascadezoo.benchmarks.verify.request import Data, EngineName, Request, default_batch_size, requested
+from cascadezoo.benchmarks.verify.request import Data, Request, default_batch_size, requested
 from cascadezoo.benchmarks.verify.run_folder import RunFolder, run_depends, run_folder
 from cascadezoo.environment import environment
 from cascadezoo.manifest import ZooEntry

@@ -129,6 +129,9 @@ def verify_command(
     require_different(json_file, html_file)
     if files:
         ctx.exit(_check_files(json_file))
+    from cascadezoo.benchmarks.verify.fleet import require_engine
+
+    require_engine(options["engine"], options["address"], options["run_dir"])
     if ap and fps:
         ap = fps = False  # each alone means only it, both mean both
     options |= {"accuracy": not fps, "speed": not ap}

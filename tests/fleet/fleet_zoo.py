@@ -15,8 +15,6 @@ from pathlib import Path
 
 from small_coco import tiny_load
 
-FOUR = tuple(f"cascade_{kind}fpn_1x.mmdet" for kind in ("mask_r50_", "r50_", "r101_", "mask_r101_"))
-
 
 def load(name: str, **options: object):
     """In place of ``cascadezoo.load``."""
@@ -47,10 +45,11 @@ def double() -> None:
 
 
 def main() -> None:
-    """The command line; the cluster of this machine begins with two CPUs."""
+    """The command line; a cluster of its own has two CPUs."""
     import ray
 
-    ray.init = partial(ray.init, num_cpus=2, runtime_env={"worker_process_setup_hook": "fleet_zoo.double"})
+    own = {} if "--address" in sys.argv else {"num_cpus": 2}
+    ray.init = partial(ray.init, runtime_env={"worker_process_setup_hook": "fleet_zoo.double"}, **own)
     double()
     from cascadezoo.cli import main as cli
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -117,3 +118,38 @@ def test_stopped_and_killed_no_finished_entry_is_measured_again(root: Path, alon
     report = read_report(tmp_path / "report.json")
     assert without_timing(report.model_dump(mode="json")) == without_timing(alone.model_dump(mode="json"))
     assert read_report(folder / "report.json") == report
+
+
+@pytest.fixture
+def running_cluster(tmp_path: Path):
+    """The address of a cluster that runs already, of two CPUs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray = Path(sys.executable).with_name("ray")
+    options = ["--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
+    path = os.pathsep.join(filter(None, (str(FOLDER), str(FOLDER.parent), os.environ.get("PYTHONPATH"))))
+    environ = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0",
+               "RAY_worker_niceness": "0"}  # fmt: skip
+    log = tmp_path / "ray.log"
+    with log.open("w") as file:
+        head = subprocess.Popen([ray, "start", *options], env=environ, stdout=file, stderr=file)
+    try:
+        until(lambda: head.poll() is not None or "--block" in log.read_text(), 120)
+        assert head.poll() is None, log.read_text()
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.send_signal(signal.SIGTERM)  # ends what it has started
+        head.wait(60)
+
+
+def test_a_cluster_that_runs_already_gives_the_same_report(
+    root: Path, alone: Report, tmp_path: Path, running_cluster: str
+) -> None:
+    report = tmp_path / "report.json"
+    options = ("--address", running_cluster, "--run-dir", str(tmp_path / "run"), "--json", str(report))
+    with started(root, *options) as process:
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+    assert entries(read_report(report)) == entries(alone)
+    assert read_report(report).machines == alone.machines

@@ -28,7 +28,7 @@ def test_calls_that_cannot_work_are_refused_first(monkeypatch, tmp_path: Path, c
     code, told = refused(capsys, "--engine", "ray")
     assert (code, told) == (3, 'cascadezoo: --engine ray needs Ray: pip install "cascadezoo[fleet]"\n')
     assert refused(capsys, "--address", "auto")[0] == 2
-    monkeypatch.setattr(request, "require_ray", lambda: None)
+    monkeypatch.setattr(fleet, "require_ray", lambda: None)
     code, told = refused(capsys, "--engine", "ray", "--address", "auto")
     assert code == 2
     assert "give --run-dir DIR, where all can write" in told
