@@ -8,8 +8,8 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-lowest test-parity check mutants ops asan cuda-compile gpu lint format \
-	bench fuzz release-check clean
+.PHONY: setup demo demo-convert embedded test test-fleet test-lowest test-parity check mutants ops asan cuda-compile gpu lint format \
+	bench fuzz night release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -41,6 +41,19 @@ test: setup
 	if command -v "$${CXX:-c++}" > /dev/null; then \
 		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(TESTS) -m "not slow" tests/ops; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
+
+# what needs Ray, in an environment of its own (0.6 GB) that sees the packages of the first one
+FLEET := build/fleet
+$(FLEET)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
+	rm -rf $(FLEET)
+	$(PYTHON) -m venv $(FLEET)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(FLEET)/base.pth
+	mv $(FLEET)/base.pth "$$($(FLEET)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(FLEET)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[fleet]"
+	touch $@
+
+test-fleet: $(FLEET)/.ok
+	$(FLEET)/bin/python -m pytest -m fleet tests/fleet
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew
@@ -140,6 +153,10 @@ release-check: setup
 	$(PYTHON) -m venv build/release/venv
 	build/release/venv/bin/pip install --quiet dist/*.whl
 	cd build/release/empty && CASCADEZOO_HOME=$(CURDIR)/build/release/home $(CURDIR)/build/release/venv/bin/python $(CURDIR)/.ci/smoke.py
+
+# a night of verification with a sleeping detector, in 17 minutes
+night: $(FLEET)/.ok
+	$(FLEET)/bin/python -m cascadezoo.benchmarks.measure.night
 
 clean:
 	rm -rf build dist demo *.egg-info

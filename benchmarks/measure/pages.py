@@ -275,6 +275,20 @@ def _growth(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _night(report: dict[str, Any]) -> list[str]:
+    return [
+        "## A simulated night of verification",
+        "",
+        f"{report['entries']} entries on {report['devices']} devices that Ray was told of, a process each, with a "
+        "detector that sleeps in proportion to the",
+        f"size of its network ({report['longest']:.0f} s the longest, {report['sum']:.0f} s all): "
+        f"{report['elapsed']:.0f} s, {report['share_of_ideal']:.0%} of the ideal,",
+        f"{report['ideal']:.0f} s.  Starting Ray took {report['starting_ray']:.0f} s more.",
+        f"({_machine(report)}, beside other programs; `night.json`)",
+        "",
+    ]
+
+
 def _convert(report: dict[str, Any]) -> list[str]:
     size, peak, seconds = report["checkpoint_bytes"] / 2**20, report["peak_bytes"] / 2**20, report["seconds"]
     return [
@@ -345,6 +359,7 @@ _SECTIONS = {
     "evaluation": _evaluation,
     "data_check": _data_check,
     "growth": _growth,
+    "night": _night,
     "convert": _convert,
     "load": _load,
     "startup": _startup,

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources.abc import Traversable, TraversableResources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -95,6 +95,10 @@ class AccuracyTiming(Record):
     processes: int = Field(description="Processes that shared the images.")
     notes: tuple[str, ...] = Field(default=(), description="Sentences for people, as on memory that ran out.")
 
+    def noted(self, note: str) -> Self:
+        """The same with one more note."""
+        return self.model_copy(update={"notes": (*self.notes, note)})
+
 
 class Accuracy(Record):
     """One evaluation of one entry."""
@@ -172,6 +176,10 @@ class SpeedTiming(Record):
     images: int = Field(description="How many fixed images were timed.")
     batches: tuple[BatchSpeed, ...] = Field(description="One per batch size, the smallest first.")
     notes: tuple[str, ...] = Field(default=(), description="Sentences for people, as on memory that ran out.")
+
+    def noted(self, note: str) -> Self:
+        """The same with one more note."""
+        return self.model_copy(update={"notes": (*self.notes, note)})
 
 
 class Speed(Record):
@@ -328,15 +336,16 @@ def describe_machine(device: str, evaluator: str) -> Machine:
 
 
 @cache
-def code_digest(of: tuple[str, ...] = ("",)) -> str:
+def code_digest(of: tuple[str, ...] = ("",), without: tuple[str, ...] = ()) -> str:
     """SHA-256 of the sources that are installed, by name: the same for a checkout and a wheel of it.
 
-    ``of``: only those whose names, such as cascadezoo.modeling.network.py, begin so.
+    ``of``: only those whose names, such as cascadezoo.modeling.network.py, begin so; ``without``: less those that begin
+    so.
     """
     digest = hashlib.sha256()
     for room in _ROOMS:
         for name, file in sorted(_sources(_files(room), room)):
-            if name.startswith(of):
+            if name.startswith(of) and not name.startswith(without):
                 digest.update(f"{name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 

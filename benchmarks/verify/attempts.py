@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cascadezoo.benchmarks.reports.verdict import Verdict
-from cascadezoo.distributed import World
-from cascadezoo.errors import CascadezooError
+from cascadezoo.errors import CascadezooError, DownloadFailed
+
+if TYPE_CHECKING:
+    from cascadezoo.distributed import World
 
 T = TypeVar("T")
 Errors = tuple[type[Exception], ...]
@@ -15,10 +17,11 @@ _log = logging.getLogger("cascadezoo")
 
 
 class Failure(NamedTuple):
-    """Why something was not measured."""
+    """Why something was not measured; ``may_pass``: the same call may succeed later, as after a server's fault."""
 
     verdict: Verdict
     reason: str
+    may_pass: bool = False
 
 
 class Stopped(Exception):
@@ -37,7 +40,7 @@ def alone(work: Callable[[], T]) -> T:
     return outcome
 
 
-def of_every_process(world: World, work: Callable[[], T]) -> list[T] | None:
+def of_every_process(world: "World", work: Callable[[], T]) -> list[T] | None:
     """Every process's result, at the first process, which raises Stopped where any failed; None elsewhere."""
     outcomes = world.gather(_attempt(work, ()))
     if outcomes is None:
@@ -48,7 +51,7 @@ def of_every_process(world: World, work: Callable[[], T]) -> list[T] | None:
     return done
 
 
-def in_every_process(world: World, work: Callable[[], T], skip: Errors = ()) -> T:
+def in_every_process(world: "World", work: Callable[[], T], skip: Errors = ()) -> T:
     """This process's own result; raises Stopped in every process where any failed.
 
     ``skip``: errors that make the verdict SKIPPED instead of ERROR.
@@ -65,9 +68,9 @@ def _attempt(work: Callable[[], T], skip: Errors) -> T | Failure:
     try:
         return work()
     except skip as reason:
-        return Failure(Verdict.SKIPPED, str(reason))
+        return Failure(Verdict.SKIPPED, str(reason), isinstance(reason, DownloadFailed))
     except CascadezooError as error:
-        return Failure(Verdict.ERROR, str(error))
+        return Failure(Verdict.ERROR, str(error), isinstance(error, DownloadFailed))
     except Exception as error:  # one entry's crash must not stop the others
         _log.debug("crash", exc_info=True)
         return Failure(Verdict.ERROR, f"{type(error).__name__}: {error}")

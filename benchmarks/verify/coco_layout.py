@@ -119,14 +119,30 @@ def shapes_val(images: int | None = None) -> Dataset:
     from cascadezoo import shapes
 
     count = shapes.SIZES["val"] if images is None else images
-    out = data_folder() / f"shapes-v{shapes.VERSION}-{count}"
-    annotations = out / "annotations" / "instances_val.json"
-    if not annotations.is_file():  # written last
+    dataset = shapes_drawn(count)
+    if dataset is None:
+        out = _shapes_folder(count)
         with locked(out.name):
             shapes.generate("val", out, count)
-    dataset = Dataset("shapes", annotations, out / "val", f"delete {out}, and they are drawn again")
+        dataset = shapes_drawn(count)
+        assert dataset is not None
     dataset.check()
     return dataset
+
+
+def shapes_drawn(images: int | None = None) -> Dataset | None:
+    """The drawn data set's validation split, if it is drawn already."""
+    out = _shapes_folder(images)
+    annotations = out / "annotations" / "instances_val.json"
+    if not annotations.is_file():  # written last
+        return None
+    return Dataset("shapes", annotations, out / "val", f"delete {out}, and they are drawn again")
+
+
+def _shapes_folder(images: int | None) -> Path:
+    from cascadezoo import shapes
+
+    return data_folder() / f"shapes-v{shapes.VERSION}-{images or shapes.SIZES['val']}"
 
 
 def require_limit(limit: int | None) -> None:

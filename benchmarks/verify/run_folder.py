@@ -7,7 +7,8 @@ its finished parts, each with all that its figures depend on: where any of it ha
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from cascadezoo.errors import CascadezooError, UnsupportedEntry, UnwritableOutpu
 from cascadezoo.files import parse_json, write_json
 from cascadezoo.hub.cache import weights_path
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.record import Record
 
 Depends = dict[str, Any]  # by the word for it in messages; JSON data, None for what is not known now
@@ -40,6 +42,16 @@ _DETECTING = tuple(
         "benchmarks.verify.results_stream", "benchmarks.verify.shares",
     )
 )  # fmt: skip
+# of these, what only some networks use: whether this one does
+_ONLY: tuple[tuple[tuple[str, ...], Callable[[ZooEntry, ModelSpec], bool]], ...] = (
+    (
+        ("modeling.internimage.", "ops.dcnv3.", "csrc.dcnv3", "csrc.cpu.dcnv3", "csrc.cuda.dcnv3"),
+        lambda entry, spec: spec.backbone.kind == "internimage",
+    ),
+    (("modeling.fpn.",), lambda entry, spec: spec.neck is not None),
+    (("modeling.mask_head.", "ops.mask_paste."), lambda entry, spec: spec.mask is not None),
+    (("modeling.tta.",), lambda entry, spec: any(evaluation.tta for evaluation in entry.evaluations)),
+)
 _JUDGING = ("cascadezoo.benchmarks.reports.verdict.",)
 _TIMING = ("cascadezoo.benchmarks.verify.speed.", "cascadezoo.benchmarks.verify.timing.")
 _CONVERTING = ("cascadezoo.converters.", "cascadezoo.checkpoints.")  # of weights that were given
@@ -64,11 +76,13 @@ class Finished:
         report: its finished parts; None where there are none.
         depends: what each of them depends on.
         parts: those of them that need not be measured again.
+        changed: of each of the others, what has changed since.
     """
 
     report: EntryReport | None = None
     depends: Mapping[Part, Depends] = field(default_factory=dict)
     parts: frozenset[Part] = frozenset()
+    changed: Mapping[Part, Sequence[str]] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -87,17 +101,23 @@ class RunFolder:
 
         Raises UsageError where they are of another run.
         """
+        if not self.require_own(run):
+            write_json(self.path / _RUN, {"format": _FORMAT, **run})
+
+    def require_own(self, run: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether it is written down that these results are this run's; raises UsageError where they are of another."""
         path = self.path / _RUN
-        if path.is_file():
-            earlier = self._claimed(path)
-            if earlier is not None:
-                self._require_same(earlier, json.loads(json.dumps(run)))
-                return
+        if not path.is_file():
+            return False
+        earlier = self._claimed(path)
+        if earlier is None:
             _log.warning("%s is damaged or of another version: what each entry depends on decides", path)
-        write_json(path, {"format": _FORMAT, **run})
+            return False
+        self._require_same(earlier, json.loads(json.dumps(run)))
+        return True
 
     def finished(self, name: str, depends: Mapping[Part, Depends]) -> Finished:
-        """The parts that are finished and depend on the same as now; why others do not count is logged."""
+        """The parts that are finished, those of them that depend on the same as now, and what has changed of others."""
         path = self.path / name / _ENTRY
         if not path.is_file():
             return Finished()
@@ -107,13 +127,18 @@ class RunFolder:
             _log.warning("%s is damaged or of another version: %s is measured again", path, name)
             return Finished()
         now: dict[Part, Depends] = json.loads(json.dumps(depends))
-        parts: set[Part] = set()
-        for part in now.keys() & kept.depends.keys():
-            if changed := _changed(kept.depends[part], now[part]):
-                _log.warning("%s: %s is measured again, since this has changed: %s", name, part, ", ".join(changed))
-            else:
-                parts.add(part)
-        return Finished(kept.report, kept.depends, frozenset(parts))
+        differ = {part: _changed(kept.depends[part], now[part]) for part in now if part in kept.depends}
+        changed = {part: names for part, names in differ.items() if names}
+        return Finished(kept.report, kept.depends, frozenset(differ.keys() - changed.keys()), changed)
+
+    def forget(self, name: str) -> None:
+        """Remove what is kept of an entry: it is measured again, detections included.  Raises UnwritableOutput."""
+        try:
+            shutil.rmtree(self.path / name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UnwritableOutput(f"{self.path / name} cannot be removed: {error.strerror or error}") from error
 
     def keep(self, report: EntryReport, depends: Mapping[Part, Depends], earlier: Finished) -> None:
         """Keep what is finished, now or ``earlier``.
@@ -229,7 +254,7 @@ def results_depend(entry: ZooEntry, run: Mapping[str, Any], annotations: str | N
         "machine": run["machine"],
         "network": _network(entry),
         "annotations": annotations,
-        "code": code_digest(_DETECTING),
+        "code": code_digest(_DETECTING, _unused(entry)),
     }
 
 
@@ -279,6 +304,15 @@ def part_depends(
         }
         parts["speed"] = {**base, **timed, "code of verdicts": code_digest(_JUDGING + _TIMING)}
     return parts
+
+
+def _unused(entry: ZooEntry) -> tuple[str, ...]:
+    """Begins of names of sources that this entry's figures do not come from, in the order of ``_ONLY``."""
+    try:
+        spec = registry.spec_of(entry)
+    except UnsupportedEntry:  # told when it is loaded
+        return ()
+    return tuple(f"cascadezoo.{name}" for names, uses in _ONLY if not uses(entry, spec) for name in names)
 
 
 def _network(entry: ZooEntry) -> str | None:

@@ -5,20 +5,17 @@ the first one merges, evaluates and judges.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from cascadezoo.benchmarks.reports.rows import counted
 from cascadezoo.benchmarks.reports.schema import (
     Accuracy,
     AccuracyTiming,
     EntryReport,
-    GivenWeights,
-    Machine,
     Report,
     Settings,
     Speed,
@@ -26,12 +23,12 @@ from cascadezoo.benchmarks.reports.schema import (
 from cascadezoo.benchmarks.reports.verdict import SpeedReference, Verdict, judge_accuracy, judge_speed, overall
 from cascadezoo.benchmarks.verify.attempts import Failure, Stopped, alone, in_every_process
 from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset
-from cascadezoo.benchmarks.verify.results_stream import ResultsStream
-from cascadezoo.benchmarks.verify.run_folder import Depends, Finished, Part, RunFolder, part_depends, results_depend
+from cascadezoo.benchmarks.verify.job import Job, finished_parts, joined, kept, settled
+from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream, kept_results
+from cascadezoo.benchmarks.verify.run_folder import Part, results_depend
 from cascadezoo.benchmarks.verify.shares import Store, accounted, results_of_all
 from cascadezoo.coco.metrics import published
-from cascadezoo.distributed import World
-from cascadezoo.errors import CascadezooError, MissingResource, WrongEntry
+from cascadezoo.errors import MissingResource, WrongEntry
 from cascadezoo.images import read_image
 from cascadezoo.manifest import Evaluation, ZooEntry
 
@@ -39,113 +36,77 @@ if TYPE_CHECKING:
     from cascadezoo.benchmarks.verify.accuracy import DetectionCost
     from cascadezoo.detector import Detector
 
-Progress: TypeAlias = Callable[[str, int, int], None]  # what is being done, images done, images in all
-
 _ABSENT = (MissingResource, WrongEntry)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is the same for every entry of a run.
+class Detected:
+    """The half of an entry that needs the device, done by one process; the results lie on disk.
 
     Attributes:
-        settings: as in the report.
-        run: what the figures of every entry depend on.
-        run_dir: where detections and finished reports are kept.
-        dataset_of: an entry's data set, or a sentence why there is none.
-        weights: a file instead of the published weights.
-        given: the same file as reports name it.
-        device: a torch device's name.
-        machine: that it is of.
-        batch_size: images at a time.
-        workers: processes that decode images; None for as many as suit the machine.
-        baseline: an earlier report to compare the speed with.
-        world: the processes of the run.
-        analysis: a folder for what the results tell beyond the figures; None for none.
-        progress: called with what is being done, images done, and images in all.
+        digest: of the weights; None where nothing could be measured.
+        accuracy: of each evaluation what detecting took, or its part of the report where that is all there will be.
+        speed: where it was asked for.
+        failure: why nothing could be measured.
     """
 
-    settings: Settings
-    run: Mapping[str, Any]
-    run_dir: RunFolder
-    dataset_of: Callable[[ZooEntry], Dataset | str]
-    weights: Path | None
-    given: GivenWeights | None
-    device: str
-    machine: Machine
-    batch_size: int
-    workers: int | None
-    baseline: Report | None
-    world: World
-    analysis: Path | None
-    progress: Progress | None
+    digest: str | None
+    accuracy: tuple["DetectionCost | Accuracy", ...]
+    speed: Speed | None
+    failure: Failure | None = None
 
 
 def verify_entry(entry: ZooEntry, job: Job) -> EntryReport:
     """Measure and judge one entry; every error becomes a verdict of what it stopped.  The same in every process."""
-    finished = job.world.broadcast(
-        job.run_dir.finished(entry.name, _depends(entry, job)) if job.world.is_first else None
-    )
-    if job.analysis:  # what is kept of detections is evaluated again
-        finished = replace(finished, parts=finished.parts - {"accuracy"})
-    if finished.report and finished.parts >= _asked(job.settings):
-        return _joined(finished, None, job)
+    finished = job.world.broadcast(finished_parts(entry, job) if job.world.is_first else None)
+    if (report := settled(finished, job)) is not None:
+        return report
     report = job.world.broadcast(_measure_entry(entry, job, finished.parts))
-    report = _joined(finished, report, job)
-    if job.world.is_first and not job.run_dir.is_temporary:
-        job.run_dir.keep(report, _depends(entry, job), finished)
-    return report
+    return kept(entry, job, finished, report) if job.world.is_first else joined(finished, report, job)
 
 
-def _asked(settings: Settings) -> set[Part]:
-    asked: dict[Part, bool] = {"accuracy": settings.accuracy, "speed": settings.speed}
-    return {part for part, is_asked in asked.items() if is_asked}
-
-
-def _depends(entry: ZooEntry, job: Job) -> dict[Part, Depends]:
-    """What the parts depend on, as far as it is known now."""
-    if job.run_dir.is_temporary:
-        return {}
-    return part_depends(
-        entry,
-        job.run,
-        job.settings,
-        annotations=_annotations(entry, job),
-        given=job.given.sha256 if job.given else None,
-        device=job.machine.device,
-        batch_size=job.batch_size,
-    )
-
-
-def _annotations(entry: ZooEntry, job: Job) -> str | None:
+def detect_entry(entry: ZooEntry, job: Job, done: Collection[Part]) -> Detected:
+    """The detections of an entry, on disk, and its speed, less the parts that are ``done``; in a world of one."""
+    settings = job.settings
     try:
-        dataset = job.dataset_of(entry)
-        return None if isinstance(dataset, str) else dataset.digest
-    except (CascadezooError, OSError):  # told when the entry is measured
-        return None
+        dataset, model, digest = _ready(entry, job)
+    except Stopped as stopped:
+        accuracy, speed = _nothing(entry, settings, stopped.failure)
+        return Detected(None, tuple(accuracy), speed, stopped.failure)
+    evaluations = entry.evaluations if settings.accuracy and "accuracy" not in done else ()
+    costs = tuple(_detect_alone(entry, evaluation, model, digest, dataset, job) for evaluation in evaluations)
+    speed = _time(entry, model, dataset, job) if settings.speed and "speed" not in done else None
+    return Detected(digest, costs, speed)
 
 
-def _joined(finished: Finished, report: EntryReport | None, job: Job) -> EntryReport:
-    """Finished parts and those measured now, as one report of what was asked for."""
-    parts, settings = finished.parts, job.settings
-    old, new = finished.report or report, report or finished.report
-    if old is None or new is None:
-        raise AssertionError("neither finished nor measured")
-    accuracy = (old if "accuracy" in parts else new).accuracy if settings.accuracy else ()
-    speed = (old if "speed" in parts else new).speed if settings.speed else None
-    verdicts = [part.verdict for part in accuracy] + ([speed.verdict] if speed else [])
-    return new.model_copy(
-        update={"verdict": overall(verdicts), "given": job.given, "accuracy": accuracy, "speed": speed}
-    )
+def judge_entry(entry: ZooEntry, job: Job, detected: Detected) -> EntryReport:
+    """The figures and verdicts of an entry whose detections lie on disk; needs neither its model nor its device."""
+    parts = [
+        part if isinstance(part, Accuracy) else _judge_alone(entry, evaluation, detected.digest or "", job, part)
+        for evaluation, part in zip(entry.evaluations, detected.accuracy, strict=False)  # none where all are finished
+    ]
+    return _entry_report(entry, detected.digest, parts, detected.speed)
+
+
+def unavailable(entry: ZooEntry, job: Job) -> EntryReport | None:
+    """The report of an entry whose data or weights are not to be had, as far as it shows before anything is loaded."""
+    try:
+        in_every_process(job.world, lambda: _available(entry, job), skip=_ABSENT)
+    except Stopped as stopped:
+        return failed(entry, job, stopped.failure)
+    return None
+
+
+def failed(entry: ZooEntry, job: Job, failure: Failure) -> EntryReport:
+    """The report of an entry of which nothing could be measured."""
+    return _entry_report(entry, None, *_nothing(entry, job.settings, failure))
 
 
 def _measure_entry(entry: ZooEntry, job: Job, done: Collection[Part]) -> EntryReport | None:
     """The report, at the first process, of the parts that are not ``done``."""
     settings = job.settings
     try:
-        dataset = in_every_process(job.world, lambda: _available(entry, job), skip=_ABSENT)
-        # a file that was given and is wrong is an error; a published one that cannot be had is not ours to fail
-        model, digest = in_every_process(job.world, lambda: _load(entry, job), skip=() if job.weights else _ABSENT)
+        dataset, model, digest = _ready(entry, job)
     except Stopped as stopped:
         return _entry_report(entry, None, *_nothing(entry, settings, stopped.failure))
     if settings.accuracy and "accuracy" not in done:
@@ -155,6 +116,14 @@ def _measure_entry(entry: ZooEntry, job: Job, done: Collection[Part]) -> EntryRe
     speed = _time(entry, model, dataset, job) if settings.speed and "speed" not in done else None
     job.world.wait()  # the others wait for the stop-watch
     return _entry_report(entry, digest, accuracy, speed) if job.world.is_first else None
+
+
+def _ready(entry: ZooEntry, job: Job) -> tuple[Dataset, "Detector", str]:
+    """The data set, the model on its device and the digest of its weights; raises Stopped."""
+    dataset = in_every_process(job.world, lambda: _available(entry, job), skip=_ABSENT)
+    # a file that was given and is wrong is an error; a published one that cannot be had is not ours to fail
+    model, digest = in_every_process(job.world, lambda: _load(entry, job), skip=() if job.weights else _ABSENT)
+    return dataset, model, digest
 
 
 def _entry_report(
@@ -168,7 +137,7 @@ def _entry_report(
 def _nothing(entry: ZooEntry, settings: Settings, failure: Failure) -> tuple[list[Accuracy], Speed | None]:
     """Every part of an entry of which nothing could be measured."""
     accuracy = [_unmeasured(evaluation, settings, failure) for evaluation in entry.evaluations if settings.accuracy]
-    return accuracy, _speed(entry, *failure) if settings.speed else None
+    return accuracy, _speed(entry, failure.verdict, failure.reason) if settings.speed else None
 
 
 def _available(entry: ZooEntry, job: Job) -> Dataset:
@@ -198,25 +167,69 @@ def _evaluate(
     entry: ZooEntry, evaluation: Evaluation, model: "Detector", digest: str, dataset: Dataset, job: Job
 ) -> Accuracy | None:
     """One evaluation, at the first process; the others do their share and return None."""
-    if evaluation.tta and not job.settings.tta:
-        return _unmeasured(evaluation, job.settings, Failure(Verdict.SKIPPED, "test-time augmentation: needs --tta"))
-    from cascadezoo.benchmarks.verify.accuracy import figures_of
-
-    label = f"{entry.name}{' tta' * evaluation.tta}"
+    if (unasked := _unasked(evaluation, job.settings)) is not None:
+        return unasked
+    label = _label(entry, evaluation)
     begun = time.perf_counter()
     try:
         store = _store(entry, evaluation, digest, dataset, job)
         shares = results_of_all(job.world, store, partial(_detect, evaluation, model, dataset, job, label))
-        if shares is None:
-            return None
-        evaluating = time.perf_counter()
-        images = dataset.chosen(job.settings.limit)
-        results = alone(lambda: accounted(images, [of_share for _, of_share in shares]))
-        folder = job.analysis and job.analysis / entry.name / _stem(evaluation)
-        figures = alone(lambda: figures_of(dataset, images, results, entry.has_masks, job.settings.evaluator, folder))
-        seconds = time.perf_counter() - begun
     except Stopped as stopped:
         return _unmeasured(evaluation, job.settings, stopped.failure)
+    if shares is None:
+        return None
+    costs, results = zip(*shares, strict=True)
+    return _judge(entry, evaluation, dataset, job, costs, results, time.perf_counter() - begun)
+
+
+def _detect_alone(
+    entry: ZooEntry, evaluation: Evaluation, model: "Detector", digest: str, dataset: Dataset, job: Job
+) -> "DetectionCost | Accuracy":
+    """The detections of one evaluation, left on disk."""
+    if (unasked := _unasked(evaluation, job.settings)) is not None:
+        return unasked
+    detect = partial(_detect, evaluation, model, dataset, job, _label(entry, evaluation))
+    try:
+        shares = results_of_all(job.world, _store(entry, evaluation, digest, dataset, job), detect)
+    except Stopped as stopped:
+        return _unmeasured(evaluation, job.settings, stopped.failure)
+    assert shares is not None  # a world of one
+    ((cost, _),) = shares
+    return cost
+
+
+def _judge_alone(entry: ZooEntry, evaluation: Evaluation, digest: str, job: Job, cost: "DetectionCost") -> Accuracy:
+    """The figures of one evaluation from the detections on disk."""
+    try:
+        dataset = alone(lambda: _available(entry, job))
+        store = _store(entry, evaluation, digest, dataset, job)
+        results = alone(lambda: dict(kept_results(store.files(), store.identity)))
+    except Stopped as stopped:
+        return _unmeasured(evaluation, job.settings, stopped.failure)
+    return _judge(entry, evaluation, dataset, job, [cost], [results], cost.seconds)
+
+
+def _judge(
+    entry: ZooEntry,
+    evaluation: Evaluation,
+    dataset: Dataset,
+    job: Job,
+    costs: Sequence["DetectionCost"],
+    shares: Sequence[dict[int, Results]],
+    detecting: float,
+) -> Accuracy:
+    """The figures and the verdict on the results of all processes, which took so many seconds to make."""
+    from cascadezoo.benchmarks.verify.accuracy import figures_of
+
+    begun = time.perf_counter()
+    images = dataset.chosen(job.settings.limit)
+    try:
+        results = alone(lambda: accounted(images, shares))
+        folder = job.analysis and job.analysis / entry.name / _stem(evaluation)
+        figures = alone(lambda: figures_of(dataset, images, results, entry.has_masks, job.settings.evaluator, folder))
+    except Stopped as stopped:
+        return _unmeasured(evaluation, job.settings, stopped.failure)
+    evaluating = time.perf_counter() - begun
     total = len(dataset.images)
     part = f"{len(images)} of {counted(total, 'image')}" * (len(images) < total)
     tolerance = _tolerance(evaluation, job.settings)
@@ -233,8 +246,18 @@ def _evaluate(
         annotations_sha256=dataset.digest,
         images=len(images),
         detections=len(results),
-        timing=_timing([detected for detected, _ in shares], seconds, begun + seconds - evaluating),
+        timing=_timing(costs, detecting + evaluating, evaluating),
     )
+
+
+def _unasked(evaluation: Evaluation, settings: Settings) -> Accuracy | None:
+    if not evaluation.tta or settings.tta:
+        return None
+    return _unmeasured(evaluation, settings, Failure(Verdict.SKIPPED, "test-time augmentation: needs --tta"))
+
+
+def _label(entry: ZooEntry, evaluation: Evaluation) -> str:
+    return f"{entry.name}{' tta' * evaluation.tta}"
 
 
 def _store(entry: ZooEntry, evaluation: Evaluation, digest: str, dataset: Dataset, job: Job) -> Store:
@@ -301,7 +324,7 @@ def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Spe
         images = files if settings.decode else alone(lambda: [read_image(path) for path in files])
         timing = alone(lambda: measure(model, images, job.batch_size, settings.precision, least=settings.min_seconds))
     except Stopped as stopped:
-        return _speed(entry, *stopped.failure)
+        return _speed(entry, stopped.failure.verdict, stopped.failure.reason)
     device = job.machine.device
     fps = {batch.batch_size: batch.fps for batch in timing.batches}
     reference = None if job.baseline is None else reference_of(job.baseline, entry.name)

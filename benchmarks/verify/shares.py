@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cascadezoo.benchmarks.verify.attempts import in_every_process, of_every_process
 from cascadezoo.benchmarks.verify.coco_layout import CocoImage
 from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream, kept_results
-from cascadezoo.distributed import World
 from cascadezoo.errors import FileError
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.verify.accuracy import DetectionCost
+    from cascadezoo.distributed import World
 
 _NAMED = 3  # images in a message
 
@@ -38,7 +38,7 @@ class Store(NamedTuple):
         """All that are there, of any number of processes."""
         return sorted(self.folder.glob(f"{self.stem}*.results"))
 
-    def stream(self, world: World) -> ResultsStream:
+    def stream(self, world: "World") -> ResultsStream:
         """The file that this process adds to."""
         part = "" if world.size == 1 else f".{world.rank}of{world.size}"
         path = self.folder / f"{self.stem}{part}.results"
@@ -46,7 +46,7 @@ class Store(NamedTuple):
 
 
 def results_of_all(
-    world: World, store: Store, detect: Callable[[ResultsStream], "DetectionCost"]
+    world: "World", store: Store, detect: Callable[[ResultsStream], "DetectionCost"]
 ) -> list[tuple["DetectionCost", dict[int, Results]]] | None:
     """What detecting took in each process, and the results it answers for, at the first process; None elsewhere.
 

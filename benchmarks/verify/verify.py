@@ -1,43 +1,37 @@
 """``cascadezoo.verify``: the published figures of entries, measured again and judged."""
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from cascadezoo import manifest, registry
+from cascadezoo import manifest
 from cascadezoo.benchmarks.reports.schema import (
     EntryReport,
-    GivenWeights,
     Machine,
     Precision,
     Report,
     ReportTiming,
     Settings,
     code_digest,
-    describe_machine,
     now,
-    read_report,
 )
-from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
-from cascadezoo.benchmarks.verify.run_folder import run_depends, run_folder
-from cascadezoo.coco.evaluation import DEFAULT, require_evaluator
+from cascadezoo.benchmarks.reports.verdict import Verdict
+from cascadezoo.benchmarks.verify.attempts import Failure
+from cascadezoo.benchmarks.verify.estimates import costs
+from cascadezoo.benchmarks.verify.fleet import EngineName
+from cascadezoo.benchmarks.verify.job import Job, Progress
+from cascadezoo.benchmarks.verify.live import PENDING, REPORT, LiveReport, earlier_report
+from cascadezoo.benchmarks.verify.request import Data, Request, default_batch_size, requested
+from cascadezoo.benchmarks.verify.run_folder import RunFolder, run_depends, run_folder
+from cascadezoo.coco.evaluation import DEFAULT
 from cascadezoo.environment import environment
-from cascadezoo.errors import UsageError, WeightsNotFound
-from cascadezoo.files import file_sha256
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.paths import expanded
 from cascadezoo.version import __version__
 
-if TYPE_CHECKING:
-    from cascadezoo.benchmarks.verify.runner import Progress
-
-_NO_COCO = "no data: give --data-root DIR, a folder with annotations/instances_val2017.json and val2017/"
-_BATCH_SIZE = {"cpu": 1, "cuda": 8}
+_log = logging.getLogger("cascadezoo")
 
 
 def verify(
@@ -59,10 +53,14 @@ def verify(
     baseline: str | Path | None = None,
     run_dir: str | Path | None = None,
     shard: tuple[int, int] | None = None,
+    only_failed: str | Path | None = None,
+    engine: EngineName | None = None,
+    address: str | None = None,
     workers: int | None = None,
     analysis: str | Path | None = None,
-    progress: "Progress | None" = None,
+    progress: Progress | None = None,
     finished: Callable[[EntryReport], None] | None = None,
+    total: Callable[[int, int, float | None], None] | None = None,
 ) -> Report:
     """Measure box AP, mask AP and speed of entries with their publishers' test settings, and judge them.
 
@@ -84,76 +82,119 @@ def verify(
         min_seconds: that each batch size is timed for, even once its median has settled.
         baseline: an earlier report of the same device to compare the speed with.
         run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted,
-            with any number of processes, and measures again only that whose figures can have changed.
+            with any number of processes, and measures again only that whose figures can have changed.  Its
+            ``report.json`` is the report so far; what is still to come is SKIPPED there.
         shard: (i, n): every n-th of the entries, from the i-th, counted from 1.
+        only_failed: an earlier report, or a run folder that has one: what it says of an entry is taken as it is, unless
+            that is FAIL or ERROR or the entry was not finished.
+        engine: "ray" for a cluster of Ray, each entry in a process of its own with a GPU of its own, or, without GPUs,
+            as many CPUs as torch has threads; default: this process or those of ``torchrun``, entry by entry.
+        address: of the cluster, as Ray takes it; default: one of this machine alone, for this call.
         workers: processes that decode images.
         analysis: a folder; of each evaluation ``<entry>/plain/`` or ``<entry>/tta/`` gets the results in COCO's format
             and what they tell by class, by kind of error and image by image (``cascadezoo.analysis.folder``).
-        progress: called with what is being done, and how many images of how many are.
+        progress: called with what is being done, and how many images of how many are; not with the engine "ray".
         finished: called with the report of each entry.
+        total: called now and then with the entries that are done, all entries, and about how many seconds are left,
+            None where nothing tells.
 
     Raises:
-        UsageError: unknown names, options that contradict each other, or a ``run_dir`` of another run or in use.
-        MissingResource, FileError: ``weights``, ``data_root`` or ``baseline`` were given and cannot be used.
+        UsageError: unknown names, options that contradict each other, a ``run_dir`` of another run or in use, or
+            machines of a cluster that are not alike or do not share the files.
+        MissingResource, FileError: ``weights``, ``data_root``, ``baseline``, ``only_failed`` or Ray's cluster were
+            given and cannot be used.
     """
     start, date = time.perf_counter(), now()
-    if analysis is not None and not accuracy:
-        raise UsageError("an analysis is of detections, and only speed was asked for: measure accuracy, too")
-    settings = _settings(
-        accuracy=accuracy, speed=speed, tta=tta, precision=precision, evaluator=evaluator, limit=limit,
-        tolerance=None if tolerance is None else str(tolerance), shard=shard, decode=decode, min_seconds=min_seconds,
+    request = requested(
+        names, weights=weights, data_root=data_root, accuracy=accuracy, speed=speed, tta=tta, limit=limit,
+        precision=precision, evaluator=evaluator, tolerance=tolerance, decode=decode, min_seconds=min_seconds,
+        analysis=analysis, baseline=baseline, run_dir=run_dir,
+        only_failed=only_failed, engine=engine, address=address, shard=shard,
     )  # fmt: skip
-    entries = _chosen(names, shard)
-    path = _weights(weights, entries)
-    baseline_file = None if baseline is None else expanded(baseline)
-    reference = None if baseline_file is None else read_report(baseline_file)
-    coco = _coco(data_root, entries, limit, speed)
-    from cascadezoo.benchmarks.verify.runner import (  # and torch, now that there is something to measure
-        Job,
-        verify_entry,
-    )
-    from cascadezoo.devices import random_state_kept
-    from cascadezoo.distributed import join
+    from cascadezoo.benchmarks.verify import engines  # and torch, now that there is something to measure
+    from cascadezoo.benchmarks.verify.runner import failed
 
-    given = None if path is None else GivenWeights(name=path.name, sha256=file_sha256(path))
-    kept = None if run_dir is None else expanded(run_dir)
-    with join(device, backend="gloo") as world, run_folder(kept, world.is_first) as folder:
-        device = str(world.device)
-        machine = describe_machine(device, evaluator)
-        run = run_depends(settings, machine, None if baseline_file is None else file_sha256(baseline_file))
-        if run_dir is not None and world.is_first:
+    started = engines.on_ray(address, device, request.shared) if engine == "ray" else engines.here(device)
+    with started as measuring, run_folder(request.run_dir, measuring.world.is_first) as folder:
+        settings, is_first = request.settings, measuring.world.is_first
+        machine = measuring.machine(evaluator, folder)
+        run = run_depends(settings, machine, request.baseline_sha256)
+        if not folder.is_temporary and is_first:
             folder.claim(run)
         job = Job(
             settings=settings,
             run=run,
             run_dir=folder,
-            dataset_of=lambda entry: shapes_val() if entry.data == "shapes" else coco or _NO_COCO,
-            weights=path,
-            given=given,
-            device=device,
+            dataset_of=Data(request.coco),
+            weights=request.weights,
+            given=request.given,
+            device=measuring.device,
             machine=machine,
-            batch_size=batch_size or _BATCH_SIZE.get(device.split(":")[0], 1),
+            batch_size=batch_size or default_batch_size(measuring.device),
             workers=workers,
-            baseline=reference,
-            world=world,
-            analysis=None if analysis is None else expanded(analysis),
-            progress=progress if world.is_first else None,
+            baseline=request.baseline,
+            world=measuring.world,
+            analysis=request.analysis,
+            progress=progress if is_first and engine is None else None,
         )
-        reports = []
-        for entry in entries:
-            with random_state_kept(world.device):
-                report = verify_entry(entry, job)
-            if finished and world.is_first:
+        taken = request.taken
+        todo = [entry for entry in request.entries if entry.name not in taken]
+        live = LiveReport(
+            _head(settings, machine, date),
+            [failed(entry, job, Failure(Verdict.SKIPPED, PENDING)) for entry in request.entries],
+            folder.path / REPORT if is_first and not folder.is_temporary else None,
+        )
+        done = 0
+
+        def settle(report: EntryReport) -> None:
+            nonlocal done
+            done += 1
+            if finished and is_first:
                 finished(report)
-            if run_dir is None:
-                shutil.rmtree(folder.path / entry.name, ignore_errors=True)  # detections of one entry may fill 200 MB
-            reports.append(report)
-        return world.broadcast(_report(settings, machine, tuple(reports), date, time.perf_counter() - start))
+
+        expected = costs(todo, settings, _timed(folder, request))
+        for entry in request.entries:
+            if request.earlier and (one := taken.get(entry.name)):
+                settle(live.take(one, request.earlier.machines[one.machine]))
+        if is_first:
+            _begin_again(request, todo, folder)
+        measuring.world.wait()  # for what was removed
+        live.write(time.perf_counter() - start)
+
+        def tell(left: float | None) -> None:
+            if total and is_first:
+                total(done, len(request.entries), left)
+
+        for report in measuring.reports(todo, job, expected, tell):
+            live.add(report)
+            live.write(time.perf_counter() - start)
+            settle(report)
+            if folder.is_temporary:
+                shutil.rmtree(folder.path / report.name, ignore_errors=True)  # detections of one entry may fill 200 MB
+        seconds = time.perf_counter() - start
+        live.write(seconds)
+        return measuring.world.broadcast(live.whole(seconds))
 
 
-def _report(
-    settings: Settings, machine: Machine, entries: tuple[EntryReport, ...], date: str, seconds: float
-) -> Report:
+def _begin_again(request: Request, todo: Sequence[ZooEntry], folder: RunFolder) -> None:
+    """Of what failed nothing counts, its detections included; of other code than now, the rest is warned of."""
+    if request.earlier is None:
+        return
+    failing = {entry.name for entry in request.earlier.entries if entry.verdict is Verdict.FAIL}
+    for entry in todo:
+        if entry.name in failing:
+            folder.forget(entry.name)
+    for reason in request.earlier.stale():
+        _log.warning("what is taken from the earlier report is of another state: %s", reason)
+
+
+def _timed(folder: RunFolder, request: Request) -> list[Report]:
+    """Reports that may have times of entries: the run folder's of an earlier call, and those given."""
+    return [report for report in (earlier_report(folder.path), request.baseline, request.earlier) if report]
+
+
+def _head(settings: Settings, machine: Machine, date: str) -> Report:
+    """A report without entries."""
     here = environment()
     return Report(
         settings=settings,
@@ -163,52 +204,6 @@ def _report(
         manifest_sha256=manifest.digest(),
         code_sha256=code_digest(),
         machines=(machine,),
-        entries=entries,
-        timing=ReportTiming(date=date, seconds=round(seconds, 3)),
+        entries=(),
+        timing=ReportTiming(date=date, seconds=0.0),
     )
-
-
-def _settings(**given: Any) -> Settings:
-    require_limit(given["limit"])
-    require_evaluator(given["evaluator"])
-    if not (given["accuracy"] or given["speed"]):
-        raise UsageError("neither accuracy nor speed: nothing to verify")
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-
-def _chosen(names: str | Sequence[str] | None, shard: tuple[int, int] | None) -> list[ZooEntry]:
-    given = [names] if isinstance(names, str) else names
-    entries = (
-        list(registry.entries()) if given is None else list({e.name: e for e in map(registry.info, given)}.values())
-    )
-    if shard is None:
-        return entries
-    index, count = shard
-    if not 1 <= index <= count:
-        raise UsageError(f"shard {index}/{count}: give i/n with i from 1 to n")
-    return entries[index - 1 :: count]
-
-
-def _weights(weights: str | Path | None, entries: Sequence[ZooEntry]) -> Path | None:
-    if weights is None:
-        return None
-    if len(entries) != 1:
-        raise UsageError(f"weights are of one entry, and {len(entries)} were chosen: give one name")
-    path = expanded(weights)
-    if not path.is_file():
-        raise WeightsNotFound(f"{path} is not a file: give the path of a .safetensors or of a publisher's checkpoint")
-    return path
-
-
-def _coco(root: str | Path | None, entries: Sequence[ZooEntry], limit: int | None, speed: bool) -> Dataset | None:
-    """COCO, checked, where it was given and an entry needs it."""
-    if root is None or not any(entry.data == "coco" for entry in entries):
-        return None
-    dataset = coco_val2017(expanded(root))
-    masks = any(entry.has_masks for entry in entries if entry.data == "coco")
-    dataset.check(limit and max(limit, TIMED * speed), masks=masks)
-    return dataset

@@ -116,6 +116,22 @@ class InputFile(_File):
         return path
 
 
+class ReportFile(InputFile):
+    """A report that has to be there, or a run folder for the report in it."""
+
+    def __init__(self) -> None:
+        _File.__init__(self, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path of the file; raises MissingResource."""
+        path = super().convert(value, param, ctx)
+        if not path.is_dir():
+            return path
+        if not (path / "report.json").is_file():
+            raise MissingResource(f"{path} holds no report.json: give a report, or the folder of a run")
+        return path / "report.json"
+
+
 class WeightsFile(InputFile):
     """A file of weights that has to be there."""
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from cascadezoo.cli.command import Group
-from cascadezoo.cli.parameters import InputFile, OutputFile
-from cascadezoo.cli.terminal import echo, echo_json, echo_text
-from cascadezoo.cli.verify import require_different, write_text
+from cascadezoo.cli.parameters import InputFile, OutputFile, ReportFile
+from cascadezoo.cli.terminal import echo, echo_json, echo_text, write_text
+from cascadezoo.cli.verify import require_different
 
 
 @click.group(
@@ -18,7 +18,7 @@ from cascadezoo.cli.verify import require_different, write_text
     examples=("cascadezoo report show report.json", "cascadezoo report compare old.json new.json"),
 )
 def report_command() -> None:
-    """Show, compare, merge and check the reports of `cascadezoo verify`."""
+    """Show, compare, merge and check the reports of `cascadezoo verify`; a run folder stands for the report in it."""
 
 
 @report_command.command(
@@ -26,7 +26,7 @@ def report_command() -> None:
     short_help="A report as Markdown, JSON or a page",
     examples=("cascadezoo report show report.json", "cascadezoo report show report.json --html report.html"),
 )
-@click.argument("file", type=InputFile())
+@click.argument("file", type=ReportFile())
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON instead of Markdown.")
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write it as a page instead.")
 def show_command(file: Path, as_json: bool, html_file: Path | None) -> None:
@@ -53,8 +53,8 @@ def show_command(file: Path, as_json: bool, html_file: Path | None) -> None:
     short_help="What moved from one report to another",
     examples=("cascadezoo report compare old.json new.json",),
 )
-@click.argument("before", type=InputFile())
-@click.argument("after", type=InputFile())
+@click.argument("before", type=ReportFile())
+@click.argument("after", type=ReportFile())
 @click.option("--json", "as_json", is_flag=True, help="What moved, as a JSON list.")
 def compare_command(before: Path, after: Path, as_json: bool) -> None:
     """Show what moved from the report BEFORE to the report AFTER: verdicts, figures, speed, settings."""
@@ -76,7 +76,7 @@ def compare_command(before: Path, after: Path, as_json: bool) -> None:
     short_help="One report of a run's parts",
     examples=("cascadezoo report merge part1.json part2.json -o report.json",),
 )
-@click.argument("files", nargs=-1, required=True, type=InputFile(), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=ReportFile(), metavar="FILE...")
 @click.option("-o", "--out", metavar="FILE", type=OutputFile(), required=True, help="The joined report.")
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="The same as a page.")
 def merge_command(files: tuple[Path, ...], out: Path, html_file: Path | None) -> None:
@@ -131,7 +131,7 @@ def _name(file: Path, files: tuple[Path, ...]) -> str:
     short_help="Whether a report is still of this code",
     examples=("cascadezoo report check report.json",),
 )
-@click.argument("file", type=InputFile())
+@click.argument("file", type=ReportFile())
 @click.pass_context
 def check_command(ctx: click.Context, file: Path) -> None:
     """Exit with code 1 if the report FILE is stale: the manifest, the code or the commit has changed since."""

@@ -6,13 +6,15 @@ Commands print with nothing but these functions.
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
+from cascadezoo.files import whole_file
 from cascadezoo.text import printable, printable_json
 
 
@@ -43,6 +45,16 @@ def echo_text(text: str, *, err: bool = False) -> None:
 def echo_json(text: str) -> None:
     """Print a JSON text; it keeps its value."""
     click.echo(printable_json(text.removesuffix("\n")))
+
+
+def write_text(path: Path, text: str, show: Callable[[str], None]) -> None:
+    """Write a file, whole or not at all, and say so; for ``-`` call ``show``, which prints on stdout."""
+    if path == Path("-"):
+        show(text)
+        return
+    with whole_file(path) as file:
+        file.write(text.encode(errors="backslashreplace"))  # half a surrogate pair, in a name that is no UTF-8
+    echo(f"written to {path}", err=True)
 
 
 def echo_usage_error(error: click.ClickException) -> None:

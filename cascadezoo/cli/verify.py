@@ -1,30 +1,35 @@
 """``cascadezoo verify``: published figures measured again, with a verdict that a CI system can act on."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.options import FieldOption
-from cascadezoo.cli.parameters import Device, EntryName, InputFile, OutputFile, OutputFolder, Shard, WeightsFile
-from cascadezoo.cli.terminal import echo, echo_json, echo_text
+from cascadezoo.cli.parameters import (
+    Device,
+    EntryName,
+    InputFile,
+    OutputFile,
+    OutputFolder,
+    ReportFile,
+    Shard,
+    WeightsFile,
+)
+from cascadezoo.cli.terminal import echo, echo_json, echo_text, write_text
+from cascadezoo.cli.verify_plan import show_plan
+from cascadezoo.cli.verify_progress import shown
 from cascadezoo.environment import is_first_process
 from cascadezoo.errors import UsageError
-from cascadezoo.files import is_same_output, whole_file
+from cascadezoo.files import is_same_output
 
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.reports.schema import EntryReport, Report
 
-_EVERY = 30  # seconds between lines of progress where no bar can be shown
 _STDOUT = Path("/dev/fd/1")
 
 _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.reports.schema:Settings")
@@ -37,6 +42,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
     examples=(
         "cascadezoo verify cascade_mask_r18_fpn_shapes",
         "cascadezoo verify cascade_r50_fpn_1x.mmdet --data-root coco --json report.json",
+        "cascadezoo verify --all --data-root coco --run-dir run --engine ray",
         "cascadezoo verify --files",
     ),
 )
@@ -80,9 +86,24 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
     type=OutputFolder(),
     help="Write results.json, tables and pictures by class, error and image there.",
 )
+@click.option(
+    "--only-failed",
+    metavar="REPORT",
+    type=ReportFile(),
+    help="Take from this report, or that of a run folder, all but FAIL and ERROR.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["ray"]),
+    help="The entries on the GPUs of one machine or of several, each in a process of its own, the longest first.",
+)
+@click.option(
+    "--address", metavar="ADDR", help="With --engine: a Ray cluster that runs already; default: one of its own."
+)
 @_setting("--shard", type=Shard())
 @click.option("--json", "json_file", metavar="FILE", type=OutputFile(), help="Write the report; - is stdout.")
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write the report as a page.")
+@click.option("--dry-run", is_flag=True, help="Only say what would run, and what is there for it.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also where anything was SKIPPED.")
 @click.pass_context
 def verify_command(
@@ -95,6 +116,7 @@ def verify_command(
     fps: bool,
     json_file: Path | None,
     html_file: Path | None,
+    dry_run: bool,
     strict: bool,
     **options: Any,
 ) -> None:
@@ -107,31 +129,40 @@ def verify_command(
 
     Exit code 1 if anything is FAIL or ERROR (with --strict also SKIPPED), else 0.  An interrupted run goes on where it
     was, if it has a --run-dir.  `torchrun --nproc-per-node N -m cascadezoo verify ...` shares the images among
-    processes, --shard the entries among machines; `cascadezoo report merge` joins their reports.
+    processes, --engine ray the entries among the GPUs of one machine or more, --shard among machines that know nothing
+    of each other; `cascadezoo report merge` joins their reports.
     """
     if sum((bool(names), everything, files)) != 1:
         raise click.UsageError("give NAMEs, --all or --files")
     require_different(json_file, html_file)
     if files:
         ctx.exit(_check_files(json_file))
+    from cascadezoo.benchmarks.verify.fleet import require_engine
+
+    require_engine(options["engine"], options["address"], options["run_dir"])
     if ap and fps:
         ap = fps = False  # each alone means only it, both mean both
+    options |= {"accuracy": not fps, "speed": not ap}
+    chosen = None if everything else names
+    if dry_run:
+        if html_file:
+            raise click.UsageError("--dry-run makes no page: give --json, or leave --html out")
+        ctx.exit(show_plan(chosen, json_file, strict, **options))
     from cascadezoo.benchmarks.reports.verdict import exit_code
     from cascadezoo.benchmarks.verify.verify import verify
 
     to_stdout = _is_stdout(json_file) or _is_stdout(html_file)
-    with _progress() as progress:
+    with shown() as progress:
 
         def finished(entry: "EntryReport") -> None:
             progress.clear()
             _print_parts(entry, err=to_stdout)
 
         report = verify(
-            None if everything else names,
-            accuracy=not fps,
-            speed=not ap,
+            chosen,
             progress=progress,
             finished=finished,
+            total=progress.total,
             **options,
         )
     if is_first_process():
@@ -194,16 +225,6 @@ def _is_stdout(path: Path | None) -> bool:
     return path is not None and (path == Path("-") or is_same_output(path, _STDOUT))
 
 
-def write_text(path: Path, text: str, show: Callable[[str], None]) -> None:
-    """Write a file, whole or not at all, and say so; for ``-`` call ``show``, which prints on stdout."""
-    if path == Path("-"):
-        show(text)
-        return
-    with whole_file(path) as file:
-        file.write(text.encode(errors="backslashreplace"))  # half a surrogate pair, in a name that is no UTF-8
-    echo(f"written to {path}", err=True)
-
-
 def _check_files(json_file: Path | None) -> int:
     from cascadezoo.hub.housekeeping import check_files
 
@@ -217,56 +238,3 @@ def _check_files(json_file: Path | None) -> int:
     damaged = sum(one.state == "damaged" for one in checked)
     echo(f"files in the cache: {len(checked)}, damaged: {damaged}", err=True)
     return int(damaged > 0)
-
-
-@contextmanager
-def _progress() -> Iterator["_Bar | _Lines"]:
-    """A bar with the time that is left, on a terminal; a line now and then elsewhere."""
-    console = Console(stderr=True)
-    progress = _Bar(console) if console.is_terminal else _Lines()
-    try:
-        yield progress
-    finally:
-        progress.clear()
-
-
-class _Bar:
-    """Progress as a bar, which must be cleared before anything else is printed."""
-
-    def __init__(self, console: Console) -> None:
-        self.console, self.label = console, ""
-        self.bars: Progress | None = None
-
-    def __call__(self, label: str, done: int, total: int) -> None:
-        if self.bars is None or label != self.label:
-            self.clear()
-            columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-            self.bars, self.label = Progress(*columns, console=self.console, transient=True), label
-            self.bars.add_task(label, total=total, completed=done)
-            self.bars.start()
-        self.bars.update(self.bars.task_ids[0], completed=done)
-
-    def clear(self) -> None:
-        if self.bars:
-            self.bars.stop()
-        self.bars = None
-
-
-class _Lines:
-    """Progress as lines."""
-
-    def __init__(self) -> None:
-        self.label, self.start, self.begun, self.last = "", 0.0, 0, 0.0
-
-    def clear(self) -> None:
-        """Lines stay."""
-
-    def __call__(self, label: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if label != self.label:
-            self.label, self.start, self.begun, self.last = label, now, done, now
-        if now - self.last < _EVERY or done == self.begun:
-            return
-        self.last = now
-        left = (now - self.start) / (done - self.begun) * (total - done)
-        echo(f"{label}: {done} of {total} images, {left / 60:.1f} minutes left", err=True)

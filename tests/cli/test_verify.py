@@ -18,7 +18,7 @@ from small_coco import NAME, cramped_load, tiny_load, write_coco
 
 import cascadezoo
 from cascadezoo.benchmarks.reports.schema import SpeedTiming, text_of
-from cascadezoo.benchmarks.verify import speed
+from cascadezoo.benchmarks.verify import request, speed
 from cascadezoo.benchmarks.verify import verify as verify_module
 from cascadezoo.benchmarks.verify.coco_layout import shapes_val
 from cascadezoo.benchmarks.verify.speed import Bounds
@@ -55,7 +55,7 @@ def test_everything_without_coco_is_one_pass_and_65_skipped(tmp_path: Path, monk
 
     monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
     monkeypatch.setattr(cascadezoo, "load", load)
-    monkeypatch.setattr(verify_module, "shapes_val", lambda: shapes_val(2))
+    monkeypatch.setattr(request, "shapes_val", lambda: shapes_val(2))
     page = tmp_path / "page.html"
     assert verify("--all", "--ap", "--tolerance", "100", "--html", str(page)) == 0
     out, err = capsys.readouterr()

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 import cascadezoo
 from cascadezoo import zoo_manifest
 from cascadezoo.benchmarks.reports.verdict import Verdict
-from cascadezoo.benchmarks.verify import verify as verify_module
+from cascadezoo.benchmarks.verify import request
 from cascadezoo.benchmarks.verify.coco_layout import shapes_val
 
 NAME = "cascade_mask_r18_fpn_shapes"
@@ -24,7 +24,7 @@ def accuracy(tmp_path: Path, monkeypatch, **options):
 
 def test_noise_on_one_tensor_fails(tmp_path: Path, monkeypatch) -> None:
     """On a few images, held to what the untouched weights reach on these."""
-    monkeypatch.setattr(verify_module, "shapes_val", lambda: shapes_val(8))
+    monkeypatch.setattr(request, "shapes_val", lambda: shapes_val(8))
     sound = accuracy(tmp_path, monkeypatch, tolerance=100)
     off = max(abs(check.difference) for check in sound.checks)
     assert off < 10

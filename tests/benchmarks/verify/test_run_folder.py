@@ -11,10 +11,10 @@ from filelock import FileLock
 from small_coco import NAME, tiny_load, write_coco
 
 import cascadezoo
+from cascadezoo import registry
 from cascadezoo.benchmarks.reports import schema
 from cascadezoo.benchmarks.reports.verdict import Verdict
-from cascadezoo.benchmarks.verify import results_stream, run_folder, speed
-from cascadezoo.benchmarks.verify import verify as verify_module
+from cascadezoo.benchmarks.verify import engines, results_stream, run_folder, speed
 from cascadezoo.benchmarks.verify.coco_layout import coco_val2017
 from cascadezoo.benchmarks.verify.results_stream import ResultsStream
 from cascadezoo.benchmarks.verify.shares import accounted
@@ -107,20 +107,20 @@ def test_V4_a_damaged_file_costs_no_more_than_its_entry(
 
 def test_V4_another_number_of_threads_changes_no_figure(root: Path, tmp_path: Path, monkeypatch) -> None:
     first = run(root, run_dir=tmp_path / "run", limit=1)
-    describe = verify_module.describe_machine
+    describe = engines.describe_machine
 
     def busier(*arguments):
         here = describe(*arguments)
         update = {"threads": 7, "cores": 9, "system": "another kernel", "device": f"{here.cpu}, 7 threads"}
         return here.model_copy(update=update)
 
-    monkeypatch.setattr(verify_module, "describe_machine", busier)
+    monkeypatch.setattr(engines, "describe_machine", busier)
     load, loaded = cascadezoo.load, []
     monkeypatch.setattr(cascadezoo, "load", lambda name, **_: loaded.append(name) or load(name))
     assert run(root, run_dir=tmp_path / "run", limit=1) == first
     assert loaded == []
     assert run(root, run_dir=tmp_path / "run", limit=1, speed=True).accuracy == first.accuracy
-    monkeypatch.setattr(verify_module, "describe_machine", describe)
+    monkeypatch.setattr(engines, "describe_machine", describe)
     both = run(root, run_dir=tmp_path / "run", limit=1, speed=True)  # of speed, threads are part of the device
     assert both.accuracy == first.accuracy
     assert loaded == [NAME, NAME]
@@ -129,8 +129,16 @@ def test_V4_another_number_of_threads_changes_no_figure(root: Path, tmp_path: Pa
 def test_V4_only_sources_that_figures_come_from_count(root: Path, tmp_path: Path, monkeypatch, caplog) -> None:
     first = run(root, run_dir=tmp_path / "run", limit=1)
     digest, changed = run_folder.code_digest, ["cascadezoo.cli.links.py"]
-    monkeypatch.setattr(run_folder, "code_digest", lambda of: changed[0] if changed[0].startswith(of) else digest(of))
-    for name in ("training.loop.py", "converters.mmdet.py", "drawing.py", "benchmarks.reports.html.py", "hub.fetch.py"):
+
+    def seen(of: tuple[str, ...], without: tuple[str, ...] = ()) -> str:
+        is_seen = changed[0].startswith(of) and not changed[0].startswith(without)
+        return changed[0] if is_seen else digest(of, without)
+
+    monkeypatch.setattr(run_folder, "code_digest", seen)
+    for name in (
+        "training.loop.py", "converters.mmdet.py", "drawing.py", "benchmarks.reports.html.py", "hub.fetch.py",
+        "modeling.internimage.py", "modeling.tta.py", "csrc.cuda.dcnv3.cu",  # of other networks
+    ):  # fmt: skip
         changed[0] = f"cascadezoo.{name}"
         with monkeypatch.context() as patched:
             forbid_loading(patched)
@@ -138,7 +146,7 @@ def test_V4_only_sources_that_figures_come_from_count(root: Path, tmp_path: Path
     for name, part in (
         ("benchmarks.reports.verdict.py", "code of verdicts"),
         ("modeling.network.py", "code"),
-        ("csrc.nms.cu", "code"),
+        ("modeling.mask_head.py", "code"),
     ):
         changed[0] = f"cascadezoo.{name}"
         caplog.clear()
@@ -149,9 +157,32 @@ def test_V4_only_sources_that_figures_come_from_count(root: Path, tmp_path: Path
         assert part in caplog.text.rsplit("changed: ")[1].strip().split(", ")
 
 
+@pytest.mark.parametrize(
+    ("source", "entries"),
+    [
+        ("modeling.internimage.py", ["cascade_mask_internimage_l_fpn_1x.internimage"]),
+        ("csrc.cpu.dcnv3.cpp", ["cascade_mask_internimage_l_fpn_1x.internimage"]),
+        ("modeling.tta.py", ["cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron"]),
+        ("ops.mask_paste.py", [NAME, "cascade_mask_internimage_l_fpn_1x.internimage",
+                               "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", "mask_r50_c4_1x.paddle"]),
+    ],
+)  # fmt: skip
+def test_V4_what_some_networks_use_counts_for_them_alone(source: str, entries: list[str], monkeypatch) -> None:
+    names = (NAME, "cascade_r50_fpn_1x.mmdet", "cascade_mask_internimage_l_fpn_1x.internimage",
+             "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", "mask_r50_c4_1x.paddle")  # fmt: skip
+    seen = f"cascadezoo.{source}"
+    monkeypatch.setattr(
+        run_folder, "code_digest", lambda of, without=(): seen.startswith(of) and not seen.startswith(without)
+    )
+    settings = {"settings": {"precision": "fp32"}, "machine": {}}
+    counted = [name for name in names if run_folder.results_depend(registry.info(name), settings, None)["code"]]
+    assert counted == [name for name in names if name in entries]
+
+
 def test_V4_the_named_sources_are_there() -> None:
     names = [name for room in schema._ROOMS for name, _ in schema._sources(schema._files(room), room)]
-    groups = (run_folder._DETECTING, run_folder._JUDGING, run_folder._TIMING, run_folder._CONVERTING)
+    rare = tuple(f"cascadezoo.{begin}" for begins, _ in run_folder._ONLY for begin in begins)
+    groups = (run_folder._DETECTING, run_folder._JUDGING, run_folder._TIMING, run_folder._CONVERTING, rare)
     for begin in (begin for group in groups for begin in group):
         assert any(name.startswith(begin) for name in names), begin
 

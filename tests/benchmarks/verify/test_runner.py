@@ -14,8 +14,7 @@ import cascadezoo
 from cascadezoo.benchmarks.reports.compare import merge
 from cascadezoo.benchmarks.reports.schema import read_report, without_timing
 from cascadezoo.benchmarks.reports.verdict import Verdict
-from cascadezoo.benchmarks.verify import speed
-from cascadezoo.benchmarks.verify import verify as verify_module
+from cascadezoo.benchmarks.verify import engines, request, speed
 from cascadezoo.benchmarks.verify.speed import Bounds
 from cascadezoo.errors import DownloadFailed, FileError, MissingResource, UsageError, WeightsNotFound
 from cascadezoo.files import write_json
@@ -162,8 +161,8 @@ def test_nothing_is_loaded_without_data_or_published_weights(root: Path, monkeyp
 
 def test_our_own_entry_needs_no_coco(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path))
-    shapes_val = verify_module.shapes_val
-    monkeypatch.setattr(verify_module, "shapes_val", lambda: shapes_val(2))
+    shapes_val = request.shapes_val
+    monkeypatch.setattr(request, "shapes_val", lambda: shapes_val(2))
     (entry,) = run("cascade_mask_r18_fpn_shapes", None).entries
     assert (entry.verdict, entry.accuracy[0].dataset) == (Verdict.PASS, "shapes")
 
@@ -196,7 +195,7 @@ def test_a_baseline_or_a_device_that_changed_is_another_run(root: Path, tmp_path
     with pytest.raises(UsageError, match=r"another run \(baseline differ"):
         run(NAME, root, run_dir=tmp_path / "run", limit=1, baseline=tmp_path / "baseline.json")
     here = report.machines[0]
-    monkeypatch.setattr(verify_module, "describe_machine", lambda *_: here.model_copy(update={"device": "H100"}))
+    monkeypatch.setattr(engines, "describe_machine", lambda *_: here.model_copy(update={"device": "H100"}))
     with pytest.raises(UsageError, match=r"another run \(machine differ"):
         run(NAME, root, run_dir=tmp_path / "run", limit=1)
 
