@@ -15,8 +15,6 @@ from cascadezoo.files import whole_file
 REPORT = "report.json"  # in a run folder
 PENDING = "not finished yet"  # the reason of what is still to come
 
-_SHARED = ("precision", "evaluator", "limit", "tolerance", "seed")  # settings that two runs' figures have to share
-
 _log = logging.getLogger("cascadezoo")
 
 
@@ -77,13 +75,8 @@ def settled_by(earlier: Report, settings: Settings, given: str | None) -> Mappin
     ``given``: the SHA-256 of weights that were given now.  Raises UsageError where its figures come from other
     settings.
     """
-    differ = [name for name in _SHARED if getattr(earlier.settings, name) != getattr(settings, name)]
-    for part, is_asked, was_asked in (
-        ("accuracy", settings.accuracy, earlier.settings.accuracy),
-        ("speed", settings.speed, earlier.settings.speed),
-        ("tta", settings.tta, earlier.settings.tta),
-    ):
-        differ += [part] * (is_asked != was_asked)
+    then, now = (one.model_copy(update={"shard": None}) for one in (earlier.settings, settings))
+    differ = [name for name in Settings.model_fields if getattr(then, name) != getattr(now, name)]
     if differ:
         raise UsageError(
             f"the earlier report has other settings ({', '.join(differ)}): give the same options, or measure everything"

@@ -105,8 +105,9 @@ def requested(
         tolerance=None if tolerance is None else str(tolerance), shard=shard, decode=decode, min_seconds=min_seconds,
     )  # fmt: skip
     require_engine(engine, address, run_dir)
+    located = expanded if engine is None else _everywhere
     entries = _chosen(names, shard)
-    path = _weights(weights, entries)
+    path = None if weights is None else _weights(located(weights), entries)
     given = None if path is None else GivenWeights(name=path.name, sha256=file_sha256(path))
     baseline_file = None if baseline is None else expanded(baseline)
     earlier = None if only_failed is None else read_report(report_in(expanded(only_failed)))
@@ -119,9 +120,20 @@ def requested(
         baseline=None if baseline_file is None else read_report(baseline_file),
         baseline_sha256=None if baseline_file is None else file_sha256(baseline_file),
         earlier=earlier,
+<<<<<<< HEAD
         run_dir=None if run_dir is None else expanded(run_dir),
         analysis=None if analysis is None else expanded(analysis),
         coco=_coco(data_root, [entry for entry in entries if entry.name not in taken], limit, speed),
+=======
+        run_dir=None if run_dir is None else located(run_dir),
+        analysis=None if analysis is None else located(analysis),
+        coco=_coco(
+            None if data_root is None else located(data_root),
+            [entry for entry in entries if entry.name not in taken],
+            limit,
+            speed,
+        ),
+>>>>>>> night
     )
 
 
@@ -164,22 +176,24 @@ def _chosen(names: str | Sequence[str] | None, shard: tuple[int, int] | None) ->
     return entries[index - 1 :: count]
 
 
-def _weights(weights: str | Path | None, entries: Sequence[ZooEntry]) -> Path | None:
-    if weights is None:
-        return None
+def _everywhere(path: str | Path) -> Path:
+    """The path as processes find it whose folder is another."""
+    return expanded(path).absolute()
+
+
+def _weights(path: Path, entries: Sequence[ZooEntry]) -> Path:
     if len(entries) != 1:
         raise UsageError(f"weights are of one entry, and {len(entries)} were chosen: give one name")
-    path = expanded(weights)
     if not path.is_file():
         raise WeightsNotFound(f"{path} is not a file: give the path of a .safetensors or of a publisher's checkpoint")
     return path
 
 
-def _coco(root: str | Path | None, entries: Sequence[ZooEntry], limit: int | None, speed: bool) -> Dataset | None:
+def _coco(root: Path | None, entries: Sequence[ZooEntry], limit: int | None, speed: bool) -> Dataset | None:
     """COCO, checked, where it was given and an entry needs it."""
     if root is None or not any(entry.data == "coco" for entry in entries):
         return None
-    dataset = coco_val2017(expanded(root))
+    dataset = coco_val2017(root)
     masks = any(entry.has_masks for entry in entries if entry.data == "coco")
     dataset.check(limit and max(limit, TIMED * speed), masks=masks)
     return dataset

@@ -45,6 +45,15 @@ def test_calls_that_cannot_work_are_refused_first(monkeypatch, tmp_path: Path, c
         pass
 
 
+def test_paths_are_the_same_in_a_process_of_another_folder(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(fleet, "require_ray", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    Path("weights.pth").touch()
+    there = request.requested(NAME, engine="ray", run_dir="run", weights="weights.pth")
+    assert (there.run_dir, there.weights) == (tmp_path / "run", tmp_path / "weights.pth")
+    assert request.requested(NAME, run_dir="run").run_dir == Path("run")
+
+
 # what a double of Ray gives for a reference: the reference itself, or the error that it is
 
 

@@ -119,7 +119,7 @@ def test_figures_of_other_settings_are_not_taken(root: Path, tmp_path: Path, loa
     write_json(tmp_path / "report.json", report.model_dump(mode="json"))
     with pytest.raises(UsageError, match=r"the earlier report has other settings \(limit\): give the same options"):
         run(NAME, root, only_failed=tmp_path / "report.json")
-    with pytest.raises(UsageError, match=r"\(precision, speed\)"):
+    with pytest.raises(UsageError, match=r"\(speed, precision\)"):
         run(NAME, root, only_failed=tmp_path / "report.json", limit=1, precision="bf16", speed=True)
     with pytest.raises(MissingResource, match="no such report"):
         run(NAME, root, only_failed=tmp_path / "none.json")
