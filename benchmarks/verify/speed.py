@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from cascadezoo.benchmarks.reports.schema import BatchSpeed, Precision, SpeedTiming, Spread
-from cascadezoo.benchmarks.verify.accuracy import arithmetic
 from cascadezoo.benchmarks.verify.timing import Clock, timed
 from cascadezoo.detecting import is_out_of_memory
 from cascadezoo.detector import Detector
+from cascadezoo.devices import arithmetic
 from cascadezoo.modeling.postprocess import select
 
 STAGES = ("preprocess", "backbone+neck", "rpn", "box stages", "masks", "postprocess")
