@@ -7,10 +7,11 @@ full.
 import json
 import logging
 import os
+import pickle
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ def detected(
 ) -> Iterator[tuple[Part, list[str]]]:
     """Each part as soon as it is finished, with one JSON line per image (``batch.parts``).
 
-    Close the iterator to end Ray's processes early.
+    Close the iterator to end Ray's processes early; until its end stdout is silenced, for Ray's sake.
 
     Args:
         predictor: its device is "cpu", "cuda", or None: GPUs where the cluster has some.
@@ -59,29 +60,26 @@ def detected(
         try:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             yield from _stream(ray, predictor, parts, _share(nodes, predictor.device, actors))
-        except Exception as error:
-            raise _ours(error) from error
         finally:
             ray.shutdown()
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Nothing but Python writes to stderr inside: Ray's C++ parts, which have log files of their own, also do it there,
-    at any level that they can be set to."""
+    """Ray writes nothing to our streams inside: its threads print to stdout, and its C++ parts, which have log files of
+    their own, to stderr at any level that they can be set to.  What Python writes to stderr is still shown."""
     stderr = sys.stderr
-    if not hasattr(stderr, "fileno") or stderr.fileno() != _STDERR:
-        yield
-        return
-    stderr.flush()
-    with open(os.devnull, "wb") as nowhere, os.fdopen(os.dup(_STDERR), "w", 1, stderr.encoding, "replace") as copy:
-        os.dup2(nowhere.fileno(), _STDERR)
-        sys.stderr = copy
-        try:
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        if not hasattr(stderr, "fileno") or stderr.fileno() != _STDERR:
             yield
-        finally:
-            sys.stderr = stderr
-            os.dup2(copy.fileno(), _STDERR)
+            return
+        stderr.flush()
+        with os.fdopen(os.dup(_STDERR), "w", 1, stderr.encoding, "replace") as copy, redirect_stderr(copy):
+            os.dup2(nowhere.fileno(), _STDERR)
+            try:
+                yield
+            finally:
+                os.dup2(copy.fileno(), _STDERR)
 
 
 def _started(address: str | None) -> Any:
@@ -124,8 +122,9 @@ def _share(nodes: Sequence[dict[str, float]], device: object, actors: int | None
 
 def _stream(ray: Any, predictor: Predictor, parts: Sequence[Part], share: _Share) -> Iterator[tuple[Part, list[str]]]:
     dataset = ray.data.from_items([{"part": packed(part)} for part in parts], override_num_blocks=len(parts))
+    actors = min(share.actors, len(parts))
     if any(map(is_fetched, parts)):
-        fetchers = _FETCHERS * share.actors
+        fetchers = min(_FETCHERS * actors, len(parts))
         dataset = dataset.map_batches(fetch, batch_size=None, num_cpus=0, concurrency=fetchers)
     attempts = ray.remote(num_cpus=0)(_Attempts).remote()
     results = dataset.map_batches(
@@ -134,11 +133,13 @@ def _stream(ray: Any, predictor: Predictor, parts: Sequence[Part], share: _Share
         batch_size=None,
         num_cpus=share.cpus,
         num_gpus=share.gpus,
-        compute=ray.data.ActorPoolStrategy(size=share.actors),
+        compute=ray.data.ActorPoolStrategy(size=actors),
     )
     by_number = {part.number: part for part in parts}
     found: dict[int, dict[int, str]] = defaultdict(dict)  # of the parts that have come in pieces
     for batch in results.iter_batches(batch_size=None, batch_format="numpy"):
+        if any(batch["error"]):
+            raise pickle.loads(batch["error"][0])  # from an actor of our own
         for number, image_id, line in zip(
             *(batch[each].tolist() for each in ("part", "image_id", "line")), strict=True
         ):
@@ -170,15 +171,27 @@ class _Actor:
         self._predictor, self._attempts = predictor, attempts
 
     def __call__(self, batch: Columns) -> Columns:
-        """``part``, ``image_id`` and the JSON line of each image, of fetched images or of a part of files."""
+        """``part``, ``image_id`` and the JSON line of each image, of fetched images or of a part of files.
+
+        What ends the job is in ``error``, pickled: Ray would keep its words alone.
+        """
         if "name" not in batch:
             (batch,) = fetch(batch)
         names = [name_of(value) for value in batch["name"]]
-        self._begin(int(batch["image_id"][0]), names)
-        rows = self._predictor({**batch, "path": np.array(names, object)})
-        of_rows = zip(rows["image_id"].tolist(), names, *(rows[column] for column in _OF_ROW), strict=True)
-        lines = [_line(*of_row) for of_row in of_rows]
-        return {"part": rows["part"], "image_id": rows["image_id"], "line": np.array(lines, object)}
+        lines, end = [""] * len(names), b""
+        try:
+            self._begin(int(batch["image_id"][0]), names)
+            rows = self._predictor({**batch, "path": np.array(names, object)})
+            of_rows = zip(batch["image_id"].tolist(), names, *(rows[column] for column in _OF_ROW), strict=True)
+            lines = [_line(*of_row) for of_row in of_rows]
+        except CascadezooError as error:
+            end = pickle.dumps(error)
+        return {
+            "part": batch["part"],
+            "image_id": batch["image_id"],
+            "line": np.array(lines, object),
+            "error": np.array([end] * len(names), object),
+        }
 
     def _begin(self, image_id: int, names: list[str]) -> None:
         import ray
@@ -196,13 +209,3 @@ def _line(image_id: int, name: str, height: int, width: int, detections: str, er
         return json.dumps({"image_id": image_id, "file_name": name, "error": error, "error_type": error_type})
     head = json.dumps({"image_id": image_id, "file_name": name, "height": int(height), "width": int(width)})
     return f'{head[:-1]}, "detections": {detections}}}'  # which is JSON already
-
-
-def _ours(error: Exception) -> Exception:
-    """The error of ours behind one of Ray's."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, CascadezooError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return error
