@@ -164,7 +164,7 @@ class Predictor:
         errors: dict[int, CascadezooError] = {}
         found: Sequence[Detections | None]
         try:
-            found = self._of_list([_image(columns[column][row], paths[row]) for row in todo])
+            found = self._of_list([_image(columns[column][row], paths[row]) for row in todo]) if todo else []
         except FailedImages as error:
             if self.raise_errors:
                 raise

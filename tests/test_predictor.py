@@ -161,6 +161,13 @@ def test_predictors_of_equal_arguments_share_the_model_of_the_process(predictor,
     assert twin.model is not model  # the process keeps the latest alone
 
 
+def test_no_rows_need_no_model(predictor):
+    empty = Predictor(predictor.name, weights="is looked for when it is needed")({"path": []})
+    assert {name: len(values) for name, values in empty.items()} == dict.fromkeys(
+        ("path", "height", "width", "count", "detections", "error", "error_type"), 0
+    )
+
+
 def test_wrong_arguments(predictor):
     with pytest.raises(UnknownName):
         Predictor("nonsense")
