@@ -93,7 +93,7 @@ def write_table(path: Path, folder: PartsFolder, parts: Sequence[Part], categori
         raise UnwritableOutput(f"{path} cannot be made: {error.strerror or error}") from error
     # Arrow's texts are UTF-8: of a file name that is none, the bytes are shown as escapes
     records = ({**each, "file_name": _plain(each["file_name"])} for each in _records(folder, parts))
-    files = set()
+    files: set[Path] = set()
     group = list(islice(records, _IMAGES))
     while group:
         file_path = path / f"part-{len(files):05d}.parquet"

@@ -10,7 +10,7 @@ import os
 import pickle
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ class _Share(NamedTuple):
 
 def detected(
     predictor: Predictor, parts: Sequence[Part], *, address: str | None = None, actors: int | None = None
-) -> Iterator[tuple[Part, list[str]]]:
+) -> Generator[tuple[Part, list[str]], None, None]:
     """Each part as soon as it is finished, with one JSON line per image (``batch.parts``).
 
     Close the iterator to end Ray's processes early; until its end stdout is silenced, for Ray's sake.

@@ -174,5 +174,6 @@ class OutputOfPredict(OutputFolder):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path; raises UnwritableOutput."""
-        kind = OutputFile() if str(value).lower().endswith(".jsonl") else super()
-        return kind.convert(value, param, ctx)
+        if str(value).lower().endswith(".jsonl"):
+            return OutputFile().convert(value, param, ctx)
+        return super().convert(value, param, ctx)

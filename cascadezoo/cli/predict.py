@@ -88,6 +88,7 @@ class _Failures:
 @click.pass_context
 def predict_command(
     ctx: click.Context,
+    /,
     name: str,
     images: tuple[str, ...],
     weights: Path | None,
@@ -115,7 +116,7 @@ def predict_command(
     lines (.jsonl) or a folder of Parquet files (.parquet).  An interrupted run goes on where it was.
     """
     out = expanded(out)
-    model_options = {
+    model_options: dict[str, Any] = {
         "weights": weights,
         "pretrained": weights is None,
         "threshold": threshold,
