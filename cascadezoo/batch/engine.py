@@ -6,8 +6,11 @@ full.
 
 import json
 import logging
+import logging.config
 import os
 import pickle
+import re
+import socket
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Sequence
@@ -24,6 +27,8 @@ from cascadezoo.predictor import Predictor
 _THREADS = 2  # of an actor on the CPU, where there are so many
 _FETCHERS = 2  # tasks at once for each actor
 _ATTEMPTS = 3  # at some images, by actors whose processes died of them
+_PATIENCE = 10  # seconds for a cluster to answer
+_HOST = re.compile(r"(?:ray://)?(?P<host>[^/]+):(?P<port>\d+)")
 _STDERR = 2  # the descriptor
 _OF_ROW = ("height", "width", "detections", "error", "error_type")
 
@@ -70,7 +75,7 @@ def _silent() -> Iterator[None]:
     their own, to stderr at any level that they can be set to.  What Python writes to stderr is still shown."""
     stderr = sys.stderr
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        if not hasattr(stderr, "fileno") or stderr.fileno() != _STDERR:
+        if _descriptor(stderr) != _STDERR:
             yield
             return
         stderr.flush()
@@ -82,6 +87,13 @@ def _silent() -> Iterator[None]:
                 os.dup2(copy.fileno(), _STDERR)
 
 
+def _descriptor(stream: Any) -> int | None:
+    try:
+        return int(stream.fileno())
+    except (AttributeError, OSError):
+        return None
+
+
 def _started(address: str | None) -> Any:
     """Ray, without words on our terminal, its dashboard, and reports to its makers."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -90,14 +102,17 @@ def _started(address: str | None) -> Any:
 
     own = {} if address else {"include_dashboard": False}
     try:
+        if found := _HOST.fullmatch(address or ""):  # Ray would try for minutes
+            socket.create_connection((found["host"], int(found["port"])), _PATIENCE).close()
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise MissingResource(f"no Ray cluster can be used at {address or 'this machine'}: {error}") from error
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MissingResource(f"no Ray cluster can be used at {address or 'this machine'}: {reason}") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet = {name: {"level": logging.CRITICAL} for name in ("ray", "ray.data")}
+    logging.config.dictConfig({"version": 1, "incremental": True, "loggers": quiet})
     return ray
 
 

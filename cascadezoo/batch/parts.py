@@ -93,11 +93,11 @@ class PartsFolder:
     def claim(self, run: Run) -> None:
         """Write down whose results these are: ``run`` by what it is (model, settings, …), each by name.
 
-        Raises UsageError where they are of another run.
+        Raises UsageError where there are finished parts of another run.
         """
         path = self.path / _RUN
         now = json.loads(json.dumps(run))
-        if not path.is_file() and not self.done():
+        if not self.done():
             write_json(path, {"format": _FORMAT, **now})
             return
         try:

@@ -86,7 +86,9 @@ def test_a_part_that_was_being_written_is_not_there(tmp_path: Path) -> None:
 )
 def test_another_runs_folder_is_refused(tmp_path: Path, change: dict, words: str) -> None:
     with parts_folder(tmp_path) as folder:
+        folder.claim({**RUN, **change})  # nothing is finished yet
         folder.claim(RUN)
+        folder.keep(PARTS[0], [line(1), line(2)])
         folder.claim(RUN)
         way_out = r"choose another --out, or remove the folder .* to begin anew$"
         with pytest.raises(UsageError, match=rf"holds the parts of another run \({words}\): {way_out}"):

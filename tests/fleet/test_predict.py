@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -220,6 +221,15 @@ def test_an_image_that_kills_its_process_ends_the_job_by_name(folder, monkeypatc
     parts = divided(["photos/001.png", "photos/poison.png"])
     with pytest.raises(WorkerLost, match=r"3 times at photos/001\.png or one of the 1 images after"):
         list(detected(Poisoned(MODEL, device="cpu"), parts, actors=1))
+
+
+def test_a_cluster_that_is_not_there(folder):
+    with socket.socket() as taken:  # and not listening
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, out, err = run(folder, "photos/002.png", "-o", "no", *RAY, "--address", address)
+    assert (code, out) == (3, "")
+    assert err == f"cascadezoo: no Ray cluster can be used at {address}: Connection refused\n"
 
 
 def test_the_example_of_the_documentation(folder):
