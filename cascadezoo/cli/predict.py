@@ -16,7 +16,6 @@ import cascadezoo
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.inputs import find_images
 from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, WeightsFile
-from cascadezoo.cli.predict_batch import RESULTS, predict_batch
 from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.errors import CascadezooError, UsageError
@@ -25,6 +24,8 @@ from cascadezoo.paths import expanded
 
 if TYPE_CHECKING:
     from cascadezoo.detector import Detector
+
+_RESULTS = "detections.json"
 
 
 class _Failures:
@@ -47,7 +48,7 @@ class _Failures:
     examples=(
         "cascadezoo predict cascade_mask_x101_64x4d_fpn_3x photo.jpg --out out",
         "cascadezoo predict cascade_r50_fpn_1x.mmdet photos/ --weights best.safetensors",
-        "cascadezoo predict cascade_r50_fpn_1x.mmdet s3://bucket/photos/ --engine ray -o found.jsonl",
+        "cascadezoo predict cascade_r50_fpn_1x.mmdet s3://bucket/photos/ \\\n  --engine ray -o found.jsonl",
     ),
 )
 @click.argument("name", type=ModelName())
@@ -126,6 +127,9 @@ def predict_command(
     if engine:
         if as_json:
             raise UsageError("--json is for runs without --engine: read the file that this one writes")
+        from cascadezoo.cli.predict_batch import predict_batch
+
+        of_engine["annotation_file"] = _RESULTS
         ctx.exit(predict_batch(name, images, out, device=device, tta=tta, **model_options, **of_engine))
     for option in of_engine:
         if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
@@ -164,7 +168,7 @@ def predict_command(
         "left_out": [{"file_name": str(path), "reason": reason} for path, reason in inputs.left_out],
         "failed": failures.records,
     }
-    write_json(out / RESULTS, document)
+    write_json(out / _RESULTS, document)
     if as_json:
         echo_json(json.dumps(document, ensure_ascii=False))
     ctx.exit(failures.exit_code)

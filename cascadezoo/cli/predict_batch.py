@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from cascadezoo.detector import Detector
     from cascadezoo.predictor import Predictor
 
-RESULTS = "detections.json"
-
 _LINES, _TABLE = ".jsonl", ".parquet"  # ends of the output's name; any other is a folder for an annotation file
 _EVERY = 30  # seconds between lines of progress where no bar can be shown
 
@@ -34,12 +32,15 @@ def predict_batch(
     images: Sequence[str],
     out: Path,
     *,
+    annotation_file: str,
     address: str | None,
     actors: int | None,
     column: str | None,
     **options: Any,
 ) -> int:
     """Detect on what ``images`` stand for, with ``options`` for ``Predictor``; returns the exit code.
+
+    ``out`` is a file of JSON lines, a folder for Parquet files, or one for the ``annotation_file``, by its name's end.
 
     Raises MissingResource where there is no Ray, before anything else is done, and what its parts raise.
     """
@@ -58,19 +59,16 @@ def predict_batch(
         return exit_code
     from cascadezoo.predictor import Predictor  # torch is imported only when there is an image
 
-    with parts_folder(_parts_path(out)) as folder:
+    target = out if out.suffix.lower() in (_LINES, _TABLE) else out / annotation_file
+    with parts_folder(out / "parts" if target != out else out.with_name(f"{out.name}.parts")) as folder:
         model = Predictor(name, **{**options, "device": "cpu"}).build()
         folder.claim(_identity(name, model, options, parts))
         categories = model.categories
         del model  # the actors make their own
         _detect(Predictor(name, **options), parts, folder, address, actors)
         description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {options['threshold']:g}"
-        _assemble(out, folder, parts, categories, description, inputs)
-        return max(exit_code, _sum_up(out, folder, parts))
-
-
-def _parts_path(out: Path) -> Path:
-    return out.with_name(f"{out.name}.parts") if out.suffix.lower() in (_LINES, _TABLE) else out / "parts"
+        _assemble(target, folder, parts, categories, description, inputs)
+        return max(exit_code, _sum_up(target, folder, parts))
 
 
 def _identity(
@@ -120,21 +118,21 @@ def _detect(
 
 
 def _assemble(
-    out: Path, folder: PartsFolder, parts: Sequence[Part], categories: Any, description: str, inputs: BatchInputs
+    target: Path, folder: PartsFolder, parts: Sequence[Part], categories: Any, description: str, inputs: BatchInputs
 ) -> None:
     from cascadezoo.batch.assembly import write_annotation_file, write_lines, write_table
 
-    if out.suffix.lower() == _LINES:
-        write_lines(out, folder, parts)
-    elif out.suffix.lower() == _TABLE:
-        write_table(out, folder, parts, categories)
+    if target.suffix.lower() == _LINES:
+        write_lines(target, folder, parts)
+    elif target.suffix.lower() == _TABLE:
+        write_table(target, folder, parts, categories)
     else:
         left_out = [{"file_name": path, "reason": reason} for path, reason in inputs.left_out]
         failed = [{"file_name": given, "error": str(error)} for given, error in inputs.failed]
-        write_annotation_file(out / RESULTS, folder, parts, categories, description, left_out, failed)
+        write_annotation_file(target, folder, parts, categories, description, left_out, failed)
 
 
-def _sum_up(out: Path, folder: PartsFolder, parts: Sequence[Part]) -> int:
+def _sum_up(target: Path, folder: PartsFolder, parts: Sequence[Part]) -> int:
     """Name the images that failed, and say what there is; returns the exit code of the worst."""
     images = failed = found = exit_code = 0
     for part in parts:
@@ -147,7 +145,6 @@ def _sum_up(out: Path, folder: PartsFolder, parts: Sequence[Part]) -> int:
             else:
                 found += len(record["detections"])
     said = f", {failed} of which failed" if failed else ""
-    target = out if out.suffix.lower() in (_LINES, _TABLE) else out / RESULTS
     echo(f"{images} image{'s' * (images != 1)}{said}: {found} detection{'s' * (found != 1)} -> {target}")
     return exit_code
 
