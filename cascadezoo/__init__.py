@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cascadezoo.loading import build, load
     from cascadezoo.manifest import ZooEntry
     from cascadezoo.modeling.tta import TTASettings
+    from cascadezoo.predictor import Predictor
     from cascadezoo.publishing.publish import publish
     from cascadezoo.registry import info, list_models
     from cascadezoo.saving import save
@@ -42,6 +43,7 @@ _HOME = {
     "Detections": "cascadezoo.detections",
     "ExportReport": "cascadezoo.converters.report",
     "ModelSpec": "cascadezoo.spec.model",
+    "Predictor": "cascadezoo.predictor",
     "TTASettings": "cascadezoo.modeling.tta",
     "TrainingConfig": "cascadezoo.training.config",
     "ZooEntry": "cascadezoo.manifest",
@@ -65,6 +67,7 @@ __all__ = [
     "Detections",
     "ExportReport",
     "ModelSpec",
+    "Predictor",
     "TTASettings",
     "TrainingConfig",
     "ZooEntry",

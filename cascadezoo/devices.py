@@ -1,7 +1,7 @@
 """Which device computes, and in what arithmetic."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from cascadezoo.errors import MissingResource, UsageError
+
+DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}  # what products may be computed in, by its name
 
 _PRECISE = "ieee"  # torch's name for float32 as it is, in products and convolutions
 _SWITCHES: tuple[Any, ...] = (  # what each of them computes float32 in
@@ -89,6 +91,17 @@ def _set_precise() -> None:
         torch.set_float32_matmul_precision("highest")
     for switch in _SWITCHES:
         switch.fp32_precision = _PRECISE
+
+
+@contextmanager
+def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
+    """What a model computes in: float32 without TF32, as ``Detector.predict``, or mixed with a narrower type.
+
+    ``precision``: a name of ``DTYPES``.
+    """
+    dtype = DTYPES[precision]
+    with full_float32(), nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
+        yield
 
 
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:

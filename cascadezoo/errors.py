@@ -100,6 +100,10 @@ class BadAnnotations(FileError):
     """An annotation file that is no sound COCO instances file; the message names the image or annotation."""
 
 
+class CorruptData(FileError):
+    """A table of images, or a part of a run's results, that is not what was written."""
+
+
 class CorruptCheckpoint(FileError):
     """Truncated, empty, malformed or over a size limit."""
 
@@ -145,7 +149,7 @@ class OutputExists(UsageError):
 
 
 class RunInUse(UsageError):
-    """Another process trains in this run's folder."""
+    """Another process trains, or predicts, in this run's folder."""
 
 
 class UnwritableOutput(FileError):

@@ -2,9 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -22,7 +22,7 @@ from cascadezoo.coco.evaluation import Kind, evaluate_fully, read_truth
 from cascadezoo.detecting import Fitting, default_workers, plan, prepared, read_annotated
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector
-from cascadezoo.devices import full_float32
+from cascadezoo.devices import arithmetic
 from cascadezoo.files import write_json
 from cascadezoo.images import Pixels
 from cascadezoo.modeling.preprocess import ResizedImage, resize
@@ -30,7 +30,6 @@ from cascadezoo.spec.model import ModelSpec
 
 Progress: TypeAlias = Callable[[int, int], None]  # images done, images in all
 
-_DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 _BEHIND = 4  # batches whose masks may still be encoded while the device goes on
 
 
@@ -149,14 +148,6 @@ def figures_of(
         analyses = analyse(truth, results, kinds, image_ids=ids, evaluations=evaluations)
         write(analyses, analysis, truth, about_files(dataset.annotations, file, evaluator), dataset.folder)
     return {kind: evaluation.figures for kind, evaluation in evaluations.items()}
-
-
-@contextmanager
-def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """What a model computes in: float32 without TF32, as ``Detector.predict``, or mixed with a narrower type."""
-    dtype = _DTYPES[precision]
-    with full_float32(), nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
-        yield
 
 
 class _Writer:

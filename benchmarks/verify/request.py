@@ -120,11 +120,6 @@ def requested(
         baseline=None if baseline_file is None else read_report(baseline_file),
         baseline_sha256=None if baseline_file is None else file_sha256(baseline_file),
         earlier=earlier,
-<<<<<<< HEAD
-        run_dir=None if run_dir is None else expanded(run_dir),
-        analysis=None if analysis is None else expanded(analysis),
-        coco=_coco(data_root, [entry for entry in entries if entry.name not in taken], limit, speed),
-=======
         run_dir=None if run_dir is None else located(run_dir),
         analysis=None if analysis is None else located(analysis),
         coco=_coco(
@@ -133,7 +128,6 @@ def requested(
             limit,
             speed,
         ),
->>>>>>> night
     )
 
 

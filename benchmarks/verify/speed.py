@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from cascadezoo.benchmarks.reports.schema import BatchSpeed, Precision, SpeedTiming, Spread
-from cascadezoo.benchmarks.verify.accuracy import arithmetic
 from cascadezoo.benchmarks.verify.sensors import watched
 from cascadezoo.benchmarks.verify.timing import Clock, timed
 from cascadezoo.detecting import is_out_of_memory
 from cascadezoo.detector import Detector
+from cascadezoo.devices import arithmetic
 from cascadezoo.images import read_image
 from cascadezoo.modeling.postprocess import select
 

@@ -2,9 +2,9 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cascadezoo.errors import CascadezooError, MissingResource, UnreadableImage
 from cascadezoo.image_files import not_there
@@ -35,7 +35,7 @@ class Inputs:
     """
 
     paths: list[Path] = field(default_factory=list)
-    left_out: list[tuple[Path, str]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
     failed: list[tuple[str, CascadezooError]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -60,26 +60,35 @@ def find_images(given: Iterable[str]) -> Inputs:
 
 
 def _look_into(folder: Path, inputs: Inputs) -> None:
-    left: dict[str, list[Path]] = defaultdict(list)
+    reasons = {}
     images = []
     for path in sorted(folder.iterdir()):
-        if reason := _why_left_out(path):
-            left[reason].append(path)
+        if reason := why_left_out(path, os.path.isdir(path)):
+            reasons[str(path)] = reason
         else:
             images.append(path)
     inputs.paths += images
-    for reason, paths in left.items():
-        inputs.left_out += [(path, reason) for path in paths]
-        names = ", ".join([path.name for path in paths[:_MOST_NAMED]] + ["…"] * (len(paths) > _MOST_NAMED))
-        inputs.notes.append(f"{folder}: {len(paths)} {_SAID[reason][len(paths) > 1]}: {names}")
+    leave_out(str(folder), reasons, inputs)
     if not images:
         raise MissingResource(f"no images in the folder {folder}")
 
 
-def _why_left_out(path: Path) -> str | None:
+def leave_out(folder: str, reasons: Mapping[str, str], inputs: Inputs) -> None:
+    """Count what lies in a folder and is left out: ``reasons`` by its path or address."""
+    left: dict[str, list[str]] = defaultdict(list)
+    for path, reason in reasons.items():
+        left[reason].append(path)
+    for reason, paths in left.items():
+        inputs.left_out += [(path, reason) for path in paths]
+        names = ", ".join([PurePath(path).name for path in paths[:_MOST_NAMED]] + ["…"] * (len(paths) > _MOST_NAMED))
+        inputs.notes.append(f"{folder}: {len(paths)} {_SAID[reason][len(paths) > 1]}: {names}")
+
+
+def why_left_out(path: Path, is_folder: bool) -> str | None:
+    """Why something in a folder is no image to detect on, by its name; None where it is one."""
     if path.name.startswith("."):
         return "hidden"
-    if os.path.isdir(path):
+    if is_folder:
         return "folder"
     return None if path.suffix.lower() in _SUFFIXES else "no image"
 

@@ -197,3 +197,13 @@ class OutputFolder(_File):
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise UnwritableOutput(f"{path} cannot be written to: {there} is no folder, or not yours to write in")
         return path
+
+
+class OutputOfPredict(OutputFolder):
+    """A folder to write into, or a file of JSON lines (``.jsonl``)."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; raises UnwritableOutput."""
+        if str(value).lower().endswith(".jsonl"):
+            return OutputFile().convert(value, param, ctx)
+        return super().convert(value, param, ctx)

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 import cascadezoo
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.inputs import find_images
-from cascadezoo.cli.parameters import Device, ModelName, OutputFolder, WeightsFile
+from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, WeightsFile
 from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.coco.annotations import annotation_file
-from cascadezoo.errors import CascadezooError
+from cascadezoo.errors import CascadezooError, UsageError
 from cascadezoo.files import whole_file, write_json
 from cascadezoo.paths import expanded
 
@@ -47,13 +48,14 @@ class _Failures:
     examples=(
         "cascadezoo predict cascade_mask_x101_64x4d_fpn_3x photo.jpg --out out",
         "cascadezoo predict cascade_r50_fpn_1x.mmdet photos/ --weights best.safetensors",
+        "cascadezoo predict cascade_r50_fpn_1x.mmdet s3://bucket/photos/ \\\n  --engine ray -o found.jsonl",
     ),
 )
 @click.argument("name", type=ModelName())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=str))
 @click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
 @click.option(
-    "-o", "--out", metavar="DIR", type=OutputFolder(), default=Path("predictions"), show_default=True,
+    "-o", "--out", metavar="DIR", type=OutputOfPredict(), default=Path("predictions"), show_default=True,
     help="Where the results go.",
 )  # fmt: skip
 @click.option(
@@ -69,9 +71,25 @@ class _Failures:
 )
 @click.option("--tta", is_flag=True, help="Test-time augmentation: several scales, mirrored too; much slower.")
 @click.option("--json", "as_json", is_flag=True, help="The COCO file on stdout too, the summaries on stderr.")
+@click.option("--engine", type=click.Choice(["ray"]), help="Many images, on the GPUs of one machine or of several.")
+@click.option("--address", help="With --engine: a Ray cluster that runs already; default: one of its own.")
+@click.option(
+    "--actors", metavar="N", type=click.IntRange(min=1),
+    help="With --engine: processes that detect; default: one per GPU, else one for two cores.",
+)  # fmt: skip
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
+    help="With --engine: images at a time; more is faster on a GPU, and the last digits may differ.",
+)  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True,
+    help="With --engine: what the network computes in.",
+)  # fmt: skip
+@click.option("--column", metavar="NAME", help="With --engine: of Parquet files, where paths or encoded images are.")
 @click.pass_context
 def predict_command(
     ctx: click.Context,
+    /,
     name: str,
     images: tuple[str, ...],
     weights: Path | None,
@@ -82,6 +100,8 @@ def predict_command(
     max_size: int | None,
     tta: bool,
     as_json: bool,
+    engine: str | None,
+    **of_engine: Any,
 ) -> None:
     """Detect with the model NAME on each IMAGE, an image or a folder of images.
 
@@ -91,29 +111,45 @@ def predict_command(
 
     An image that cannot be read is named and the others still run; the exit code is that of the worst failure.  What
     lies in a folder and is left out, as no image, hidden or a folder itself, is counted and named.
+
+    With --engine ray an IMAGE may also be a path with wildcards, a Parquet file (.parquet), a list of paths (.txt) or
+    a URI such as s3://bucket/folder/.  No pictures are drawn; --out names a folder for detections.json, a file of JSON
+    lines (.jsonl) or a folder of Parquet files (.parquet).  An interrupted run goes on where it was.
     """
+    out = expanded(out)
+    model_options: dict[str, Any] = {
+        "weights": weights,
+        "pretrained": weights is None,
+        "threshold": threshold,
+        "min_size": min_size,
+        "max_size": max_size,
+    }
+    if engine:
+        if as_json:
+            raise UsageError("--json is for runs without --engine: read the file that this one writes")
+        from cascadezoo.cli.predict_batch import predict_batch
+
+        of_engine["annotation_file"] = _RESULTS
+        ctx.exit(predict_batch(name, images, out, device=device, tta=tta, **model_options, **of_engine))
+    for option in of_engine:
+        if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
+            raise UsageError(f"--{option.replace('_', '-')} is for --engine ray")
+    if out.is_file():
+        raise UsageError(f"{out} is a file: give a folder, or --engine ray to write such a file")
     failures = _Failures()
     inputs = find_images(images)
     for note in inputs.notes:
         click.echo(f"cascadezoo: {note}", err=True)
     for given, error in inputs.failed:
         failures.add(given, error)
-    paths, out = inputs.paths, expanded(out)
+    paths = inputs.paths
     if not paths:
         ctx.exit(failures.exit_code)
     # OpenCV reads it when it is loaded: what fails is told by us, in one sentence
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    from cascadezoo.devices import usable  # torch is imported only when there is an image
+    from cascadezoo.predictor import Predictor  # torch is imported only when there is an image
 
-    model = _load(
-        name,
-        threshold,
-        weights=weights,
-        pretrained=weights is None,
-        device=usable(device),
-        min_size=min_size,
-        max_size=max_size,
-    )
+    model = Predictor(name, device=device, **model_options).build()
     out.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
@@ -136,15 +172,6 @@ def predict_command(
     if as_json:
         echo_json(json.dumps(document, ensure_ascii=False))
     ctx.exit(failures.exit_code)
-
-
-def _load(name: str, threshold: float, **options: Any) -> "Detector":
-    """The model; where it would drop scores that reach the threshold, once more with the threshold for its own."""
-    model = cascadezoo.load(name, **options)
-    if threshold < model.spec.conventions.selection.score_thresh:
-        del model  # there may be no room for two
-        model = cascadezoo.load(name, **options, box_score_thresh=threshold)
-    return model
 
 
 def _predict_one(

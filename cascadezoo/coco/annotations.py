@@ -1,6 +1,6 @@
 """COCO's annotation file, as plain data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cascadezoo.coco.categories import Categories
@@ -16,15 +16,18 @@ def annotation_file(
     where there is one, else of the box; pixels) and ``iscrowd`` 0.  The ``annotations`` are still a list of COCO
     results, with ``score``, for ``COCO.loadRes``.
     """
-    annotations = [
-        {**result, "id": number, "area": _area(result), "iscrowd": 0} for number, result in enumerate(results, start=1)
-    ]
     return {
         "info": {"description": description},
         "images": [dict(image) for image in images],
         "categories": categories.to_coco(),
-        "annotations": annotations,
+        "annotations": list(annotations(results)),
     }
+
+
+def annotations(results: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What ``annotation_file`` makes of each of its ``results``, one by one."""
+    for number, result in enumerate(results, start=1):
+        yield {**result, "id": number, "area": _area(result), "iscrowd": 0}
 
 
 def _area(result: Mapping[str, Any]) -> float:

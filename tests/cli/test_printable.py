@@ -18,7 +18,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from sample_report import sample
 
-import cascadezoo
 from cascadezoo.benchmarks.reports.schema import EntryReport, text_of
 from cascadezoo.benchmarks.verify import verify as verify_module
 from cascadezoo.cli import main
@@ -132,7 +131,7 @@ class _Model:
 
 
 def image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(vars(cascadezoo), "load", lambda name, **_: _Model())
+    monkeypatch.setattr("cascadezoo.loading.load", lambda name, **_: _Model())
     path = folder / f"{NAME}.png"
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
     return path
@@ -383,7 +382,7 @@ def test_C1_an_undecodable_file_name_is_printed_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(vars(cascadezoo), "load", lambda name, **_: _Model())
+    monkeypatch.setattr("cascadezoo.loading.load", lambda name, **_: _Model())
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / "a.png")
     os.rename(b"a.png", b"\xff.png")
     with pytest.raises(SystemExit) as stop:

@@ -86,6 +86,7 @@ WRONG = [
     ("predict nonsense image.png", 2, "no entry is called"),
     ("predict hf-hub:nonsense image.png", 2, "names no repository"),
     (f"predict {NAME}", 2, "Missing argument 'IMAGE...'"),
+    (f"predict {NAME} image.png --actors 2", 2, "--actors is for --engine ray"),
     ("export nonsense --format mmdet", 2, "no entry is called"),
     (f"export {NAME} --format paddle", 2, "cannot be a file of paddle"),
     (f"export {NAME} --format mmdet", 3, "no such file"),
