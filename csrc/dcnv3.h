@@ -1,5 +1,5 @@
-// DCNv3's sampling (InternImage, Wang et al. 2023), the maths once: the CPU kernels use Taps, the CUDA kernels and their
-// emulation on the CPU run the functors below.  Names and layouts are those of cascadezoo/ops/dcnv3.py.
+// DCNv3's sampling (InternImage, Wang et al. 2023), the maths once: the CPU kernels use Taps, the CUDA kernels run the
+// functors below.  Names and layouts are those of cascadezoo/ops/dcnv3.py.
 //
 // Formulas ported from (licences in NOTICE):
 // - OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT: detection/ops_dcnv3/src

@@ -1,11 +1,10 @@
 // DCNv3 on CUDA: the functors of ../dcnv3.h, one item per thread.  No torch header: nvcc would take seconds for them.
 #include "dcnv3.h"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
+#include "launch.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace cascadezoo {
 namespace {
@@ -31,9 +30,8 @@ const char* for_each(const F& f, void* stream) {
   const int64_t items = f.items();
   if (items == 0) return nullptr;
   const int64_t blocks = std::min(kBlocks, (items + kThreads - 1) / kThreads);
-  for_each_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(items, f);
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  CZ_LAUNCH(for_each_kernel<F>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, items, f);
+  return launched();
 }
 
 bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }

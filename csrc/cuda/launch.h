@@ -1,0 +1,34 @@
+// What every kernel file includes first: CUDA under nvcc, and under a C++ compiler its emulation on the CPU
+// (tests/cuda_emulation, whose folder must then be on the include path).
+#pragma once
+
+#include <cstddef>
+
+#if defined(__CUDACC__)
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+// kernel<<<grid, block, bytes of dynamic shared memory, stream>>>(arguments...)
+#define CZ_LAUNCH(kernel, grid, block, shared, stream, ...) \
+  kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__)
+
+// unsigned char* name: the block's dynamic shared memory
+#define CZ_DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
+
+#else
+
+#include <cuda_emulated.h>
+
+#endif
+
+namespace cascadezoo {
+
+// What the last launch's error was, or nullptr
+inline const char* launched() {
+  const cudaError_t error = cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+}  // namespace cascadezoo
