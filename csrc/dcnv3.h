@@ -5,13 +5,7 @@
 // - OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT: detection/ops_dcnv3/src
 #pragma once
 
-#include <cstdint>
-
-#if defined(__CUDACC__)
-#define CZ_HD __host__ __device__ __forceinline__
-#else
-#define CZ_HD inline
-#endif
+#include "numbers.h"
 
 namespace cascadezoo {
 
@@ -24,15 +18,6 @@ struct Dcnv3Shape {
   CZ_HD int64_t channels() const { return groups * width; }
   CZ_HD int64_t points() const { return kernel_h * kernel_w; }
   CZ_HD int64_t pixels() const { return n * ho * wo; }
-};
-
-template <class T>
-struct Accumulate {
-  using type = float;
-};
-template <>
-struct Accumulate<double> {
-  using type = double;
 };
 
 // The four pixels around a sampling position, and how much each one counts.  Corners: 0 top left, 1 top right, 2 bottom
@@ -85,11 +70,6 @@ CZ_HD int64_t split(int64_t a, int64_t b, int64_t& rest) {
   rest = a % b;
   return a / b;
 }
-
-template <class T, int V>
-struct alignas(sizeof(T) * V) Pack {
-  T value[V];
-};
 
 // Item: V channels of one group of one output pixel.  V > 1 asks for width % V == 0 and aligned pointers.
 template <class T, class S, int V>

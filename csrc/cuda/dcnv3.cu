@@ -34,8 +34,6 @@ const char* for_each(const F& f, void* stream) {
   return launched();
 }
 
-bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
 // 16 bytes per load where rows of a group start at multiples of that
 template <class T, class F>
 const char* by_pack(const Dcnv3Shape& p, bool all_aligned, F&& run) {
@@ -74,17 +72,11 @@ const char* backward(
 // calls run(T, S) with a value of the input's type and one of the points'
 template <class F>
 const char* by_type(Kind kind, bool float_points, F&& run) {
-  switch (kind) {
-    case Kind::Float:
-      return run(float{}, float{});
-    case Kind::Double:
-      return run(double{}, double{});
-    case Kind::Half:
-      return float_points ? run(__half{}, float{}) : run(__half{}, __half{});
-    case Kind::BFloat16:
-      return float_points ? run(__nv_bfloat16{}, float{}) : run(__nv_bfloat16{}, __nv_bfloat16{});
-  }
-  return "unknown type";
+  return by_kind(kind, [&](auto t) {
+    if constexpr (sizeof(t) == 2)
+      if (float_points) return run(t, float{});
+    return run(t, t);
+  });
 }
 
 }  // namespace

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+
+#include "kind.h"
 
 #if defined(__CUDACC__)
 
@@ -29,6 +32,24 @@ namespace cascadezoo {
 inline const char* launched() {
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+inline bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+// Calls run(T) with a value of the type that ``kind`` names.
+template <class F>
+const char* by_kind(Kind kind, F&& run) {
+  switch (kind) {
+    case Kind::Float:
+      return run(float{});
+    case Kind::Double:
+      return run(double{});
+    case Kind::Half:
+      return run(__half{});
+    case Kind::BFloat16:
+      return run(__nv_bfloat16{});
+  }
+  return "unknown type";
 }
 
 }  // namespace cascadezoo

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "csrc/cuda"
 EMULATOR = Path(__file__).parent / "emulator"
 MADE = ROOT / "build/emulated"
-OPERATORS = ("dcnv3", "dcnv3_backward")
+OPERATORS = ("dcnv3", "dcnv3_backward", "pyramid_roi_align", "pyramid_roi_align_backward")
 CXX = shutil.which("g++")
 EMULATED = pytest.param("emulated", marks=pytest.mark.emulated)  # beside the other versions of an operator
 needs_compiler = pytest.mark.skipif(CXX is None, reason="no g++ here")
@@ -76,7 +76,8 @@ def operators() -> Any:
     """``torch.ops.cascadezoo_emulated``: the CUDA operators, bindings included, for tensors on the CPU."""
     import torch
 
-    import cascadezoo.ops.dcnv3  # noqa: F401  (it defines the schema)
+    import cascadezoo.ops.dcnv3
+    import cascadezoo.ops.roi_align  # noqa: F401  (they define the schemas)
 
     if CXX is None:
         pytest.skip("no g++ here")

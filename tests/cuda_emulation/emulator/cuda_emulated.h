@@ -89,6 +89,9 @@ T __shfl_up_sync(unsigned mask, T value, unsigned step, CZ_PLACE) {
   return cuda_emulated::exchanged(mask, value, source >= 0 ? source : lane, {file, line});
 }
 
+using std::max;
+using std::min;
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
