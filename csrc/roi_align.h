@@ -1,5 +1,5 @@
-// RoIAlign's sampling (He et al. 2017) along one axis.  The points of a bin form a grid, so its mean is a sum over rows of
-// a sum over columns, and each axis can be placed by itself.
+// RoIAlign's sampling (He et al. 2017) along one axis.  The points of a bin form a grid, so its mean is a sum over rows
+// of a sum over columns, and each axis can be placed by itself.
 #pragma once
 
 #include <cmath>
@@ -21,7 +21,7 @@ struct Span {
     bin = length / static_cast<A>(bins);
   }
 
-  // of a bin; 0 asks for as many as the cells that it spans.  No integer: a box of 3e38 has more than any of them holds.
+  // of a bin; 0 asks for as many as the cells that it spans.  No integer: a box of 3e38 has more than any of them.
   CZ_HD A points(int64_t sampling) const { return sampling > 0 ? static_cast<A>(sampling) : std::ceil(bin); }
 
   // of point i of bin b

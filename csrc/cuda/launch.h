@@ -34,6 +34,24 @@ inline const char* launched() {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
+constexpr size_t kOwnShared = 1 << 10;    // bytes left to a kernel's static shared memory
+constexpr size_t kFreeShared = 48 << 10;  // bytes of dynamic shared memory that a kernel has without asking
+
+// What a block of the current device can have
+inline size_t most_shared() {
+  int device = 0, bytes = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return static_cast<size_t>(bytes) < kFreeShared + kOwnShared ? kFreeShared : static_cast<size_t>(bytes) - kOwnShared;
+}
+
+// Asks for it; where that fails so does the launch.
+template <class Kernel>
+void allow_shared(Kernel* kernel, size_t bytes) {
+  if (bytes > kFreeShared)
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+}
+
 inline bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 // Calls run(T) with a value of the type that ``kind`` names.

@@ -1,5 +1,6 @@
-// RoIAlign over all levels of a pyramid in one launch.  A block pools one box: it places the bins' cells along each axis in
-// shared memory, then each of its warps takes a bin at a time, and each lane 16 bytes of channels, which lie side by side.
+// RoIAlign over all levels of a pyramid in one launch.  A block pools one box: it places the bins' cells along each axis
+// in shared memory, then each of its warps takes a bin at a time, and each lane 16 bytes of channels: these lie side by
+// side.
 #include "pyramid_roi_align.h"
 
 #include "launch.h"
@@ -80,8 +81,8 @@ struct Cells {
  private:
   static __device__ int axis_size(const Pyramid::Level& level, int axis) { return axis ? level.h : level.w; }
 
-  // f(cells around it, number of points) for the points of bin ``at`` = axis * bins + b that lie on the map.  Others are
-  // passed over unseen: a box of any size takes no more time than its map.
+  // f(cells around it, number of points) for the points of bin ``at`` = axis * bins + b that lie on the map.  Those far
+  // off it are passed over unseen: a box of any size takes no more time than its map.
   template <class F>
   __device__ void each_point(
       const A* box, const Pyramid::Level& level, int sampling, bool aligned, int at, const F& f) const {

@@ -11,11 +11,13 @@ namespace {
 
 using torch::headeronly::MemoryFormat;
 
-constexpr int64_t kMostPoints = 1 << 14;     // per bin and axis, as on the CPU
-constexpr int64_t kMostShared = 48 << 10;    // bytes that a block has without asking
+constexpr int64_t kMostPoints = 1 << 14;   // per bin and axis, as on the CPU
+constexpr int64_t kMostShared = 48 << 10;  // bytes that a block has without asking
 constexpr int64_t kMost = 2147483647;
 
-Tensor with_channels_last(const Tensor& tensor) { return torch::stable::contiguous(tensor, MemoryFormat::ChannelsLast); }
+Tensor with_channels_last(const Tensor& tensor) {
+  return torch::stable::contiguous(tensor, MemoryFormat::ChannelsLast);
+}
 
 // (..., h, w, channels) in memory, seen as (..., channels, h, w)
 Tensor seen_channels_first(const Tensor& tensor) { return torch::stable::permute(tensor, {0, 3, 1, 2}); }
@@ -69,8 +71,9 @@ Pyramid pyramid(
   p.sampling = static_cast<int>(sampling);
   p.aligned = aligned;
   STD_TORCH_CHECK(
-      pyramid_roi_align_shared(kind_of(type), p) <= kMostShared, "pyramid_roi_align: more cells along a side of a level,",
-      " or more bins, than the CUDA kernel has memory for: CASCADEZOO_OPS=torch has room");
+      pyramid_roi_align_shared(kind_of(type), p) <= kMostShared,
+      "pyramid_roi_align: more cells along a side of a level, or more bins, than the CUDA kernel has memory for:"
+      " CASCADEZOO_OPS=torch has room");
   return p;
 }
 

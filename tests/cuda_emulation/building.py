@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "csrc/cuda"
 EMULATOR = Path(__file__).parent / "emulator"
 MADE = ROOT / "build/emulated"
-OPERATORS = ("dcnv3", "dcnv3_backward", "pyramid_roi_align", "pyramid_roi_align_backward")
+OPERATORS = ("dcnv3", "dcnv3_backward", "pyramid_roi_align", "pyramid_roi_align_backward", "grouped_nms", "class_nms")
 CXX = shutil.which("g++")
 EMULATED = pytest.param("emulated", marks=pytest.mark.emulated)  # beside the other versions of an operator
 needs_compiler = pytest.mark.skipif(CXX is None, reason="no g++ here")
@@ -77,6 +77,7 @@ def operators() -> Any:
     import torch
 
     import cascadezoo.ops.dcnv3
+    import cascadezoo.ops.nms
     import cascadezoo.ops.roi_align  # noqa: F401  (they define the schemas)
 
     if CXX is None:

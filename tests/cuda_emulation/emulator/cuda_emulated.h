@@ -26,7 +26,7 @@
 #define CZ_DYNAMIC_SHARED(name) unsigned char* name = static_cast<unsigned char*>(cuda_emulated::dynamic_shared())
 #define CZ_LAUNCH(kernel, grid, block, shared, stream, ...)                             \
   (static_cast<void>(stream),                                                           \
-   cuda_emulated::run(reinterpret_cast<const void*>(&(kernel)), grid, block, shared, [=] { (kernel)(__VA_ARGS__); }))
+   cuda_emulated::run(reinterpret_cast<const void*>(+(kernel)), grid, block, shared, [=] { (kernel)(__VA_ARGS__); }))
 
 namespace cuda_emulated {
 
@@ -107,10 +107,16 @@ T atomicMax(T* at, T value) {
 using cudaStream_t = void*;
 using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0;
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }  // what fails ends the program
 inline const char* cudaGetErrorString(cudaError_t) { return ""; }
+
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  return *value = static_cast<int>(cuda_emulated::kMostShared), cudaSuccess;
+}
 
 template <class... Arguments>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(Arguments...), cudaFuncAttribute, int bytes) {

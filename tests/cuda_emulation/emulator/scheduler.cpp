@@ -27,7 +27,6 @@ constexpr unsigned kMostThreads = 1024;          // of a block
 constexpr unsigned kMostColumns = 2147483647;    // of grid.x
 constexpr unsigned kMostRows = 65535;            // of grid.y and grid.z
 constexpr size_t kFreeShared = 48 << 10;         // bytes a block may have without asking
-constexpr size_t kMostShared = 227 << 10;        // bytes a block may have on sm_90
 constexpr size_t kStack = 256 << 10;             // bytes of a thread's
 constexpr char kUnset = '\xCD';                  // shared memory before anything was written to it
 constexpr char kGuarded = '\x5A';                // what lies behind it

@@ -19,6 +19,8 @@ struct Index {
 extern Index thread_index, block_index;
 extern dim3 block_size, grid_size;
 
+constexpr size_t kMostShared = 227 << 10;  // bytes a block may have on sm_90
+
 // where a kernel calls the emulator
 struct Place {
   const char* file;
