@@ -8,8 +8,8 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-fleet test-lowest test-parity check mutants ops asan cuda-compile gpu lint format \
-	bench fuzz night release-check clean
+.PHONY: setup demo demo-convert embedded test test-fleet test-lowest test-parity check mutants ops asan cuda-emulated \
+	cuda-compile gpu lint format bench fuzz night release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -37,9 +37,9 @@ demo-convert: setup
 
 # the operators' tests run twice where there is a compiler: as they are, and compiled
 test: setup
-	$(TESTS) -m "not slow"
+	$(TESTS) -m "not slow and not emulated"
 	if command -v "$${CXX:-c++}" > /dev/null; then \
-		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(TESTS) -m "not slow" tests/ops; \
+		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(TESTS) -m "not slow and not emulated" tests/ops; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
 
 # what needs Ray, in an environment of its own (0.6 GB) that sees the packages of the first one
@@ -66,7 +66,7 @@ $(LOWEST)/.ok: pyproject.toml .ci/lowest.py
 	touch $@
 
 test-lowest: $(LOWEST)/.ok
-	$(TESTS:$(BIN)%=$(LOWEST)/bin%) -m "not slow" --ignore tests/parity --ignore tests/mutants \
+	$(TESTS:$(BIN)%=$(LOWEST)/bin%) -m "not slow and not emulated" --ignore tests/parity --ignore tests/mutants \
 		--ignore tests/test_contract.py --ignore tests/test_house_rules.py --ignore tests/hub/test_processes.py \
 		--ignore tests/readers --ignore tests/benchmarks/verify --ignore tests/training/test_resume.py \
 		--deselect tests/test_manifest.py::test_schema_file_is_the_codes \
@@ -96,8 +96,21 @@ asan: setup
 	export CXX="$(ASAN_CXX)" CASCADEZOO_HOME=$(CURDIR)/build/asan CASCADEZOO_OPS=compiled OMP_NUM_THREADS=1 \
 		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" && \
-	$(BIN)/cascadezoo build-ops && $(BIN)/python -m pytest -v -s -p no:cacheprovider tests/ops/test_degenerate.py \
-		tests/ops/test_operators.py tests/ops/test_roi_align_level.py
+	$(BIN)/cascadezoo build-ops && $(BIN)/python -m pytest -v -s -p no:cacheprovider -m "not emulated" \
+		tests/ops/test_degenerate.py tests/ops/test_operators.py tests/ops/test_roi_align_level.py
+
+# the CUDA kernels on the CPU, by g++ and the emulator in tests/cuda_emulation: results against the references (with the race
+# check, by gcc's thread sanitizer, and the emulator's own tests), then the same under the sanitizers of memory and of
+# undefined behaviour, then on the portable fibres
+EMULATED_TESTS := tests/cuda_emulation tests/ops -m emulated
+cuda-emulated: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(EMULATED_TESTS)
+	export EMULATED_SANITIZER=address OMP_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" && \
+	$(BIN)/python -m pytest -s -p no:cacheprovider $(EMULATED_TESTS) \
+		--ignore tests/cuda_emulation/test_emulator.py --ignore tests/cuda_emulation/test_races.py
+	EMULATED_FIBRES=ucontext OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m emulated tests/ops/test_dcnv3.py
 
 # needs nvcc and no GPU; build-ops exits 0 where nvcc does not fit torch, hence the last line
 cuda-compile: setup

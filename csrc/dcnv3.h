@@ -1,17 +1,11 @@
-// DCNv3's sampling (InternImage, Wang et al. 2023), the maths once: the CPU kernels use Taps, the CUDA kernels and their
-// emulation on the CPU run the functors below.  Names and layouts are those of cascadezoo/ops/dcnv3.py.
+// DCNv3's sampling (InternImage, Wang et al. 2023), the maths once: the CPU kernels use Taps, the CUDA kernels run the
+// functors below.  Names and layouts are those of cascadezoo/ops/dcnv3.py.
 //
 // Formulas ported from (licences in NOTICE):
 // - OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT: detection/ops_dcnv3/src
 #pragma once
 
-#include <cstdint>
-
-#if defined(__CUDACC__)
-#define CZ_HD __host__ __device__ __forceinline__
-#else
-#define CZ_HD inline
-#endif
+#include "numbers.h"
 
 namespace cascadezoo {
 
@@ -24,15 +18,6 @@ struct Dcnv3Shape {
   CZ_HD int64_t channels() const { return groups * width; }
   CZ_HD int64_t points() const { return kernel_h * kernel_w; }
   CZ_HD int64_t pixels() const { return n * ho * wo; }
-};
-
-template <class T>
-struct Accumulate {
-  using type = float;
-};
-template <>
-struct Accumulate<double> {
-  using type = double;
 };
 
 // The four pixels around a sampling position, and how much each one counts.  Corners: 0 top left, 1 top right, 2 bottom
@@ -85,11 +70,6 @@ CZ_HD int64_t split(int64_t a, int64_t b, int64_t& rest) {
   rest = a % b;
   return a / b;
 }
-
-template <class T, int V>
-struct alignas(sizeof(T) * V) Pack {
-  T value[V];
-};
 
 // Item: V channels of one group of one output pixel.  V > 1 asks for width % V == 0 and aligned pointers.
 template <class T, class S, int V>

@@ -21,7 +21,7 @@ from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.modeling.rpn import valid_rows
 from cascadezoo.modeling.transfer import to_host
 from cascadezoo.ops.boxes import clip, decode, has_area
-from cascadezoo.ops.nms import grouped_nms
+from cascadezoo.ops.nms import class_nms
 from cascadezoo.spec.conventions import BoxCoder, Selection, Space
 
 
@@ -116,16 +116,7 @@ def best(boxes: Tensor, scores: Tensor, valid: Tensor, rule: Selection) -> tuple
 
     Takes boxes (N, R, B, 4), class scores (N, R, C) without background, and valid rows (N, R) bool.
     """
-    labels = torch.arange(scores.shape[-1], device=scores.device).expand_as(scores)
-    candidates = (scores > rule.score_thresh) & valid[..., None]
-    return grouped_nms(
-        boxes.expand(-1, -1, scores.shape[-1], -1).flatten(1, 2),
-        scores.flatten(1),
-        labels.flatten(1),
-        candidates.flatten(1),
-        rule.nms,
-        rule.detections_per_img,
-    )
+    return class_nms(boxes, scores, valid, rule.score_thresh, rule.nms, rule.detections_per_img)
 
 
 def final_boxes(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Selection) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,16 @@ def propose(
     extent = rule.coder.extent
     boxes = clip(decode(deltas, boxes, rule.coder), sizes, extent)
     large = at_least(boxes, rule.min_size, extent)
-    keep, counts = grouped_nms(boxes, scores, levels, present & large, rule.nms, rule.post_nms_top_n)
+    keep, counts = grouped_nms(
+        boxes,
+        scores,
+        levels,
+        present & large,
+        rule.nms,
+        rule.post_nms_top_n,
+        group_count=len(best),
+        group_size=rule.pre_nms_top_n,
+    )
     valid = valid_rows(counts, keep.shape[1])
     boxes = boxes.gather(1, keep[..., None].expand(-1, -1, 4)) * valid[..., None]
     return Proposals(boxes, scores.gather(1, keep) * valid, counts)

@@ -50,6 +50,17 @@ def locks(folder: Path) -> list[Path]:
     return [folder / f".{kind}.lock" for kind in KINDS]
 
 
+def own_flags(source: Path) -> list[str]:
+    """What the first line of a ``.cu`` file asks of nvcc, for itself alone: ``// nvcc: --fmad=false``.
+
+    Kernels that decide, such as suppression, compare what they compute with a threshold: with products and sums fused
+    they would decide otherwise than on a CPU.
+    """
+    with source.open() as lines:
+        first = re.fullmatch(r"// nvcc: (.+)\n", lines.readline())
+    return first[1].split() if first else []
+
+
 def built(kind: str, cuda: str | None) -> Path | None:
     """The library of this kind that was built last, if there is one; ``cuda`` is the version that torch was built for.
 
@@ -143,7 +154,7 @@ def _compile(kind: str, compiler: Sequence[str], toolkit: _Cuda | None, objects:
     def one(source: Path) -> Path:
         if source.suffix == ".cu":
             assert toolkit is not None
-            command = toolkit.compile()  # no torch header: nvcc takes 5 s for those
+            command = [*toolkit.compile(), *own_flags(source)]  # no torch header: nvcc takes 5 s for those
         else:
             command = [*compiler, *_CXX, "-isystem", str(torch_include)]
         digest = hashlib.sha256("\0".join([*command, str(source)]).encode() + source.read_bytes() + headers).hexdigest()

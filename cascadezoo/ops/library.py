@@ -61,8 +61,8 @@ def _refusal(name: str, reference: Callable[..., Any], kinds: Collection[str]) -
     since a loaded kernel takes its place.  On any other device it calls ``reference``.
     """
 
-    def refuse(first: torch.Tensor, *rest: Any) -> Any:
-        kind = first.device.type
+    def refuse(first: torch.Tensor | list[torch.Tensor], *rest: Any) -> Any:
+        kind = (first[0] if isinstance(first, list) else first).device.type
         if kind not in kinds:
             return reference(first, *rest)
         option = " --cuda" if kind == "cuda" else ""

@@ -1,6 +1,6 @@
 """Non-maximum suppression with results of a fixed size.
 
-Shapes: N images, K candidates per image, D results per image.
+Shapes: N images, K candidates per image, R rows of C classes, D results per image.
 
 Formulas ported from (licences in NOTICE):
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 from torchvision.ops import nms as _greedy_nms
 
+from cascadezoo.errors import UsageError
 from cascadezoo.ops.library import define
 from cascadezoo.spec.conventions import Nms
 
@@ -27,7 +28,15 @@ _PASS = 512  # candidates of one pass on a CPU, unless one group has more: its t
 
 
 def grouped_nms(
-    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, rule: Nms, max_keep: int
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    valid: Tensor,
+    rule: Nms,
+    max_keep: int,
+    *,
+    group_count: int | None = None,
+    group_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Greedy NMS among the valid candidates of each group (``conventions.Nms``), best score first.
 
@@ -35,12 +44,50 @@ def grouped_nms(
         boxes: (N, K, 4) float32 xyxy pixels, no coordinate of a valid box below zero.
         scores: (N, K); groups: (N, K) integers from 0; valid: (N, K) bool.
         max_keep: D.
+        group_count: the groups lie below it; None asks the data, for which a GPU has to be waited for.
+        group_size: no group of an image has more valid candidates; None: any could hold all K.
 
     Returns:
         ``keep`` (N, D) int64 indices into K, zero beyond each image's count, and ``count`` (N,) int64.
+
+    Raises:
+        UsageError: ``group_count`` or ``group_size`` is too low.  A GPU's tensors are not looked at for this: the
+            candidates beyond are left out there.
     """
+    if group_count is None:
+        group_count = int(groups.max()) + 1 if groups.numel() else 0
+    group_size = scores.shape[1] if group_size is None else group_size
     keep, count = torch.ops.cascadezoo.grouped_nms(
-        boxes, scores, groups, valid, _threshold(rule), rule.extent, rule.rounded_shift, max_keep
+        boxes,
+        scores,
+        groups,
+        valid,
+        _threshold(rule),
+        rule.extent,
+        rule.rounded_shift,
+        group_count,
+        group_size,
+        max_keep,
+    )
+    return keep, count
+
+
+def class_nms(
+    boxes: Tensor, scores: Tensor, valid: Tensor, score_thresh: float, rule: Nms, max_keep: int
+) -> tuple[Tensor, Tensor]:
+    """Greedy NMS per class among the valid rows' scores strictly above a threshold, best score first.
+
+    Args:
+        boxes: (N, R, B, 4) float32 xyxy pixels, B = C where each class has a box of its own, else 1.
+        scores: (N, R, C) without background; valid: (N, R) bool.
+        score_thresh: what a candidate's score exceeds.
+        max_keep: D.
+
+    Returns:
+        ``keep`` (N, D) int64 indices into R * C, zero beyond each image's count, and ``count`` (N,) int64.
+    """
+    keep, count = torch.ops.cascadezoo.class_nms(
+        boxes, scores, valid, score_thresh, _threshold(rule), rule.extent, rule.rounded_shift, max_keep
     )
     return keep, count
 
@@ -58,8 +105,12 @@ def _reference(
     iou: float,
     extent: int,
     rounded_shift: bool,
+    group_count: int,
+    group_size: int,
     max_keep: int,
 ) -> tuple[Tensor, Tensor]:
+    if boxes.device.type == "cpu":
+        _check_groups(groups, valid, group_count, group_size)
     keep = torch.zeros(len(boxes), max_keep, dtype=torch.int64, device=boxes.device)
     count = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
     for i in range(len(boxes)):
@@ -75,6 +126,15 @@ def _reference(
         keep[i, : len(kept)] = kept
         count[i] = len(kept)
     return keep, count
+
+
+def _check_groups(groups: Tensor, valid: Tensor, count: int, size: int) -> None:
+    for i in range(len(groups)):
+        of_image = groups[i, valid[i]]
+        if of_image.numel() and int(of_image.max()) >= count:
+            raise UsageError(f"nms: a candidate of group {int(of_image.max())}, where there are {count} groups")
+        if len(of_image) > size and int(of_image.unique(return_counts=True)[1].max()) > size:
+            raise UsageError(f"nms: a group of more than {size} candidates, which was to be the largest")
 
 
 def _best_first(shifted: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
@@ -121,9 +181,45 @@ def _fake(boxes: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     return boxes.new_empty(images, max_keep, dtype=torch.int64), boxes.new_empty(images, dtype=torch.int64)
 
 
+def _class_reference(
+    boxes: Tensor,
+    scores: Tensor,
+    valid: Tensor,
+    score_thresh: float,
+    iou: float,
+    extent: int,
+    rounded_shift: bool,
+    max_keep: int,
+) -> tuple[Tensor, Tensor]:
+    rows, classes = scores.shape[1:]
+    labels = torch.arange(classes, device=scores.device).expand_as(scores)
+    candidates = (scores > score_thresh) & valid[..., None]
+    keep, count = torch.ops.cascadezoo.grouped_nms(
+        boxes.expand(-1, -1, classes, -1).flatten(1, 2),
+        scores.flatten(1),
+        labels.flatten(1),
+        candidates.flatten(1),
+        iou,
+        extent,
+        rounded_shift,
+        classes,
+        rows,
+        max_keep,
+    )
+    return keep, count
+
+
 define(
     "grouped_nms(Tensor boxes, Tensor scores, Tensor groups, Tensor valid, float iou, int extent, bool rounded_shift,"
-    " SymInt max_keep) -> (Tensor, Tensor)",
+    " SymInt group_count, SymInt group_size, SymInt max_keep) -> (Tensor, Tensor)",
     _reference,
     _fake,
+    compiled=("cuda",),
+)
+define(
+    "class_nms(Tensor boxes, Tensor scores, Tensor valid, float score_thresh, float iou, int extent,"
+    " bool rounded_shift, SymInt max_keep) -> (Tensor, Tensor)",
+    _class_reference,
+    _fake,
+    compiled=("cuda",),
 )

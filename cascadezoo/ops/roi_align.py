@@ -54,7 +54,7 @@ def pyramid_roi_align(
 
 def as_pooled(feature: Tensor) -> Tensor:
     """The level in the memory layout that pooling reads: rearranged once, it serves several poolings."""
-    last = feature.device.type == "cpu" and "cpu" in COMPILED
+    last = feature.device.type in COMPILED
     return feature.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
@@ -85,8 +85,10 @@ def _reference(
 def _fake(
     features: list[Tensor], boxes: Tensor, levels: Tensor, scales: list[float], resolution: int, *_: Any
 ) -> Tensor:
-    rois = boxes.shape[0] * boxes.shape[1]
-    return features[0].new_empty(rois, features[0].shape[1], resolution, resolution)
+    rois, channels = boxes.shape[0] * boxes.shape[1], features[0].shape[1]
+    if boxes.device.type == "cuda" and "cuda" in COMPILED:  # channels lie side by side in what the kernel makes
+        return features[0].new_empty(rois, resolution, resolution, channels).permute(0, 3, 1, 2)
+    return features[0].new_empty(rois, channels, resolution, resolution)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -228,10 +230,12 @@ define(
     _fake,
     backward=_backward,
     setup=_setup,
+    compiled=("cuda",),
 )
 define(
     "pyramid_roi_align_backward(Tensor grad, Tensor boxes, Tensor levels, float[] scales, int sampling_ratio,"
     " bool aligned, SymInt[] heights, SymInt[] widths) -> Tensor[]",
     _backward_reference,
     _backward_fake,
+    compiled=("cuda",),
 )

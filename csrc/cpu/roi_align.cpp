@@ -1,5 +1,6 @@
-// RoIAlign on the CPU, of one pyramid level.  Sampling points form a grid, so a bin's mean is a sum over rows of a sum over
-// columns: each feature cell is read once per bin, however many points fall around it.  Channels lie side by side.
+// RoIAlign on the CPU, of one pyramid level.  A bin's mean is a sum over rows of a sum over columns: each feature cell is
+// read once per bin, however many points fall around it.  Channels lie side by side.
+#include "../roi_align.h"
 #include "../stable.h"
 #include "rows.h"
 
@@ -21,27 +22,15 @@ struct RoiShape {
 constexpr int64_t kMostPoints = 1 << 14;  // per bin and axis
 constexpr int64_t kMostBins = 1 << 20;    // along a side
 
-// Where the bins of a box lie along one axis, in cells
-template <class A>
-struct Span {
-  A start, bin;
-
-  Span(A begin, A end, const RoiShape& p) {
-    const A shift = p.aligned ? A(0.5) : A(0), scale = static_cast<A>(p.scale);
-    start = begin * scale - shift;
-    A length = end * scale - shift - start;
-    if (!p.aligned) length = std::max(length, A(1));
-    bin = length / static_cast<A>(p.bins);
-  }
-
-  // of a bin; not yet an integer: a box of 3e38 has more of them than any integer holds
-  A points(const RoiShape& p) const { return p.sampling > 0 ? static_cast<A>(p.sampling) : std::ceil(bin); }
-};
-
 // a box with a coordinate that is no number pools to zeros
 template <class A>
 inline bool finite(const A* roi) {
   return std::isfinite(roi[1]) && std::isfinite(roi[2]) && std::isfinite(roi[3]) && std::isfinite(roi[4]);
+}
+
+template <class A>
+inline Span<A> spanned(A begin, A end, const RoiShape& p) {
+  return Span<A>(begin, end, static_cast<A>(p.scale), p.aligned, p.bins);
 }
 
 // Along one axis: the cells of each bin, first[b] .. first[b] + count[b], and their weights
@@ -54,27 +43,22 @@ struct Axis {
 
   void place(A begin, A end, int64_t size, const RoiShape& p) {
     none(p);
-    const Span<A> span(begin, end, p);
-    const A start = span.start, bin = span.bin;
-    const int64_t points = static_cast<int64_t>(std::max(span.points(p), A(0)));
+    const Span<A> span = spanned(begin, end, p);
+    const A points = std::max(span.points(p.sampling), A(0));
+    Between<A> cells;
     for (int64_t b = 0; b < p.bins; ++b) {
       int64_t last = -1;
       first[b] = size;
       for (int pass : {0, 1}) {  // which cells, then how much each counts; a box turned over goes backwards
         if (pass) count[b] = std::max<int64_t>(0, last - first[b] + 1), weights.resize(weights.size() + count[b], A(0));
         A* weight = weights.data() + weights.size() - count[b];
-        for (int64_t i = 0; i < points; ++i) {
-          A at = start + static_cast<A>(b) * bin + (static_cast<A>(i) + A(0.5)) * bin / static_cast<A>(points);
-          if (!(at >= -1 && at <= static_cast<A>(size))) continue;
-          at = std::max(at, A(0));
-          // compared as integers: beyond 2^24 cells a float32 may lie past the last one
-          const int64_t low = std::min(static_cast<int64_t>(at), size - 1), high = std::min(low + 1, size - 1);
+        for (int64_t i = 0; i < static_cast<int64_t>(points); ++i) {
+          if (!cells.place(span.position(b, static_cast<A>(i), points), size)) continue;
           if (pass) {
-            const A rest = low == high ? A(0) : at - static_cast<A>(low);
-            weight[low - first[b]] += (1 - rest) / static_cast<A>(points);
-            weight[high - first[b]] += rest / static_cast<A>(points);
+            weight[cells.low - first[b]] += (1 - cells.rest) / points;
+            weight[cells.high - first[b]] += cells.rest / points;
           } else {
-            first[b] = std::min(first[b], low), last = std::max(last, high);
+            first[b] = std::min(first[b], cells.low), last = std::max(last, cells.high);
           }
         }
       }
@@ -199,9 +183,9 @@ void check_boxes(const Tensor& rois, const RoiShape& p) {
     STD_TORCH_CHECK(within(static_cast<double>(roi[0]), p), "roi_align: a box of an image that is not there");
     if (!finite(roi)) continue;
     for (int axis : {1, 2}) {
-      const Span<A> span(roi[axis], roi[axis + 2], p);
+      const Span<A> span = spanned(roi[axis], roi[axis + 2], p);
       STD_TORCH_CHECK(
-          std::isfinite(span.bin) && span.points(p) <= static_cast<A>(kMostPoints), "roi_align: a box spans more than ",
+          std::isfinite(span.bin) && span.points(p.sampling) <= static_cast<A>(kMostPoints), "roi_align: a box spans more than ",
           kMostPoints, " cells per bin: clip boxes to their image");
     }
   }

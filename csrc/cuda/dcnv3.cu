@@ -1,11 +1,10 @@
 // DCNv3 on CUDA: the functors of ../dcnv3.h, one item per thread.  No torch header: nvcc would take seconds for them.
 #include "dcnv3.h"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
+#include "launch.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace cascadezoo {
 namespace {
@@ -31,12 +30,9 @@ const char* for_each(const F& f, void* stream) {
   const int64_t items = f.items();
   if (items == 0) return nullptr;
   const int64_t blocks = std::min(kBlocks, (items + kThreads - 1) / kThreads);
-  for_each_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(items, f);
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  CZ_LAUNCH(for_each_kernel<F>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, items, f);
+  return launched();
 }
-
-bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 // 16 bytes per load where rows of a group start at multiples of that
 template <class T, class F>
@@ -76,17 +72,11 @@ const char* backward(
 // calls run(T, S) with a value of the input's type and one of the points'
 template <class F>
 const char* by_type(Kind kind, bool float_points, F&& run) {
-  switch (kind) {
-    case Kind::Float:
-      return run(float{}, float{});
-    case Kind::Double:
-      return run(double{}, double{});
-    case Kind::Half:
-      return float_points ? run(__half{}, float{}) : run(__half{}, __half{});
-    case Kind::BFloat16:
-      return float_points ? run(__nv_bfloat16{}, float{}) : run(__nv_bfloat16{}, __nv_bfloat16{});
-  }
-  return "unknown type";
+  return by_kind(kind, [&](auto t) {
+    if constexpr (sizeof(t) == 2)
+      if (float_points) return run(t, float{});
+    return run(t, t);
+  });
 }
 
 }  // namespace

@@ -2,10 +2,9 @@
 #pragma once
 
 #include "../dcnv3.h"
+#include "kind.h"
 
 namespace cascadezoo {
-
-enum class Kind : int { Float, Double, Half, BFloat16 };
 
 // Launch on ``stream``, a cudaStream_t.  ``float_points``: offset and mask are float32 whatever the input is.  Return
 // what went wrong, or nullptr.

@@ -124,6 +124,34 @@ def test_a_torch_without_cuda_is_said(sources: Path, tmp_path, monkeypatch) -> N
     assert building.built("cuda", None) is None
 
 
+def test_the_first_line_of_a_kernel_file_gives_it_flags_of_its_own(sources: Path, tmp_path, monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    (sources / "cuda/deciding.cu").write_text("// nvcc: --fmad=false -lineinfo\nint decide();\n")
+    (sources / "cuda/summing.cu").write_text("// sums\n// nvcc: --fmad=false\n")
+    log = tmp_path / "nvcc.log"
+    version = 'echo "Cuda compilation tools, release 13.0, V13.0.1"'
+    made = 'for last; do :; done; touch "$last"'
+    script = f'case "$*" in *--version*) {version};; *) echo "$*" >> {log}; {made};; esac'
+    shim(tmp_path / "bin", "nvcc", script)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    with pytest.raises(BuildError, match=r"cascadezoo_cu13_sm90\.so"):  # what the shim links is no library
+        building.build("cuda", ["90"])
+    commands = {
+        Path(line.split(" -c ")[1].split()[0]).name: line for line in log.read_text().splitlines() if " -c " in line
+    }
+    assert commands.keys() == {"deciding.cu", "summing.cu"}
+    assert " --fmad=false -lineinfo -c " in commands["deciding.cu"]
+    assert "fmad" not in commands["summing.cu"]
+    assert "fmad" not in log.read_text().splitlines()[-1]
+
+
+def test_the_kernels_that_decide_are_built_without_fused_products_and_sums() -> None:
+    kernels = Path(str(building.sources())) / "cuda"
+    asking = {path.stem for path in kernels.glob("*.cu") if "--fmad=false" in building.own_flags(path)}
+    assert asking == {"nms"}
+
+
 def test_of_several_cuda_libraries_the_last_of_torchs_version_loads(sources: Path) -> None:
     building.folder().mkdir(parents=True)
     for age, name in enumerate(("cascadezoo_cu13_all.so", "cascadezoo_cu13_sm90.so", "cascadezoo_cu12_all.so")):

@@ -10,7 +10,8 @@ import torch
 from cascadezoo.errors import UsageError
 from cascadezoo.ops import dcnv3 as module
 from cascadezoo.ops.dcnv3 import dcnv3
-from cascadezoo.ops.library import COMPILED, MODE
+
+from cuda_emulation.building import EMULATED, operators
 
 RECORDED = sorted((Path(__file__).parents[1] / "parity/internimage/ops").glob("*.npz"))
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -19,16 +20,14 @@ GRADIENTS = ("grad_input", "grad_offset", "grad_mask")
 registered = torch.ops.cascadezoo
 
 
-@pytest.fixture(params=["reference", "operator", "emulated"])
+@pytest.fixture(params=["reference", "operator", EMULATED])
 def route(request):
-    """(forward, backward): the reference; what is registered, compiled where built; the CUDA functors run as a loop."""
+    """(forward, backward): the reference; what is registered, compiled where built; the CUDA kernels, emulated."""
     if request.param == "reference":
         return module.reference, module.backward_reference
     if request.param == "operator":
         return registered.dcnv3, registered.dcnv3_backward
-    if MODE != "compiled" and "cpu" not in COMPILED:
-        pytest.skip("not built: `cascadezoo build-ops`")
-    return registered.dcnv3_emulated, registered.dcnv3_backward_emulated
+    return operators().dcnv3, operators().dcnv3_backward
 
 
 def load(path: Path, dtype: torch.dtype, device: str = "cpu") -> tuple[dict, list]:
@@ -141,6 +140,23 @@ def test_compile_and_export_see_one_node() -> None:
     exported = torch.export.export(Sampler(), tensors)
     assert [str(n.target) for n in exported.graph.nodes if n.op == "call_function"] == ["cascadezoo.dcnv3.default"]
     assert torch.equal(exported.module()(*tensors), expected)
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("points", [torch.float16, torch.float32], ids=str)
+def test_emulated_half_types_lose_only_the_last_rounding(points: torch.dtype) -> None:
+    """Vectors of 8 halves, as a width of 16 allows, and single ones, as 3 demands."""
+    for width in (16, 3):
+        tensors = make(1, 12, 10, 2, width, SQUARE, torch.float16)
+        tensors = [tensors[0], *(t.to(points) for t in tensors[1:])]
+        grad = torch.ones_like(tensors[0])
+        numbers = (*SQUARE, 2, 2.0)
+        found = [operators().dcnv3(*tensors, *numbers), *operators().dcnv3_backward(grad, *tensors, *numbers)]
+        exact = [t.double() for t in tensors]
+        right = [module.reference(*exact, *numbers), *module.backward_reference(grad.double(), *exact, *numbers)]
+        for one, other in zip(found, right, strict=True):
+            assert departure(one, other) < 2**-10
+        assert [t.dtype for t in found] == [torch.float16, torch.float16, points, points]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -5,6 +5,7 @@
 
 import math
 import re
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ from cascadezoo.ops.mask_paste import PASTE, paste
 from cascadezoo.ops.nms import grouped_nms
 from cascadezoo.ops.roi_align import box_levels, pyramid_roi_align
 from cascadezoo.spec.conventions import LevelRule, Nms, RoIAlign
+
+from cuda_emulation.building import EMULATED, operators
 
 ops = torch.ops.cascadezoo
 LONG = 2**24 + 4  # a float32 does not tell its last cells apart
@@ -160,20 +163,17 @@ def test_a_pyramid_pools_boxes_of_no_level_to_zeros() -> None:
 NUMBERS = {"kernel": [3, 3], "stride": [1, 1], "pad": [1, 1], "dilation": [1, 1], "groups": 1, "offset_scale": 1.0}
 
 
-def sample(input: Tensor, offset: Tensor, mask: Tensor, **changes: object) -> list[Tensor]:
-    """The output and the gradients for one of ones, by what is registered."""
+@pytest.fixture(params=["registered", EMULATED])
+def of_dcnv3(request) -> Any:
+    """The operators as registered, compiled where built, and the CUDA kernels, emulated."""
+    return ops if request.param == "registered" else operators()
+
+
+def sample(of_dcnv3: Any, input: Tensor, offset: Tensor, mask: Tensor, **changes: object) -> list[Tensor]:
+    """The output and the gradients for one of ones."""
     numbers = list((NUMBERS | changes).values())
-    output = ops.dcnv3(input, offset, mask, *numbers)
-    grads = ops.dcnv3_backward(torch.ones_like(output), input, offset, mask, *numbers)
-    if "cpu" not in COMPILED:
-        return [output, *grads]
-    emulated = [
-        ops.dcnv3_emulated(input, offset, mask, *numbers),
-        *ops.dcnv3_backward_emulated(torch.ones_like(output), input, offset, mask, *numbers),
-    ]
-    for one, other in zip([output, *grads], emulated, strict=True):
-        torch.testing.assert_close(one, other, equal_nan=True)
-    return [output, *grads]
+    output = of_dcnv3.dcnv3(input, offset, mask, *numbers)
+    return [output, *of_dcnv3.dcnv3_backward(torch.ones_like(output), input, offset, mask, *numbers)]
 
 
 @pytest.mark.parametrize(
@@ -194,22 +194,22 @@ def sample(input: Tensor, offset: Tensor, mask: Tensor, **changes: object) -> li
     ],
     ids=str,
 )
-def test_dcnv3_with_numbers_out_of_range_is_refused(change: dict[str, object]) -> None:
+def test_dcnv3_with_numbers_out_of_range_is_refused(change: dict[str, object], of_dcnv3) -> None:
     for points in (0, 9):
         offset, mask, grad = torch.zeros(1, 4, 4, 2 * points), torch.zeros(1, 4, 4, points), torch.ones(1, 4, 4, 2)
         with pytest.raises(refused, match="dcnv3"):
-            ops.dcnv3(torch.ones(1, 3, 3, 2), offset, mask, *(NUMBERS | change).values())
+            of_dcnv3.dcnv3(torch.ones(1, 3, 3, 2), offset, mask, *(NUMBERS | change).values())
         with pytest.raises(refused, match="dcnv3"):
-            ops.dcnv3_backward(grad, torch.ones(1, 3, 3, 2), offset, mask, *(NUMBERS | change).values())
+            of_dcnv3.dcnv3_backward(grad, torch.ones(1, 3, 3, 2), offset, mask, *(NUMBERS | change).values())
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 3, 8), (1, 3, 0, 8), (2, 4, 5, 0), (0, 4, 5, 8), (1, 0, 0, 0)], ids=str)
 @pytest.mark.parametrize("groups", [1, 2])
-def test_dcnv3_of_nothing_is_zero(shape: tuple[int, ...], groups: int) -> None:
+def test_dcnv3_of_nothing_is_zero(shape: tuple[int, ...], groups: int, of_dcnv3) -> None:
     n, h, w, channels = shape
     points = 9 * groups
     offset, mask = torch.zeros(n, h + 2, w + 2, 2 * points) - 0.5, torch.ones(n, h + 2, w + 2, points)
-    output, *grads = sample(torch.ones(shape), offset, mask, pad=[2, 2], groups=groups)
+    output, *grads = sample(of_dcnv3, torch.ones(shape), offset, mask, pad=[2, 2], groups=groups)
     assert output.shape == (n, h + 2, w + 2, channels)
     assert not output.any()
     assert [g.shape for g in grads] == [shape, offset.shape, mask.shape]
@@ -217,28 +217,28 @@ def test_dcnv3_of_nothing_is_zero(shape: tuple[int, ...], groups: int) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, -3e38, 2.0**63])
-def test_dcnv3_of_a_point_that_is_nowhere_is_zero(value: float) -> None:
-    output, *grads = sample(torch.ones(1, 3, 3, 4), torch.full((1, 3, 3, 18), value), torch.ones(1, 3, 3, 9))
+def test_dcnv3_of_a_point_that_is_nowhere_is_zero(value: float, of_dcnv3) -> None:
+    output, *grads = sample(of_dcnv3, torch.ones(1, 3, 3, 4), torch.full((1, 3, 3, 18), value), torch.ones(1, 3, 3, 9))
     assert not output.any()
     assert not any(g.any() for g in grads)
 
 
-def test_dcnv3_of_a_map_with_more_pixels_than_float32_counts() -> None:
+def test_dcnv3_of_a_map_with_more_pixels_than_float32_counts(of_dcnv3) -> None:
     """Output pixel 1 lies at 2^24: two further is a pixel, three are taken for four, beyond the far edge."""
     input = torch.zeros(1, 1, LONG, 1)
     input[0, 0, 2**24 + 2] = 7
     for shift, expected in ((2.0, 7.0), (3.0, 0.0)):
         output, *_ = sample(
-            input, torch.tensor([[[[0.0, 0], [shift, 0]]]]), torch.ones(1, 1, 2, 1), kernel=[1, 1], pad=[0, 0],
-            stride=[1, 2**24],
+            of_dcnv3, input, torch.tensor([[[[0.0, 0], [shift, 0]]]]), torch.ones(1, 1, 2, 1),
+            kernel=[1, 1], pad=[0, 0], stride=[1, 2**24],
         )  # fmt: skip
         assert output.flatten().tolist() == [0.0, expected]
 
 
-def test_dcnv3_of_other_types_is_refused() -> None:
+def test_dcnv3_of_other_types_is_refused(of_dcnv3) -> None:
     offset, mask = torch.zeros(1, 3, 3, 18), torch.ones(1, 3, 3, 9)
     with pytest.raises(refused, match="floating point"):
-        ops.dcnv3(torch.ones(1, 3, 3, 2, dtype=torch.int64), offset, mask, *NUMBERS.values())
+        of_dcnv3.dcnv3(torch.ones(1, 3, 3, 2, dtype=torch.int64), offset, mask, *NUMBERS.values())
     with pytest.raises(UsageError, match="floating point"):
         dcnv3_module.dcnv3(torch.ones(1, 3, 3, 2, dtype=torch.int64), offset, mask, 3, 1, 1, 1, 1, 1.0)
 

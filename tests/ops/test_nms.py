@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cascadezoo.ops.nms import grouped_nms
+from cascadezoo.errors import UsageError
+from cascadezoo.ops.nms import class_nms, grouped_nms
 from cascadezoo.spec.conventions import Nms
 
 RULE = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=True)
@@ -129,3 +130,40 @@ def test_p14_every_candidate_a_group_of_its_own() -> None:
     keep, count = grouped_nms(boxes, scores, torch.arange(32_000)[None], torch.ones(1, 32_000).bool(), rule, 32_000)
     assert count.tolist() == [32_000]
     assert torch.equal(keep[0], torch.arange(31_999, -1, -1))
+
+
+def test_each_class_is_suppressed_by_itself_and_its_candidates_exceed_the_threshold() -> None:
+    """Rows 0 and 1 are one box, row 2 stands alone, row 3 is not valid; candidates count row by row, class by class.
+
+    Class 0: row 0 with 0.9 suppresses row 1 with 0.6; row 2's 0.5 is not above the threshold.  Class 1: row 1 with 0.8
+    suppresses row 0 with 0.7; row 2 has 0.75.  Best first: 0.9 (row 0, class 0: candidate 0), 0.8 (row 1, class 1: 3),
+    0.75 (row 2, class 1: 5).
+    """
+    rows = [[0.0, 0, 10, 10], [0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]]
+    scores = torch.tensor([[[0.9, 0.7], [0.6, 0.8], [0.5, 0.75], [0.99, 0.99]]])
+    valid = torch.tensor([[True, True, True, False]])
+    boxes = torch.tensor(rows)[None, :, None]
+    for b in (boxes, boxes.expand(1, 4, 2, 4)):
+        keep, count = class_nms(b, scores, valid, 0.5, RULE, 4)
+        assert keep.tolist() == [[0, 3, 5, 0]]
+        assert count.tolist() == [3]
+    own = boxes.expand(1, 4, 2, 4).clone()
+    own[0, 1, 0] = own[0, 1, 0] + 100  # of row 1, class 0's box alone lies elsewhere now, and 0.6 comes last
+    assert class_nms(own, scores, valid, 0.5, RULE, 4)[0].tolist() == [[0, 3, 5, 2]]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"group_count": 2}, "a candidate of group 2, where there are 2 groups"),
+        ({"group_size": 1}, "a group of more than 1 candidates"),
+    ],
+)
+def test_groups_beyond_what_was_named_are_refused(numbers: dict, words: str) -> None:
+    boxes, scores = torch.zeros(1, 4, 4), torch.ones(1, 4)
+    groups = torch.tensor([[0, 0, 2, 5]])
+    valid = torch.tensor([[True, True, True, False]])
+    enough = {"group_count": 3, "group_size": 2}
+    assert grouped_nms(boxes, scores, groups, valid, RULE, 4, **enough)[1].tolist() == [3]
+    with pytest.raises(UsageError, match=words):
+        grouped_nms(boxes, scores, groups, valid, RULE, 4, **(enough | numbers))

@@ -1,0 +1,30 @@
+// What the maths of several operators is written in, for C++ compilers and nvcc alike.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define CZ_HD __host__ __device__ __forceinline__
+#else
+#define CZ_HD inline
+#endif
+
+namespace cascadezoo {
+
+// the type in which sums of T are kept
+template <class T>
+struct Accumulate {
+  using type = float;
+};
+template <>
+struct Accumulate<double> {
+  using type = double;
+};
+
+// V numbers that are read and written at once
+template <class T, int V>
+struct alignas(sizeof(T) * V) Pack {
+  T value[V];
+};
+
+}  // namespace cascadezoo
