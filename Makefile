@@ -8,7 +8,7 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-fleet test-lowest test-parity check mutants ops asan cuda-emulated \
+.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-parity check mutants ops asan cuda-emulated \
 	cuda-compile gpu lint format bench fuzz night release-check clean
 setup: $(VENV)/.ok
 
@@ -42,18 +42,18 @@ test: setup
 		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(TESTS) -m "not slow and not emulated" tests/ops; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
 
-# what needs Ray, in an environment of its own (0.6 GB) that sees the packages of the first one
-FLEET := build/fleet
-$(FLEET)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
-	rm -rf $(FLEET)
-	$(PYTHON) -m venv $(FLEET)
-	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(FLEET)/base.pth
-	mv $(FLEET)/base.pth "$$($(FLEET)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	$(FLEET)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[fleet]"
+# what needs optional packages, in an environment of its own (0.8 GB) that sees the packages of the first one
+EXTRAS := build/extras
+$(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
+	rm -rf $(EXTRAS)
+	$(PYTHON) -m venv $(EXTRAS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(EXTRAS)/base.pth
+	mv $(EXTRAS)/base.pth "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[fleet,tensorboard]" albumentations
 	touch $@
 
-test-fleet: $(FLEET)/.ok
-	$(FLEET)/bin/python -m pytest -m fleet tests/fleet
+test-extras: $(EXTRAS)/.ok
+	$(EXTRAS)/bin/python -m pytest tests/fleet tests/training/test_writers.py tests/training/test_hook.py
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew
@@ -168,8 +168,8 @@ release-check: setup
 	cd build/release/empty && CASCADEZOO_HOME=$(CURDIR)/build/release/home $(CURDIR)/build/release/venv/bin/python $(CURDIR)/.ci/smoke.py
 
 # a night of verification with a sleeping detector, in 17 minutes
-night: $(FLEET)/.ok
-	$(FLEET)/bin/python -m cascadezoo.benchmarks.measure.night
+night: $(EXTRAS)/.ok
+	$(EXTRAS)/bin/python -m cascadezoo.benchmarks.measure.night
 
 clean:
 	rm -rf build dist demo *.egg-info

@@ -1,4 +1,4 @@
-"""Tests of ``--engine ray``: collected only where Ray is installed, as ``make test-fleet`` has it."""
+"""Tests of ``--engine ray``: collected only where Ray is installed, as ``make test-extras`` has it."""
 
 from importlib.util import find_spec
 
