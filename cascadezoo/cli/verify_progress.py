@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from cascadezoo.cli.terminal import echo
 
@@ -64,7 +64,7 @@ class Bars:
 
     def _shown(self) -> Progress:
         if self.bars is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(10), MofNCompleteColumn())
             self.bars = Progress(*columns, TextColumn("{task.fields[left]}"), console=self.console, transient=True)
             done, total, left = self._all
             if total > 1:

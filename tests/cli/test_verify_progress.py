@@ -58,7 +58,7 @@ def test_bars_show_both_and_are_taken_away() -> None:
     assert "cascade_r50" in shown.getvalue()
     assert "3/8" in shown.getvalue()
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue())
-    assert re.search(r"all entries +\S+ +2% +1/65 2\.0 hours left", plain)
+    assert re.search(r"all entries +\S+ +1/65 2\.0 hours left", plain)
     assert shown.getvalue().endswith("\x1b[2K")  # the lines are empty
     alone = io.StringIO()
     bars = Bars(Console(file=alone, force_terminal=True, width=140))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -122,7 +123,8 @@ def test_stopped_and_killed_no_finished_entry_is_measured_again(root: Path, alon
 
 @pytest.fixture
 def running_cluster(tmp_path: Path):
-    """The address of a cluster that runs already, of two CPUs."""
+    """The address of a cluster that runs already, of two CPUs, and the environment with the key to it."""
+    key = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -130,25 +132,25 @@ def running_cluster(tmp_path: Path):
     options = ["--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
     path = os.pathsep.join(filter(None, (str(FOLDER), str(FOLDER.parent), os.environ.get("PYTHONPATH"))))
     environ = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0",
-               "RAY_worker_niceness": "0"}  # fmt: skip
+               "RAY_worker_niceness": "0", **key}  # fmt: skip
     log = tmp_path / "ray.log"
     with log.open("w") as file:
         head = subprocess.Popen([ray, "start", *options], env=environ, stdout=file, stderr=file)
     try:
         until(lambda: head.poll() is not None or "--block" in log.read_text(), 120)
         assert head.poll() is None, log.read_text()
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", key
     finally:
         head.send_signal(signal.SIGTERM)  # ends what it has started
         head.wait(60)
 
 
 def test_a_cluster_that_runs_already_gives_the_same_report(
-    root: Path, alone: Report, tmp_path: Path, running_cluster: str
+    root: Path, alone: Report, tmp_path: Path, running_cluster: tuple[str, dict[str, str]]
 ) -> None:
-    report = tmp_path / "report.json"
-    options = ("--address", running_cluster, "--run-dir", str(tmp_path / "run"), "--json", str(report))
-    with started(root, *options) as process:
+    report, (address, key) = tmp_path / "report.json", running_cluster
+    options = ("--address", address, "--run-dir", str(tmp_path / "run"), "--json", str(report))
+    with started(root, *options, **key) as process:
         _, err = process.communicate()
         assert process.returncode == 0, err
     assert entries(read_report(report)) == entries(alone)
