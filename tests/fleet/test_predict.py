@@ -245,7 +245,7 @@ def test_the_example_of_the_documentation(folder):
         ("num_gpus=1", "num_cpus=1"),
         ("size=2", "size=1"),
         ("s3://bucket/photos/", str(folder / "more")),
-        ("s3://bucket", str(folder)),
+        ("s3://bucket/found", str(folder / "by_ray")),
     ):
         assert ours in code
         code = code.replace(ours, theirs)
@@ -253,7 +253,7 @@ def test_the_example_of_the_documentation(folder):
     environ = {**ENVIRON, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run([sys.executable, "job.py"], cwd=folder, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    rows = {Path(row["path"]).name: row for row in pq.read_table(folder / "found").to_pylist()}
+    rows = {Path(row["path"]).name: row for row in pq.read_table(folder / "by_ray").to_pylist()}
     assert rows.keys() == {"a b.png", "bad.png"}
     assert rows["bad.png"]["error_type"] == "UnreadableImage"
     scores = [result["score"] for result in json.loads(rows["a b.png"]["detections"])]
