@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROCESSES ?= 2
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-lowest test-parity check mutants ops asan cuda-emulated cuda-compile gpu lint format \
+.PHONY: setup demo demo-convert embedded test test-lowest test-parity check mutants ops asan cuda-emulated cuda-compile cuda-report gpu lint format \
 	bench fuzz release-check clean
 setup: $(VENV)/.ok
 
@@ -102,6 +102,10 @@ cuda-compile: setup
 	rm -rf build/cuda
 	CASCADEZOO_HOME=build/cuda $(BIN)/cascadezoo build-ops --cuda --archs 80,90
 	ls build/cuda/ops/*/cascadezoo_cu*_sm80_sm90.so
+
+# needs nvcc and Triton's wheel: registers, stack, shared memory and occupancy of each kernel, and the bars they have to pass
+cuda-report: setup
+	CASCADEZOO_HOME=build/cuda $(BIN)/python -m cascadezoo.benchmarks.measure.kernels
 
 gpu: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.gpu
