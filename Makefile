@@ -9,7 +9,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist workst
 MUTANTS ?= all
 
 .PHONY: setup demo demo-convert embedded test test-extras test-lowest test-parity check mutants ops asan cuda-emulated \
-	cuda-compile gpu lint format bench fuzz night release-check clean
+	cuda-compile cuda-report gpu lint format bench fuzz night release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -117,6 +117,10 @@ cuda-compile: setup
 	rm -rf build/cuda
 	CASCADEZOO_HOME=build/cuda $(BIN)/cascadezoo build-ops --cuda --archs 80,90
 	ls build/cuda/ops/*/cascadezoo_cu*_sm80_sm90.so
+
+# needs nvcc and Triton's wheel: registers, stack, shared memory and occupancy of each kernel, and the bars they have to pass
+cuda-report: setup
+	CASCADEZOO_HOME=build/cuda $(BIN)/python -m cascadezoo.benchmarks.measure.kernels
 
 gpu: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.gpu

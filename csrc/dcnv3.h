@@ -145,6 +145,7 @@ struct Dcnv3Backward {
         if (!taps.inside[c]) continue;
         const int64_t at = base + taps.pixel[c] * p.channels();
         A dot = 0;
+        CZ_NO_UNROLL
         for (int64_t i = 0; i < p.width; i += V) {
           const Pack<T, V> row = *reinterpret_cast<const Pack<T, V>*>(input + at + i);
           const Pack<T, V> up = *reinterpret_cast<const Pack<T, V>*>(above + i);

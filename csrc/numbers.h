@@ -5,8 +5,10 @@
 
 #if defined(__CUDACC__)
 #define CZ_HD __host__ __device__ __forceinline__
+#define CZ_NO_UNROLL _Pragma("unroll 1")  // before a loop whose copies would need more registers than there are
 #else
 #define CZ_HD inline
+#define CZ_NO_UNROLL
 #endif
 
 namespace cascadezoo {

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from cascadezoo.cli.command import Group
-from cascadezoo.cli.parameters import InputFile, OutputFile, ReportFile
+from cascadezoo.cli.parameters import OutputFile, ReportFile
 from cascadezoo.cli.terminal import echo, echo_json, echo_text, write_text
 from cascadezoo.cli.verify import require_different
 
@@ -102,7 +102,7 @@ def merge_command(files: tuple[Path, ...], out: Path, html_file: Path | None) ->
         "cascadezoo report table old.json new.json --format csv",
     ),
 )
-@click.argument("files", nargs=-1, required=True, type=InputFile(), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=ReportFile(), metavar="FILE...")
 @click.option(
     "--format", "layout", type=click.Choice(["csv", "latex", "markdown"]), default="markdown", show_default=True
 )

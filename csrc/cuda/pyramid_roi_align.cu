@@ -14,7 +14,7 @@ namespace cascadezoo {
 namespace {
 
 constexpr int kThreads = 256, kWarp = 32, kWarps = kThreads / kWarp;
-constexpr int kBlocks = 4;  // that a multiprocessor shall hold at least: half of its threads
+constexpr int kHalfFull = 4;  // blocks that a multiprocessor shall hold at least: half of its threads
 
 // The cells under a block's box.  Along axis 0, x, and 1, y, bin b covers cells first[b] .. first[b] + count[b], whose
 // weights begin at weight[offset[b]].
@@ -133,7 +133,7 @@ struct Work {
 };
 
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(
+__global__ void __launch_bounds__(kThreads, kHalfFull) forward_kernel(
     const __grid_constant__ Pyramid p, int longest, const typename Accumulate<T>::type* boxes, const int64_t* levels,
     T* pooled) {
   using A = typename Accumulate<T>::type;
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) forward_kernel(
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(kThreads, kBlocks) backward_kernel(
+__global__ void __launch_bounds__(kThreads, kHalfFull) backward_kernel(
     const __grid_constant__ Pyramid p, int longest, const typename Accumulate<T>::type* boxes, const int64_t* levels,
     const T* grad) {
   using A = typename Accumulate<T>::type;
