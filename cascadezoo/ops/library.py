@@ -43,7 +43,10 @@ def define(
     csrc/ has a kernel for.
     """
     name = schema.split("(", 1)[0]
-    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    tags = [torch.Tag.pt2_compliant_tag]
+    if not ("cuda" in compiled and "cuda" in COMPILED):  # the references wait for the device, which a graph cannot hold
+        tags.append(torch.Tag.cudagraph_unsafe)
+    _library.define(schema, tags=tags)
     _library.impl(
         name,
         _refusal(name, reference, compiled) if compiled and MODE == "compiled" else reference,

@@ -275,3 +275,10 @@ def test_every_operator_is_swept() -> None:
         if name.startswith("cascadezoo::")
     }
     assert registered == OPERATORS.keys()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_only_a_loaded_cuda_kernel_may_be_part_of_a_graph(name: str) -> None:
+    operator = getattr(torch.ops.cascadezoo, name).default
+    kernel = torch._C._dispatch_has_kernel_for_dispatch_key(f"cascadezoo::{name}", "CUDA")
+    assert (torch.Tag.cudagraph_unsafe in operator.tags) is not kernel
