@@ -39,7 +39,7 @@ _NOTES = {"": (), "address": ("-DCZ_ASAN",), "thread": ("-DCZ_TSAN",)}  # what t
 
 def compiled(source: Path, *flags: str) -> Path:
     """The object of ``source``, from an earlier call where nothing that it may include has changed."""
-    command = [str(CXX), *_BASE, *flags, "-I", str(EMULATOR)]
+    command = [str(CXX), *_BASE, *flags, "-I", str(EMULATOR), "-iquote", str(KERNELS)]
     digest = hashlib.sha256("\0".join([*command, str(source)]).encode() + source.read_bytes())
     for header in sorted([*(ROOT / "csrc").rglob("*.h"), *EMULATOR.glob("*.h")]):
         digest.update(header.read_bytes())

@@ -103,6 +103,25 @@ bool masks_are_right() {
   return equal;
 }
 
+// halves as cuda_fp16.h has them: each is itself again, and floats between two go to the nearer, or to the even one
+bool halves_are_right() {
+  for (unsigned bits = 0; bits < 0x10000; ++bits) {
+    __half half;
+    half.bits = static_cast<uint16_t>(bits);
+    const float value = half;
+    if (value == value ? __half(value).bits != bits : __half(value) == __half(value)) return false;
+  }
+  const float cases[][2] = {
+      {65504, 65504},         {65519, 65504},    {65520, INFINITY},       {-1e9f, -INFINITY},
+      {2049, 2048},           {2051, 2052},      {0x1p-24f, 0x1p-24f},    {0x1p-25f, 0},
+      {0x1.8p-24f, 0x1p-23f}, {0x1p-15f, 0x1p-15f}, {0x1.ff8p-15f, 0x1.ff8p-15f}, {0x1.ffcp-15f, 0x1p-14f}};
+  for (const auto& [from, to] : cases)
+    if (static_cast<float>(__half(from)) != to) return false;
+  const auto rounded = [](float value) { return static_cast<float>(__nv_bfloat16(value)); };
+  return rounded(0x1.01p0f) == 1 && rounded(0x1.03p0f) == 0x1.04p0f && rounded(3.4e38f) == INFINITY &&
+         rounded(-2.5f) == -2.5f;
+}
+
 __global__ void nothing(int*) {}
 
 __global__ void indices(unsigned* seen) {
@@ -149,6 +168,7 @@ const std::map<std::string, std::function<bool()>> kCases = {
     {"right", right<Mistake::None>},
     {"masks", masks_are_right},
     {"indices", each_index_once},
+    {"halves", halves_are_right},
     {"last block", print_last_block},
     {"much shared memory", much_shared},
     {"missing barrier", right<Mistake::Barrier>},

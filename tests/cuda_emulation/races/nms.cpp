@@ -1,10 +1,10 @@
 // Suppression of two groups, with ranks and boxes in shared memory, then in the scratch memory; then by classes.  Scores
-// tie, and there are more candidates than a warp settles at once.
+// tie, and a group has more candidates than two warps settle and one thread each kills.
 #include "../../../csrc/cuda/nms.h"
 #include "noise.h"
 
 int main() {
-  constexpr int count = 150, room = 40000, rows = 75, classes = 2, keep = 40;
+  constexpr int count = 300, room = 40000, rows = 150, classes = 2, keep = 100;
   std::vector<float> boxes = noise(4 * room, 0, 60, 0), scores = noise(room, 0, 1, 1);
   std::vector<int64_t> groups(room), index(keep), kept(1);
   static bool valid[room];
