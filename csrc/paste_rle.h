@@ -1,6 +1,6 @@
 // From a detection's small mask of probabilities to the pixels of the image: which of them can be set, and which are,
-// in the order of operations of cascadezoo/ops/mask_paste.py on an x86-64 CPU.  Where torch and OpenCV fuse a product and
-// a sum there, so does this, by name; nothing else may be fused.
+// in the order of operations of cascadezoo/ops/mask_paste.py on an x86-64 CPU.  Where torch and OpenCV fuse a product
+// and a sum there, so does this, by name; nothing else may be fused.
 #pragma once
 
 #include <cmath>
@@ -81,7 +81,8 @@ struct BilinearPaste {
   }
 };
 
-// Detectron's: OpenCV's resize of the mask with a rim of zeros, as Intel's library computes it, to a box of whole pixels
+// Detectron's: OpenCV's resize of the mask with a rim of zeros to a box of whole pixels, as Intel's library in OpenCV
+// 4.12 and later computes it: positions in double, then along the rows, then down the columns
 struct IntegerBoxPaste {
   PasteSize size;
   PasteWindow window;

@@ -24,7 +24,8 @@ def encode_crop(crop: npt.NDArray[np.bool_], top: int, left: int, height: int, w
 
 def encode_runs(ends: npt.NDArray[np.integer[Any]], height: int, width: int) -> Rle:
     """The RLE of a mask whose runs end at ``ends`` (``run_ends``)."""
-    counts = np.diff(ends, prepend=0)
+    counts = ends.copy()
+    counts[1:] -= ends[:-1]
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return Rle(size=[height, width], counts=rle["counts"].decode("ascii"))
 

@@ -27,8 +27,8 @@ def paste_rle(
         probabilities: (D, M, M) floating point in 0..1.
         boxes: (D, 4) xyxy pixels.
         height, width: of the image, which must be ``countable``.
-        cap: runs of a mask that there is room for; None: some per column of the image, enough for masks as networks
-            make them.
+        cap: runs of a mask that there is room for; None: four per column of the image, enough for masks as
+            networks make them.
 
     Returns:
         ``ends`` (D, cap) int32, zero beyond each mask's runs, and ``counts`` (D,) int32: how many runs it has, or -1
