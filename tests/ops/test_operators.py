@@ -75,23 +75,6 @@ def class_nms_expected(boxes: Tensor, scores: Tensor, valid: Tensor, least: floa
     return nms_expected(boxes, scores.flatten(1), groups, candidates, iou)
 
 
-def paste_arguments(dtype: torch.dtype) -> list[Any]:
-    boxes = torch.tensor([[3.0, 7.0, 14.5, 30.0], [-9.0, -9.0, 50.0, 60.0], [40.0, 2.0, 50.0, 9.0]])
-    return [(noise(3, 6, 6) / 4 + 0.5).to(dtype), boxes.to(dtype), 20, 17, False, 90]
-
-
-def paste_expected(masks: Tensor, boxes: Tensor, height: int, width: int, _: bool, cap: int) -> list[Tensor]:
-    ends, counts = torch.zeros(3, cap, dtype=torch.int32), torch.zeros(3, dtype=torch.int32)
-    for i in range(3):
-        (x1, y1, x2, y2), y, x = boxes[i], torch.arange(height).double() + 0.5, torch.arange(width).double() + 0.5
-        v, u = torch.meshgrid((y - y1) / (y2 - y1) * 2 - 1, (x - x1) / (x2 - x1) * 2 - 1, indexing="ij")
-        pixels = grid_sample(masks[None, i : i + 1], torch.stack((u, v), -1)[None], align_corners=False)[0, 0] >= 0.5
-        lengths = [(pixel, len(list(run))) for pixel, run in groupby(pixels.T.flatten().tolist())]
-        runs = torch.tensor([0] * lengths[0][0] + [length for _, length in lengths]).cumsum(0)
-        ends[i, : len(runs)], counts[i] = runs, len(runs)
-    return [ends, counts]
-
-
 ROIS = torch.tensor(
     [[0, 3, 7, 40, 30], [1, -9, -9, 20, 90], [0, 0, 0, 64, 64], [1, 50, 20, 80, 21]], dtype=torch.float64
 )
@@ -217,16 +200,33 @@ def dcn_backward_expected(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return list(torch.autograd.grad(dcn_expected(*leaves, *arguments[3:])[0], leaves, grad))
 
 
+def paste_arguments(dtype: torch.dtype) -> list[Any]:
+    boxes = torch.tensor([[3.0, 7.0, 14.5, 30.0], [-9.0, -9.0, 50.0, 60.0], [40.0, 2.0, 50.0, 9.0]])
+    return [(noise(3, 6, 6) / 4 + 0.5).to(dtype), boxes.to(dtype), 20, 17, False, 90]
+
+
+def paste_expected(masks: Tensor, boxes: Tensor, height: int, width: int, _: bool, cap: int) -> list[Tensor]:
+    ends, counts = torch.zeros(3, cap, dtype=torch.int32), torch.zeros(3, dtype=torch.int32)
+    for i in range(3):
+        (x1, y1, x2, y2), y, x = boxes[i], torch.arange(height).double() + 0.5, torch.arange(width).double() + 0.5
+        v, u = torch.meshgrid((y - y1) / (y2 - y1) * 2 - 1, (x - x1) / (x2 - x1) * 2 - 1, indexing="ij")
+        pixels = grid_sample(masks[None, i : i + 1], torch.stack((u, v), -1)[None], align_corners=False)[0, 0] >= 0.5
+        lengths = [(pixel, len(list(run))) for pixel, run in groupby(pixels.T.flatten().tolist())]
+        runs = torch.tensor([0] * lengths[0][0] + [length for _, length in lengths]).cumsum(0)
+        ends[i, : len(runs)], counts[i] = runs, len(runs)
+    return [ends, counts]
+
+
 OPERATORS = {
     "grouped_nms": Operator(nms_arguments, nms_expected, FLOAT),
     "class_nms": Operator(class_nms_arguments, class_nms_expected, FLOAT),
-    "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
     "roi_align": Operator(roi_arguments, roi_expected, FLOAT),
     "roi_align_backward": Operator(roi_backward_arguments, roi_backward_expected, FLOAT),
     "pyramid_roi_align": Operator(pyramid_arguments, pyramid_expected, FLOAT + HALF, differentiable=True),
     "pyramid_roi_align_backward": Operator(pyramid_backward_arguments, pyramid_backward_expected, FLOAT + HALF),
     "dcnv3": Operator(dcn_arguments, dcn_expected, FLOAT + HALF, differentiable=True),
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
+    "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
 }
 SWEEP = [(name, dtype) for name, operator in OPERATORS.items() for dtype in operator.dtypes]
 
