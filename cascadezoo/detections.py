@@ -21,14 +21,16 @@ from torch import Tensor
 
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.coco.rle import Rle, encode_crop
+from cascadezoo.coco.rle import Rle, encode_crop, encode_runs
 from cascadezoo.drawing import Row, draw
 from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
 from cascadezoo.modeling.transfer import to_host
-from cascadezoo.ops.mask_paste import Crop, PasteMethod, paste, paste_bilinear
+from cascadezoo.ops.mask_paste import PASTE, Crop, PasteMethod, paste, paste_bilinear
+from cascadezoo.ops.paste_rle import countable, paste_rle
 from cascadezoo.paths import expanded
+from cascadezoo.spec.conventions import MaskPaste
 
 Index: TypeAlias = int | np.integer[Any] | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
 
@@ -117,7 +119,26 @@ class Detections:
         """The masks as COCO run-length encodings, never built whole; None from a model without masks."""
         if self.mask_probs is None:
             return None
-        return [encode_crop(mask.cpu().numpy(), top, left, *self.image_size) for top, left, mask in self.crops()]
+        method = next((name for name, paste in PASTE.items() if paste is self.paste_method), None)
+        if method is None or self.mask_probs.device.type == "cpu" or not countable(*self.image_size):
+            return self._rles_one_by_one(self.mask_probs, self.boxes)
+        return self._rles_at_once(self.mask_probs, method)
+
+    def _rles_one_by_one(self, probabilities: Tensor, boxes: Tensor) -> list[Rle]:
+        crops = self.paste_method(probabilities, boxes, *self.image_size)
+        return [encode_crop(mask.cpu().numpy(), top, left, *self.image_size) for top, left, mask in crops]
+
+    def _rles_at_once(self, probabilities: Tensor, method: MaskPaste) -> list[Rle]:
+        """By one operator and one copy to the host, but for masks that the operator leaves to the caller."""
+        ends, counts = to_host(paste_rle(probabilities, self.boxes, *self.image_size, method))
+        rles = []
+        for index, (runs, count) in enumerate(zip(ends.numpy(), counts.tolist(), strict=True)):
+            if count < 0:
+                one = slice(index, index + 1)
+                rles += self._rles_one_by_one(probabilities[one], self.boxes[one])
+            else:
+                rles.append(encode_runs(runs[:count], *self.image_size))
+        return rles
 
     def counts(self) -> dict[str, int]:
         """How many of each category there are, by name, the most frequent first."""

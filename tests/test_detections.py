@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,9 @@ from pycocotools.coco import COCO as CocoIndex
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detections import Detections
 from cascadezoo.errors import MissingResource, UnreadableImage, UnwritableOutput, UsageError
-from cascadezoo.ops.mask_paste import Crop
+from cascadezoo.ops.mask_paste import PASTE, Crop
+from cascadezoo.ops.paste_rle import paste_rle
+from cascadezoo.spec.conventions import MaskPaste
 
 PERSON, CAR, DOG = COCO.index("person"), COCO.index("car"), COCO.index("dog")
 
@@ -81,6 +84,43 @@ def test_the_paste_method_is_data():
     for one in (detections, detections[0], detections.to("cpu")):
         assert one.masks.nonzero().tolist() == [[0, 0, 0], [0, 0, 1]]
         assert one.rles() == [{"size": [8, 8], "counts": "0170`1"}]  # runs 0 1 7 1 55, the last two less 1 and 7
+
+
+def at_once(detections, method=MaskPaste.BILINEAR):
+    """As on a GPU."""
+    return detections._rles_at_once(detections.mask_probs, method)
+
+
+@pytest.mark.parametrize("method", list(MaskPaste), ids=lambda method: method.name)
+def test_rles_at_once_are_those_one_by_one(method):
+    for detections in (three(), none()):
+        detections = replace(detections, paste_method=PASTE[method])
+        assert at_once(detections, method) == detections.rles()
+
+
+def test_a_mask_of_more_runs_than_there_is_room_for_is_pasted_alone():
+    """14 set rows of cells are 14 runs in each of some 10 columns, and as many between them: there is room for 64."""
+    stripes = (torch.arange(28) % 2.0)[:, None].expand(28, 28)
+    boxes, masks = torch.tensor([[0.0, 0.0, 10.0, 560.0], [1.0, 5.0, 9.0, 30.0]]), torch.stack((stripes, stripes + 1))
+    assert paste_rle(masks, boxes, 560, 10, MaskPaste.BILINEAR)[1].tolist()[0] == -1
+    detections = Detections(boxes, torch.ones(2), torch.zeros(2), (560, 10), mask_probs=masks)
+    assert at_once(detections) == detections.rles()
+
+
+def test_a_devices_run_lengths_come_in_one_copy(monkeypatch):
+    """Tensors of no device that could compute anything: what they would hold is given where they are copied."""
+    copies = []
+
+    def copied(tensors):
+        copies.append([(tensor.device.type, tensor.dtype, tuple(tensor.shape)) for tensor in tensors])
+        return [torch.tensor([[0, 2, 6, 24], [24, 0, 0, 0]]), torch.tensor([4, 1])]
+
+    monkeypatch.setattr("cascadezoo.detections.to_host", copied)
+    host = (torch.zeros(2, 4), torch.ones(2), torch.zeros(2))
+    tensors = [tensor.to("meta") for tensor in host]
+    detections = Detections(*tensors, (4, 6), mask_probs=torch.zeros(2, 28, 28, device="meta"), host=host)
+    assert [rle["counts"] for rle in detections.rles()] == ["024`0", "h0"]
+    assert copies == [[("meta", torch.int32, (2, 64)), ("meta", torch.int32, (2,))]]
 
 
 def test_to_coco():

@@ -47,6 +47,8 @@ class Launch(NamedTuple):
 
 
 LAUNCHES = {  # by the beginning of a kernel's name, the first that fits
+    "paste_kernel": Launch(256, 0),
+    "runs_kernel": Launch(512, 0),
     "for_each_kernel": Launch(256, 0),
     # weights along both axes of 336 + 4 * 7 cells, and three integers a bin
     "forward_kernel<double": Launch(256, 2 * (364 * 8 + 3 * 7 * 4)),
@@ -58,7 +60,8 @@ LAUNCHES = {  # by the beginning of a kernel's name, the first that fits
     "group_kernel<double": Launch(256, 1024 * 8 + 1000 * (5 * 8 + 1)),
     "merge_kernel": Launch(1024, 8192 * 8),  # ranks of 5 levels of 1000, or of 80 classes of 100
 }
-HALF_FULL = ("for_each_kernel", "forward_kernel", "backward_kernel")  # they read maps: other warps hide the waiting
+# they read maps or masks: other warps hide the waiting
+HALF_FULL = ("for_each_kernel", "forward_kernel", "backward_kernel", "paste_kernel", "runs_kernel")
 
 
 def occupancy(limits: Limits, registers: int, threads: int, shared: int) -> float:

@@ -1,6 +1,6 @@
 """COCO's run-length encoding (RLE) of a mask that is known only inside a window."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,28 @@ def encode_crop(crop: npt.NDArray[np.bool_], top: int, left: int, height: int, w
 
     Equal, byte for byte, to ``pycocotools.mask.encode`` of the whole mask, which is never built.
     """
+    return encode_runs(run_ends(crop, top, left, height, width), height, width)
+
+
+def encode_runs(ends: npt.NDArray[np.integer[Any]], height: int, width: int) -> Rle:
+    """The RLE of a mask whose runs end at ``ends`` (``run_ends``)."""
+    counts = ends.copy()
+    counts[1:] -= ends[:-1]
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return Rle(size=[height, width], counts=rle["counts"].decode("ascii"))
+
+
+def run_ends(crop: npt.NDArray[np.bool_], top: int, left: int, height: int, width: int) -> npt.NDArray[np.int64]:
+    """The pixel after each run of the mask that ``encode_crop`` encodes, counted down the image's columns.
+
+    Runs are empty and set by turns, the first empty, if of no pixel; the last ends at height * width.
+    """
     starts, ends = _runs(crop, top, left, height)
     joined = np.flatnonzero(starts[1:] == ends[:-1])  # from the bottom of one column into the top of the next
     starts, ends = np.delete(starts, joined + 1), np.delete(ends, joined)
-    bounds = np.empty(2 * len(starts) + 2, dtype=np.int64)
-    bounds[0], bounds[-1] = 0, height * width
-    bounds[1:-1:2], bounds[2:-1:2] = starts, ends
-    counts = np.diff(bounds)
-    if len(starts) and counts[-1] == 0:  # nothing follows the last run
-        counts = counts[:-1]
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return Rle(size=[height, width], counts=rle["counts"].decode("ascii"))
+    bounds = np.empty(2 * len(starts) + 1, dtype=np.int64)
+    bounds[0:-1:2], bounds[1:-1:2], bounds[-1] = starts, ends, height * width
+    return bounds[:-1] if len(ends) and ends[-1] == bounds[-1] else bounds  # nothing follows the last run
 
 
 def _runs(crop: npt.NDArray[np.bool_], top: int, left: int, height: int) -> tuple[npt.NDArray[np.int64], ...]:

@@ -2,15 +2,18 @@
 torch demands of an operator (``opcheck``).  What one operator means is in the file of its name."""
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 from torchvision.ops import batched_nms, deform_conv2d, roi_align
 
 import cascadezoo.ops.dcnv3
 import cascadezoo.ops.nms
+import cascadezoo.ops.paste_rle
 import cascadezoo.ops.roi_align  # noqa: F401  (they register the operators)
 from cascadezoo.ops.library import COMPILED
 
@@ -197,6 +200,23 @@ def dcn_backward_expected(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return list(torch.autograd.grad(dcn_expected(*leaves, *arguments[3:])[0], leaves, grad))
 
 
+def paste_arguments(dtype: torch.dtype) -> list[Any]:
+    boxes = torch.tensor([[3.0, 7.0, 14.5, 30.0], [-9.0, -9.0, 50.0, 60.0], [40.0, 2.0, 50.0, 9.0]])
+    return [(noise(3, 6, 6) / 4 + 0.5).to(dtype), boxes.to(dtype), 20, 17, False, 90]
+
+
+def paste_expected(masks: Tensor, boxes: Tensor, height: int, width: int, _: bool, cap: int) -> list[Tensor]:
+    ends, counts = torch.zeros(3, cap, dtype=torch.int32), torch.zeros(3, dtype=torch.int32)
+    for i in range(3):
+        (x1, y1, x2, y2), y, x = boxes[i], torch.arange(height).double() + 0.5, torch.arange(width).double() + 0.5
+        v, u = torch.meshgrid((y - y1) / (y2 - y1) * 2 - 1, (x - x1) / (x2 - x1) * 2 - 1, indexing="ij")
+        pixels = grid_sample(masks[None, i : i + 1], torch.stack((u, v), -1)[None], align_corners=False)[0, 0] >= 0.5
+        lengths = [(pixel, len(list(run))) for pixel, run in groupby(pixels.T.flatten().tolist())]
+        runs = torch.tensor([0] * lengths[0][0] + [length for _, length in lengths]).cumsum(0)
+        ends[i, : len(runs)], counts[i] = runs, len(runs)
+    return [ends, counts]
+
+
 OPERATORS = {
     "grouped_nms": Operator(nms_arguments, nms_expected, FLOAT),
     "class_nms": Operator(class_nms_arguments, class_nms_expected, FLOAT),
@@ -206,6 +226,7 @@ OPERATORS = {
     "pyramid_roi_align_backward": Operator(pyramid_backward_arguments, pyramid_backward_expected, FLOAT + HALF),
     "dcnv3": Operator(dcn_arguments, dcn_expected, FLOAT + HALF, differentiable=True),
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
+    "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
 }
 SWEEP = [(name, dtype) for name, operator in OPERATORS.items() for dtype in operator.dtypes]
 
