@@ -1,8 +1,16 @@
 """Shared fixtures."""
 
+import signal
+
 import pytest
 
 from tiny import lively, tiny
+
+
+def pytest_configure() -> None:
+    """Who is started in the background by a shell ignores Ctrl-C, and so do all its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
