@@ -23,7 +23,15 @@ ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "csrc/cuda"
 EMULATOR = Path(__file__).parent / "emulator"
 MADE = ROOT / "build/emulated"
-OPERATORS = ("dcnv3", "dcnv3_backward", "pyramid_roi_align", "pyramid_roi_align_backward", "grouped_nms", "class_nms")
+OPERATORS = (
+    "dcnv3",
+    "dcnv3_backward",
+    "pyramid_roi_align",
+    "pyramid_roi_align_backward",
+    "grouped_nms",
+    "class_nms",
+    "rpn_select",
+)
 CXX = shutil.which("g++")
 EMULATED = pytest.param("emulated", marks=pytest.mark.emulated)  # beside the other versions of an operator
 needs_compiler = pytest.mark.skipif(CXX is None, reason="no g++ here")
@@ -78,7 +86,8 @@ def operators() -> Any:
 
     import cascadezoo.ops.dcnv3
     import cascadezoo.ops.nms
-    import cascadezoo.ops.roi_align  # noqa: F401  (they define the schemas)
+    import cascadezoo.ops.roi_align
+    import cascadezoo.ops.rpn_select  # noqa: F401  (they define the schemas)
 
     if CXX is None:
         pytest.skip("no g++ here")
