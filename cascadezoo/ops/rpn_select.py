@@ -87,7 +87,7 @@ def _reference(
         best.append(_best_of_level(logits[i].sigmoid() if probability else logits[i], deltas[i], anchors, top))
     scores, moves, anchors, present = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
     levels = torch.arange(len(best), device=sizes.device).repeat_interleave(top, output_size=scores.shape[1])
-    coder = BoxCoder(stds=tuple(stds), log_scale=tuple(log_scale), extent=extent)
+    coder = BoxCoder.model_validate({"stds": stds, "log_scale": log_scale, "extent": extent})
     boxes = clip(decode(moves, anchors, coder), sizes, extent)
     return boxes, scores, levels.repeat(len(scores), 1), present & at_least(boxes, min_size, extent)
 

@@ -66,8 +66,12 @@ struct Anchors {
   }
 };
 
-// By one warp: the bin in which the count of ``wanted`` is reached, and how many are in the bins before.
-__device__ void find_bin(const int* counts, int wanted, int* bin, int* before) {
+struct Bin {
+  int at, before, count;  // how many are in the bins before, and in this
+};
+
+// By one warp: the bin in which the count of ``wanted`` is reached.
+__device__ void find_bin(const int* counts, int wanted, Bin* bin) {
   constexpr int kOwn = kBins / kWarp;
   const int lane = threadIdx.x % kWarp;
   int own = 0;
@@ -81,13 +85,13 @@ __device__ void find_bin(const int* counts, int wanted, int* bin, int* before) {
   if (sum >= wanted || up_to < wanted) return;  // in another lane's bins
   int at = lane * kOwn;
   while (sum + counts[at] < wanted) sum += counts[at++];
-  *bin = at, *before = sum;
+  *bin = {at, sum, counts[at]};
 }
 
 // The last packed rank of the best ``wanted``, of more: the bits above are known, and the next are what the ranks with
 // those bits have where the wanted count is reached.
 __device__ uint64_t last_of_best(const Anchors& anchors, const RpnRule& rule, int wanted, int* counts) {
-  __shared__ int bin, before;
+  __shared__ Bin bin;
   uint64_t known = 0;
   for (int left = 32 + anchors.index_bits; left > 0;) {
     const int digit = min(kDigit, left), low = left - digit;
@@ -98,14 +102,12 @@ __device__ uint64_t last_of_best(const Anchors& anchors, const RpnRule& rule, in
       if (packed >> left == known) atomicAdd(&counts[packed >> low & ((1u << digit) - 1)], 1);
     });
     __syncthreads();
-    if (threadIdx.x < kWarp) find_bin(counts, wanted, &bin, &before);
+    if (threadIdx.x < kWarp) find_bin(counts, wanted, &bin);
     __syncthreads();
-    known = known << digit | static_cast<uint64_t>(bin);
-    wanted -= before;
+    known = known << digit | static_cast<uint64_t>(bin.at);
+    wanted -= bin.before;
     left = low;
-    const bool all = counts[bin] == wanted;  // whatever the bits below are
-    __syncthreads();
-    if (all) return ((known + 1) << left) - 1;
+    if (bin.count == wanted) return ((known + 1) << left) - 1;  // whatever the bits below are
   }
   return known;
 }
@@ -129,8 +131,7 @@ __global__ void __launch_bounds__(kThreads) rpn_select_kernel(
   anchors.each(rule, [&](uint64_t rank) {
     if (anchors.packed(rank) <= last) ranks[atomicAdd(&found, 1)] = rank;
   });
-  __syncthreads();
-  sort_some(ranks, total);
+  sort_some(ranks, total);  // once all are there
 
   const Box* deltas = level.deltas + image * level.count;
   for (int row = threadIdx.x; row < top; row += kThreads) {
