@@ -113,7 +113,7 @@ __device__ uint64_t last_of_best(const Anchors& anchors, const RpnRule& rule, in
 }
 
 // grid (levels, images)
-__global__ void __launch_bounds__(kThreads) rpn_select_kernel(
+__global__ void __launch_bounds__(kThreads, 1) rpn_select_kernel(
     const __grid_constant__ RpnLevels levels, Plan plan, int top, RpnRule rule, const float* sizes, uint64_t* scratch,
     RpnSelected selected) {
   CZ_DYNAMIC_SHARED(memory);
