@@ -103,6 +103,24 @@ bool masks_are_right() {
   return equal;
 }
 
+__global__ void between_barriers(int* out) {
+  __shared__ int turned[kThreads];
+  const int t = static_cast<int>(threadIdx.x);
+  __syncthreads();
+  turned[t] = t;
+  out[t] = turned[kThreads - 1 - t];  // too early
+  __syncthreads();
+}
+
+bool turned_between_barriers() {
+  std::vector<int> out(kThreads);
+  int* to = out.data();
+  CZ_LAUNCH(between_barriers, dim3(1), dim3(kThreads), 0, nullptr, to);
+  for (int t = 0; t < kThreads; ++t)
+    if (out[t] != kThreads - 1 - t) return false;
+  return true;
+}
+
 __global__ void nothing(int*) {}
 
 __global__ void indices(unsigned* seen) {
@@ -152,6 +170,7 @@ const std::map<std::string, std::function<bool()>> kCases = {
     {"last block", print_last_block},
     {"much shared memory", much_shared},
     {"missing barrier", right<Mistake::Barrier>},
+    {"missing barrier between others", turned_between_barriers},
     {"missing warp barrier", right<Mistake::WarpBarrier>},
     {"global overrun", right<Mistake::Global>},
     {"shared overrun", right<Mistake::Shared>},
