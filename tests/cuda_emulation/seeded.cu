@@ -103,6 +103,8 @@ bool masks_are_right() {
   return equal;
 }
 
+__global__ void nothing(int*) {}
+
 __global__ void between_barriers(int* out) {
   __shared__ int turned[kThreads];
   const int t = static_cast<int>(threadIdx.x);
@@ -120,8 +122,6 @@ bool turned_between_barriers() {
     if (out[t] != kThreads - 1 - t) return false;
   return true;
 }
-
-__global__ void nothing(int*) {}
 
 __global__ void indices(unsigned* seen) {
   const unsigned in_block = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
@@ -170,8 +170,8 @@ const std::map<std::string, std::function<bool()>> kCases = {
     {"last block", print_last_block},
     {"much shared memory", much_shared},
     {"missing barrier", right<Mistake::Barrier>},
-    {"missing barrier between others", turned_between_barriers},
     {"missing warp barrier", right<Mistake::WarpBarrier>},
+    {"missing barrier between others", turned_between_barriers},
     {"global overrun", right<Mistake::Global>},
     {"shared overrun", right<Mistake::Shared>},
     {"static shared overrun", right<Mistake::StaticShared>},
