@@ -59,6 +59,7 @@ LAUNCHES = {  # by the beginning of a kernel's name, the first that fits
     "group_kernel<float": Launch(256, 1024 * 8 + 1000 * (5 * 4 + 1)),
     "group_kernel<double": Launch(256, 1024 * 8 + 1000 * (5 * 8 + 1)),
     "merge_kernel": Launch(1024, 8192 * 8),  # ranks of 5 levels of 1000, or of 80 classes of 100
+    "rpn_select_kernel": Launch(1024, 1024 * 8),  # ranks of 1000 anchors
 }
 # they read maps or masks: other warps hide the waiting
 HALF_FULL = ("for_each_kernel", "forward_kernel", "backward_kernel", "paste_kernel", "runs_kernel")
@@ -148,7 +149,7 @@ def broken(rows: list[dict[str, Any]]) -> list[str]:
             found.append(f"{where} uses {row['stack']} bytes of stack and {row['local']} of local memory")
         if name.startswith(HALF_FULL) and row["occupancy"] < 0.5:
             found.append(f"{where} fills {row['occupancy']:.0%} of a multiprocessor")
-        if re.search(r", [48](?!\d)", name) and not row["wide_loads"]:
+        if (re.search(r", [48](?!\d)", name) or name == "rpn_select_kernel") and not row["wide_loads"]:
             found.append(f"{where} has no 128-bit load")
     return found
 

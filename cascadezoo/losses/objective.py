@@ -42,7 +42,8 @@ def losses(
         update={"pre_nms_top_n": rule.pre_nms_top_n, "post_nms_top_n": rule.post_nms_top_n}
     )
     with torch.no_grad():
-        proposals = propose(outputs, anchors, batch.sizes, proposing)
+        widths = [level.shape[-1] for level in features]
+        proposals = propose(outputs, widths, batch.sizes, model.rpn.anchors, proposing)
     boxes = [b[:n] for b, n in zip(proposals.boxes, proposals.counts.tolist(), strict=True)]
     return losses_of_rpn | cascade_losses(model, features, boxes, batch.sizes, objects, samplers)
 

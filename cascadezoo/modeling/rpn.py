@@ -1,7 +1,6 @@
 """Region Proposal Network (https://arxiv.org/abs/1506.01497) over a feature pyramid.
 
-Shapes: N images, C channels, H_l x W_l cells on level l, A anchors per cell, L levels, K candidates per level (at most
-``pre_nms_top_n``), R proposals per image.
+Shapes: N images, C channels, H_l x W_l cells on level l, A anchors per cell, R proposals per image.
 
 Formulas ported from (licences in NOTICE):
 
@@ -21,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cascadezoo.ops.anchors import grid_anchors
-from cascadezoo.ops.boxes import at_least, clip, decode
 from cascadezoo.ops.nms import grouped_nms
-from cascadezoo.spec.conventions import AnchorGrid, ProposalRule, RpnScore
+from cascadezoo.ops.rpn_select import rpn_select
+from cascadezoo.spec.conventions import AnchorGrid, ProposalRule
 
 
 class Proposals(NamedTuple):
@@ -63,7 +62,8 @@ class RPN(nn.Module):
 
     def forward(self, features: list[Tensor], sizes: Tensor) -> Proposals:
         """Levels (N, C, H_l, W_l), finest first, and image sizes (N, 2) to proposals."""
-        return propose([self.head(f) for f in features], self.anchors_of(features), sizes, self.rule)
+        widths = [f.shape[-1] for f in features]
+        return propose([self.head(f) for f in features], widths, sizes, self.anchors, self.rule)
 
     def anchors_of(self, features: list[Tensor]) -> list[Tensor]:
         """Each level's anchors (H_l * W_l * A, 4), network pixels."""
@@ -79,48 +79,32 @@ def _in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def propose(
-    outputs: Sequence[tuple[Tensor, Tensor]], anchors: Sequence[Tensor], sizes: Tensor, rule: ProposalRule
+    outputs: Sequence[tuple[Tensor, Tensor]],
+    widths: Sequence[int],
+    sizes: Tensor,
+    grid: AnchorGrid,
+    rule: ProposalRule,
 ) -> Proposals:
-    """The proposals inside images of ``sizes`` (N, 2) height and width, from the logits and deltas of each level.
+    """The proposals inside images of ``sizes`` (N, 2) height and width, from the logits and deltas of each level, whose
+    rows are ``widths`` cells long.
 
     1. Per level, take the ``pre_nms_top_n`` best anchors.
     2. Move them by their deltas and clip them to the image.
     3. Leave out boxes with a side below ``min_size``.
     4. NMS per level; of all levels together the best ``post_nms_top_n`` remain.
     """
-    best = [_best_of_level(*output, a, rule) for output, a in zip(outputs, anchors, strict=True)]
-    scores, deltas, boxes, present = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
-    levels = torch.cat([torch.full_like(s, i, dtype=torch.int64) for i, (s, *_) in enumerate(best)], 1)
-
-    extent = rule.coder.extent
-    boxes = clip(decode(deltas, boxes, rule.coder), sizes, extent)
-    large = at_least(boxes, rule.min_size, extent)
+    logits, deltas = zip(*outputs, strict=True)
+    found = rpn_select(logits, deltas, widths, sizes, grid, rule)
     keep, counts = grouped_nms(
-        boxes,
-        scores,
-        levels,
-        present & large,
+        found.boxes,
+        found.scores,
+        found.levels,
+        found.valid,
         rule.nms,
         rule.post_nms_top_n,
-        group_count=len(best),
+        group_count=len(outputs),
         group_size=rule.pre_nms_top_n,
     )
     valid = valid_rows(counts, keep.shape[1])
-    boxes = boxes.gather(1, keep[..., None].expand(-1, -1, 4)) * valid[..., None]
-    return Proposals(boxes, scores.gather(1, keep) * valid, counts)
-
-
-def _best_of_level(
-    logits: Tensor, deltas: Tensor, anchors: Tensor, rule: ProposalRule
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The scores (N, K), deltas (N, K, 4) and anchors (N, K, 4) of a level's best, best first.  A level of fewer than K
-    anchors repeats its last, so that no shape depends on its size; (N, K) bool says which rows are present."""
-    scores = logits.sigmoid() if rule.score is RpnScore.PROBABILITY else logits
-    anchors = anchors.expand(scores.shape[0], -1, -1)
-    # a full sort, not top-k: among saturated, equal scores the cut must fall where the publisher's falls
-    scores, index = scores.sort(dim=1, descending=True, stable=True)
-    rank = torch.arange(rule.pre_nms_top_n, device=scores.device)
-    first = rank.clamp(max=scores.shape[1] - 1)
-    rows = index.index_select(1, first)[..., None].expand(-1, -1, 4)
-    present = (rank < scores.shape[1]).expand(scores.shape[0], -1)
-    return scores.index_select(1, first), deltas.gather(1, rows), anchors.gather(1, rows), present
+    boxes = found.boxes.gather(1, keep[..., None].expand(-1, -1, 4)) * valid[..., None]
+    return Proposals(boxes, found.scores.gather(1, keep) * valid, counts)

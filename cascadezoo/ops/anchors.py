@@ -33,17 +33,34 @@ def cell_sides(grid: AnchorGrid, level: int) -> list[tuple[float, float]]:
     return sides
 
 
-def level_anchors(shape: Sequence[int], grid: AnchorGrid, level: int, device: torch.device) -> Tensor:
-    """The anchors (H * W * A, 4) of one level, ordered y, x, anchor; float32 network pixels.
+def cell_halves(grid: AnchorGrid, level: int) -> list[tuple[float, float]]:
+    """Half the width and half the height of a cell's A anchors, from the centre of their first to that of their last
+    pixel where ``grid.extent`` is 1."""
+    return [((w - grid.extent) / 2, (h - grid.extent) / 2) for w, h in cell_sides(grid, level)]
 
-    ``shape`` is the level's (height, width) in cells.
+
+def first_centre(grid: AnchorGrid, level: int) -> float:
+    """The centre of a level's first cell, in pixels from the left and from the top."""
+    return grid.extent * (grid.strides[level] - 1) / 2
+
+
+def laid_out(
+    shape: Sequence[int], halves: Sequence[tuple[float, float]], stride: int, first: float, device: torch.device
+) -> Tensor:
+    """Anchors (H * W * A, 4), ordered y, x, anchor; float32 network pixels.
+
+    ``shape``: the level's (height, width) in cells; ``halves`` and ``first`` as of the functions above.
     """
-    stride, centre = grid.strides[level], grid.extent * (grid.strides[level] - 1) / 2
-    x = torch.arange(shape[1], device=device, dtype=torch.float32)[None, :] * stride + centre
-    y = torch.arange(shape[0], device=device, dtype=torch.float32)[:, None] * stride + centre
+    x = torch.arange(shape[1], device=device, dtype=torch.float32)[None, :] * stride + first
+    y = torch.arange(shape[0], device=device, dtype=torch.float32)[:, None] * stride + first
     x, y = torch.broadcast_tensors(x, y)
-    halves = [((w - grid.extent) / 2, (h - grid.extent) / 2) for w, h in cell_sides(grid, level)]
     return torch.stack([torch.stack((x - w, y - h, x + w, y + h), -1) for w, h in halves], 2).reshape(-1, 4)
+
+
+def level_anchors(shape: Sequence[int], grid: AnchorGrid, level: int, device: torch.device) -> Tensor:
+    """The anchors (H * W * A, 4) of one level of ``shape`` (height, width) in cells, ordered y, x, anchor; float32
+    network pixels."""
+    return laid_out(shape, cell_halves(grid, level), grid.strides[level], first_centre(grid, level), device)
 
 
 def grid_anchors(shapes: Sequence[Sequence[int]], grid: AnchorGrid, device: torch.device) -> list[Tensor]:

@@ -4,6 +4,7 @@
 #include "nms.h"
 
 #include "launch.h"
+#include "sort.h"
 
 #include <algorithm>
 
@@ -13,12 +14,6 @@ namespace {
 constexpr int kWarp = 32;
 constexpr int kThreads = 256;        // of a group
 constexpr int kMergeThreads = 1024;  // of an image
-
-int power_of_two(int64_t least) {
-  int power = 1;
-  while (power < least) power *= 2;
-  return power;
-}
 
 // Where everything lies.  What a block works on is in its shared memory if there is enough, else in the scratch memory.
 struct Plan {
@@ -54,28 +49,6 @@ struct Plan {
     return (shared_ranks ? 0 : rank_bytes() + (most + 7) / 8 * 8) + (shared_boxes ? 0 : most * box_bytes);
   }
 };
-
-// Sorts ``ranks[0 .. size]``, a power of two, by all threads of the block.
-__device__ void sort(uint64_t* ranks, int size) {
-  for (int run = 2; run <= size; run *= 2)
-    for (int step = run / 2; step > 0; step /= 2) {
-      for (int pair = threadIdx.x; pair < size / 2; pair += blockDim.x) {
-        const int i = 2 * pair - (pair & (step - 1)), other = i + step;
-        const uint64_t a = ranks[i], b = ranks[other];
-        if ((a > b) == ((i & run) == 0)) ranks[i] = b, ranks[other] = a;
-      }
-      __syncthreads();
-    }
-}
-
-// fills up to the next power of two with ranks that come last, and sorts
-__device__ void sort_some(uint64_t* ranks, int count) {
-  int size = 1;
-  while (size < count) size *= 2;
-  for (int i = count + threadIdx.x; i < size; i += blockDim.x) ranks[i] = kLastRank;
-  __syncthreads();
-  sort(ranks, size);
-}
 
 // grid (groups, images): the best of each group into the scratch memory
 template <class T, class Candidates>

@@ -31,6 +31,7 @@ OPERATORS = (
     "grouped_nms",
     "class_nms",
     "paste_rle",
+    "rpn_select",
 )
 CXX = shutil.which("g++")
 EMULATED = pytest.param("emulated", marks=pytest.mark.emulated)  # beside the other versions of an operator
@@ -87,7 +88,8 @@ def operators() -> Any:
     import cascadezoo.ops.dcnv3
     import cascadezoo.ops.nms
     import cascadezoo.ops.paste_rle
-    import cascadezoo.ops.roi_align  # noqa: F401  (they define the schemas)
+    import cascadezoo.ops.roi_align
+    import cascadezoo.ops.rpn_select  # noqa: F401  (they define the schemas)
 
     if CXX is None:
         pytest.skip("no g++ here")

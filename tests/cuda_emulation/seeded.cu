@@ -124,6 +124,24 @@ bool halves_are_right() {
 
 __global__ void nothing(int*) {}
 
+__global__ void between_barriers(int* out) {
+  __shared__ int turned[kThreads];
+  const int t = static_cast<int>(threadIdx.x);
+  __syncthreads();
+  turned[t] = t;
+  out[t] = turned[kThreads - 1 - t];  // too early
+  __syncthreads();
+}
+
+bool turned_between_barriers() {
+  std::vector<int> out(kThreads);
+  int* to = out.data();
+  CZ_LAUNCH(between_barriers, dim3(1), dim3(kThreads), 0, nullptr, to);
+  for (int t = 0; t < kThreads; ++t)
+    if (out[t] != kThreads - 1 - t) return false;
+  return true;
+}
+
 __global__ void indices(unsigned* seen) {
   const unsigned in_block = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
   const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
@@ -173,6 +191,7 @@ const std::map<std::string, std::function<bool()>> kCases = {
     {"much shared memory", much_shared},
     {"missing barrier", right<Mistake::Barrier>},
     {"missing warp barrier", right<Mistake::WarpBarrier>},
+    {"missing barrier between others", turned_between_barriers},
     {"global overrun", right<Mistake::Global>},
     {"shared overrun", right<Mistake::Shared>},
     {"static shared overrun", right<Mistake::StaticShared>},

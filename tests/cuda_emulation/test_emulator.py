@@ -69,7 +69,7 @@ def test_a_forgotten_barrier_gives_a_wrong_result(case: str) -> None:
 
 
 @pytest.mark.emulated
-@pytest.mark.parametrize("case", ["missing barrier", "missing warp barrier"])
+@pytest.mark.parametrize("case", ["missing barrier", "missing barrier between others", "missing warp barrier"])
 def test_a_forgotten_barrier_is_a_race_to_the_thread_sanitizer(case: str) -> None:
     done = run(case, "thread")
     assert done.returncode == 66

@@ -104,9 +104,9 @@ def test_the_heads_learn_from_the_objectives_proposals_inside_the_images(monkeyp
     model = build(type(tiny()).model_validate(spec)).train()
     noted = {}
 
-    def propose(outputs, anchors, sizes, rule):
-        noted["propose"] = rule, sizes, [torch.is_grad_enabled(), len(outputs), len(anchors)]
-        return proposals(outputs, anchors, sizes, rule)
+    def propose(outputs, widths, sizes, grid, rule):
+        noted["propose"] = rule, sizes, [torch.is_grad_enabled(), len(outputs), len(widths)]
+        return proposals(outputs, widths, sizes, grid, rule)
 
     def rpn(outputs, anchors, sizes, targets, coder, rule, generators):
         noted["rpn"] = sizes

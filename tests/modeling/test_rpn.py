@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cascadezoo.modeling.rpn import RPN, Proposals, _best_of_level, propose, valid_rows
+from cascadezoo.modeling.rpn import RPN, Proposals, propose, valid_rows
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.conventions import AnchorGrid, BoxCoder, Nms, ProposalRule, RpnScore
 
@@ -24,92 +24,57 @@ def changed(**fields) -> ProposalRule:
     return RULE.model_copy(update=fields)
 
 
-def level(logits: list[float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits (1, K), deltas (1, K, 4) and anchors (K, 4) that carry their own number."""
-    number = torch.arange(float(len(logits)))[:, None].expand(-1, 4)
-    return torch.tensor([logits]), number[None] + 100, number
-
-
-def test_a_level_of_at_most_the_limit_keeps_all_its_anchors() -> None:
-    scores, deltas, anchors, present = _best_of_level(*level([0.1, 0.9, 0.5]), RULE)
-    assert present.tolist() == [[True, True, True]]
-    assert scores[0].tolist() == pytest.approx([0.9, 0.5, 0.1])
-    assert deltas[0, :, 0].tolist() == [101, 102, 100]
-    assert anchors[0, :, 0].tolist() == [1, 2, 0]
-    scores, deltas, anchors, present = _best_of_level(*level([0.5, 0.5]), RULE)
-    assert present.tolist() == [[True, True, False]]  # the rest are repeated
-    assert scores[0, :2].tolist() == [0.5, 0.5]
-    assert anchors[0, :2, 0].tolist() == [0, 1]
-
-
-def test_a_larger_level_gives_its_best_in_order() -> None:
-    scores, deltas, anchors, _ = _best_of_level(*level([0.1, 0.9, 0.5, 0.7, 0.9]), RULE)
-    assert scores[0].tolist() == pytest.approx([0.9, 0.9, 0.7])
-    assert deltas[0, :, 0].tolist() == [101, 104, 103]
-    assert anchors[0].tolist() == [[1] * 4, [4] * 4, [3] * 4]
-    logits, deltas, anchors = level([0.1, 0.9, 0.5, 0.7, 0.9])
-    _, deltas, anchors, _ = _best_of_level(torch.cat((logits, -logits)), deltas.expand(2, -1, -1), anchors, RULE)
-    assert deltas[:, :, 0].tolist() == [[101, 104, 103], [100, 102, 103]]
-    assert anchors[:, :, 3].tolist() == [[1, 4, 3], [0, 2, 3]]
-
-
-def test_saturated_probabilities_tie_where_logits_do_not() -> None:
-    """The probability of a logit of 30, 40 or 50 is 1 in float32: the first ones stay, in their order."""
-    saturated = [0.0, 30.0, 40.0, 50.0, 30.0]
-    by_probability = _best_of_level(*level(saturated), changed(score=RpnScore.PROBABILITY))
-    assert by_probability[0].tolist() == [[1, 1, 1]]
-    assert by_probability[2][0, :, 0].tolist() == [1, 2, 3]
-    by_logit = _best_of_level(*level(saturated), RULE)
-    assert by_logit[0].tolist() == [[50, 40, 30]]
-    assert by_logit[2][0, :, 0].tolist() == [3, 2, 1]
-    (small,) = _best_of_level(*level([0.0, math.log(3)]), changed(score=RpnScore.PROBABILITY))[:1]
-    assert small[0, :2].tolist() == pytest.approx([0.75, 0.5])
-
-
-def still(logits: list[float], images: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """A level's output for boxes that are their anchors."""
-    return torch.tensor([logits] * images), torch.zeros(images, len(logits), 4)
-
-
 SIZE = torch.tensor([[100.0, 200.0]])  # height, width
-FINE = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [50.0, 50.0, 60.0, 60.0]])
-COARSE = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+FINE = AnchorGrid(sizes=((10,),), ratios=(1,), strides=(10,), extent=0, rounded=False)
+BOTH = AnchorGrid(sizes=((10,), (10,)), ratios=(1,), strides=(10, 20), extent=0, rounded=False)
+
+
+def placed(logits: list[float], boxes: list[tuple[float, ...]], stride: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    """A level's output: anchors of 10 x 10 around (0, 0), (stride, 0), (2 * stride, 0) are moved to the boxes."""
+    deltas = [
+        [((x1 + x2) / 2 - i * stride) / 10, (y1 + y2) / 20, math.log((x2 - x1) / 10), math.log((y2 - y1) / 10)]
+        for i, (x1, y1, x2, y2) in enumerate(boxes)
+    ]
+    return torch.tensor([logits]), torch.tensor([deltas])
 
 
 def test_levels_do_not_suppress_each_other_and_the_best_of_all_come_first() -> None:
     """The second box of the fine level overlaps the first (90 / 110); the coarse level's is equal to the first."""
-    made = propose([still([0.5, 0.4, 0.2]), still([0.9])], [FINE, COARSE], SIZE, RULE)
+    fine = placed([0.5, 0.4, 0.2], [(0, 0, 10, 10), (1, 0, 11, 10), (50, 50, 60, 60)])
+    coarse = placed([0.9], [(0, 0, 10, 10)], 20)
+    made = propose([fine, coarse], [3, 1], SIZE, BOTH, RULE)
     assert made.counts.tolist() == [3]
     assert made.scores[0].tolist() == pytest.approx([0.9, 0.5, 0.2, 0])
     assert made.boxes[0].tolist() == [[0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 0, 0]]
     assert made.valid.tolist() == [[True, True, True, False]]
-    two = propose([still([0.5, 0.4, 0.2]), still([0.9])], [FINE, COARSE], SIZE, changed(post_nms_top_n=2))
+    two = propose([fine, coarse], [3, 1], SIZE, BOTH, changed(post_nms_top_n=2))
     assert two.counts.tolist() == [2]
     assert two.scores[0].tolist() == pytest.approx([0.9, 0.5])
 
 
 def test_deltas_move_the_anchors_and_boxes_are_clipped_to_their_image() -> None:
-    """The first moves by 1.5 widths, the second stays, the last grows to 14 widths, -15..125, and is cut."""
-    deltas = torch.tensor([[[1.5, 0.0, 0.0, 0.0], [0.0] * 4, [0.0, 0.0, math.log(14), 0.0]]] * 2)
-    sizes = torch.tensor([[100.0, 200.0], [55.0, 58.0]])
-    made = propose([(torch.tensor([[0.5, 0.1, 0.3]] * 2), deltas)], [FINE], sizes, RULE)
-    assert made.boxes[0, :3].flatten().tolist() == pytest.approx([15, 0, 25, 10, 0, 50, 125, 60, 1, 0, 11, 10])
-    assert made.boxes[1, :3].flatten().tolist() == pytest.approx([15, 0, 25, 10, 0, 50, 58, 55, 1, 0, 11, 10])
+    """The first moves by 1.5 widths and 2 heights, the second stays, the last grows to 14 widths and is cut."""
+    deltas = torch.tensor([[[1.5, 2.0, 0.0, 0.0], [0.0] * 4, [0.0, 0.0, math.log(14), 0.0]]] * 2)
+    sizes = torch.tensor([[100.0, 200.0], [18.0, 58.0]])
+    made = propose([(torch.tensor([[0.5, 0.1, 0.3]] * 2), deltas)], [3], sizes, FINE, RULE)
+    assert made.boxes[0, :3].flatten().tolist() == pytest.approx([10, 15, 20, 25, 0, 0, 90, 5, 5, 0, 15, 5])
+    assert made.boxes[1, :3].flatten().tolist() == pytest.approx([10, 15, 20, 18, 0, 0, 58, 5, 5, 0, 15, 5])
 
 
 @pytest.mark.parametrize(("extent", "width", "count"), [(0, 20.0, 1), (0, 19.5, 0), (1, 19.0, 1), (1, 18.5, 0)])
 def test_boxes_must_be_as_large_as_the_smallest_side_after_clipping(extent: int, width: float, count: int) -> None:
     coder = CODER.model_copy(update={"extent": extent})
     rule = changed(min_size=20, coder=coder, nms=RULE.nms.model_copy(update={"extent": extent}))
-    anchors = torch.tensor([[0.0, 0.0, 50.0, 50.0]])
-    sizes = torch.tensor([[90.0, width + extent]])
-    assert propose([still([0.9])], [anchors], sizes, rule).counts.tolist() == [count]
+    grid = AnchorGrid(sizes=((100,),), ratios=(1,), strides=(8,), extent=extent, rounded=False)
+    sizes = torch.tensor([[90.0, width + extent]])  # the anchor reaches beyond it
+    output = torch.tensor([[0.9]]), torch.zeros(1, 1, 4)
+    assert propose([output], [1], sizes, grid, rule).counts.tolist() == [count]
 
 
 def test_a_small_box_leaves_its_place_to_the_next() -> None:
-    anchors = torch.tensor([[0.0, 0.0, 4.0, 40.0], [50.0, 50.0, 70.0, 70.0]])
-    made = propose([still([0.9, 0.1])], [anchors], SIZE, changed(min_size=5, post_nms_top_n=1))
-    assert made.boxes.tolist() == [[[50, 50, 70, 70]]]
+    output = placed([0.9, 0.1], [(0, 0, 4, 40), (50, 50, 70, 70)])
+    made = propose([output], [2], SIZE, FINE, changed(min_size=5, post_nms_top_n=1))
+    assert made.boxes[0, 0].tolist() == pytest.approx([50, 50, 70, 70])
     assert made.scores.tolist() == [[pytest.approx(0.1)]]
 
 

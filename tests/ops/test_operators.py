@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
-from torchvision.ops import batched_nms, deform_conv2d, roi_align
+from torchvision.ops import batched_nms, clip_boxes_to_image, deform_conv2d, roi_align
 
 import cascadezoo.ops.dcnv3
 import cascadezoo.ops.nms
 import cascadezoo.ops.paste_rle
-import cascadezoo.ops.roi_align  # noqa: F401  (they register the operators)
+import cascadezoo.ops.roi_align
+import cascadezoo.ops.rpn_select  # noqa: F401  (they register the operators)
 from cascadezoo.ops.library import COMPILED
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -73,6 +74,51 @@ def class_nms_expected(boxes: Tensor, scores: Tensor, valid: Tensor, least: floa
     boxes, groups = boxes.expand(2, 15, 4, 4).flatten(1, 2), torch.arange(4).expand(2, 15, 4).flatten(1)
     candidates = ((scores > least) & valid[..., None]).flatten(1)
     return nms_expected(boxes, scores.flatten(1), groups, candidates, iou)
+
+
+def rpn_arguments(dtype: torch.dtype) -> list[Any]:
+    """Two levels of 4 x 6 and 2 x 3 cells with two anchors each; a level has 20 rows."""
+    logits = [torch.randperm(2 * k, generator=torch.Generator().manual_seed(k)).view(2, k) / k for k in (48, 12)]
+    deltas = [noise(2, k, 4, seed=k) for k in (48, 12)]
+    sizes = torch.tensor([[30.0, 46.0], [32.0, 40.0]], dtype=torch.float64)
+    return [
+        [x.to(dtype) for x in logits],
+        [x.to(dtype) for x in deltas],
+        sizes.to(dtype),
+        [6, 3],
+        [8, 16],
+        [0.0, 0.5],
+        [4.0, 8.0, 8.0, 4.0, 8.0, 16.0, 16.0, 8.0],
+        True,
+        [0.5, 0.5, 1.0, 1.0],
+        [-1.0, 1.0],
+        0,
+        3.0,
+        20,
+    ]
+
+
+def rpn_expected(
+    logits: list[Tensor], deltas: list[Tensor], sizes: Tensor, widths: list[int], strides: list[int], *rest: Any
+) -> list[Tensor]:
+    firsts, halves, _, stds, _, _, least, top = rest
+    rows: list[list[Tensor]] = [[], [], [], []]
+    for i in range(2):
+        for level, (width, stride, first) in enumerate(zip(widths, strides, firsts, strict=True)):
+            scores, order = logits[level][i].sigmoid().topk(min(top, logits[level].shape[1]))
+            order = torch.cat((order, order[-1:].expand(top - len(order))))
+            cell = order // 2
+            centre = torch.stack((cell % width, cell // width), 1) * stride + first
+            half = torch.tensor(halves, dtype=torch.float64).view(2, 2, 2)[level, order % 2]
+            move = deltas[level][i, order] * torch.tensor(stds)
+            centre = centre + 2 * half * move[:, :2]
+            half = half * move[:, 2:].clamp(-1, 1).exp()
+            boxes = clip_boxes_to_image(torch.cat((centre - half, centre + half), 1), tuple(sizes[i].tolist()))
+            large = (boxes[:, 2:] - boxes[:, :2] >= least).all(1) & (torch.arange(top) < len(scores))
+            scores = torch.cat((scores, scores[-1:].expand(top - len(scores))))
+            for part, row in zip(rows, (boxes, scores, torch.full((top,), level), large), strict=True):
+                part.append(row)
+    return [torch.cat(part).unflatten(0, (2, -1)) for part in rows]
 
 
 ROIS = torch.tensor(
@@ -220,6 +266,7 @@ def paste_expected(masks: Tensor, boxes: Tensor, height: int, width: int, _: boo
 OPERATORS = {
     "grouped_nms": Operator(nms_arguments, nms_expected, FLOAT),
     "class_nms": Operator(class_nms_arguments, class_nms_expected, FLOAT),
+    "rpn_select": Operator(rpn_arguments, rpn_expected, FLOAT),
     "roi_align": Operator(roi_arguments, roi_expected, FLOAT),
     "roi_align_backward": Operator(roi_backward_arguments, roi_backward_expected, FLOAT),
     "pyramid_roi_align": Operator(pyramid_arguments, pyramid_expected, FLOAT + HALF, differentiable=True),
@@ -252,7 +299,8 @@ def as_list(result: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def skip_what_is_refused(name: str, dtype: torch.dtype, device: str) -> None:
-    if device == "cuda" and "cuda" in COMPILED and name.endswith("_nms") and dtype != torch.float32:
+    decides = name.endswith("_nms") or name == "rpn_select"
+    if device == "cuda" and "cuda" in COMPILED and decides and dtype != torch.float32:
         pytest.skip("the compiled kernel takes float32 alone")
 
 

@@ -99,6 +99,7 @@ def test_each_bar_is_a_sentence() -> None:
     assert broken([row("backward_kernel<__half, 8>", loads=0)]) == [
         "backward_kernel<__half, 8> on sm_80 has no 128-bit load"
     ]
+    assert broken([row("rpn_select_kernel", loads=0)]) == ["rpn_select_kernel on sm_80 has no 128-bit load"]
     assert broken([row("for_each_kernel<float>", registers=65)]) == [
         "for_each_kernel<float> on sm_80 fills 38% of a multiprocessor"
     ]
@@ -112,4 +113,4 @@ def test_the_committed_report_passes_and_has_every_kernel_on_every_architecture(
     # DCNv3, both ways: four types, and two with float32 points, in two packs; RoIAlign: four types in two packs
     assert counts == {"for_each": 2 * 6 * 2 * 3, "forward": 4 * 2 * 3, "backward": 4 * 2 * 3}
     assert sum(name.startswith("group_kernel") for name in names) == 2 * 2 * 3
-    assert names.count("merge_kernel") == 3
+    assert names.count("merge_kernel") == names.count("rpn_select_kernel") == 3

@@ -4,6 +4,7 @@
 #include "scheduler.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,11 @@
 
 #include "fibre.h"
 #include "sanitizers.h"
+
+#if defined(CZ_TSAN)
+// one race says enough: a barrier that 1,000 threads miss makes thousands, and each is slow to tell
+extern "C" const char* __tsan_default_options() { return "halt_on_error=1"; }
+#endif
 
 namespace cuda_emulated {
 
@@ -53,6 +59,7 @@ struct Thread {
   uint64_t result;
   AddressNotes address;
   ThreadNotes notes;
+  std::map<unsigned, unsigned> met;  // how often it has synchronised its warp, by mask
 };
 
 std::vector<Thread> threads;   // of the block that runs; its stacks serve the next one
@@ -61,7 +68,12 @@ int count, current, returned, at_barrier;
 Context host;
 AddressNotes host_address;
 ThreadNotes host_notes;
-Order between_blocks, barrier, warps[kMostThreads / kWarp];
+Order between_blocks;
+// of a barrier and of the next, which some threads reach before others have left the first; warps' by their masks
+using Orders = std::array<Order, 2>;
+Orders barriers;
+std::map<unsigned, Orders> warps[kMostThreads / kWarp];
+unsigned passed;  // barriers of the block
 std::unique_ptr<char[]> shared;
 size_t shared_size;
 void (*body)(void*);
@@ -259,12 +271,14 @@ void allow_shared(const void* kernel, size_t bytes) { allowed[kernel] = bytes; }
 void sync_block(Place place) {
   Thread& me = threads[current];
   me.place = place;
-  barrier.release();
+  Order& order = barriers[passed % 2];
+  order.release();
   if (++at_barrier < count) {
     me.state = State::AtBarrier;
     wait();
   } else {
     at_barrier = 0;
+    ++passed;
     for (int i = 0; i < count; ++i) {
       if (i == current) continue;
       const Place other = threads[i].place;
@@ -274,14 +288,15 @@ void sync_block(Place place) {
       release(i);
     }
   }
-  barrier.acquire();
+  order.acquire();
 }
 
 // Only this one orders memory: shuffles and votes do not.
 void sync_warp(unsigned mask, Place place) {
-  warps[current / kWarp].release();
+  Order& order = warps[current / kWarp][mask][threads[current].met[mask]++ % 2];
+  order.release();
   meet({Kind::Sync, mask, 0, 0}, place);
-  warps[current / kWarp].acquire();
+  order.acquire();
 }
 
 uint64_t exchange(unsigned mask, uint64_t value, int source, Place place) {

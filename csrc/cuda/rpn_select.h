@@ -1,0 +1,47 @@
+// What rpn_select.cu offers to its binding.
+#pragma once
+
+#include <cstddef>
+
+#include "../rpn_select.h"
+
+namespace cascadezoo {
+
+constexpr int kMostRpnLevels = 8;
+constexpr int kMostAnchors = 256;  // of a cell, of all levels together
+
+// What a network says of the anchors of each level, ordered by row, column and anchor of the cell
+struct RpnLevels {
+  struct Level {
+    const float* logits;  // (images, count)
+    const Box* deltas;    // (images, count)
+    int count, width;     // anchors, and cells in a row
+    float stride, first;  // pixels between cells, and of the first one's centre
+  };
+
+  Level level[kMostRpnLevels];
+  float half[kMostAnchors][2];  // half the width and height of an anchor: ``cell`` of each level, one level after another
+  int levels, cell;
+};
+
+struct RpnSize {
+  int images, top;  // top: rows of each level
+};
+
+// The results, each (images, levels * top)
+struct RpnSelected {
+  Box* boxes;
+  float* scores;
+  int64_t* levels;
+  bool* valid;
+};
+
+// bytes that a call needs for itself
+size_t rpn_select_scratch(const RpnLevels& levels, const RpnSize& size);
+
+// ``sizes`` (images, 2): height and width.  Returns what went wrong, or nullptr.
+const char* rpn_select_cuda(
+    const RpnLevels& levels, const RpnSize& size, const RpnRule& rule, const float* sizes, void* scratch,
+    const RpnSelected& selected, void* stream);
+
+}  // namespace cascadezoo

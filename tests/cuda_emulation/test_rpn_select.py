@@ -1,0 +1,190 @@
+"""The CUDA kernel of selection, emulated: the same anchors in the same order as the reference's.
+
+Boxes and probabilities differ by what exponentials do: C's and PyTorch's differ by a unit in the last place.
+"""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import cascadezoo.ops.rpn_select  # noqa: F401  (it registers the operator)
+
+from cuda_emulation.building import operators
+
+pytestmark = pytest.mark.emulated
+reference = torch.ops.cascadezoo.rpn_select
+ULP = 2**-23  # of 1 in float32
+LOGIT = st.one_of(
+    st.integers(-40, 40).map(lambda quarters: quarters / 4),  # their probabilities lie far apart
+    st.sampled_from([-0.0, 30.0, 40.0, 50.0, -120.0, math.inf, -math.inf, math.nan]),
+)
+DELTA = st.one_of(
+    st.integers(-12, 12).map(lambda eighths: eighths / 8),
+    st.sampled_from([0.0, 100.0, -100.0, 3e38, math.inf, -math.inf, math.nan]),
+)
+SIDE = 96.0  # the largest of the anchors drawn below
+SCALE = 3.0  # the largest of dw and dh
+
+
+def arguments(logits: list[Tensor], deltas: list[Tensor], widths: list[int], cell: int, top: int, /, **changes) -> list:
+    """Of levels with strides 4, 8, ...; ``cell`` anchors of sides that are no whole numbers."""
+    levels = range(len(logits))
+    named = {
+        "logits": logits,
+        "deltas": deltas,
+        "sizes": torch.tensor([[300.0, 401.5]]).expand(len(logits[0]), -1),
+        "widths": widths,
+        "strides": [4 * 2**level for level in levels],
+        "firsts": [level / 2 for level in levels],
+        "halves": [SIDE / 2 / (1 + level + a + axis / 3) for level in levels for a in range(cell) for axis in (0, 1)],
+        "probability": False,
+        "stds": [1.0, 1.0, 1.0, 1.0],
+        "log_scale": [-SCALE, SCALE],
+        "extent": 0,
+        "min_size": 0.0,
+        "top": top,
+    }
+    return list((named | changes).values())
+
+
+def same(found: tuple[Tensor, ...], right: tuple[Tensor, ...], side: float) -> None:
+    """``side``: no box is larger before it is clipped."""
+    torch.testing.assert_close(found[0], right[0], rtol=2 * ULP, atol=side * ULP, equal_nan=True)
+    torch.testing.assert_close(found[1], right[1], rtol=3 * ULP, atol=0, equal_nan=True)
+    assert torch.equal(found[2], right[2])
+    assert torch.equal(found[3], right[3])
+
+
+def drawn(draw, of, *shape: int) -> Tensor:
+    """Some drawn numbers, each in many places."""
+    some = torch.tensor(draw(st.lists(of, min_size=1, max_size=12)))
+    return some[torch.randint(len(some), shape, generator=torch.Generator().manual_seed(sum(shape)))]
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=150)
+@given(
+    st.data(),
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=3),
+    st.integers(1, 2),
+    st.integers(1, 3),
+    st.sampled_from([1, 2, 7, 40, 200]),
+)
+def test_drawn_levels_are_selected_as_by_the_reference(data, shapes, images, cell, top) -> None:
+    counts = [rows * columns * cell for rows, columns in shapes]
+    given_ = arguments(
+        [drawn(data.draw, LOGIT, images, count) for count in counts],
+        [drawn(data.draw, DELTA, images, count, 4) for count in counts],
+        [columns for _, columns in shapes],
+        cell,
+        top,
+        probability=data.draw(st.booleans()),
+        extent=data.draw(st.sampled_from([0, 1])),
+        min_size=data.draw(st.sampled_from([0.0, 1.0, 16.3])),
+        stds=data.draw(st.sampled_from([[1.0] * 4, [0.1, 0.1, 0.2, 0.2]])),
+        log_scale=data.draw(st.sampled_from([[-SCALE, SCALE], [-math.inf, 2.5]])),
+    )
+    same(operators().rpn_select(*given_), reference(*given_), SIDE * math.exp(SCALE))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_anchors_are_selected_one_by_one(ties: bool) -> None:
+    """Every box carries its anchor's number: with deltas of zero nothing differs by a bit."""
+    noise = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 20_000, generator=noise)
+    if ties:  # the cut falls among equal scores
+        logits = logits.round()
+    given_ = arguments(
+        [logits], [torch.zeros(2, 20_000, 4)], [100], 1, 3000, sizes=torch.full((2, 2), 1e6), firsts=[1e3]
+    )
+    boxes, scores, levels, valid = operators().rpn_select(*given_)
+    order = (-logits).argsort(dim=1, stable=True)[:, :3000]
+    assert torch.equal(scores, logits.gather(1, order))
+    assert torch.equal(boxes[..., 0] + SIDE / 2, 1000 + 4.0 * (order % 100))
+    assert torch.equal(boxes[..., 1], (1000 + 4.0 * (order // 100)) - torch.tensor(SIDE / 2 / (4 / 3)))
+    assert valid.all()
+    assert not levels.any()
+
+
+def test_boxes_differ_by_one_unit_in_the_last_place_of_the_exponential() -> None:
+    noise = torch.Generator().manual_seed(0)
+    deltas = torch.randn(1, 5000, 4, generator=noise)
+    given_ = arguments(
+        [torch.randn(1, 5000, generator=noise)], [deltas], [50], 1, 5000, sizes=torch.full((1, 2), 1e6), firsts=[2e3]
+    )
+    found, right = operators().rpn_select(*given_)[0].double(), reference(*given_)[0].double()
+    half = (right[..., 2:] - right[..., :2]).repeat(1, 1, 2) / 2
+    one = 2.0 ** (right.abs().log2().floor() - 23)  # the coordinate's own last place, by which it may round otherwise
+    assert ((found - right).abs() <= half * ULP + one).all()
+
+
+@pytest.mark.parametrize("probability", [False, True])
+@pytest.mark.parametrize("images", [1, 2])
+def test_267_000_anchors_of_five_levels(images: int, probability: bool) -> None:
+    """800 x 1344 pixels.  Scores tie, and those of the levels from the second on are saturated."""
+    noise = torch.Generator().manual_seed(0)
+    shapes = [(200, 336), (100, 168), (50, 84), (25, 42), (13, 21)]
+    counts = [3 * rows * columns for rows, columns in shapes]
+    assert sum(counts) > 267_000
+    logits = [
+        (torch.randn(images, count, generator=noise) * 8).round() / 4 + (40 if level else 0)
+        for level, count in enumerate(counts)
+    ]
+    deltas = [torch.randn(images, count, 4, generator=noise) / 4 for count in counts]
+    sizes = torch.tensor([[800.0, 1333.0]]).expand(images, -1)
+    given_ = arguments(
+        logits, deltas, [c for _, c in shapes], 3, 1000, probability=probability, sizes=sizes, min_size=1e-3
+    )
+    found, right = operators().rpn_select(*given_), reference(*given_)
+    same(found, right, SIDE * 8)
+    assert found[3].sum(1).min() > 3000  # 819 anchors on the fifth level
+
+
+@pytest.mark.parametrize(("count", "top"), [(64_000, 6000), (40_000, 12_000), (40_000, 30_000), (32_000, 40_000)])
+def test_one_level_of_many_rows(count: int, top: int) -> None:
+    """C4's 6000 and 12000 fit into shared memory; more lie in global memory."""
+    noise = torch.Generator().manual_seed(top)
+    logits, deltas = torch.randn(1, count, generator=noise) * 50, torch.zeros(1, count, 4)
+    given_ = arguments([logits.round()], [deltas], [count // 40 // 4], 4, top)
+    same(operators().rpn_select(*given_), reference(*given_), SIDE)
+
+
+def test_maps_that_are_not_dense_or_not_aligned() -> None:
+    noise = torch.Generator().manual_seed(0)
+    apart = torch.randn(2, 12, 2, generator=noise)[..., 0]
+    behind = torch.randn(1 + 2 * 12 * 4, generator=noise)[1:].view(2, 12, 4)
+    given_ = arguments([apart], [behind], [4], 1, 5)
+    same(operators().rpn_select(*given_), reference(*given_), 2000)
+
+
+def test_no_images_have_no_rows() -> None:
+    given_ = arguments([torch.zeros(0, 6)], [torch.zeros(0, 6, 4)], [3], 2, 5)
+    assert [x.shape[:2] for x in operators().rpn_select(*given_)] == [(0, 5)] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"logits": [torch.zeros(1, 5)]}, "logits must be"),
+        ({"logits": [torch.zeros(1, 6, dtype=torch.float16)]}, "must be float32"),
+        ({"logits": [torch.zeros(1, 6)] * 9}, "1 to 8 levels"),
+        ({"deltas": [torch.zeros(1, 6, 4, dtype=torch.float64)]}, "must be float32"),
+        ({"deltas": [torch.zeros(2, 6, 4)]}, "deltas \\(N, K, 4\\)"),
+        ({"sizes": torch.zeros(1, 3)}, "sizes must be"),
+        ({"widths": [3, 3]}, "for each level"),
+        ({"widths": [2]}, "rows of 2 cells"),
+        ({"halves": [1.0] * 3}, "halves must be"),
+        ({"halves": [1.0] * 514}, "at most 256"),
+        ({"stds": [1.0]}, "stds must be"),
+        ({"extent": 2}, "extent must be"),
+        ({"top": 0}, "top must lie"),
+        ({"logits": [torch.zeros(1, 0)], "deltas": [torch.zeros(1, 0, 4)]}, "must have 1 to"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arguments_that_do_not_belong_together_are_refused(change: dict, words: str) -> None:
+    with pytest.raises(RuntimeError, match=words):
+        operators().rpn_select(*arguments([torch.zeros(1, 6)], [torch.zeros(1, 6, 4)], [3], 2, 5, **change))
