@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from cascadezoo import registry
@@ -23,6 +22,7 @@ from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, Settings,
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.errors import CascadezooError, UnsupportedEntry, UnwritableOutput, UsageError
 from cascadezoo.files import parse_json, write_json
+from cascadezoo.folder_lock import locked
 from cascadezoo.hub.cache import weights_path
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.model import ModelSpec
@@ -31,7 +31,7 @@ from cascadezoo.spec.record import Record
 Depends = dict[str, Any]  # by the word for it in messages; JSON data, None for what is not known now
 Part = Literal["accuracy", "speed"]
 
-_RUN, _ENTRY, _LOCK = "run.json", "report.json", "run.lock"
+_RUN, _ENTRY = "run.json", "report.json"
 _FORMAT: Literal["cascadezoo verify run 2"] = "cascadezoo verify run 2"
 # begins of names of the sources that figures come from; of other sources a change is none of theirs
 _DETECTING = tuple(
@@ -193,7 +193,8 @@ def run_folder(path: Path | None, is_first: bool) -> Iterator[RunFolder]:
         with _temporary() as folder:
             yield RunFolder(folder, is_temporary=True)
     elif is_first:
-        with _locked(path):
+        in_use = f"{path} is in use by another run of `cascadezoo verify`: wait for its end, or choose another folder"
+        with locked(path, in_use=in_use, unusable=f"{path} cannot be used as --run-dir"):
             yield RunFolder(path)
     else:
         yield RunFolder(path)
@@ -210,25 +211,6 @@ def _temporary() -> Iterator[Path]:
         ) from error
     with folder as name:
         yield Path(name)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / _LOCK)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise UsageError(
-            f"{folder} is in use by another run of `cascadezoo verify`: wait for its end, or choose another folder"
-        ) from error
-    except (OSError, NotImplementedError) as error:  # the latter from a file system without locks
-        reason = getattr(error, "strerror", None) or error
-        raise UnwritableOutput(f"{folder} cannot be used as --run-dir: {reason}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def run_depends(settings: Settings, machine: Machine, baseline: str | None) -> dict[str, dict[str, Any]]:

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from cascadezoo.batch.sources import Piece, RowGroup, is_uri
-from cascadezoo.errors import CorruptData, RunInUse, UnwritableOutput, UsageError
+from cascadezoo.errors import CorruptData, UsageError
 from cascadezoo.files import parse_json, remove_abandoned, whole_file, write_json
+from cascadezoo.folder_lock import locked
 
 Run = Mapping[str, Mapping[str, Any]]
 
-_RUN, _LOCK = "run.json", "run.lock"
+_RUN = "run.json"
 _FORMAT = "cascadezoo predict parts 1"
 _FEWEST, _MOST, _PARTS = 8, 64, 64  # images in a part of files; parts that a run of few images has
 
@@ -152,22 +151,10 @@ def parts_folder(path: Path) -> Iterator[PartsFolder]:
 
     Raises RunInUse where another process has it, UnwritableOutput.
     """
-    lock = FileLock(path / _LOCK)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise RunInUse(
-            f"{path} is in use by another `cascadezoo predict`: wait for its end, or choose another --out"
-        ) from error
-    except (OSError, NotImplementedError) as error:  # the latter from a file system without locks
-        reason = getattr(error, "strerror", None) or error
-        raise UnwritableOutput(f"{path} cannot hold the parts of the results: {reason}") from error
-    try:
+    in_use = f"{path} is in use by another `cascadezoo predict`: wait for its end, or choose another --out"
+    with locked(path, in_use=in_use, unusable=f"{path} cannot hold the parts of the results"):
         remove_abandoned(path)
         yield PartsFolder(path)
-    finally:
-        lock.release()
 
 
 def _shown(value: object) -> str:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -16,18 +16,7 @@ from cascadezoo.errors import DownloadFailed, LostLinks, Offline
 from cascadezoo.hub import links
 from cascadezoo.hub.links import LinkVerdict, audit, uses
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "PAUSE", 0.01)
-    for name in ("HF_HUB_OFFLINE", "CASCADEZOO_OFFLINE", "HTTP_PROXY", "http_proxy", "REQUESTS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer() as server:
-        yield server
+pytestmark = pytest.mark.usefixtures("quick_audit")
 
 
 def test_a_file_at_its_place(server: FaultServer) -> None:

@@ -1,27 +1,13 @@
 """What the audit of addresses must not call lost, and what it must not call ok."""
 
-from collections.abc import Iterator
-
 import pytest
 from hub.fault_server import FaultServer, Status
 from hub.one_link import entry, run, verdict
 from hub.raw_server import OK, RawServer
 
-from cascadezoo.hub import links
 from cascadezoo.hub.links import audit
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "PAUSE", 0.01)
-    for name in ("HF_HUB_OFFLINE", "CASCADEZOO_OFFLINE", "HTTP_PROXY", "http_proxy", "REQUESTS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer() as server:
-        yield server
+pytestmark = pytest.mark.usefixtures("quick_audit")
 
 
 PROXIES = {
