@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import conv2d, grid_sample
 from torchvision.ops import batched_nms, clip_boxes_to_image, deform_conv2d, roi_align
 
 import cascadezoo.ops.dcnv3
 import cascadezoo.ops.nms
 import cascadezoo.ops.paste_rle
 import cascadezoo.ops.roi_align
-import cascadezoo.ops.rpn_select  # noqa: F401  (they register the operators)
+import cascadezoo.ops.rpn_select
+import cascadezoo.ops.winograd  # noqa: F401  (they register the operators)
 from cascadezoo.ops.library import COMPILED
+from cascadezoo.ops.winograd import pack_weight
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FLOAT, HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
@@ -263,6 +265,16 @@ def paste_expected(masks: Tensor, boxes: Tensor, height: int, width: int, _: boo
     return [ends, counts]
 
 
+def winograd_arguments(dtype: torch.dtype) -> list[Any]:
+    weight = noise(32, 16, 3, 3, seed=1)
+    return [noise(2, 9, 14, 16).to(dtype), pack_weight(weight).to(dtype), noise(32, seed=2).to(dtype), False, 16]
+
+
+def winograd_expected(x: Tensor, packed: Tensor, bias: Tensor, *_: Any) -> list[Tensor]:
+    weight = noise(32, 16, 3, 3, seed=1)
+    return [conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)]
+
+
 OPERATORS = {
     "grouped_nms": Operator(nms_arguments, nms_expected, FLOAT),
     "class_nms": Operator(class_nms_arguments, class_nms_expected, FLOAT),
@@ -274,6 +286,7 @@ OPERATORS = {
     "dcnv3": Operator(dcn_arguments, dcn_expected, FLOAT + HALF, differentiable=True),
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
     "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
+    "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),
 }
 SWEEP = [(name, dtype) for name, operator in OPERATORS.items() for dtype in operator.dtypes]
 
