@@ -94,12 +94,13 @@ def select(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Sel
     scores = predictions.probabilities[..., :-1]
     keep, counts = best(original if rule.nms_space is Space.ORIGINAL else network, scores, predictions.valid, rule)
     classes = scores.shape[-1]
-    original, network = (b.expand(-1, -1, classes, -1).flatten(1, 2) for b in (original, network))
-    boxes = _rows(original, keep)
+    row = keep // (classes // original.shape[2])  # the classes of a proposal have a box each, or share one
+    original, network = original.flatten(1, 2), network.flatten(1, 2)
+    boxes = _rows(original, row)
     # 4. clip to the original image, drop boxes without area
     if rule.clip_original:
         boxes = clip(boxes, batch.original_sizes, coder.extent)
-        keep, boxes, counts = _without_empty(keep, boxes, counts)
+        keep, row, boxes, counts = _without_empty(keep, row, boxes, counts)
     # 5. zero the rows without a detection
     kept = valid_rows(counts, keep.shape[1])
     return DetectionBatch(
@@ -107,7 +108,7 @@ def select(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Sel
         scores=scores.flatten(1).gather(1, keep) * kept,
         labels=keep % classes * kept,
         counts=counts,
-        rois=_rows(network, keep) * kept[..., None],
+        rois=_rows(network, row) * kept[..., None],
     )
 
 
@@ -130,11 +131,11 @@ def final_boxes(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule
     return network / scales, network
 
 
-def _without_empty(keep: Tensor, boxes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``keep``, ``boxes`` and ``counts`` of the rows whose box has an area, moved to the front in their order."""
+def _without_empty(keep: Tensor, row: Tensor, boxes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``keep``, ``row``, ``boxes`` and ``counts`` of what has a box with an area, moved to the front in its order."""
     solid = has_area(boxes) & valid_rows(counts, keep.shape[1])
     order = (~solid).to(torch.int8).argsort(dim=1, stable=True)
-    return keep.gather(1, order), _rows(boxes, order), solid.sum(1)
+    return keep.gather(1, order), row.gather(1, order), _rows(boxes, order), solid.sum(1)
 
 
 def _rows(boxes: Tensor, index: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torchvision.ops import roi_align as _torchvision
 
 from cascadezoo.errors import UsageError
+from cascadezoo.ops.boxes import sides_of
 from cascadezoo.ops.library import COMPILED, define
 from cascadezoo.spec.conventions import LevelRule, RoIAlign
 
@@ -31,8 +32,8 @@ def box_levels(boxes: Tensor, rule: LevelRule, levels: int) -> Tensor:
 
     -1, and so of no level, where the area is negative or no number.
     """
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    side = torch.sqrt((x2 - x1 + rule.extent) * (y2 - y1 + rule.extent))
+    width, height = sides_of(boxes, rule.extent).unbind(-1)
+    side = torch.sqrt(width * height)
     level = torch.floor(rule.level + torch.log2(side / rule.size + rule.epsilon))
     return level.clamp(0, levels - 1).nan_to_num(-1).to(torch.int64)
 
@@ -50,6 +51,11 @@ def pyramid_roi_align(
         features, boxes, levels, [1.0 / s for s in strides], resolution, align.sampling_ratio, align.aligned
     )
     return pooled
+
+
+def pools_channels_last(device: torch.device) -> bool:
+    """Whether pooled features lie channels last in memory there."""
+    return device.type == "cuda" and "cuda" in COMPILED
 
 
 def as_pooled(feature: Tensor) -> Tensor:
@@ -86,7 +92,7 @@ def _fake(
     features: list[Tensor], boxes: Tensor, levels: Tensor, scales: list[float], resolution: int, *_: Any
 ) -> Tensor:
     rois, channels = boxes.shape[0] * boxes.shape[1], features[0].shape[1]
-    if boxes.device.type == "cuda" and "cuda" in COMPILED:  # channels lie side by side in what the kernel makes
+    if pools_channels_last(boxes.device):
         return features[0].new_empty(rois, resolution, resolution, channels).permute(0, 3, 1, 2)
     return features[0].new_empty(rois, channels, resolution, resolution)
 
