@@ -7,9 +7,9 @@ box deltas of its own, else 1.
 
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cascadezoo.modeling.layers import LinearReLU
 from cascadezoo.modeling.resnet import ConvNorm, residual_stage
 from cascadezoo.spec.model import BoxHeadSpec, ResNetSpec
 
@@ -21,20 +21,20 @@ class BoxHead(nn.Module):
         super().__init__()
         self.resolution = spec.resolution
         channels_in = (channels, *spec.convs)
-        self.convs = nn.ModuleList(ConvNorm(i, o, 3) for i, o in pairwise(channels_in))
+        self.convs = nn.ModuleList(ConvNorm(i, o, 3, relu=True) for i, o in pairwise(channels_in))
         self.flatten = nn.Flatten()
         widths = (channels_in[-1] * spec.resolution**2, *spec.fcs)
-        self.fcs = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
+        self.fcs = nn.ModuleList(LinearReLU(i, o) for i, o in pairwise(widths))
         self.cls_score = nn.Linear(widths[-1], num_classes + 1)
         self.bbox_pred = nn.Linear(widths[-1], 4 * num_classes if spec.class_specific else 4)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         x = pooled
         for conv in self.convs:
-            x = F.relu(conv(x), inplace=True)
+            x = conv(x)
         x = self.flatten(x)
         for fc in self.fcs:
-            x = F.relu(fc(x), inplace=True)
+            x = fc(x)
         return self.cls_score(x).float(), self.bbox_pred(x).float().unflatten(1, (-1, 4))
 
 

@@ -5,9 +5,10 @@ Shapes: R detections of all images, C channels, P side of the pooled features, M
 
 from itertools import pairwise
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
+from cascadezoo.modeling.layers import Conv, DeconvReLU
 from cascadezoo.spec.model import MaskHeadSpec
 
 
@@ -17,14 +18,18 @@ class MaskHead(nn.Module):
     def __init__(self, channels: int, masks: int, spec: MaskHeadSpec) -> None:
         super().__init__()
         widths = (channels, *spec.convs)
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(widths))
-        self.deconv = nn.ConvTranspose2d(widths[-1], spec.deconv, 2, stride=2)
+        self.convs = nn.ModuleList(Conv(i, o, 3, relu=True) for i, o in pairwise(widths))
+        self.deconv = DeconvReLU(widths[-1], spec.deconv, 2, stride=2)
         self.mask_logits = nn.Conv2d(spec.deconv, masks, 1)
 
     def forward(self, pooled: Tensor) -> Tensor:
         x = pooled
         for conv in self.convs:
-            x = F.relu(conv(x), inplace=True)
-        x = F.relu(self.deconv(x), inplace=True)
-        logits: Tensor = self.mask_logits(x)
+            x = conv(x)
+        logits: Tensor = self.mask_logits(self.deconv(x))
         return logits
+
+    def of_classes(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """The mask logits (R, M, M) of one class (R,) int64 each."""
+        logits: Tensor = self(pooled)
+        return logits[torch.arange(labels.shape[0], device=labels.device), labels]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cascadezoo.distributed import processes, sum_of_processes
 from cascadezoo.modeling.folding import Fold, Pair, can_be_kept
+from cascadezoo.modeling.layers import Conv
 from cascadezoo.spec.model import Norm, NormLearning, ResNetSpec
 
 
@@ -107,8 +108,8 @@ def _norm(norm: Norm, learning: NormLearning, channels: int) -> AffineNorm:
     return made.requires_grad_(learning is not NormLearning.NOTHING)
 
 
-class ConvNorm(nn.Conv2d):
-    """A convolution without bias, then a norm.
+class ConvNorm(Conv):
+    """A convolution without bias, then a norm, then what follows a ``Conv``.
 
     Where the norm is a fixed scale and shift, both are one convolution whose weights hold the scale: computed in
     float32, cast once, and kept until a tensor changes (``cascadezoo.modeling.folding``).  A ``BatchNorm`` in training
@@ -126,15 +127,18 @@ class ConvNorm(nn.Conv2d):
         groups: int = 1,
         norm: Norm = Norm.BATCH,
         learning: NormLearning = NormLearning.STATISTICS,
+        *,
+        relu: bool = False,
     ) -> None:
-        super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+        super().__init__(inputs, outputs, kernel, stride, groups, bias=False, relu=relu)
         self.norm = _norm(norm, learning, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         if isinstance(self.norm, BatchNorm) and self.training and self.norm.weight.requires_grad:
-            return self.norm.normalise(self._conv_forward(x, self.weight, None))
-        out: Tensor = self._conv_forward(x, *self.folded())
-        return out
+            out = self.norm.normalise(self._conv_forward(x, self.weight, None))
+        else:
+            out = self._conv_forward(x, *self.folded())
+        return self.finish(out, onto)
 
     def folded(self) -> Pair:
         """Weight and bias of the one convolution, in the type of the convolution's own weight."""
@@ -168,8 +172,10 @@ class ConvNorm(nn.Conv2d):
         return {**super().__getstate__(), "_fold": None}  # type: ignore[no-untyped-call]
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int, spec: ResNetSpec, groups: int = 1) -> ConvNorm:
-    return ConvNorm(inputs, outputs, kernel, stride, groups, spec.norm, spec.norm_learning)
+def _conv(
+    inputs: int, outputs: int, kernel: int, stride: int, spec: ResNetSpec, groups: int = 1, *, relu: bool = True
+) -> ConvNorm:
+    return ConvNorm(inputs, outputs, kernel, stride, groups, spec.norm, spec.norm_learning, relu=relu)
 
 
 class Bottleneck(nn.Module):
@@ -183,15 +189,14 @@ class Bottleneck(nn.Module):
         self.conv3 = _conv(width, outputs, 1, 1, spec)
         self.pool = spec.pooled_shortcut and stride == 2
         shortcut_stride = 1 if self.pool else stride
-        self.shortcut = _conv(inputs, outputs, 1, shortcut_stride, spec) if project else nn.Identity()
+        self.shortcut = _conv(inputs, outputs, 1, shortcut_stride, spec, relu=False) if project else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.conv1(x), inplace=True)
-        out = F.relu(self.conv2(out), inplace=True)
-        out = self.conv3(out)
+        out = self.conv2(self.conv1(x))
         if self.pool:
             x = F.avg_pool2d(x, kernel_size=2, stride=2, ceil_mode=True, count_include_pad=False)
-        return F.relu(out + self.shortcut(x), inplace=True)
+        result: Tensor = self.conv3(out, self.shortcut(x))
+        return result
 
 
 class BasicBlock(nn.Module):
@@ -201,11 +206,11 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = _conv(inputs, width, 3, stride, spec)
         self.conv2 = _conv(width, outputs, 3, 1, spec)
-        self.shortcut = _conv(inputs, outputs, 1, stride, spec) if project else nn.Identity()
+        self.shortcut = _conv(inputs, outputs, 1, stride, spec, relu=False) if project else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.conv2(F.relu(self.conv1(x), inplace=True))
-        return F.relu(out + self.shortcut(x), inplace=True)
+        result: Tensor = self.conv2(self.conv1(x), self.shortcut(x))
+        return result
 
 
 def residual_stage(index: int, inputs: int, blocks: int, spec: ResNetSpec) -> nn.Sequential:
@@ -239,7 +244,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         for conv in self.stem:
-            x = F.relu(conv(x), inplace=True)
+            x = conv(x)
         x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         features = []
         for name in self.stages:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cascadezoo.modeling.layers import Conv
 from cascadezoo.ops.anchors import grid_anchors
 from cascadezoo.ops.nms import grouped_nms
 from cascadezoo.ops.rpn_select import rpn_select
@@ -49,13 +50,13 @@ class RPN(nn.Module):
     def __init__(self, channels: int, anchors: AnchorGrid, rule: ProposalRule) -> None:
         super().__init__()
         self.anchors, self.rule = anchors, rule
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv(channels, channels, 3, relu=True)
         self.objectness = nn.Conv2d(channels, anchors.per_cell, 1)
         self.deltas = nn.Conv2d(channels, 4 * anchors.per_cell, 1)
 
     def head(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         """One level (N, C, H, W) to logits (N, H * W * A) and raw deltas (N, H * W * A, 4)."""
-        hidden = F.relu(self.conv(feature), inplace=True)
+        hidden = self.conv(feature)
         logits = _in_float32(self.objectness, hidden).permute(0, 2, 3, 1).flatten(1)
         deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(feature.shape[0], -1, 4)
         return logits, deltas.float()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cascadezoo.modeling.box_head import BoxHead
+from cascadezoo.modeling.layers import Conv, DeconvReLU
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.resnet import ConvNorm
 from cascadezoo.ops.roi_align import pools_channels_last
@@ -47,18 +48,13 @@ def _substitute(parent: nn.Module, device: torch.device) -> None:
         _substitute(made, device)
 
 
-def _one_convolution(conv: ConvNorm, _: torch.device) -> nn.Conv2d:
+def _one_convolution(conv: ConvNorm, _: torch.device) -> Conv:
     """Convolution and norm as one convolution."""
     weight, bias = conv.scaled()
-    made = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        groups=conv.groups,
-        device="meta",
-    )
+    with torch.device("meta"):
+        made = Conv(
+            conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0], conv.groups, relu=conv.relu
+        )
     made.weight, made.bias = _frozen(weight), _frozen(bias)
     return _channels_last(made, _)
 
@@ -92,7 +88,8 @@ def _frozen(x: Tensor) -> nn.Parameter:
 
 _RULES: dict[type[nn.Module], Callable[[Any, torch.device], nn.Module]] = {
     ConvNorm: _one_convolution,
+    Conv: _channels_last,
+    DeconvReLU: _channels_last,
     nn.Conv2d: _channels_last,
-    nn.ConvTranspose2d: _channels_last,
     BoxHead: _reading_channels_last,
 }

@@ -1,0 +1,51 @@
+"""Convolutions and linear layers with what follows them: a sum, a ReLU.
+
+One module for all of it, so that a network prepared for inference (``cascadezoo.optimizing``) can put one in its place
+that does it in one pass over memory.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Conv(nn.Conv2d):
+    """A convolution that keeps the sides of its input, or divides them by its stride."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        bias: bool = True,
+        relu: bool = False,
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
+        self.relu = relu
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) to (N, K, H / s, W / s): convolved, added to ``onto`` if there is one, and then rectified if
+        this layer has a ReLU.  Nobody may read ``onto`` afterwards: the result can lie in its memory."""
+        return self.finish(self._conv_forward(x, self.weight, self.bias), onto)
+
+    def finish(self, x: Tensor, onto: Tensor | None) -> Tensor:
+        """What follows the convolution itself."""
+        if onto is not None:
+            x = x + onto
+        return F.relu(x, inplace=True) if self.relu else x
+
+
+class LinearReLU(nn.Linear):
+    """A linear layer, then a ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(super().forward(x), inplace=True)
+
+
+class DeconvReLU(nn.ConvTranspose2d):
+    """A transposed convolution, then a ReLU."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return F.relu(super().forward(x, output_size), inplace=True)

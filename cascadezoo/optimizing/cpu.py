@@ -1,0 +1,143 @@
+"""A lean network's layers on a CPU: each does what follows it in the same pass over memory, by oneDNN's own operators, and
+3 x 3 convolutions take Winograd's way where it is quicker.
+
+They compute as the layers they replace do, but for the order of sums.  ``exact`` leaves Winograd's way out: its rounding
+errors are some four times those of a plain sum (``cascadezoo.ops.winograd``).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cascadezoo.modeling.layers import Conv, LinearReLU
+from cascadezoo.modeling.mask_head import MaskHead
+from cascadezoo.ops.library import COMPILED
+from cascadezoo.ops.winograd import can_pack, pack_weight, winograd_conv3x3
+
+_WIDE = 16  # channels of an input, from which on oneDNN's layouts pay
+_ROWS = 1000  # of a linear layer's input, a hint: the proposals of an image
+
+_onednn = torch.ops.mkldnn
+
+
+def for_cpu(network: nn.Module, exact: bool = False) -> None:
+    """Put this module's layers in the places of a lean network's, in place."""
+    if not torch.backends.mkldnn.is_available():
+        return
+    for name, child in network.named_children():
+        make = _LAYERS.get(type(child))
+        made = child if make is None else make(child, exact)
+        setattr(network, name, made)
+        if made is child:
+            for_cpu(child, exact)
+
+
+class OneDNNConv(nn.Module):
+    """A convolution, the sum and the ReLU that follow it, as one operator."""
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self.relu = getattr(conv, "relu", False)
+        self.geometry = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """As ``Conv.forward``; the result lies in the memory of ``onto``."""
+        if onto is None:
+            after = "relu" if self.relu else "none"
+            out: Tensor = _onednn._convolution_pointwise(x, self.weight, self.bias, *self.geometry, after, [], "")
+            return out
+        after_sum = "relu" if self.relu else None
+        sum_: Tensor = _onednn._convolution_pointwise_.binary(
+            onto, x, self.weight, self.bias, *self.geometry, "add", 1.0, after_sum, [], ""
+        )
+        return sum_
+
+
+class WinogradConv(nn.Module):
+    """A 3 x 3 convolution of stride 1 by Winograd's F(4 x 4, 3 x 3), in float32."""
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(pack_weight(conv.weight), requires_grad=False)
+        self.bias = conv.bias
+        self.relu = getattr(conv, "relu", False)
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """As ``Conv.forward``."""
+        if onto is None:
+            return winograd_conv3x3(x, self.weight, self.bias, relu=self.relu)
+        out = onto.add_(winograd_conv3x3(x, self.weight, self.bias))
+        return out.relu_() if self.relu else out
+
+
+class OneDNNLinear(nn.Module):
+    """A linear layer whose weight is packed once, and the ReLU that may follow it."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        packed = _onednn._reorder_linear_weight(linear.weight.detach().contiguous(), _ROWS)
+        self.register_buffer("weight", packed, persistent=False)
+        self.bias = linear.bias
+        self.after = "relu" if isinstance(linear, LinearReLU) else "none"
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = _onednn._linear_pointwise(x, self.weight, self.bias, self.after, [], "")
+        return out
+
+
+class OneClassMaskHead(nn.Module):
+    """A mask head that computes the masks of the detected classes alone.
+
+    The 2 x 2 transposed convolution of stride 2 is a linear layer from each cell to its four; each of these is then
+    multiplied with the class's weights, so that only single numbers need to be moved to their places.
+    """
+
+    def __init__(self, head: MaskHead, exact: bool) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(_conv(conv, exact) for conv in head.convs)
+        deconv, logits = head.deconv, head.mask_logits
+        inputs, outputs = deconv.weight.shape[:2]
+        cells = LinearReLU(inputs, 4 * outputs, device="meta")
+        assert deconv.bias is not None
+        cells.weight = nn.Parameter(deconv.weight.permute(2, 3, 1, 0).reshape(-1, inputs), requires_grad=False)
+        cells.bias = nn.Parameter(deconv.bias.repeat(4), requires_grad=False)
+        self.cells = OneDNNLinear(cells)
+        assert logits.bias is not None
+        self.class_weight = nn.Parameter(logits.weight.flatten(1), requires_grad=False)
+        self.class_bias = nn.Parameter(logits.bias, requires_grad=False)
+
+    def of_classes(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """The mask logits (R, M, M) of pooled features (R, C, P, P), of one class (R,) int64 each."""
+        x = pooled
+        for conv in self.convs:
+            x = conv(x)
+        rows, _, height, width = x.shape
+        cells = self.cells(x.permute(0, 2, 3, 1).flatten(1, 2)).unflatten(2, (4, -1)).flatten(1, 2)  # (R, P * P * 4, C)
+        weight, bias = self.class_weight[labels, :, None], self.class_bias[labels, None, None]
+        logits = torch.baddbmm(bias, cells, weight).view(rows, height, width, 2, 2)
+        return logits.permute(0, 1, 3, 2, 4).reshape(rows, 2 * height, 2 * width)
+
+
+def _conv(conv: Any, exact: bool) -> Any:
+    if conv.in_channels < _WIDE:  # an image's colours: torch's own way is quicker there
+        return conv
+    plain = conv.stride == (1, 1) and conv.padding == (1, 1) and conv.groups == 1
+    quick = plain and can_pack(conv.weight) and conv.bias is not None and conv.weight.dtype == torch.float32
+    wide = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return WinogradConv(conv) if quick and wide and not exact and "cpu" in COMPILED else OneDNNConv(conv)
+
+
+def _linear(linear: nn.Linear, _: bool) -> nn.Module:
+    return OneDNNLinear(linear)
+
+
+_LAYERS: dict[type[nn.Module], Callable[[Any, bool], nn.Module]] = {
+    Conv: _conv,
+    nn.Conv2d: _conv,
+    nn.Linear: _linear,
+    LinearReLU: _linear,
+    MaskHead: OneClassMaskHead,
+}
