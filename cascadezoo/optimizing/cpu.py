@@ -1,8 +1,8 @@
-"""A lean network's layers on a CPU: each does what follows it in the same pass over memory, by oneDNN's own operators, and
-3 x 3 convolutions take Winograd's way where it is quicker.
+"""A lean network's layers on a CPU: each does what follows it in the same pass over memory, by oneDNN's own operators,
+and 3 x 3 convolutions take Winograd's way where it is quicker.
 
-They compute as the layers they replace do, but for the order of sums.  ``exact`` leaves Winograd's way out: its rounding
-errors are some four times those of a plain sum (``cascadezoo.ops.winograd``).
+They compute as the layers they replace do, but for the order of sums.  ``exact`` leaves Winograd's way out: its
+rounding errors are some four times those of a plain sum (``cascadezoo.ops.winograd``).
 """
 
 from collections.abc import Callable

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from optimizing.test_lean import NETWORKS, assert_same_detections, image, trained
 from torch import Tensor, nn
 
 from cascadezoo.modeling.layers import Conv, LinearReLU
@@ -12,8 +13,6 @@ from cascadezoo.ops.library import COMPILED
 from cascadezoo.optimizing.cpu import OneClassMaskHead, OneDNNConv, OneDNNLinear, WinogradConv, for_cpu
 from cascadezoo.optimizing.lean import lean
 from cascadezoo.spec.model import MaskHeadSpec
-
-from optimizing.test_lean import NETWORKS, assert_same_detections, image, trained
 
 BOUND = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
 processor_has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -100,7 +99,7 @@ def test_a_linear_layer(shape: tuple[int, ...], kind: type[nn.Linear], dtype: to
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_mask_head_gives_the_mask_of_each_rows_class(exact: bool, rows: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    spec = MaskHeadSpec(resolution=7, convs=(32, 32), deconv=24)
+    spec = MaskHeadSpec(resolution=7, convs=(32, 32), deconv=24, heads=1)
     head = MaskHead(32, 6, spec).to(dtype)
     layer = replaced(head, exact)
     assert isinstance(layer, OneClassMaskHead)
