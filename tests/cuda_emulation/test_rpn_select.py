@@ -13,7 +13,7 @@ from torch import Tensor
 
 import cascadezoo.ops.rpn_select  # noqa: F401  (it registers the operator)
 
-from cuda_emulation.building import operators
+from cuda_emulation.building import operators, shared_memory
 
 pytestmark = pytest.mark.emulated
 reference = torch.ops.cascadezoo.rpn_select
@@ -143,13 +143,16 @@ def test_267_000_anchors_of_five_levels(images: int, probability: bool) -> None:
     assert found[3].sum(1).min() > 3000  # 819 anchors on the fifth level
 
 
+@pytest.mark.parametrize("kilobytes", [48, 163, 227], ids=["without asking", "sm_80", "sm_90"])
 @pytest.mark.parametrize(("count", "top"), [(64_000, 6000), (40_000, 12_000), (40_000, 30_000), (32_000, 40_000)])
-def test_one_level_of_many_rows(count: int, top: int) -> None:
-    """C4's 6000 and 12000 fit into shared memory; more lie in global memory."""
+def test_one_level_of_many_rows(count: int, top: int, kilobytes: int) -> None:
+    """C4's 6000 and 12000 fit into a GPU's shared memory, in 64 and 128 KB; more lie in global memory."""
     noise = torch.Generator().manual_seed(top)
     logits, deltas = torch.randn(1, count, generator=noise) * 50, torch.zeros(1, count, 4)
     given_ = arguments([logits.round()], [deltas], [count // 40 // 4], 4, top)
-    same(operators().rpn_select(*given_), reference(*given_), SIDE)
+    with shared_memory(kilobytes):
+        found = operators().rpn_select(*given_)
+    same(found, reference(*given_), SIDE)
 
 
 HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
