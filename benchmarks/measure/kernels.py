@@ -1,8 +1,8 @@
 """What nvcc made of the CUDA kernels, read without a GPU: ``python -m cascadezoo.benchmarks.measure.kernels``.
 
 Builds the library, reads each kernel's registers, stack, where registers are spilled to, and shared memory from it with
-the ``cuobjdump`` of Triton's wheel, counts its 64-bit and 128-bit loads, and works out how much of a multiprocessor its threads
-can fill.  Ends with exit code 1 where a kernel falls below the bars of ``broken``.
+the ``cuobjdump`` of Triton's wheel, counts its 64-bit and 128-bit loads, and works out how much of a multiprocessor its
+threads can fill.  Ends with exit code 1 where a kernel falls below the bars of ``broken``.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Builds the kernels of csrc/cuda with a C++ compiler and the emulator beside this file, and loads them as operators.
 
-``EMULATED_SANITIZER`` (address or thread) says which of gcc's sanitizers the kernels get; the emulator gets none.  In the
-place of one they can get gcc's counts of what ran (coverage).
+``EMULATED_SANITIZER`` (address or thread) says which of gcc's sanitizers the kernels get; the emulator gets none.  In
+its place they can get gcc's counts of what ran (coverage).
 ``EMULATED_FIBRES=ucontext`` takes the portable fibres where this machine has its own.  Objects are kept below
 build/emulated under the digest of all that they depend on.
 """

@@ -1,6 +1,6 @@
 """What the race cases reach of the kernels: lines and branches by gcc's own count, and threads by the emulator's.
 
-Started as a program, with tests/ on the path, it writes benchmarks/results/kernel_coverage.json: ``make cuda-coverage``.
+As a program (``make cuda-coverage``, which has tests/ on the path) it writes benchmarks/results/kernel_coverage.json.
 """
 
 import functools

@@ -111,8 +111,8 @@ def test_80_000_scores_of_80_classes(rounded: bool) -> None:
 @pytest.mark.parametrize("most", [6000, 20_000, 40_000], ids=["boxes", "a GPU's most", "ranks too"])
 @pytest.mark.parametrize("rounded", [True, False])
 def test_what_has_no_room_in_shared_memory_lies_in_global(most: int, rounded: bool, kilobytes: int) -> None:
-    """One level of 6000 candidates, C4's: 64 KB of ranks, and 117 or, in double, 234 KB of boxes.  Both fit on sm_90 where
-    the boxes are floats, and never on sm_80; the ranks of 40,000 do on neither."""
+    """One level of 6000 candidates, C4's: 64 KB of ranks, and 117 or, in double, 234 KB of boxes.  Both fit on sm_90
+    where the boxes are floats, and never on sm_80; the ranks of 40,000 fit on neither."""
     boxes, scores = proposals(most, 200), torch.rand(1, most, generator=torch.Generator().manual_seed(1))
     scores, groups = scores.mul(100).round(), torch.zeros(1, most, dtype=torch.int64)
     valid = torch.rand(1, most, generator=torch.Generator().manual_seed(2)) < 2000 / most
@@ -136,7 +136,7 @@ def test_a_launch_that_fails_is_an_error() -> None:
     boxes, scores = proposals(3, 20), torch.ones(1, 3)
     arguments = (boxes, scores, torch.zeros(1, 3, dtype=torch.int64), scores > 0, 0.5, 0, True, 1, 3, 3)
     fail_next_launch()
-    with pytest.raises(RuntimeError, match="nms: the error that a test asked for .*cascadezoo build-ops --cuda"):
+    with pytest.raises(RuntimeError, match=r"nms: the error that a test asked for .*cascadezoo build-ops --cuda"):
         operators().grouped_nms(*arguments)
     same(operators().grouped_nms(*arguments), registered.grouped_nms(*arguments))
 

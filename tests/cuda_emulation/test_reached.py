@@ -78,7 +78,7 @@ def test_lines_that_never_ran_are_missed_and_named_with_their_text(tmp_path, mon
     assert found.unexcused() == [Place("own.h", 2)]
     assert found.row()["not_reached"] == {"csrc/own.h:1: one();": "it is too large", "csrc/own.h:2: two();": ""}
     assert found.of(["other.h"]).missed() == []
-    with pytest.raises(AssertionError, match="nor all branches:\n.*own.h:2: two"):
+    with pytest.raises(AssertionError, match=r"nor all branches:\n.*own.h:2: two"):
         fail_where_missed(found)
 
 
