@@ -21,7 +21,7 @@ class FPN(nn.Module):
         for i in range(len(inner) - 1, 0, -1):
             inner[i - 1] = inner[i - 1] + F.interpolate(inner[i], size=inner[i - 1].shape[-2:], mode="nearest")
         levels = [conv(x) for conv, x in zip(self.output, inner, strict=True)]
-        return [*levels, levels[-1][:, :, ::2, ::2]]
+        return [*levels, levels[-1][:, :, ::2, ::2].clone()]  # in memory of its own, laid out as the others are
 
 
 class LastLevel(nn.Module):

@@ -5,7 +5,6 @@ Shapes: R detections of all images, C channels, P side of the pooled features, M
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -29,9 +28,3 @@ class MaskHead(nn.Module):
         x = F.relu(self.deconv(x), inplace=True)
         logits: Tensor = self.mask_logits(x)
         return logits
-
-
-def class_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mask probabilities (R, M, M) of each row's class, from logits (R, masks, M, M) and labels (R,) int64."""
-    own: Tensor = logits[torch.arange(labels.shape[0], device=labels.device), labels]
-    return own.float().sigmoid()

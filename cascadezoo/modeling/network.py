@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from cascadezoo.images import read_image
-from cascadezoo.modeling.mask_head import class_probabilities
 from cascadezoo.modeling.postprocess import BoxPredictions, DetectionBatch, select
 from cascadezoo.modeling.preprocess import Batch, ResizedImage, collate, resize
 from cascadezoo.modeling.rpn import RPN, Proposals
@@ -104,8 +103,8 @@ class Network(nn.Module):
     def mask_probabilities(self, features: list[Tensor], rois: Tensor, labels: Tensor, mask: MaskHeadSpec) -> Tensor:
         """Masks (N, D, M, M) of boxes (N, D, 4), network pixels, and classes (N, D): the mean of the mask heads."""
         pooled = self.mask_features(self.pool(features, rois, mask.resolution), mask)
-        flat = labels.flatten()
-        masks = torch.stack([class_probabilities(head(pooled), flat) for head in self.mask_heads]).mean(0)
+        own = torch.arange(pooled.shape[0], device=labels.device), labels.flatten()  # of each row the mask of its class
+        masks = torch.stack([head(pooled)[own] for head in self.mask_heads]).float().sigmoid().mean(0)
         return masks.view(*labels.shape, *masks.shape[1:])
 
     def mask_features(self, pooled: Tensor, mask: MaskHeadSpec) -> Tensor:

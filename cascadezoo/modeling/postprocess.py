@@ -94,8 +94,7 @@ def select(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Sel
     scores = predictions.probabilities[..., :-1]
     keep, counts = best(original if rule.nms_space is Space.ORIGINAL else network, scores, predictions.valid, rule)
     classes = scores.shape[-1]
-    original, network = (b.expand(-1, -1, classes, -1).flatten(1, 2) for b in (original, network))
-    boxes = _rows(original, keep)
+    boxes = _rows(original, keep, classes)
     # 4. clip to the original image, drop boxes without area
     if rule.clip_original:
         boxes = clip(boxes, batch.original_sizes, coder.extent)
@@ -107,7 +106,7 @@ def select(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Sel
         scores=scores.flatten(1).gather(1, keep) * kept,
         labels=keep % classes * kept,
         counts=counts,
-        rois=_rows(network, keep) * kept[..., None],
+        rois=_rows(network, keep, classes) * kept[..., None],
     )
 
 
@@ -134,9 +133,10 @@ def _without_empty(keep: Tensor, boxes: Tensor, counts: Tensor) -> tuple[Tensor,
     """``keep``, ``boxes`` and ``counts`` of the rows whose box has an area, moved to the front in their order."""
     solid = has_area(boxes) & valid_rows(counts, keep.shape[1])
     order = (~solid).to(torch.int8).argsort(dim=1, stable=True)
-    return keep.gather(1, order), _rows(boxes, order), solid.sum(1)
+    return keep.gather(1, order), _rows(boxes[:, :, None], order, 1), solid.sum(1)
 
 
-def _rows(boxes: Tensor, index: Tensor) -> Tensor:
-    """Of boxes (N, K, 4) those at ``index`` (N, D): (N, D, 4)."""
-    return boxes.gather(1, index[..., None].expand(-1, -1, 4))
+def _rows(boxes: Tensor, index: Tensor, classes: int) -> Tensor:
+    """Of boxes (N, R, B, 4) those of the candidates ``index`` (N, D) into R * C: (N, D, 4)."""
+    row = index // (classes // boxes.shape[2])  # the classes of a row have a box each, or share one
+    return boxes.flatten(1, 2).gather(1, row[..., None].expand(-1, -1, 4))

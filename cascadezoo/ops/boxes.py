@@ -20,21 +20,27 @@ from cascadezoo.spec.conventions import BoxCoder
 def decode(deltas: Tensor, boxes: Tensor, coder: BoxCoder) -> Tensor:
     """Apply (dx, dy, dw, dh) deltas (..., 4) to boxes that broadcast with them (R-CNN, Girshick et al. 2014,
     appendix C)."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    w, h = x2 - x1 + coder.extent, y2 - y1 + coder.extent
-    dx, dy, dw, dh = (d * std for d, std in zip(deltas.unbind(-1), coder.stds, strict=True))
-    centre_x, centre_y = (x1 + x2 + coder.extent) * 0.5 + w * dx, (y1 + y2 + coder.extent) * 0.5 + h * dy
-    low, high = coder.log_scale
-    half_w, half_h = w * dw.clamp(low, high).exp() * 0.5, h * dh.clamp(low, high).exp() * 0.5
-    return torch.stack(
-        (
-            centre_x - half_w,
-            centre_y - half_h,
-            centre_x + half_w - coder.extent,
-            centre_y + half_h - coder.extent,
-        ),
-        -1,
-    )
+    shift, growth = _times(deltas[..., :2], coder.stds[:2]), _times(deltas[..., 2:], coder.stds[2:])
+    sides = sides_of(boxes, coder.extent)
+    centre = _plus(boxes[..., :2] + boxes[..., 2:], coder.extent) * 0.5 + sides * shift
+    half = sides * growth.clamp(*coder.log_scale).exp() * 0.5
+    return torch.cat((centre - half, _plus(centre + half, -coder.extent)), -1)
+
+
+def sides_of(boxes: Tensor, extent: int) -> Tensor:
+    """Width and height (..., 2) of boxes (..., 4)."""
+    return _plus(boxes[..., 2:] - boxes[..., :2], extent)
+
+
+def _plus(x: Tensor, extent: int) -> Tensor:
+    """``x + extent``; none is not worth an operator of its own."""
+    return x + extent if extent else x
+
+
+def _times(pairs: Tensor, factors: tuple[float, float]) -> Tensor:
+    """Pairs (..., 2) times two factors, which almost always are one and the same."""
+    first, second = factors
+    return pairs * first if first == second else torch.stack((pairs[..., 0] * first, pairs[..., 1] * second), -1)
 
 
 def encode(targets: Tensor, boxes: Tensor, coder: BoxCoder) -> Tensor:
@@ -54,22 +60,15 @@ def pairwise_iou(boxes: Tensor, others: Tensor, extent: int) -> Tensor:
 
 def clip(boxes: Tensor, sizes: Tensor, extent: int) -> Tensor:
     """Clip boxes (N, ..., 4) to their images: ``sizes`` (N, 2) height and width, coordinates in 0..side - extent."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    sides = sizes.to(boxes.dtype).view(-1, *[1] * (boxes.ndim - 2), 2) - extent
-    height, width = sides.unbind(-1)
-    zero = torch.zeros_like(width)
-    return torch.stack(
-        (x1.clamp(zero, width), y1.clamp(zero, height), x2.clamp(zero, width), y2.clamp(zero, height)), -1
-    )
+    highest = _plus(sizes.to(boxes.dtype).flip(1), -extent).view(-1, *[1] * (boxes.ndim - 1), 2)
+    return boxes.unflatten(-1, (2, 2)).clamp(torch.zeros_like(highest), highest).flatten(-2)
 
 
 def at_least(boxes: Tensor, side: float, extent: int) -> Tensor:
     """(...,) bool: the boxes (..., 4) whose width and height are both at least ``side``."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return (x2 - x1 + extent >= side) & (y2 - y1 + extent >= side)
+    return (sides_of(boxes, extent) >= side).all(-1)
 
 
 def has_area(boxes: Tensor) -> Tensor:
     """(...,) bool: the boxes (..., 4) whose width and height, without ``extent``, are above zero."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return (x2 > x1) & (y2 > y1)
+    return (boxes[..., 2:] > boxes[..., :2]).all(-1)

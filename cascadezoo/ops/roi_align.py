@@ -19,6 +19,7 @@ from torch import Tensor
 from torchvision.ops import roi_align as _torchvision
 
 from cascadezoo.errors import UsageError
+from cascadezoo.ops.boxes import sides_of
 from cascadezoo.ops.library import COMPILED, define
 from cascadezoo.spec.conventions import LevelRule, RoIAlign
 
@@ -31,8 +32,8 @@ def box_levels(boxes: Tensor, rule: LevelRule, levels: int) -> Tensor:
 
     -1, and so of no level, where the area is negative or no number.
     """
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    side = torch.sqrt((x2 - x1 + rule.extent) * (y2 - y1 + rule.extent))
+    width, height = sides_of(boxes, rule.extent).unbind(-1)
+    side = torch.sqrt(width * height)
     level = torch.floor(rule.level + torch.log2(side / rule.size + rule.epsilon))
     return level.clamp(0, levels - 1).nan_to_num(-1).to(torch.int64)
 

@@ -24,6 +24,14 @@ def test_decode_moves_the_centre_and_scales_the_size() -> None:
     torch.testing.assert_close(moved, torch.tensor([[22.0 - 20, 32.0 - 20, 22.0 + 20, 32.0 + 20]]))
 
 
+def test_each_delta_has_a_factor_of_its_own() -> None:
+    # centre (10, 20), size (20, 40); dx 1 * 0.1 * 20 = 2, dy 1 * 0.5 * 40 = 20; dw ln4 * 0.5 doubles the width,
+    # dh ln4 * 1 makes the height four times what it was
+    box = torch.tensor([[0.0, 0.0, 20.0, 40.0]])
+    moved = decode(torch.tensor([[1.0, 1.0, math.log(4), math.log(4)]]), box, coder(0.1, 0.5, 0.5, 1))
+    torch.testing.assert_close(moved, torch.tensor([[12.0 - 20, 40.0 - 80, 12.0 + 20, 40.0 + 80]]))
+
+
 def test_decode_clamps_both_ways() -> None:
     box = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
     wide = decode(torch.tensor([[0.0, 0.0, 50.0, -50.0]]), box, coder(1, 1, 1, 1))
