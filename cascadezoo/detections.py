@@ -6,7 +6,7 @@ of the original image, unrounded.
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, InitVar, dataclass, field, replace
 from functools import cached_property
 from itertools import repeat
@@ -30,9 +30,9 @@ from cascadezoo.modeling.transfer import to_host
 from cascadezoo.ops.mask_paste import PASTE, Crop, PasteMethod, paste, paste_bilinear
 from cascadezoo.ops.paste_rle import countable, paste_rle
 from cascadezoo.paths import expanded
-from cascadezoo.spec.conventions import MaskPaste
 
 Index: TypeAlias = int | np.integer[Any] | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
+_Row: TypeAlias = tuple[tuple[float, float, float, float], float, int]
 
 
 @dataclass(eq=False, repr=False)
@@ -116,29 +116,39 @@ class Detections:
             yield from self.paste_method(self.mask_probs, self.boxes, *self.image_size)
 
     def rles(self) -> list[Rle] | None:
-        """The masks as COCO run-length encodings, never built whole; None from a model without masks."""
+        """The masks as COCO run-length encodings, never built whole; None from a model without masks.
+
+        ``rles_of`` gives those of several images by one copy from the device.
+        """
+        return rles_of([self])[0]
+
+    def _runs(self) -> tuple[()] | tuple[Tensor, Tensor]:
+        """What ``paste_rle`` makes of the masks, on their device; nothing where they are pasted one by one."""
+        method = next((name for name, paste in PASTE.items() if paste is self.paste_method), None)
+        probabilities = self.mask_probs
+        if probabilities is None or method is None or not countable(*self.image_size) or not _at_once(probabilities):
+            return ()
+        return paste_rle(probabilities, self.boxes, *self.image_size, method)
+
+    def _rles(self, runs: Sequence[Tensor]) -> list[Rle] | None:
+        """The encodings, from what ``_runs`` gave, on the host."""
         if self.mask_probs is None:
             return None
-        method = next((name for name, paste in PASTE.items() if paste is self.paste_method), None)
-        if method is None or self.mask_probs.device.type == "cpu" or not countable(*self.image_size):
+        if not runs:
             return self._rles_one_by_one(self.mask_probs, self.boxes)
-        return self._rles_at_once(self.mask_probs, method)
+        ends, counts = runs
+        rles = []
+        for index, (row, count) in enumerate(zip(ends.numpy(), counts.tolist(), strict=True)):
+            if count < 0:  # the operator leaves this one to its caller
+                one = slice(index, index + 1)
+                rles += self._rles_one_by_one(self.mask_probs[one], self.boxes[one])
+            else:
+                rles.append(encode_runs(row[:count], *self.image_size))
+        return rles
 
     def _rles_one_by_one(self, probabilities: Tensor, boxes: Tensor) -> list[Rle]:
         crops = self.paste_method(probabilities, boxes, *self.image_size)
         return [encode_crop(mask.cpu().numpy(), top, left, *self.image_size) for top, left, mask in crops]
-
-    def _rles_at_once(self, probabilities: Tensor, method: MaskPaste) -> list[Rle]:
-        """By one operator and one copy to the host, but for masks that the operator leaves to the caller."""
-        ends, counts = to_host(paste_rle(probabilities, self.boxes, *self.image_size, method))
-        rles = []
-        for index, (runs, count) in enumerate(zip(ends.numpy(), counts.tolist(), strict=True)):
-            if count < 0:
-                one = slice(index, index + 1)
-                rles += self._rles_one_by_one(probabilities[one], self.boxes[one])
-            else:
-                rles.append(encode_runs(runs[:count], *self.image_size))
-        return rles
 
     def counts(self) -> dict[str, int]:
         """How many of each category there are, by name, the most frequent first."""
@@ -146,7 +156,13 @@ class Detections:
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO results: ``image_id``, ``category_id`` (the data set's id), ``bbox`` [x, y, width, height], ``score``,
-        and with masks ``segmentation`` (RLE)."""
+        and with masks ``segmentation`` (RLE).
+
+        ``to_coco_of`` gives those of several images by one copy from the device.
+        """
+        return to_coco_of([self], [image_id])[0]
+
+    def _results(self, image_id: int, rows: Iterable[_Row], rles: list[Rle] | None) -> list[dict[str, Any]]:
         results = [
             {
                 "image_id": image_id,
@@ -154,9 +170,8 @@ class Detections:
                 "bbox": [x1, y1, x2 - x1 + self.extent, y2 - y1 + self.extent],
                 "score": score,
             }
-            for (x1, y1, x2, y2), score, label in self._rows()
+            for (x1, y1, x2, y2), score, label in rows
         ]
-        rles = self.rles()
         if rles is None:
             return results
         return [{**result, "segmentation": rle} for result, rle in zip(results, rles, strict=True)]
@@ -265,9 +280,42 @@ class Detections:
         # truth values become numbers once, not once a field: each time a GPU is waited for
         return torch.arange(len(self), device=chosen.device)[chosen] if chosen.dtype == torch.bool else chosen
 
-    def _rows(self) -> Iterator[tuple[tuple[float, float, float, float], float, int]]:
-        boxes, scores, labels = (tensor.tolist() for tensor in self._on_host())
-        return zip(map(tuple, boxes), scores, labels, strict=True)
+    def _rows(self) -> Iterator[_Row]:
+        return _as_rows(self._on_host())
+
+
+def rles_of(batch: Sequence[Detections]) -> list[list[Rle] | None]:
+    """``Detections.rles`` of each of several detections on one device, by one copy to the host.
+
+    Only masks that the operator for all of an image leaves to its caller (``ops/paste_rle.py``) are copied one by one.
+    """
+    runs = _groups_on_host([one._runs() for one in batch])
+    return [one._rles(of_one) for one, of_one in zip(batch, runs, strict=True)]
+
+
+def to_coco_of(batch: Sequence[Detections], image_ids: Sequence[int]) -> list[list[dict[str, Any]]]:
+    """``Detections.to_coco`` of each of several detections on one device, by one copy to the host (``rles_of``)."""
+    groups = _groups_on_host([(one.boxes, one.scores, one.labels, *one._runs()) for one in batch])
+    return [
+        one._results(image_id, _as_rows(group[:3]), one._rles(group[3:]))
+        for one, image_id, group in zip(batch, image_ids, groups, strict=True)
+    ]
+
+
+def _at_once(probabilities: Tensor) -> bool:
+    """Whether an image's masks are pasted by one operator: on a CPU that gains nothing."""
+    return probabilities.device.type != "cpu"
+
+
+def _groups_on_host(groups: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    tensors = [tensor for group in groups for tensor in group]
+    copied = iter(to_host(tensors) if tensors else [])
+    return [[next(copied) for _ in group] for group in groups]
+
+
+def _as_rows(tensors: Sequence[Tensor]) -> Iterator[_Row]:
+    boxes, scores, labels = (tensor.tolist() for tensor in tensors)
+    return zip(map(tuple, boxes), scores, labels, strict=True)
 
 
 @dataclass(frozen=True, eq=False)

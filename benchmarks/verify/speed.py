@@ -19,6 +19,7 @@ from cascadezoo.benchmarks.reports.schema import BatchSpeed, Precision, SpeedTim
 from cascadezoo.benchmarks.verify.sensors import watched
 from cascadezoo.benchmarks.verify.timing import Clock, timed
 from cascadezoo.detecting import is_out_of_memory
+from cascadezoo.detections import to_coco_of
 from cascadezoo.detector import Detector
 from cascadezoo.devices import arithmetic
 from cascadezoo.images import read_image
@@ -139,8 +140,7 @@ def run_stages(model: Detector, images: Sequence[Frame]) -> tuple[Clock, int]:
         detections = model.segment(features, detections)
     with timed(clock, "postprocess", device):
         sizes = [image.original_size for image in resized]
-        for number, found in enumerate(model.detections(detections, host, sizes)):
-            found.to_coco(number)
+        to_coco_of(model.detections(detections, host, sizes), range(len(sizes)))
     return clock, int(host.counts.sum())
 
 

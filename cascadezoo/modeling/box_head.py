@@ -19,8 +19,10 @@ class BoxHead(nn.Module):
 
     def __init__(self, channels: int, num_classes: int, spec: BoxHeadSpec) -> None:
         super().__init__()
+        self.resolution = spec.resolution
         channels_in = (channels, *spec.convs)
         self.convs = nn.ModuleList(ConvNorm(i, o, 3) for i, o in pairwise(channels_in))
+        self.flatten = nn.Flatten()
         widths = (channels_in[-1] * spec.resolution**2, *spec.fcs)
         self.fcs = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
         self.cls_score = nn.Linear(widths[-1], num_classes + 1)
@@ -30,7 +32,7 @@ class BoxHead(nn.Module):
         x = pooled
         for conv in self.convs:
             x = F.relu(conv(x), inplace=True)
-        x = x.flatten(1)
+        x = self.flatten(x)
         for fc in self.fcs:
             x = F.relu(fc(x), inplace=True)
         return self.cls_score(x).float(), self.bbox_pred(x).float().unflatten(1, (-1, 4))

@@ -86,9 +86,8 @@ class Network(nn.Module):
         pooled = self.pool(features, boxes, resolution)
         scores, deltas = self.box_heads[-1](pooled)
         if rules.cascade.fusion is ScoreFusion.LAST_FEATURES:
-            logits = [head(pooled)[0] for head in self.box_heads]
-        else:
-            logits.append(scores)
+            logits = [head(pooled)[0] for head in self.box_heads[:-1]]
+        logits.append(scores)
         rows = boxes.shape[:2]
         return BoxPredictions(boxes, deltas.unflatten(0, rows), self._fuse(logits).unflatten(0, rows), valid)
 

@@ -94,11 +94,13 @@ def select(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Sel
     scores = predictions.probabilities[..., :-1]
     keep, counts = best(original if rule.nms_space is Space.ORIGINAL else network, scores, predictions.valid, rule)
     classes = scores.shape[-1]
-    boxes = _rows(original, keep, classes)
+    row = keep // (classes // original.shape[2])  # the classes of a proposal have a box each, or share one
+    original, network = original.flatten(1, 2), network.flatten(1, 2)
+    boxes = _rows(original, row)
     # 4. clip to the original image, drop boxes without area
     if rule.clip_original:
         boxes = clip(boxes, batch.original_sizes, coder.extent)
-        keep, boxes, counts = _without_empty(keep, boxes, counts)
+        keep, row, boxes, counts = _without_empty(keep, row, boxes, counts)
     # 5. zero the rows without a detection
     kept = valid_rows(counts, keep.shape[1])
     return DetectionBatch(
@@ -106,7 +108,7 @@ def select(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule: Sel
         scores=scores.flatten(1).gather(1, keep) * kept,
         labels=keep % classes * kept,
         counts=counts,
-        rois=_rows(network, keep, classes) * kept[..., None],
+        rois=_rows(network, row) * kept[..., None],
     )
 
 
@@ -129,14 +131,13 @@ def final_boxes(predictions: BoxPredictions, batch: Batch, coder: BoxCoder, rule
     return network / scales, network
 
 
-def _without_empty(keep: Tensor, boxes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``keep``, ``boxes`` and ``counts`` of the rows whose box has an area, moved to the front in their order."""
+def _without_empty(keep: Tensor, row: Tensor, boxes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``keep``, ``row``, ``boxes`` and ``counts`` of what has a box with an area, moved to the front in its order."""
     solid = has_area(boxes) & valid_rows(counts, keep.shape[1])
     order = (~solid).to(torch.int8).argsort(dim=1, stable=True)
-    return keep.gather(1, order), _rows(boxes[:, :, None], order, 1), solid.sum(1)
+    return keep.gather(1, order), row.gather(1, order), _rows(boxes, order), solid.sum(1)
 
 
-def _rows(boxes: Tensor, index: Tensor, classes: int) -> Tensor:
-    """Of boxes (N, R, B, 4) those of the candidates ``index`` (N, D) into R * C: (N, D, 4)."""
-    row = index // (classes // boxes.shape[2])  # the classes of a row have a box each, or share one
-    return boxes.flatten(1, 2).gather(1, row[..., None].expand(-1, -1, 4))
+def _rows(boxes: Tensor, index: Tensor) -> Tensor:
+    """Of boxes (N, K, 4) those at ``index`` (N, D): (N, D, 4)."""
+    return boxes.gather(1, index[..., None].expand(-1, -1, 4))

@@ -140,13 +140,14 @@ class ConvNorm(nn.Conv2d):
         """Weight and bias of the one convolution, in the type of the convolution's own weight."""
         sources = self.weight, *self.norm.tensors()
         if not can_be_kept(sources):
-            return self._scaled()
+            return self.scaled()
         fold = self._fold
         if fold is None or not fold.is_of(sources):
-            fold = self._fold = Fold.of(sources, self._scaled)
+            fold = self._fold = Fold.of(sources, self.scaled)
         return fold.made
 
-    def _scaled(self) -> Pair:
+    def scaled(self) -> Pair:
+        """What ``folded`` keeps, computed now and not kept."""
         scale, shift = self.norm.scale_and_shift()
         weight = _wide(self.weight) * scale[:, None, None, None]
         return weight.to(self.weight.dtype), shift.to(self.weight.dtype)

@@ -15,8 +15,22 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors of one device on the host, as copies without gradients; waits until the device has computed them."""
-    return _tensors(torch.cat(_bytes([tensor.detach() for tensor in tensors])).cpu(), tensors)
+    """Tensors of one device on the host, as copies without gradients; waits once, until they are computed and there."""
+    return _tensors(_fetched(packed(tensors)), tensors)
+
+
+def packed(tensors: Sequence[Tensor]) -> Tensor:
+    """The bytes of tensors of one device as one tensor there, without gradients."""
+    return torch.cat(_bytes([tensor.detach() for tensor in tensors]))
+
+
+def _fetched(there: Tensor) -> Tensor:
+    if not there.is_cuda:
+        return there.cpu()
+    here = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)  # what a GPU writes to by itself
+    here.copy_(there, non_blocking=True)
+    torch.cuda.current_stream(there.device).synchronize()
+    return here
 
 
 def _order(tensors: Sequence[Tensor]) -> list[int]:

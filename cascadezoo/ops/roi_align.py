@@ -53,6 +53,11 @@ def pyramid_roi_align(
     return pooled
 
 
+def pools_channels_last(device: torch.device) -> bool:
+    """Whether pooled features lie channels last in memory there."""
+    return device.type == "cuda" and "cuda" in COMPILED
+
+
 def as_pooled(feature: Tensor) -> Tensor:
     """The level in the memory layout that pooling reads: rearranged once, it serves several poolings."""
     last = feature.device.type in COMPILED
@@ -87,7 +92,7 @@ def _fake(
     features: list[Tensor], boxes: Tensor, levels: Tensor, scales: list[float], resolution: int, *_: Any
 ) -> Tensor:
     rois, channels = boxes.shape[0] * boxes.shape[1], features[0].shape[1]
-    if boxes.device.type == "cuda" and "cuda" in COMPILED:  # channels lie side by side in what the kernel makes
+    if pools_channels_last(boxes.device):
         return features[0].new_empty(rois, resolution, resolution, channels).permute(0, 3, 1, 2)
     return features[0].new_empty(rois, channels, resolution, resolution)
 

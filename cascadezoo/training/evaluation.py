@@ -12,6 +12,7 @@ from cascadezoo.coco.curves import Figures
 from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.coco.evaluation import Kind, evaluate_fully, read_truth
 from cascadezoo.detecting import Fitting, plan, prepared, read_annotated
+from cascadezoo.detections import to_coco_of
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World
 from cascadezoo.modeling.preprocess import ResizedImage, resize
@@ -66,8 +67,7 @@ def evaluate(
     read = partial(_read, data, model.spec)
     with evaluating(model), closing(prepared(batches, read, workers, lambda: progress(done))) as images:
         for batch, resized in zip(batches, images, strict=True):
-            for index, detections in zip(batch, detect(resized), strict=True):
-                found = detections.to_coco(data.image_ids[index])
+            for found in to_coco_of(detect(resized), [data.image_ids[index] for index in batch]):
                 results += [result for result in found if result["category_id"] in known]
             done += len(batch)
             progress(done)

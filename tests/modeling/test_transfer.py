@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cascadezoo.detections import rles_of, to_coco_of
 from cascadezoo.modeling.transfer import to_device, to_host
 
 from tiny import lively, tiny
@@ -40,9 +41,18 @@ class Copies(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("move", [to_host, lambda tensors: to_device(tensors, torch.device("cpu"))])
-def test_what_arrives_is_what_was_sent(move) -> None:
-    there = move(MIXED)
+def up(tensors, device):
+    return to_device(tensors, torch.device(device))
+
+
+def down(tensors, device):
+    return to_host([tensor.to(device) for tensor in tensors])
+
+
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+@pytest.mark.parametrize("move", [up, down])
+def test_what_arrives_is_what_was_sent(move, device: str) -> None:
+    there = [tensor.cpu() for tensor in move(MIXED, device)]
     assert [x.dtype for x in there] == [x.dtype for x in MIXED]
     assert all(torch.equal(one, other) for one, other in zip(there, MIXED, strict=True))
     there[1].zero_()
@@ -84,3 +94,25 @@ def test_detections_come_back_in_one_copy(monkeypatch) -> None:
     assert len(found[0]) > 5
     found[0].to_coco(1)
     assert len(sent) == 2
+
+
+def test_a_batch_costs_one_copy_and_its_run_lengths_a_second(monkeypatch) -> None:
+    sent: list[int] = []
+
+    def counted(tensors):
+        sent.append(len(tensors))
+        return to_host(tensors)
+
+    monkeypatch.setattr("cascadezoo.modeling.postprocess.to_host", counted)
+    monkeypatch.setattr("cascadezoo.detections.to_host", counted)
+    monkeypatch.setattr("cascadezoo.detections._at_once", lambda probabilities: True)  # as on a GPU
+    model = lively(tiny())
+    found = model.predict([random_image(60, 90)] * 3, batch_size=3)
+    assert sent == [4]  # boxes, scores, labels, counts of all three
+    rles = rles_of(found)
+    assert sent == [4, 6]  # run ends and their counts of each
+    records = to_coco_of(found, [1, 2, 3])
+    assert sent == [4, 6, 15]
+    assert [len(one) for one in records] == [len(one) for one in rles] == [len(one) for one in found]
+    assert records[2] == found[2].to_coco(3)
+    assert [record["segmentation"] for record in records[1]] == rles[1] == found[1].rles()

@@ -1,0 +1,98 @@
+"""A network's lean form: the same detections, but for rounding, by fewer operators.
+
+Norms lie in the weights of the convolutions before them, these weights lie as images do (channels last), and box heads
+read pooled features as pooling leaves them, without a transposition.  A kind of module that can do with fewer operators
+is one row of ``_RULES``.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from cascadezoo.modeling.box_head import BoxHead
+from cascadezoo.modeling.network import Network
+from cascadezoo.modeling.resnet import ConvNorm
+from cascadezoo.ops.roi_align import pools_channels_last
+
+N = TypeVar("N", bound=Network)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def lean(network: N, device: torch.device | None = None) -> N:
+    """The network for inference on ``device``, by default its own: a copy of the same class in evaluation mode, whose
+    parameters want no gradients.
+
+    Tensors that need no change are shared with ``network``, whose weights should stay as they are from then on: a
+    change would reach some layers and not others.
+    """
+    shared: dict[int, Any] = {id(x): _frozen(x) for x in network.parameters()}
+    shared |= {id(x): x for x in (*network.buffers(), network.spec)}
+    made = copy.deepcopy(network, shared)
+    if device is not None:
+        made.to(device)
+    _substitute(made, next(made.parameters()).device)
+    return made.eval()
+
+
+def _substitute(parent: nn.Module, device: torch.device) -> None:
+    """What the rules make of the modules inside ``parent``, and inside what they made, in their places."""
+    for name, child in parent.named_children():
+        rule = _RULES.get(type(child))
+        made = child if rule is None else rule(child, device)
+        setattr(parent, name, made)
+        _substitute(made, device)
+
+
+def _one_convolution(conv: ConvNorm, _: torch.device) -> nn.Conv2d:
+    """Convolution and norm as one convolution."""
+    weight, bias = conv.scaled()
+    made = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        groups=conv.groups,
+        device="meta",
+    )
+    made.weight, made.bias = _frozen(weight), _frozen(bias)
+    return _channels_last(made, _)
+
+
+def _channels_last(conv: Any, _: torch.device) -> Any:
+    """A convolution whose weight lies as images do, so that nothing lays it out anew for each of them."""
+    conv.weight = _frozen(conv.weight.contiguous(memory_format=torch.channels_last))
+    return conv
+
+
+class FlattenChannelsLast(nn.Module):
+    """(R, C, P, P) to (R, P * P * C), a view of what lies channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+def _reading_channels_last(head: BoxHead, device: torch.device) -> BoxHead:
+    """A box head whose first linear layer has its columns in the order in which its input lies."""
+    if head.convs or pools_channels_last(device):
+        first = head.fcs[0]
+        columns = first.weight.unflatten(1, (-1, head.resolution, head.resolution)).permute(0, 2, 3, 1)
+        first.weight = _frozen(columns.flatten(1))
+        head.flatten = FlattenChannelsLast()
+    return head
+
+
+def _frozen(x: Tensor) -> nn.Parameter:
+    return nn.Parameter(x.detach(), requires_grad=False)
+
+
+_RULES: dict[type[nn.Module], Callable[[Any, torch.device], nn.Module]] = {
+    ConvNorm: _one_convolution,
+    nn.Conv2d: _channels_last,
+    nn.ConvTranspose2d: _channels_last,
+    BoxHead: _reading_channels_last,
+}
