@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cascadezoo.modeling.box_head import BoxHead
+from cascadezoo.modeling.internimage import Block
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.resnet import ConvNorm
 from cascadezoo.ops.roi_align import pools_channels_last
@@ -86,6 +87,26 @@ def _reading_channels_last(head: BoxHead, device: torch.device) -> BoxHead:
     return head
 
 
+class ScaledBlock(nn.Module):
+    """InternImage's block for inference, whose branches end in a layer that holds their scale."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.post_norm = block.post_norm
+        self.norm1, self.dcn, self.norm2, self.mlp = block.norm1, block.dcn, block.norm2, block.mlp
+        ends = (self.norm1, self.norm2) if self.post_norm else (self.dcn.output_proj, self.mlp.fc2)
+        for end, gamma in zip(ends, (block.gamma1, block.gamma2), strict=True):
+            end.weight = _frozen(end.weight * gamma.view(-1, *[1] * (end.weight.ndim - 1)))
+            end.bias = _frozen(end.bias * gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.post_norm:
+            x = x + self.norm1(self.dcn(x))
+            return x + self.norm2(self.mlp(x))
+        x = x + self.dcn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
 def _frozen(x: Tensor) -> nn.Parameter:
     return nn.Parameter(x.detach(), requires_grad=False)
 
@@ -95,4 +116,5 @@ _RULES: dict[type[nn.Module], Callable[[Any, torch.device], nn.Module]] = {
     nn.Conv2d: _channels_last,
     nn.ConvTranspose2d: _channels_last,
     BoxHead: _reading_channels_last,
+    Block: lambda block, _: ScaledBlock(block),
 }
