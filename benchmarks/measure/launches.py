@@ -87,11 +87,10 @@ def network_there(spec: ModelSpec) -> Network:
     """The network of ``spec``, its tensors on a pretended GPU."""
     network = build(spec, device="meta")
     for module in network.modules():
-        for own in (module._parameters, module._buffers):
-            for name, tensor in own.items():
-                if tensor is not None:
-                    there = torch.empty_like(tensor, device="cuda")
-                    own[name] = nn.Parameter(there, False) if isinstance(tensor, nn.Parameter) else there
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(torch.empty_like(parameter, device="cuda"), False))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty_like(buffer, device="cuda"))
     return network
 
 
@@ -136,9 +135,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=RESULTS / "launches.json")
     arguments = parser.parse_args()
-    report = {"input": [1, 3, *SIZE], "rows": [measure(entry) for entry in ENTRIES]}
-    write_report(arguments.output, report)
-    for row in report["rows"]:
+    rows = [measure(entry) for entry in ENTRIES]
+    write_report(arguments.output, {"input": [1, 3, *SIZE], "rows": rows})
+    for row in rows:
         print(row["entry"], row["total"], row["launches"])
 
 
