@@ -9,7 +9,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist workst
 MUTANTS ?= all
 
 .PHONY: setup demo demo-convert embedded test test-extras test-lowest test-parity check mutants ops asan cuda-emulated \
-	cuda-compile cuda-report gpu lint format bench fuzz night release-check clean
+	cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -109,13 +109,20 @@ cuda-emulated: setup
 		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" && \
 	$(BIN)/python -m pytest -s -p no:cacheprovider $(EMULATED_TESTS) \
-		--ignore tests/cuda_emulation/test_emulator.py --ignore tests/cuda_emulation/test_races.py
+		--ignore tests/cuda_emulation/test_emulator.py --ignore tests/cuda_emulation/test_races.py \
+		--ignore tests/cuda_emulation/test_reached.py
 	EMULATED_FIBRES=ucontext OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m emulated tests/ops/test_dcnv3.py
 
-# needs nvcc and no GPU; build-ops exits 0 where nvcc does not fit torch, hence the last line
+# the lines and branches of the kernels that the race cases reach, as a report; needs g++ and its gcov
+cuda-coverage: setup
+	PYTHONPATH=tests $(BIN)/python -m cuda_emulation.reached
+
+# without a warning from either compiler (the host's pass over nvcc's pragmas aside); needs nvcc and no GPU; build-ops
+# exits 0 where nvcc does not fit torch, hence the last line
 cuda-compile: setup
 	rm -rf build/cuda
-	CASCADEZOO_HOME=build/cuda $(BIN)/cascadezoo build-ops --cuda --archs 80,90
+	CXX="g++ -Wall -Wextra -Werror -Wno-unknown-pragmas" NVCC_APPEND_FLAGS="-Werror all-warnings" \
+		CASCADEZOO_HOME=build/cuda $(BIN)/cascadezoo build-ops --cuda --archs 80,90
 	ls build/cuda/ops/*/cascadezoo_cu*_sm80_sm90.so
 
 # needs nvcc and Triton's wheel: registers, stack, shared memory and occupancy of each kernel, and the bars they have to pass
@@ -151,6 +158,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.ops
 	$(BIN)/python -m cascadezoo.benchmarks.measure.roi_align
 	$(BIN)/python -m cascadezoo.benchmarks.measure.folding
+	$(BIN)/python -m cascadezoo.benchmarks.measure.launches
 	$(BIN)/python -m cascadezoo.benchmarks.measure.training
 	$(BIN)/python -m cascadezoo.benchmarks.measure.dense
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint

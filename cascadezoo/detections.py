@@ -265,7 +265,7 @@ class Detections:
     def _selector(self, index: Index) -> slice | Tensor:
         if isinstance(index, slice):
             return index
-        chosen = torch.as_tensor(index, device=self.boxes.device)
+        chosen = torch.as_tensor(index)
         if chosen.ndim == 0 and not (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool):
             number = int(chosen)
             if not -len(self) <= number < len(self):
@@ -274,7 +274,11 @@ class Detections:
             return slice(number, number + 1)
         if chosen.ndim != 1:
             raise IndexError(f"an index of shape {tuple(chosen.shape)}: give one number, a slice or a list")
-        return chosen if chosen.numel() else chosen.to(torch.int64)  # [] comes as float
+        if not chosen.numel():
+            chosen = chosen.to(torch.int64)  # [] comes as float
+        chosen = chosen.to(self.boxes.device)
+        # truth values become numbers once, not once a field: each time a GPU is waited for
+        return torch.arange(len(self), device=chosen.device)[chosen] if chosen.dtype == torch.bool else chosen
 
     def _rows(self) -> Iterator[_Row]:
         return _as_rows(self._on_host())

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO as CocoIndex
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detections import Detections
@@ -321,6 +322,26 @@ def test_p5_indices_as_people_get_them():
     assert best.scores.item() == detections.scores.max().item()
     order = [detections[i].scores.item() for i in detections.scores.argsort(descending=True)]
     assert order == sorted(detections.scores.tolist(), reverse=True)
+
+
+def test_truth_values_are_looked_up_once_for_all_fields():
+    """Each time a GPU would be waited for."""
+    detections = three()
+
+    class Lookups(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten.index.Tensor:
+                self.count += args[1][0].dtype == torch.bool
+            return func(*args, **kwargs or {})
+
+    with Lookups() as lookups:
+        chosen = detections[torch.tensor([True, False, True])]
+    assert lookups.count == 1
+    assert torch.equal(chosen.labels, detections.labels[[0, 2]])
+    with pytest.raises(IndexError):
+        detections[[True, False]]
 
 
 @pytest.mark.parametrize("index", [torch.tensor(99), np.int64(-99)])

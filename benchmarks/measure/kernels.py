@@ -1,8 +1,8 @@
 """What nvcc made of the CUDA kernels, read without a GPU: ``python -m cascadezoo.benchmarks.measure.kernels``.
 
 Builds the library, reads each kernel's registers, stack, where registers are spilled to, and shared memory from it with
-the ``cuobjdump`` of Triton's wheel, counts its 128-bit loads, and works out how much of a multiprocessor its threads
-can fill.  Ends with exit code 1 where a kernel falls below the bars of ``broken``.
+the ``cuobjdump`` of Triton's wheel, counts its 64-bit and 128-bit loads, and works out how much of a multiprocessor its
+threads can fill.  Ends with exit code 1 where a kernel falls below the bars of ``broken``.
 """
 
 import argparse
@@ -98,14 +98,14 @@ def usages(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def wide_loads(sass: str) -> Counter[str]:
-    """128-bit loads from global memory, by kernel, in ``cuobjdump --dump-sass``'s words."""
+def loads(sass: str, bits: int) -> Counter[str]:
+    """Loads of so many bits at once from global memory, by kernel, in ``cuobjdump --dump-sass``'s words."""
     counts: Counter[str] = Counter()
     name = ""
     for line in sass.splitlines():
         if match := re.search(r"Function : (\S+)", line):
             name = match[1]
-        counts[name] += bool(re.search(r"\bLDG\.E\S*\.128", line))
+        counts[name] += bool(re.search(rf"\bLDG\.E\S*\.{bits}\b", line))
     return counts
 
 
@@ -120,15 +120,16 @@ def plain(name: str) -> str:
     return name
 
 
-def described(usage: dict[str, Any], loads: int) -> dict[str, Any]:
-    """A row of the report: a usage with a plain name, and what follows from it."""
+def described(usage: dict[str, Any], pair_loads: int, wide_loads: int) -> dict[str, Any]:
+    """A row of the report: a usage with a plain name, its loads of 64 and of 128 bits, and what follows from it."""
     launch = next(launch for start, launch in LAUNCHES.items() if usage["kernel"].startswith(start))
     limits, registers = LIMITS[usage["arch"]], usage["registers"]
     return {
         **usage,
         "threads": launch.threads,
         "dynamic_shared": launch.shared,
-        "wide_loads": loads,
+        "pair_loads": pair_loads,
+        "wide_loads": wide_loads,
         "occupancy_by_registers": occupancy(limits, registers, launch.threads, 0),
         "occupancy": occupancy(limits, registers, launch.threads, usage["static_shared"] + launch.shared),
     }
@@ -138,7 +139,8 @@ def broken(rows: list[dict[str, Any]]) -> list[str]:
     """Where a kernel falls below its bars, a sentence each.
 
     Kernels of float32 and half types use neither stack nor local memory; those that read maps fill half a
-    multiprocessor; those that are given packs of numbers load 128 bits at once.  Kernels of double are reported only.
+    multiprocessor; those that are given packs of numbers load 128 bits at once, or 64 where four halves are a box's
+    deltas.  Kernels of double are reported only.
     """
     found = []
     for row in rows:
@@ -149,8 +151,10 @@ def broken(rows: list[dict[str, Any]]) -> list[str]:
             found.append(f"{where} uses {row['stack']} bytes of stack and {row['local']} of local memory")
         if name.startswith(HALF_FULL) and row["occupancy"] < 0.5:
             found.append(f"{where} fills {row['occupancy']:.0%} of a multiprocessor")
-        if (re.search(r", [48](?!\d)", name) or name == "rpn_select_kernel") and not row["wide_loads"]:
+        if (re.search(r", [48](?!\d)", name) or name == "rpn_select_kernel<float>") and not row["wide_loads"]:
             found.append(f"{where} has no 128-bit load")
+        if name in ("rpn_select_kernel<__half>", "rpn_select_kernel<__nv_bfloat16>") and not row["pair_loads"]:
+            found.append(f"{where} has no 64-bit load")
     return found
 
 
@@ -169,10 +173,11 @@ def measure(library: Path) -> list[dict[str, Any]]:
         return subprocess.run(command, input=given, check=True, capture_output=True, text=True).stdout
 
     found = [usage for usage in usages(said(tool, "--dump-resource-usage", library)) if usage["arch"] in LIMITS]
-    loads = {arch: wide_loads(said(tool, "--dump-sass", "--gpu-architecture", arch, library)) for arch in LIMITS}
+    sass = {arch: said(tool, "--dump-sass", "--gpu-architecture", arch, library) for arch in LIMITS}
+    pairs, wide = ({arch: loads(text, bits) for arch, text in sass.items()} for bits in (64, 128))
     names = said("c++filt", given="\n".join(usage["kernel"] for usage in found)).splitlines()
     rows = [
-        described({**usage, "kernel": plain(name)}, loads[usage["arch"]][usage["kernel"]])
+        described({**usage, "kernel": plain(name)}, *(of[usage["arch"]][usage["kernel"]] for of in (pairs, wide)))
         for usage, name in zip(found, names, strict=True)
     ]
     return sorted(rows, key=lambda row: (row["kernel"], int(row["arch"].removeprefix("sm_"))))

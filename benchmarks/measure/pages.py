@@ -158,6 +158,28 @@ def _folding(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _launches(report: dict[str, Any]) -> list[str]:
+    stages = list(report["rows"][0]["launches"])
+    rows = [
+        f"| `{row['entry']}` | {' | '.join(str(row['launches'][stage]) for stage in stages)} "
+        f"| {row['total']} | {len(row['copies'])} |"
+        for row in report["rows"]
+    ]
+    return [
+        "## Operators of one batch",
+        "",
+        "What a GPU is asked to do from an uploaded batch to its packed detections, by a network in its lean form:",
+        "operators that are neither views nor allocations, and copies between the host and the device.  Counted on an",
+        f"input of {'x'.join(map(str, report['input']))} without a GPU, the CUDA operators taken as loaded.",
+        f"(torch {report['environment']['packages']['torch']}; `launches.json`)",
+        "",
+        f"| entry | {' | '.join(stages)} | sum | copies |",
+        f"|---|{'---|' * (len(stages) + 2)}",
+        *rows,
+        "",
+    ]
+
+
 def _training(report: dict[str, Any]) -> list[str]:
     rows = [
         f"| {part} | {report['seconds'][part]['median']:.2f} | {100 * share:.1f} % |"
@@ -354,6 +376,7 @@ _SECTIONS = {
     "ops": _ops,
     "roi_align": _roi_align,
     "folding": _folding,
+    "launches": _launches,
     "training": _training,
     "dense_targets": _dense_targets,
     "evaluation": _evaluation,

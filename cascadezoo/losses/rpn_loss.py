@@ -56,8 +56,9 @@ def rpn_losses(
         rows = torch.cat((positive, negative))
         truth = (torch.arange(len(rows), device=rows.device) < len(positive)).to(logits.dtype)
         goals = encode(target.boxes[matched[positive]], boxes[positive], coder)
+        found = deltas[n, positive].to(logits.dtype)  # of a half type where the network is
         scores.append(F.binary_cross_entropy_with_logits(logits[n, rows], truth, reduction="sum"))
-        moves.append(F.smooth_l1_loss(deltas[n, positive], goals, reduction="sum", beta=rule.box_loss.beta))
+        moves.append(F.smooth_l1_loss(found, goals, reduction="sum", beta=rule.box_loss.beta))
         counts.append(len(rows))
     sampled = boxes.new_tensor(counts)
     return {

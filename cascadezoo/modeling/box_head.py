@@ -22,7 +22,7 @@ class BoxHead(nn.Module):
         self.resolution = spec.resolution
         channels_in = (channels, *spec.convs)
         self.convs = nn.ModuleList(ConvNorm(i, o, 3, relu=True) for i, o in pairwise(channels_in))
-        self.flatten = nn.Flatten()
+        self.flatten: nn.Module = nn.Flatten()
         widths = (channels_in[-1] * spec.resolution**2, *spec.fcs)
         self.fcs = nn.ModuleList(LinearReLU(i, o) for i, o in pairwise(widths))
         self.cls_score = nn.Linear(widths[-1], num_classes + 1)

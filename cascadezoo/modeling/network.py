@@ -102,8 +102,8 @@ class Network(nn.Module):
     def mask_probabilities(self, features: list[Tensor], rois: Tensor, labels: Tensor, mask: MaskHeadSpec) -> Tensor:
         """Masks (N, D, M, M) of boxes (N, D, 4), network pixels, and classes (N, D): the mean of the mask heads."""
         pooled = self.mask_features(self.pool(features, rois, mask.resolution), mask)
-        flat = labels.flatten()
-        masks = torch.stack([head.of_classes(pooled, flat) for head in self.mask_heads]).float().sigmoid().mean(0)
+        classes = labels.flatten()
+        masks = torch.stack([head.of_classes(pooled, classes) for head in self.mask_heads]).float().sigmoid().mean(0)
         return masks.view(*labels.shape, *masks.shape[1:])
 
     def mask_features(self, pooled: Tensor, mask: MaskHeadSpec) -> Tensor:

@@ -53,9 +53,14 @@ class DetectionBatch(NamedTuple):
     rois: Tensor
     masks: Tensor | None = None
 
+    @property
+    def rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What of it goes to the host: boxes, scores, labels and counts."""
+        return self.boxes, self.scores, self.labels, self.counts
+
     def on_host(self) -> "HostRows":
         """The rows in the host's memory: one copy, the only wait for the device between an image and its detections."""
-        return HostRows(*to_host((self.boxes, self.scores, self.labels, self.counts)))
+        return HostRows(*to_host(self.rows))
 
     def trim(self, rows: int) -> "DetectionBatch":
         """The first ``rows`` of each image, such as ``HostRows.rows``."""

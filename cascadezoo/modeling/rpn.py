@@ -55,11 +55,11 @@ class RPN(nn.Module):
         self.deltas = nn.Conv2d(channels, 4 * anchors.per_cell, 1)
 
     def head(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """One level (N, C, H, W) to logits (N, H * W * A) and raw deltas (N, H * W * A, 4)."""
+        """One level (N, C, H, W) to logits (N, H * W * A) float32, and raw deltas (N, H * W * A, 4) of the network's
+        type: what reads some of them widens those alone."""
         hidden = self.conv(feature)
         logits = _in_float32(self.objectness, hidden).permute(0, 2, 3, 1).flatten(1)
-        deltas = self.deltas(hidden).permute(0, 2, 3, 1).reshape(feature.shape[0], -1, 4)
-        return logits, deltas.float()
+        return logits, self.deltas(hidden).permute(0, 2, 3, 1).reshape(feature.shape[0], -1, 4)
 
     def forward(self, features: list[Tensor], sizes: Tensor) -> Proposals:
         """Levels (N, C, H_l, W_l), finest first, and image sizes (N, 2) to proposals."""

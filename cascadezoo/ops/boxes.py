@@ -61,7 +61,8 @@ def pairwise_iou(boxes: Tensor, others: Tensor, extent: int) -> Tensor:
 def clip(boxes: Tensor, sizes: Tensor, extent: int) -> Tensor:
     """Clip boxes (N, ..., 4) to their images: ``sizes`` (N, 2) height and width, coordinates in 0..side - extent."""
     highest = _plus(sizes.to(boxes.dtype).flip(1), -extent).view(-1, *[1] * (boxes.ndim - 1), 2)
-    return boxes.unflatten(-1, (2, 2)).clamp(torch.zeros_like(highest), highest).flatten(-2)
+    pairs: Tensor = boxes.unflatten(-1, (2, 2))
+    return pairs.clamp(torch.zeros_like(highest), highest).flatten(-2)
 
 
 def at_least(boxes: Tensor, side: float, extent: int) -> Tensor:

@@ -38,7 +38,7 @@ def rpn_select(
 
     Args:
         logits: per level (N, H_l * W_l * A) float32, ordered y, x, anchor; NaN comes before all numbers.
-        deltas: per level (N, H_l * W_l * A, 4) float32.
+        deltas: per level (N, H_l * W_l * A, 4) float32 or a half type, which is widened before anything is computed.
         widths: W_l.
         sizes: (N, 2) height and width of each image.
         grid: the anchors.
@@ -102,13 +102,14 @@ def _best_of_level(scores: Tensor, deltas: Tensor, anchors: Tensor, top: int) ->
     first = rank.clamp(max=scores.shape[1] - 1)
     rows = index.index_select(1, first)[..., None].expand(-1, -1, 4)
     present = (rank < scores.shape[1]).expand(len(scores), -1)
-    return scores.index_select(1, first), deltas.gather(1, rows), anchors.gather(1, rows), present
+    moves = deltas.gather(1, rows).to(scores.dtype)  # only these are widened, where they are of a half type
+    return scores.index_select(1, first), moves, anchors.gather(1, rows), present
 
 
 def _fake(logits: list[Tensor], deltas: list[Tensor], sizes: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     images, rows = sizes.shape[0], len(logits) * arguments[-1]
     return (
-        deltas[0].new_empty(images, rows, 4),
+        logits[0].new_empty(images, rows, 4),
         logits[0].new_empty(images, rows),
         sizes.new_empty(images, rows, dtype=torch.int64),
         sizes.new_empty(images, rows, dtype=torch.bool),

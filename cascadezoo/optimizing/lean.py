@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cascadezoo.modeling.box_head import BoxHead
+from cascadezoo.modeling.internimage import Block
 from cascadezoo.modeling.layers import Conv, DeconvReLU
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.resnet import ConvNorm
@@ -48,7 +49,7 @@ def _substitute(parent: nn.Module, device: torch.device) -> None:
         _substitute(made, device)
 
 
-def _one_convolution(conv: ConvNorm, _: torch.device) -> Conv:
+def _one_convolution(conv: ConvNorm, device: torch.device) -> nn.Module:
     """Convolution and norm as one convolution."""
     weight, bias = conv.scaled()
     with torch.device("meta"):
@@ -56,10 +57,10 @@ def _one_convolution(conv: ConvNorm, _: torch.device) -> Conv:
             conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0], conv.groups, relu=conv.relu
         )
     made.weight, made.bias = _frozen(weight), _frozen(bias)
-    return _channels_last(made, _)
+    return _channels_last(made, device)
 
 
-def _channels_last(conv: Any, _: torch.device) -> Any:
+def _channels_last(conv: nn.Conv2d | nn.ConvTranspose2d, _: torch.device) -> nn.Module:
     """A convolution whose weight lies as images do, so that nothing lays it out anew for each of them."""
     conv.weight = _frozen(conv.weight.contiguous(memory_format=torch.channels_last))
     return conv
@@ -76,10 +77,34 @@ def _reading_channels_last(head: BoxHead, device: torch.device) -> BoxHead:
     """A box head whose first linear layer has its columns in the order in which its input lies."""
     if head.convs or pools_channels_last(device):
         first = head.fcs[0]
-        columns = first.weight.unflatten(1, (-1, head.resolution, head.resolution)).permute(0, 2, 3, 1)
+        weight: Tensor = first.get_parameter("weight")
+        columns = weight.unflatten(1, (-1, head.resolution, head.resolution)).permute(0, 2, 3, 1)
         first.weight = _frozen(columns.flatten(1))
         head.flatten = FlattenChannelsLast()
     return head
+
+
+class ScaledBlock(nn.Module):
+    """InternImage's block for inference, whose branches end in a layer that holds their scale."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.post_norm = block.post_norm
+        self.norm1, self.dcn, self.norm2, self.mlp = block.norm1, block.dcn, block.norm2, block.mlp
+        ends = (block.norm1, block.norm2) if self.post_norm else (block.dcn.output_proj, block.mlp.fc2)
+        for end, gamma in zip(ends, (block.gamma1, block.gamma2), strict=True):
+            weight, bias = end.get_parameter("weight"), end.get_parameter("bias")
+            end.weight = _frozen(weight * gamma.view(-1, *[1] * (weight.ndim - 1)))
+            end.bias = _frozen(bias * gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.post_norm:
+            x = x + self.norm1(self.dcn(x))
+            x = x + self.norm2(self.mlp(x))
+        else:
+            x = x + self.dcn(self.norm1(x))
+            x = x + self.mlp(self.norm2(x))
+        return x
 
 
 def _frozen(x: Tensor) -> nn.Parameter:
@@ -92,4 +117,5 @@ _RULES: dict[type[nn.Module], Callable[[Any, torch.device], nn.Module]] = {
     DeconvReLU: _channels_last,
     nn.Conv2d: _channels_last,
     BoxHead: _reading_channels_last,
+    Block: lambda block, _: ScaledBlock(block),
 }

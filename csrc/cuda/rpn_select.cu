@@ -89,11 +89,11 @@ __device__ void find_bin(const int* counts, int wanted, Bin* bin) {
 }
 
 // The last packed rank of the best ``wanted``, of more: the bits above are known, and the next are what the ranks with
-// those bits have where the wanted count is reached.
+// those bits have where the wanted count is reached.  No two ranks are equal, so the last bits end it at the latest.
 __device__ uint64_t last_of_best(const Anchors& anchors, const RpnRule& rule, int wanted, int* counts) {
   __shared__ Bin bin;
   uint64_t known = 0;
-  for (int left = 32 + anchors.index_bits; left > 0;) {
+  for (int left = 32 + anchors.index_bits;;) {
     const int digit = min(kDigit, left), low = left - digit;
     for (int i = threadIdx.x; i < kBins; i += kThreads) counts[i] = 0;
     __syncthreads();
@@ -109,10 +109,17 @@ __device__ uint64_t last_of_best(const Anchors& anchors, const RpnRule& rule, in
     left = low;
     if (bin.count == wanted) return ((known + 1) << left) - 1;  // whatever the bits below are
   }
-  return known;
 }
 
-// grid (levels, images)
+template <class D>
+__device__ Box widened(const Pack<D, 4>& deltas) {
+  Box box;
+  for (int i = 0; i < 4; ++i) box.value[i] = static_cast<float>(deltas.value[i]);
+  return box;
+}
+
+// grid (levels, images); D: the type of the deltas
+template <class D>
 __global__ void __launch_bounds__(kThreads, 1) rpn_select_kernel(
     const __grid_constant__ RpnLevels levels, Plan plan, int top, RpnRule rule, const float* sizes, uint64_t* scratch,
     RpnSelected selected) {
@@ -133,15 +140,15 @@ __global__ void __launch_bounds__(kThreads, 1) rpn_select_kernel(
   });
   sort_some(ranks, total);  // once all are there
 
-  const Box* deltas = level.deltas + image * level.count;
+  const auto* deltas = static_cast<const Pack<D, 4>*>(level.deltas) + image * level.count;
   for (int row = threadIdx.x; row < top; row += kThreads) {
     const int i = static_cast<int>(candidate_of(ranks[min(row, total - 1)]));  // too few: the last again
     const int cell = i / levels.cell;
     const float* half = levels.half[blockIdx.x * levels.cell + i % levels.cell];
     const float x = static_cast<float>(cell % level.width) * level.stride + level.first;
     const float y = static_cast<float>(cell / level.width) * level.stride + level.first;
-    const Box moves = deltas[i];  // 128 bits at once
-    const Box box = clipped(decoded(moves, anchor_at(x, y, half[0], half[1]), rule), sizes + 2 * image, rule);
+    const Pack<D, 4> moves = deltas[i];  // all four at once
+    const Box box = clipped(decoded(widened(moves), anchor_at(x, y, half[0], half[1]), rule), sizes + 2 * image, rule);
     const int64_t to = block * top + row;
     selected.boxes[to] = box;
     selected.scores[to] = rpn_score(anchors.logits[i], rule);
@@ -157,16 +164,20 @@ size_t rpn_select_scratch(const RpnLevels& levels, const RpnSize& size) {
 }
 
 const char* rpn_select_cuda(
-    const RpnLevels& levels, const RpnSize& size, const RpnRule& rule, const float* sizes, void* memory,
+    Kind deltas, const RpnLevels& levels, const RpnSize& size, const RpnRule& rule, const float* sizes, void* memory,
     const RpnSelected& selected, void* stream) {
   const Plan plan(levels, size, most_shared());
-  allow_shared(&rpn_select_kernel, plan.shared);
   const dim3 grid(static_cast<unsigned>(levels.levels), static_cast<unsigned>(size.images));
   const int top = size.top;
   auto* scratch = static_cast<uint64_t*>(memory);
-  CZ_LAUNCH(
-      rpn_select_kernel, grid, dim3(kThreads), plan.shared, stream, levels, plan, top, rule, sizes, scratch, selected);
-  return launched();
+  const auto run = [&](auto kernel) {
+    allow_shared(kernel, plan.shared);
+    CZ_LAUNCH(kernel, grid, dim3(kThreads), plan.shared, stream, levels, plan, top, rule, sizes, scratch, selected);
+    return launched();
+  };
+  if (deltas == Kind::Half) return run(&rpn_select_kernel<__half>);
+  if (deltas == Kind::BFloat16) return run(&rpn_select_kernel<__nv_bfloat16>);
+  return run(&rpn_select_kernel<float>);
 }
 
 }  // namespace cascadezoo

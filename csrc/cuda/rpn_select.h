@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "../rpn_select.h"
+#include "kind.h"
 
 namespace cascadezoo {
 
@@ -14,7 +15,7 @@ constexpr int kMostAnchors = 256;  // of a cell, of all levels together
 struct RpnLevels {
   struct Level {
     const float* logits;  // (images, count)
-    const Box* deltas;    // (images, count)
+    const void* deltas;   // (images, count, 4)
     int count, width;     // anchors, and cells in a row
     float stride, first;  // pixels between cells, and of the first one's centre
   };
@@ -39,9 +40,10 @@ struct RpnSelected {
 // bytes that a call needs for itself
 size_t rpn_select_scratch(const RpnLevels& levels, const RpnSize& size);
 
-// ``sizes`` (images, 2): height and width.  Returns what went wrong, or nullptr.
+// ``deltas``: the type of all levels' deltas, float32 or a half type.  ``sizes`` (images, 2): height and width.  Returns
+// what went wrong, or nullptr.
 const char* rpn_select_cuda(
-    const RpnLevels& levels, const RpnSize& size, const RpnRule& rule, const float* sizes, void* scratch,
+    Kind deltas, const RpnLevels& levels, const RpnSize& size, const RpnRule& rule, const float* sizes, void* scratch,
     const RpnSelected& selected, void* stream);
 
 }  // namespace cascadezoo

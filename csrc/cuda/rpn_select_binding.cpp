@@ -46,9 +46,11 @@ RpnLevels levels_of(
   levels.cell = static_cast<int>(halves.size() / (2 * count));
   for (size_t i = 0; i < halves.size(); ++i) levels.half[i / 2][i % 2] = static_cast<float>(halves[i]);
   for (size_t i = 0; i < count; ++i) {
+    const ScalarType type = deltas[i].scalar_type();
     STD_TORCH_CHECK(
-        logits[i].scalar_type() == ScalarType::Float && deltas[i].scalar_type() == ScalarType::Float,
-        "rpn_select: on CUDA logits and deltas must be float32");
+        logits[i].scalar_type() == ScalarType::Float && (type == ScalarType::Float || is_half(type)),
+        "rpn_select: on CUDA logits must be float32, and deltas float32 or of a half type");
+    STD_TORCH_CHECK(type == deltas[0].scalar_type(), "rpn_select: deltas of different types");
     STD_TORCH_CHECK(
         logits[i].device() == sizes.device() && deltas[i].device() == sizes.device(),
         "rpn_select: tensors on different devices");
@@ -72,7 +74,8 @@ RpnLevels levels_of(
 // each anchor's four numbers are read at once
 Tensor dense(const Tensor& tensor) {
   const Tensor made = torch::stable::contiguous(tensor);
-  return reinterpret_cast<uintptr_t>(made.const_data_ptr()) % sizeof(Box) == 0 ? made : torch::stable::clone(made);
+  const size_t bytes = 4 * made.element_size();
+  return reinterpret_cast<uintptr_t>(made.const_data_ptr()) % bytes == 0 ? made : torch::stable::clone(made);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> rpn_select(
@@ -94,7 +97,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> rpn_select(
     kept.push_back(torch::stable::contiguous(logits[i]));
     levels.level[i].logits = kept.back().const_data_ptr<float>();
     kept.push_back(dense(deltas[i]));
-    levels.level[i].deltas = static_cast<const Box*>(kept.back().const_data_ptr());
+    levels.level[i].deltas = kept.back().const_data_ptr();
   }
   const Tensor sides = torch::stable::contiguous(cast(sizes, ScalarType::Float));
   const int64_t rows = levels.levels * top;
@@ -110,7 +113,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> rpn_select(
         static_cast<Box*>(boxes.mutable_data_ptr()), scores.mutable_data_ptr<float>(),
         of_level.mutable_data_ptr<int64_t>(), valid.mutable_data_ptr<bool>()};
     const char* error = rpn_select_cuda(
-        levels, size, rule, sides.const_data_ptr<float>(), scratch.mutable_data_ptr(), selected, device.stream);
+        kind_of(deltas[0].scalar_type()), levels, size, rule, sides.const_data_ptr<float>(), scratch.mutable_data_ptr(),
+        selected, device.stream);
     check_launch("rpn_select", error);
   }
   return {boxes, scores, of_level, valid};

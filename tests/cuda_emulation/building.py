@@ -1,6 +1,7 @@
 """Builds the kernels of csrc/cuda with a C++ compiler and the emulator beside this file, and loads them as operators.
 
-``EMULATED_SANITIZER`` (address or thread) says which of gcc's sanitizers the kernels get; the emulator gets none.
+``EMULATED_SANITIZER`` (address or thread) says which of gcc's sanitizers the kernels get; the emulator gets none.  In
+its place they can get gcc's counts of what ran (coverage).
 ``EMULATED_FIBRES=ucontext`` takes the portable fibres where this machine has its own.  Objects are kept below
 build/emulated under the digest of all that they depend on.
 """
@@ -12,7 +13,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,8 +44,9 @@ _SANITIZE = {
     "": ("-O2",),
     "address": ("-O1", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"),
     "thread": ("-O1", "-fsanitize=thread"),
+    "coverage": ("-O0", "-fno-exceptions", "--coverage"),  # each line by itself, and no ways that an exception takes
 }
-_NOTES = {"": (), "address": ("-DCZ_ASAN",), "thread": ("-DCZ_TSAN",)}  # what the emulator tells which sanitizer
+_NOTES = {"address": ("-DCZ_ASAN",), "thread": ("-DCZ_TSAN",)}  # what the emulator tells which sanitizer
 
 
 def compiled(source: Path, *flags: str) -> Path:
@@ -65,19 +68,42 @@ def emulator(sanitizer: str = "", fibres: str = "") -> list[Path]:
     """The emulator's objects: first in a link, so that what they share with the kernels is not the sanitized copy."""
     own = "" if platform.machine() == "x86_64" else "ucontext"
     portable = (fibres or own) == "ucontext"
-    flags = ["-O2", *_NOTES[sanitizer], *(["-DCZ_FIBRES_BY_UCONTEXT"] if portable else [])]
+    flags = ["-O2", *_NOTES.get(sanitizer, ()), *(["-DCZ_FIBRES_BY_UCONTEXT"] if portable else [])]
     sources = ["scheduler.cpp", "fibre_ucontext.cpp" if portable else "fibre_x86_64.cpp"]
     return [compiled(EMULATOR / source, *flags) for source in sources]
+
+
+def kernel_object(source: Path, sanitizer: str = "") -> Path:
+    """The object of a kernel file, or of what calls it."""
+    return compiled(source, *_SANITIZE[sanitizer])
 
 
 def program(name: str, sources: Sequence[Path], sanitizer: str = "", fibres: str = "") -> Path:
     """A program of kernels and a ``main``."""
     objects = emulator(sanitizer, fibres)
-    objects += [compiled(source, *_SANITIZE[sanitizer]) for source in sources]
+    objects += [kernel_object(source, sanitizer) for source in sources]
     return _linked(name, objects, *_SANITIZE[sanitizer])
 
 
 _kept: list[Any] = []  # a library's operators go with it
+
+
+@contextmanager
+def shared_memory(kilobytes: int) -> Iterator[None]:
+    """While it lasts a block of the operators' kernels may have so much: 163 on sm_80, 227 on sm_90."""
+    operators()
+    limit = ctypes.c_size_t.in_dll(_kept[0], "cuda_emulated_most_shared")
+    before = limit.value
+    limit.value = kilobytes << 10
+    try:
+        yield
+    finally:
+        limit.value = before
+
+
+def fail_next_launch() -> None:
+    operators()
+    ctypes.c_int.in_dll(_kept[0], "cuda_emulated_error").value = 1
 
 
 @functools.cache
@@ -97,7 +123,7 @@ def operators() -> Any:
     torch_folder = Path(str(find_spec("torch").origin)).parent  # type: ignore[union-attr]
     binding = ["-DCZ_EMULATED", "-DTORCH_TARGET_VERSION=0x020b000000000000", "-isystem", str(torch_folder / "include")]
     objects = emulator(sanitizer, fibres)
-    objects += [compiled(source, *_SANITIZE[sanitizer]) for source in sorted(KERNELS.glob("*.cu"))]
+    objects += [kernel_object(source, sanitizer) for source in sorted(KERNELS.glob("*.cu"))]
     objects += [compiled(source, *_SANITIZE[sanitizer], *binding) for source in sorted(KERNELS.glob("*.cpp"))]
     link = ["-shared", f"-L{torch_folder / 'lib'}", "-ltorch_cpu"]
     library = _linked("cuda_emulated.so", objects, *_SANITIZE[sanitizer], *link)
@@ -105,8 +131,7 @@ def operators() -> Any:
     for name in OPERATORS:
         schema = str(getattr(torch.ops.cascadezoo, name).default._schema)
         definitions.define(schema.removeprefix("cascadezoo::"))
-    ctypes.CDLL(str(library))
-    _kept.append(definitions)
+    _kept.extend((ctypes.CDLL(str(library)), definitions))
     return torch.ops.cascadezoo_emulated
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from cascadezoo.ops.nms import _threshold
 from cascadezoo.spec.conventions import Nms
 
-from cuda_emulation.building import operators
+from cuda_emulation.building import fail_next_launch, operators, shared_memory
 
 pytestmark = pytest.mark.emulated
 registered = torch.ops.cascadezoo
@@ -107,14 +107,37 @@ def test_80_000_scores_of_80_classes(rounded: bool) -> None:
     same(operators().class_nms(*arguments), registered.class_nms(*arguments))
 
 
+@pytest.mark.parametrize("kilobytes", [163, 227], ids=["sm_80", "sm_90"])
 @pytest.mark.parametrize("most", [6000, 20_000, 40_000], ids=["boxes", "a GPU's most", "ranks too"])
 @pytest.mark.parametrize("rounded", [True, False])
-def test_what_has_no_room_in_shared_memory_lies_in_global(most: int, rounded: bool) -> None:
-    """One level of 6000 candidates, C4's: its ranks and boxes are more than a block can share, and so is more."""
+def test_what_has_no_room_in_shared_memory_lies_in_global(most: int, rounded: bool, kilobytes: int) -> None:
+    """One level of 6000 candidates, C4's: 64 KB of ranks, and 117 or, in double, 234 KB of boxes.  Both fit on sm_90
+    where the boxes are floats, and never on sm_80; the ranks of 40,000 fit on neither."""
     boxes, scores = proposals(most, 200), torch.rand(1, most, generator=torch.Generator().manual_seed(1))
     scores, groups = scores.mul(100).round(), torch.zeros(1, most, dtype=torch.int64)
     valid = torch.rand(1, most, generator=torch.Generator().manual_seed(2)) < 2000 / most
     arguments = (boxes, scores, groups, valid, 0.7, 0, rounded, 1, most, 2 * most)
+    with shared_memory(kilobytes):
+        found = operators().grouped_nms(*arguments)
+    same(found, registered.grouped_nms(*arguments))
+
+
+def test_the_same_candidates_are_kept_wherever_they_lie() -> None:
+    """4100 candidates have 64 KB of ranks: of 48 KB none fits, of 96 KB the ranks do."""
+    boxes, scores = proposals(4100, 200), torch.rand(1, 4100, generator=torch.Generator().manual_seed(3))
+    valid, groups = torch.ones(1, 4100, dtype=torch.bool), torch.zeros(1, 4100, dtype=torch.int64)
+    arguments = (boxes, scores, groups, valid, 0.7, 0, True, 1, 4100, 4100)
+    for kilobytes in (48, 96, 227):
+        with shared_memory(kilobytes):
+            same(operators().grouped_nms(*arguments), registered.grouped_nms(*arguments))
+
+
+def test_a_launch_that_fails_is_an_error() -> None:
+    boxes, scores = proposals(3, 20), torch.ones(1, 3)
+    arguments = (boxes, scores, torch.zeros(1, 3, dtype=torch.int64), scores > 0, 0.5, 0, True, 1, 3, 3)
+    fail_next_launch()
+    with pytest.raises(RuntimeError, match=r"nms: the error that a test asked for .*cascadezoo build-ops --cuda"):
+        operators().grouped_nms(*arguments)
     same(operators().grouped_nms(*arguments), registered.grouped_nms(*arguments))
 
 

@@ -105,16 +105,18 @@ def test_boxes_of_every_size(integer_box: bool) -> None:
 
 
 @METHODS
-def test_one_hundred_detections_on_800_x_1333_pixels(integer_box: bool) -> None:
-    centre = noise(100, 2, seed=1) * torch.tensor([1333.0, 800.0])
-    sides = noise(100, 2, seed=2).square() * torch.tensor([1333.0, 800.0]) + 8
-    sides[0] = torch.tensor([2100.0, 1500.0])
-    masks = F.interpolate(noise(100, 1, 5, 5, seed=3) * 12 - 4, size=28, mode="bicubic")[:, 0].sigmoid()
+@pytest.mark.parametrize(("detections", "height", "width"), [(100, 800, 1333), (12, 2160, 3840)])
+def test_detections_of_real_sizes(detections: int, height: int, width: int, integer_box: bool) -> None:
+    whole = torch.tensor([float(width), float(height)])
+    centre = noise(detections, 2, seed=1) * whole
+    sides = noise(detections, 2, seed=2).square() * whole + 8
+    sides[0] = 1.6 * whole
+    masks = F.interpolate(noise(detections, 1, 5, 5, seed=3) * 12 - 4, size=28, mode="bicubic")[:, 0].sigmoid()
     boxes = torch.cat((centre - sides / 2, centre + sides / 2), 1)
     method = MaskPaste.INTEGER_BOX if integer_box else MaskPaste.BILINEAR
-    right = paste_rle(masks, boxes, 800, 1333, method)
+    right = paste_rle(masks, boxes, height, width, method)
     assert (right[1] > 0).all()  # there is room enough without being asked for
-    same(operators().paste_rle(masks, boxes, 800, 1333, integer_box, right[0].shape[1]), right)
+    same(operators().paste_rle(masks, boxes, height, width, integer_box, right[0].shape[1]), right)
 
 
 def test_a_box_far_larger_than_its_image_is_left_to_the_host() -> None:

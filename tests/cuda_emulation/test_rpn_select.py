@@ -13,7 +13,7 @@ from torch import Tensor
 
 import cascadezoo.ops.rpn_select  # noqa: F401  (it registers the operator)
 
-from cuda_emulation.building import operators
+from cuda_emulation.building import operators, shared_memory
 
 pytestmark = pytest.mark.emulated
 reference = torch.ops.cascadezoo.rpn_select
@@ -143,19 +143,49 @@ def test_267_000_anchors_of_five_levels(images: int, probability: bool) -> None:
     assert found[3].sum(1).min() > 3000  # 819 anchors on the fifth level
 
 
+@pytest.mark.parametrize("kilobytes", [48, 163, 227], ids=["without asking", "sm_80", "sm_90"])
 @pytest.mark.parametrize(("count", "top"), [(64_000, 6000), (40_000, 12_000), (40_000, 30_000), (32_000, 40_000)])
-def test_one_level_of_many_rows(count: int, top: int) -> None:
-    """C4's 6000 and 12000 fit into shared memory; more lie in global memory."""
+def test_one_level_of_many_rows(count: int, top: int, kilobytes: int) -> None:
+    """C4's 6000 and 12000 fit into a GPU's shared memory, in 64 and 128 KB; more lie in global memory."""
     noise = torch.Generator().manual_seed(top)
     logits, deltas = torch.randn(1, count, generator=noise) * 50, torch.zeros(1, count, 4)
     given_ = arguments([logits.round()], [deltas], [count // 40 // 4], 4, top)
-    same(operators().rpn_select(*given_), reference(*given_), SIDE)
+    with shared_memory(kilobytes):
+        found = operators().rpn_select(*given_)
+    same(found, reference(*given_), SIDE)
 
 
-def test_maps_that_are_not_dense_or_not_aligned() -> None:
+HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+
+
+@HALVES
+def test_deltas_of_half_types_are_widened_and_nothing_else(dtype: torch.dtype) -> None:
+    noise = torch.Generator().manual_seed(0)
+    logits = [torch.randn(2, count, generator=noise) for count in (2400, 600)]
+    deltas = [torch.randn(2, count, 4, generator=noise).to(dtype) for count in (2400, 600)]
+    deltas[0][:, ::7, 2] = math.inf
+    deltas[1][:, ::5, 1] = math.nan
+    given_ = arguments(logits, deltas, [40, 20], 3, 1000, min_size=1.0)
+    widened = arguments(logits, [d.float() for d in deltas], [40, 20], 3, 1000, min_size=1.0)
+    for select in (operators().rpn_select, reference):
+        for one, other in zip(select(*given_), select(*widened), strict=True):
+            assert one.dtype == other.dtype
+            torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    same(operators().rpn_select(*given_), reference(*given_), SIDE * math.exp(SCALE))
+
+
+@HALVES
+def test_deltas_of_levels_in_different_types_are_refused(dtype: torch.dtype) -> None:
+    deltas = [torch.zeros(1, 6, 4), torch.zeros(1, 6, 4, dtype=dtype)]
+    with pytest.raises(RuntimeError, match="deltas of different types"):
+        operators().rpn_select(*arguments([torch.zeros(1, 6)] * 2, deltas, [3, 3], 2, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_maps_that_are_not_dense_or_not_aligned(dtype: torch.dtype) -> None:
     noise = torch.Generator().manual_seed(0)
     apart = torch.randn(2, 12, 2, generator=noise)[..., 0]
-    behind = torch.randn(1 + 2 * 12 * 4, generator=noise)[1:].view(2, 12, 4)
+    behind = torch.randn(1 + 2 * 12 * 4, generator=noise).to(dtype)[1:].view(2, 12, 4)
     given_ = arguments([apart], [behind], [4], 1, 5)
     same(operators().rpn_select(*given_), reference(*given_), 2000)
 
@@ -169,9 +199,9 @@ def test_no_images_have_no_rows() -> None:
     ("change", "words"),
     [
         ({"logits": [torch.zeros(1, 5)]}, "logits must be"),
-        ({"logits": [torch.zeros(1, 6, dtype=torch.float16)]}, "must be float32"),
+        ({"logits": [torch.zeros(1, 6, dtype=torch.float16)]}, "logits must be float32"),
         ({"logits": [torch.zeros(1, 6)] * 9}, "1 to 8 levels"),
-        ({"deltas": [torch.zeros(1, 6, 4, dtype=torch.float64)]}, "must be float32"),
+        ({"deltas": [torch.zeros(1, 6, 4, dtype=torch.float64)]}, "float32 or of a half type"),
         ({"deltas": [torch.zeros(2, 6, 4)]}, "deltas \\(N, K, 4\\)"),
         ({"sizes": torch.zeros(1, 3)}, "sizes must be"),
         ({"widths": [3, 3]}, "for each level"),

@@ -129,9 +129,17 @@ def test_anchors_follow_from_the_rows_and_columns_of_each_level() -> None:
     assert coarse.tolist() == [[-16, -4, 16, 4], [-4, -16, 4, 16], [-16, 4, 16, 12], [-4, -8, 4, 24]]
 
 
-def test_half_precision_ends_with_the_heads_maps() -> None:
-    logits, deltas = make(RULE).to(torch.bfloat16).head(torch.ones(1, 2, 1, 1, dtype=torch.bfloat16))
-    assert logits.dtype == deltas.dtype == torch.float32
+def test_half_precision_ends_with_the_deltas() -> None:
+    """They leave the head as its convolution made them, and the proposals are those of the widened ones."""
+    rpn, feature = make(RULE).to(torch.bfloat16), torch.rand(1, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits, deltas = rpn.head(feature.bfloat16())
+        assert (logits.dtype, deltas.dtype) == (torch.float32, torch.bfloat16)
+        made, widened = (propose([(logits, d)] * 2, [4, 4], SIZE, rpn.anchors, RULE) for d in (deltas, deltas.float()))
+    assert made.counts.item() > 0
+    for one, other in zip(made, widened, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -159,6 +159,21 @@ def test_emulated_half_types_lose_only_the_last_rounding(points: torch.dtype) ->
         assert [t.dtype for t in found] == [torch.float16, torch.float16, points, points]
 
 
+@pytest.mark.emulated
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_emulated_at_the_size_of_most_of_internimages_layers(dtype: torch.dtype) -> None:
+    """22 of InternImage-L's 37 lie here: stride 16 of 800 x 1344 pixels, 640 channels in 40 groups."""
+    tensors = make(1, 50, 84, 40, 16, SQUARE, dtype)
+    grad = torch.randn(tensors[0].shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    numbers = (*SQUARE, 40, 1.0)
+    found = [operators().dcnv3(*tensors, *numbers), *operators().dcnv3_backward(grad, *tensors, *numbers)]
+    wide = [t.float() for t in (*tensors, grad)]
+    right = [module.reference(*wide[:3], *numbers), *module.backward_reference(wide[3], *wide[:3], *numbers)]
+    for one, other in zip(found, right, strict=True):
+        assert one.dtype == dtype
+        assert departure(one, other) < {torch.float32: 1e-5, torch.float16: 2**-10}[dtype]
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("points", ["input's type", "float32"])
 @pytest.mark.parametrize(("dtype", "digit"), [(torch.float16, 2**-11), (torch.bfloat16, 2**-8)], ids=str)

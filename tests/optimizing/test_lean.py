@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from cascadezoo.modeling.box_head import BoxHead
+from cascadezoo.modeling.internimage import Block
 from cascadezoo.modeling.resnet import AffineNorm, ConvNorm
 from cascadezoo.optimizing.lean import FlattenChannelsLast, lean
-from cascadezoo.spec.model import Norm, NormLearning
+from cascadezoo.spec.model import InternImageSpec, Norm, NormLearning
 
 from tiny import lively, tiny
 
@@ -28,9 +29,11 @@ def trained(publisher: str, architecture: str):
     model = lively(tiny(architecture, publisher))
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
-        if isinstance(module, AffineNorm):
-            for tensor in module.tensors():
-                nn.init.uniform_(tensor, 0.7, 1.4, generator=generator)
+        changed = module.tensors() if isinstance(module, AffineNorm) else ()
+        if isinstance(module, Block):
+            changed = module.gamma1, module.gamma2
+        for tensor in changed:
+            nn.init.uniform_(tensor, 0.7, 1.4, generator=generator)
     return model
 
 
@@ -102,6 +105,21 @@ def test_a_norm_is_folded_in_float32_and_cast_once(norm: Norm, dtype: torch.dtyp
     torch.testing.assert_close(made.bias.detach(), shift.to(dtype))
     x = torch.randn(1, 4, 9, 7).to(dtype)
     torch.testing.assert_close(made(x), conv(x))
+
+
+@pytest.mark.parametrize("post_norm", [True, False])
+def test_an_internimage_block_holds_its_scales_where_its_branches_end(post_norm: bool) -> None:
+    spec = InternImageSpec(width=8, blocks=(1, 1, 1, 1), groups=(1, 2, 4, 8), post_norm=post_norm)
+    torch.manual_seed(0)
+    block = Block(8, 2, 0.0, spec).eval()
+    for parameter in block.parameters():
+        nn.init.uniform_(parameter, -0.5, 0.5)
+    network = lively(tiny())
+    network.backbone.layer1 = nn.Sequential(block)
+    (made,) = lean(network).backbone.layer1
+    x = torch.randn(1, 7, 9, 8)
+    assert {name.rpartition(".")[2] for name, _ in made.named_parameters()} == {"weight", "bias"}
+    torch.testing.assert_close(made(x), block(x))
 
 
 def test_the_lean_form_of_a_network_in_training_is_for_inference() -> None:

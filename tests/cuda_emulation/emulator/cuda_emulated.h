@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "half_types.h"
 #include "scheduler.h"
@@ -110,12 +111,12 @@ constexpr cudaError_t cudaSuccess = 0;
 enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }  // what fails ends the program
-inline const char* cudaGetErrorString(cudaError_t) { return ""; }
+inline cudaError_t cudaGetLastError() { return std::exchange(cuda_emulated_error, cudaSuccess); }
+inline const char* cudaGetErrorString(cudaError_t) { return "the error that a test asked for"; }
 
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  return *value = static_cast<int>(cuda_emulated::kMostShared), cudaSuccess;
+  return *value = static_cast<int>(cuda_emulated_most_shared), cudaSuccess;
 }
 
 template <class... Arguments>

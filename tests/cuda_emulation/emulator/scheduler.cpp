@@ -21,6 +21,9 @@
 extern "C" const char* __tsan_default_options() { return "halt_on_error=1"; }
 #endif
 
+size_t cuda_emulated_most_shared = 227 << 10;
+int cuda_emulated_error = 0;
+
 namespace cuda_emulated {
 
 Index thread_index, block_index;
@@ -252,7 +255,8 @@ void check(const void* kernel, dim3 grid, dim3 block, size_t bytes) {
   if (uint64_t(grid.x) * grid.y * grid.z < 1 || grid.x > kMostColumns || grid.y > kMostRows || grid.z > kMostRows)
     stop("a grid of %u x %u x %u blocks: 1 to %u x %u x %u are possible", grid.x, grid.y, grid.z, kMostColumns,
          kMostRows, kMostRows);
-  if (bytes > kMostShared) stop("%zu bytes of dynamic shared memory: a block can have %zu", bytes, kMostShared);
+  if (bytes > cuda_emulated_most_shared)
+    stop("%zu bytes of dynamic shared memory: a block can have %zu", bytes, cuda_emulated_most_shared);
   const auto found = allowed.find(kernel);
   if (bytes > std::max(kFreeShared, found == allowed.end() ? 0 : found->second))
     stop("%zu bytes of dynamic shared memory: more than %zu need cudaFuncSetAttribute first", bytes, kFreeShared);
@@ -317,6 +321,8 @@ void launch(const void* kernel, dim3 grid, dim3 block, size_t bytes, void (*of_t
   shared.reset(new char[bytes + kGuard]);
   host_notes.current();
   std::vector<uint64_t> order(uint64_t(grid.x) * grid.y * grid.z);
+  static const bool told = std::getenv("CUDA_EMULATED_LAUNCHES") != nullptr;
+  if (told) std::printf("%zu threads\n", order.size() * count);
   for (uint64_t i = 0; i < order.size(); ++i) order[i] = i;
   std::shuffle(order.begin(), order.end(), random_numbers);
   for (uint64_t i : order) {

@@ -19,8 +19,6 @@ struct Index {
 extern Index thread_index, block_index;
 extern dim3 block_size, grid_size;
 
-constexpr size_t kMostShared = 227 << 10;  // bytes a block may have on sm_90
-
 // where a kernel calls the emulator
 struct Place {
   const char* file;
@@ -37,7 +35,8 @@ void sync_warp(unsigned mask, Place place);
 uint64_t exchange(unsigned mask, uint64_t value, int source, Place place);
 unsigned ballot(unsigned mask, bool vote, Place place);
 
-// Runs ``body(argument)`` for every thread of every block; ``kernel`` names what runs.
+// Runs ``body(argument)`` for every thread of every block; ``kernel`` names what runs.  With CUDA_EMULATED_LAUNCHES in the
+// environment it prints how many threads there are.
 void launch(const void* kernel, dim3 grid, dim3 block, size_t shared, void (*body)(void*), void* argument);
 
 // From now on ``kernel`` may be launched with this much dynamic shared memory: without, 48 KB are the limit.
@@ -48,3 +47,8 @@ void allow_shared(const void* kernel, size_t bytes);
 void seed(unsigned value);
 
 }  // namespace cuda_emulated
+
+// Bytes of shared memory that a block may have: at first sm_90's 227 KB
+extern "C" size_t cuda_emulated_most_shared;
+// What the next launch shall fail with: a test's, since a real failure ends the program
+extern "C" int cuda_emulated_error;
