@@ -5,7 +5,6 @@ Shapes: R detections of all images, C channels, P side of the pooled features, M
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from cascadezoo.modeling.layers import Conv, DeconvReLU
@@ -32,4 +31,4 @@ class MaskHead(nn.Module):
     def of_classes(self, pooled: Tensor, labels: Tensor) -> Tensor:
         """The mask logits (R, M, M) of one class (R,) int64 each."""
         logits: Tensor = self(pooled)
-        return logits[torch.arange(labels.shape[0], device=labels.device), labels]
+        return logits.gather(1, labels[:, None, None, None].expand(-1, 1, *logits.shape[2:]))[:, 0]
