@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
@@ -14,10 +15,11 @@ SPEED = Path("docs/speed.md")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports that ``_SECTIONS`` names."""
+    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of a GPU that are there."""
     parts = [_HEAD]
     for name, section in _SECTIONS.items():
         parts += section(json.loads((results / f"{name}.json").read_text()))
+    parts += gpu_sections(results)
     return "\n".join(parts).rstrip() + "\n"
 
 

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from cuda_emulation.on_device import DEVICE, OnDevice
+
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "csrc/cuda"
 EMULATOR = Path(__file__).parent / "emulator"
@@ -108,7 +110,10 @@ def fail_next_launch() -> None:
 
 @functools.cache
 def operators() -> Any:
-    """``torch.ops.cascadezoo_emulated``: the CUDA operators, bindings included, for tensors on the CPU."""
+    """``torch.ops.cascadezoo_emulated``: the CUDA operators, bindings included, for tensors on the CPU.
+
+    Where ``KERNELS_ON`` names a device, those of that device instead.
+    """
     import torch
 
     import cascadezoo.ops.dcnv3
@@ -117,6 +122,8 @@ def operators() -> Any:
     import cascadezoo.ops.roi_align
     import cascadezoo.ops.rpn_select  # noqa: F401  (they define the schemas)
 
+    if DEVICE:
+        return OnDevice(DEVICE)
     if CXX is None:
         pytest.skip("no g++ here")
     sanitizer, fibres = (os.environ.get(f"EMULATED_{name}", "") for name in ("SANITIZER", "FIBRES"))
