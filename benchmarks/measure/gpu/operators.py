@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from cascadezoo.benchmarks.measure.gpu.suites import run_suite, tests_folder
 from cascadezoo.ops.library import COMPILED, STATUS
 
 TOOLS = ("memcheck", "racecheck")
-SANITIZING = 45.0  # seconds that one of them takes at least: under it torch itself is slow to start
+SANITIZING = 30.0  # seconds that one of them takes at least: under it torch itself is slow to start
 SHORT = "test_equals_torchvision and contiguous and float32"
 
 
@@ -25,11 +26,9 @@ def run(report: Report, device: torch.device) -> None:
     if device.type not in COMPILED:
         report.fail(f"operators for {device.type}", f"not compiled ({STATUS.get(device.type, 'none exists')})")
     os.environ["KERNELS_ON"] = device.type
-    names = f"({device.type} or emulated) and not parity"
-    emulator = [f"--ignore={folder}/cuda_emulation/{name}.py" for name in ("test_emulator", "test_races")]
     room = len(TOOLS) * SANITIZING if sanitizer() else 0
     seconds = max(report.deadline.left() - room, report.deadline.left() / 2)
-    run_suite(report, "tests", [f"{folder}/ops", f"{folder}/cuda_emulation", *emulator, "-k", names], seconds)
+    run_suite(report, "tests", selection(folder, device.type), seconds)
     report.data["compute_sanitizer"] = {}
     for tool in TOOLS:
         if sanitizer() is None:
@@ -40,6 +39,12 @@ def run(report: Report, device: torch.device) -> None:
             if result.get("errors"):
                 report.fail(f"compute-sanitizer {tool}", result["result"])
         report.write()
+
+
+def selection(folder: Path, device: str) -> list[str]:
+    """The tests that the device runs, for pytest."""
+    emulators_own = [f"--ignore={folder}/cuda_emulation/{name}.py" for name in ("test_emulator", "test_races")]
+    return [f"{folder}/ops", f"{folder}/cuda_emulation", *emulators_own, "-k", f"{device} or emulated"]
 
 
 def sanitizer() -> str | None:

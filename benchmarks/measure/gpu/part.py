@@ -1,7 +1,9 @@
 """One part, in this process: ``python -m cascadezoo.benchmarks.measure.gpu.part NAME --output FILE``."""
 
 import argparse
+import math
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -36,9 +38,9 @@ def main() -> int:
     parser.add_argument("name", choices=[part.name for part in PARTS])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--until", type=float, default=math.inf, help="when to end, in seconds since 1970")
     options = parser.parse_args()
-    return int(not run(options.name, options.output, torch.device(options.device), options.seconds))
+    return int(not run(options.name, options.output, torch.device(options.device), options.until - time.time()))
 
 
 if __name__ == "__main__":

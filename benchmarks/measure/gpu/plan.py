@@ -15,14 +15,14 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("build", 0.12, 20, "the operators compiled for this GPU"),
-    Part("ops", 0.20, 30, "every operator's tests on the GPU, and compute-sanitizer"),
-    Part("sync", 0.06, 15, "waits for the GPU inside the network"),
+    Part("build", 0.10, 20, "the operators compiled for this GPU"),
+    Part("ops", 0.24, 30, "every operator's tests on the GPU, and compute-sanitizer"),
+    Part("sync", 0.05, 15, "waits for the GPU inside the network"),
     Part("graph", 0.10, 20, "the optimized model as a CUDA graph beside the eager one"),
-    Part("latency", 0.17, 30, "one image, by precision, beside torchvision"),
-    Part("parity", 0.20, 30, "recorded cases of the publishers' code"),
-    Part("throughput", 0.10, 30, "batches of 4 and 8"),
-    Part("training", 0.05, 30, "steps of training"),
+    Part("latency", 0.14, 30, "one image, by precision, beside torchvision"),
+    Part("parity", 0.22, 30, "recorded cases of the publishers' code"),
+    Part("throughput", 0.08, 30, "batches of 4 and 8"),
+    Part("training", 0.07, 30, "steps of training"),
 )
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from cascadezoo.benchmarks.measure.gpu.report import Report
-from cascadezoo.benchmarks.measure.gpu.ways import SPANS, compared, eager, optimize, optimized, row
+from cascadezoo.benchmarks.measure.gpu.ways import SPANS, compared, eager, optimize, optimized, row, warmed
 from cascadezoo.benchmarks.measure.latency import random_model, scene
 from cascadezoo.benchmarks.measure.precision import PRECISIONS, computing
 from cascadezoo.benchmarks.verify.timing import spread
@@ -44,14 +44,13 @@ def run(report: Report, device: torch.device, runs: int = RUNS) -> None:
                             report.fail(f"{entry}, {precision}", wrong)
 
 
-@torch.inference_mode()
 def of_precision(model: Detector, precision: str, device: torch.device, runs: int) -> dict[str, Any]:
     """What replays find on the image that the graph was recorded with, and on its mirror image, and the times of both
     ways: beside the optimized model without a graph, and beside the network as it is."""
     image = scene(*SIZE)
     ready, without = (optimize(model, precision, device, graph) for graph in (True, False))
-    ways = [eager(model, precision, [image], device), optimized(ready, precision, [image])]
-    times = compared(ways, device, runs)  # in the first of these runs the graph is recorded
+    ways = [warmed(eager(model, precision, [image], device)), warmed(optimized(ready, precision, [image]))]
+    times = compared(ways, device, runs)
     rows: dict[str, Any] = {"from_the_eager_network": [], "from_no_graph": []}
     for picture in (image, np.ascontiguousarray(image[:, ::-1])):
         found = detected(ready, picture)

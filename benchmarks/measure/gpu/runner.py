@@ -15,6 +15,7 @@ from cascadezoo.benchmarks.measure.gpu.report import CUT, FAILED, LEFT_OUT, PASS
 from cascadezoo.files import write_json
 
 GRACE = 5.0  # seconds between asking a process to end and ending it
+MARGIN = 8.0  # seconds before that at which a part ends by itself, with what it has
 RESERVE = 10.0  # seconds at the end of the budget for what is cut and for the summary
 Command = Callable[[Part, Path, float], Sequence[str]]
 
@@ -25,9 +26,9 @@ def report_of(part: str, results: Path) -> Path:
 
 
 def command(part: Part, output: Path, seconds: float) -> list[str]:
-    """What runs a part."""
-    module = "cascadezoo.benchmarks.measure.gpu.part"
-    return [sys.executable, "-m", module, part.name, "--output", str(output), "--seconds", f"{seconds:.0f}"]
+    """What runs a part for so many seconds, the start of its process included."""
+    module, until = "cascadezoo.benchmarks.measure.gpu.part", time.time() + seconds - MARGIN
+    return [sys.executable, "-m", module, part.name, "--output", str(output), "--until", f"{until:.0f}"]
 
 
 def run_parts(

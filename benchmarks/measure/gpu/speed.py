@@ -4,11 +4,23 @@ from typing import Any
 
 import torch
 
-from cascadezoo.benchmarks.measure.gpu import ways as make
 from cascadezoo.benchmarks.measure.gpu.report import Report
-from cascadezoo.benchmarks.measure.gpu.roofline import Peaks, bound, count, peaks_of
-from cascadezoo.benchmarks.measure.gpu.ways import EAGER, OPTIMIZED, SPANS, TORCHVISION, Way, compared, row
-from cascadezoo.benchmarks.measure.latency import Images, random_model, scene
+from cascadezoo.benchmarks.measure.gpu.roofline import Peaks, Work, bound, count, peaks_of
+from cascadezoo.benchmarks.measure.gpu.ways import (
+    EAGER,
+    OPTIMIZED,
+    SPANS,
+    TORCHVISION,
+    Way,
+    compared,
+    eager,
+    optimize,
+    optimized,
+    row,
+    torchvisions,
+    warmed,
+)
+from cascadezoo.benchmarks.measure.latency import Images, random_model, scene, torchvision_model
 from cascadezoo.benchmarks.measure.precision import PRECISIONS
 from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.detector import Detector
@@ -56,40 +68,43 @@ def measure(
     model = random_model(entry, image, device)
     ways = made(report, f"{entry}, batch {batch_size}", model, images, device, theirs)
     times = compared(ways, device, runs)
-    padded = tuple(model.prepare([model.resize(image)]).pixels.shape[2:])
+    padded = model.prepare([model.resize(image)]).pixels.shape[2:]
     stages = count(model.spec, (padded[0], padded[1]), batch_size)
     for way, of_way in zip(ways, times, strict=True):
-        found = {"entry": entry if way.name != TORCHVISION else "maskrcnn_resnet50_fpn", "batch_size": batch_size}
-        found |= {"network_input": list(padded), **row(way, of_way)}
+        found = {"batch_size": batch_size, "network_input": list(padded), **row(way, of_way)}
         found["images_per_second"] = round(1000 * batch_size / found["whole_ms"]["median"], 2)
-        if way.name != TORCHVISION:
-            found["roofline"] = {
+        if way.name == TORCHVISION:
+            found["entry"] = "maskrcnn_resnet50_fpn"
+        else:
+            least = {
                 name: {stage: round(bound(works, way.precision, peak), 4) for stage, works in stages.items()}
                 for name, peak in peaks.items()
             }
-            least = sum(found["roofline"][next(iter(peaks))].values())
-            found |= {"roofline_ms": round(least, 3), "gflop": _gflop(stages)}
-            found["share_of_roofline"] = round(least / found["network_ms"]["median"], 3)
+            total = sum(next(iter(least.values())).values())
+            found |= {"entry": entry, "gflop": _gflop(stages), "roofline": least, "roofline_ms": round(total, 3)}
+            found["share_of_roofline"] = round(total / found["network_ms"]["median"], 3)
         report.data["rows"].append(found)
     report.write()
     return {(way.name, way.precision): of_way for way, of_way in zip(ways, times, strict=True)}
 
 
-def _gflop(stages: dict[str, Any]) -> dict[str, float]:
+def _gflop(stages: dict[str, list[Work]]) -> dict[str, float]:
     return {stage: round(sum(work.flops for work in works) / 1e9, 1) for stage, works in stages.items()}
 
 
 def made(report: Report, what: str, model: Detector, images: Images, device: torch.device, theirs: bool) -> list[Way]:
-    """The ways that can be made."""
+    """The ways that can be made and run."""
     ways: list[Way] = []
     for precision in PRECISIONS:
-        ways.append(make.eager(model, precision, images, device))
+        with report.attempt(f"{what}, eager, {precision}"):
+            ways.append(warmed(eager(model, precision, images, device)))
         with report.attempt(f"{what}, optimized, {precision}"):
-            ways.append(make.optimized(make.optimize(model, precision, device), precision, images))
+            ways.append(warmed(optimized(optimize(model, precision, device), precision, images)))
     if theirs:
-        with report.attempt(f"{what}, torchvision"):
-            network = make.torchvision_model(images[0], device)
-            ways += [make.torchvisions(precision, images, device, network) for precision in THEIRS]
+        network = torchvision_model(images[0], device)
+        for precision in THEIRS:
+            with report.attempt(f"{what}, torchvision, {precision}"):
+                ways.append(warmed(torchvisions(precision, images, device, network)))
     return ways
 
 

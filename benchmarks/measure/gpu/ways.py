@@ -21,7 +21,6 @@ from cascadezoo.benchmarks.measure.latency import (
     their_input,
     their_stages,
     their_whole,
-    torchvision_model,
 )
 from cascadezoo.benchmarks.measure.precision import computing
 from cascadezoo.benchmarks.verify.speed import STAGES
@@ -59,7 +58,8 @@ def eager(model: Detector, precision: str, images: Images, device: torch.device)
 
 def optimize(model: Detector, precision: str, device: torch.device, graph: bool = True) -> Detector:
     """``model.optimize``; on a GPU, unless ``graph`` is false, as a CUDA graph."""
-    ready: Detector = model.optimize(device=device, precision=precision, cuda_graph=graph and device.type == "cuda")
+    given: Any = model
+    ready: Detector = given.optimize(device=device, precision=precision, cuda_graph=graph and device.type == "cuda")
     return ready
 
 
@@ -69,9 +69,8 @@ def optimized(ready: Detector, precision: str, images: Images) -> Way:
     return Way(OPTIMIZED, precision, nullcontext, partial(ready.detect, resized), partial(our_whole, ready, images))
 
 
-def torchvisions(precision: str, images: Images, device: torch.device, model: Any = None) -> Way:
+def torchvisions(precision: str, images: Images, device: torch.device, model: Any) -> Way:
     """torchvision's ``maskrcnn_resnet50_fpn``; half types by autocast."""
-    model = model or torchvision_model(images[0], device)
     batch, _ = model.transform(their_input(images, device))
 
     def network() -> object:
@@ -90,13 +89,18 @@ def torchvisions(precision: str, images: Images, device: torch.device, model: An
 
 
 @torch.inference_mode()
+def warmed(way: Way) -> Way:
+    """The same way, once it has run: kernels are chosen, graphs recorded."""
+    with way.arithmetic():
+        for _ in range(WARM_UPS):
+            way.network()
+            way.whole()
+    return way
+
+
+@torch.inference_mode()
 def compared(ways: Sequence[Way], device: torch.device, runs: int) -> list[dict[str, list[float]]]:
     """Milliseconds of each span of each way, over ``runs`` runs of all ways in turn; and of the fenced stages."""
-    for way in ways:
-        with way.arithmetic():
-            for _ in range(WARM_UPS):
-                way.network()
-                way.whole()
     times: list[dict[str, list[float]]] = [{span: [] for span in SPANS} for _ in ways]
     for _ in range(runs):
         for way, of_way in zip(ways, times, strict=True):
@@ -123,7 +127,8 @@ def span_ms(call: Callable[[], object], device: torch.device) -> float:
     call()
     ended.record()
     ended.synchronize()
-    return began.elapsed_time(ended)
+    milliseconds: float = began.elapsed_time(ended)
+    return milliseconds
 
 
 def row(way: Way, times: dict[str, list[float]]) -> dict[str, Any]:

@@ -109,7 +109,17 @@ def test_shares_of_the_time() -> None:
     assert seconds_for(c, [], 30) == 30
     assert sum(part.share for part in PARTS) == pytest.approx(1)
     nine_minutes = 9 * 60 - runner.RESERVE
-    assert all(part.share * nine_minutes >= part.least for part in PARTS if part.name != "training")
+    assert all(part.share * nine_minutes >= part.least + runner.MARGIN / 2 for part in PARTS)
+
+
+def test_a_part_is_told_when_to_end_by_itself(tmp_path: Path, monkeypatch) -> None:
+    """60 s from now less the margin; its own clock counts the rest, however long it took to start."""
+    left: list[float] = []
+    monkeypatch.setattr(module, "run", lambda name, output, device, seconds: left.append(seconds) or True)
+    _, *arguments = runner.command(PARTS[0], tmp_path / "x.json", 60)
+    monkeypatch.setattr(sys, "argv", arguments[1:])
+    assert module.main() == 0
+    assert left == [pytest.approx(60 - runner.MARGIN, abs=5)]
 
 
 def test_parts_are_run_in_their_order_of_worth() -> None:

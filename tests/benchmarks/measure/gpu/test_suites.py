@@ -3,8 +3,10 @@ GPU takes no other test with it."""
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,38 @@ def test_operators_are_tested_and_a_missing_library_is_a_failure(asked, tmp_path
     assert asked[0][:2] == ["tests/ops", "tests/cuda_emulation"]
     assert report.data["compute_sanitizer"] == {tool: {"result": "not installed"} for tool in operators.TOOLS}
     assert list(report.data["failures"]) == ["operators for cuda"]
+
+
+COLLECT = """
+import sys, pytest, torch
+torch.cuda.is_available = lambda: True
+class Named:
+    def pytest_collection_finish(self, session): print(*[item.nodeid for item in session.items], sep="\\n")
+sys.exit(pytest.main(["--collect-only", "-s", *sys.argv[1:]], plugins=[Named()]))
+"""
+
+
+def test_every_operator_with_a_cuda_kernel_is_tested_on_a_gpu() -> None:
+    """By the sweep over all of them, by cases worked by hand or recorded, and by the tests beside the emulator."""
+    sources = {path.name: path.read_text() for path in (ROOT / "csrc/cuda").glob("*_binding.cpp")}
+    kernels = {name for text in sources.values() for name in re.findall(r'm\.impl\("(\w+)"', text)}
+    assert len(kernels) >= 8
+    selected = operators.selection(Path("tests"), "cuda")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", COLLECT, *selected]
+    found = subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True, text=True).stdout.split(
+        "\n"
+    )
+    of_file = Counter(name.partition("::")[0] for name in found)
+    swept = {
+        re.findall(r"\[(\w+)-float32-cuda-strided\]", name)[0] for name in found if "-float32-cuda-strided]" in name
+    }
+    assert kernels <= swept
+    for stem in ("nms", "rpn_select", "paste_rle", "roi_align", "dcnv3"):
+        assert of_file[f"tests/ops/test_{stem}.py"] >= 3, stem
+    for stem in ("nms", "rpn_select", "paste_rle", "pyramid_roi_align"):
+        assert of_file[f"tests/cuda_emulation/test_{stem}.py"] >= 20, stem
+    assert not any("test_races" in name or "test_emulator" in name for name in of_file)
 
 
 def test_compute_sanitizer_runs_while_there_is_time(asked, tmp_path, monkeypatch) -> None:
