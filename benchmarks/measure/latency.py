@@ -21,7 +21,7 @@ from torch import Tensor
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 import cascadezoo
-from cascadezoo.benchmarks.measure.precision import PRECISIONS, computing
+from cascadezoo.benchmarks.measure.computing import PRECISIONS, computing
 from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.benchmarks.verify.speed import STAGES, run_stages
 from cascadezoo.benchmarks.verify.timing import Clock, spread, timed

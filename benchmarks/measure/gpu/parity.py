@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from cascadezoo.benchmarks.measure.computing import computing
 from cascadezoo.benchmarks.measure.gpu.report import Report
 from cascadezoo.benchmarks.measure.gpu.suites import run_suite, tests_folder
-from cascadezoo.benchmarks.measure.precision import computing
 from cascadezoo.ops.library import COMPILED
 
 NARROW = ("tf32", "bf16", "fp16")

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cascadezoo.benchmarks.measure.computing import PRECISIONS, computing
 from cascadezoo.benchmarks.measure.gpu.report import Report
 from cascadezoo.benchmarks.measure.gpu.ways import SPANS, compared, eager, optimize, optimized, row, warmed
 from cascadezoo.benchmarks.measure.latency import random_model, scene
-from cascadezoo.benchmarks.measure.precision import PRECISIONS, computing
 from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from cascadezoo.benchmarks.measure.precision import computing
+from cascadezoo.benchmarks.measure.computing import computing
 from cascadezoo.benchmarks.verify.timing import now
 from cascadezoo.modeling.build import build
 from cascadezoo.modeling.postprocess import select

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from cascadezoo.benchmarks.measure.computing import computing
 from cascadezoo.benchmarks.measure.gpu.report import Report
 from cascadezoo.benchmarks.measure.latency import random_model, scene
-from cascadezoo.benchmarks.measure.precision import computing
 from cascadezoo.ops.library import COMPILED
 
 ENTRIES = (

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from cascadezoo.benchmarks.measure.computing import computing
 from cascadezoo.benchmarks.measure.latency import (
     Images,
     our_stages,
@@ -22,7 +23,6 @@ from cascadezoo.benchmarks.measure.latency import (
     their_stages,
     their_whole,
 )
-from cascadezoo.benchmarks.measure.precision import computing
 from cascadezoo.benchmarks.verify.speed import STAGES
 from cascadezoo.benchmarks.verify.timing import Clock, now, spread
 from cascadezoo.detector import Detector

@@ -7,9 +7,9 @@ import warnings
 import pytest
 import torch
 
+from cascadezoo.benchmarks.measure.computing import computing
 from cascadezoo.benchmarks.measure.gpu import compiling, latency, learning, replay, speed, throughput, waits
 from cascadezoo.benchmarks.measure.gpu.report import Deadline, Report
-from cascadezoo.benchmarks.measure.precision import computing
 from cascadezoo.detector import Detector
 from cascadezoo.modeling.network import Network
 from cascadezoo.providers import SPECS
