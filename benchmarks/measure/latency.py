@@ -87,9 +87,13 @@ def their_whole(model: Any, images: Images, device: torch.device) -> None:
     assert len(found) == len(images)
 
 
-@torch.inference_mode()
+@torch.inference_mode(False)
+@torch.no_grad()
 def random_model(entry: str, image: NDArray[np.uint8], device: str | torch.device) -> Detector:
-    """An entry's network with random weights that find a full number of detections in this image."""
+    """An entry's network with random weights that find a full number of detections in this image.
+
+    Its weights are no inference tensors, whose norms would be folded anew at every forward.
+    """
     torch.manual_seed(0)
     model = cascadezoo.load(entry, device=device)
     batch = model.prepare([model.resize(image)])
@@ -128,7 +132,6 @@ def scene(height: int = 480, width: int = 640) -> NDArray[np.uint8]:
     return (image + rng.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
 
 
-@torch.inference_mode()
 def measure(
     entry: str,
     weights: str | None,
@@ -150,7 +153,7 @@ def measure(
         "torchvision": (lambda: their_stages(theirs, images, device), lambda: their_whole(theirs, images, device)),
     }
     clocks: dict[str, list[Clock]] = {name: [] for name in contenders}
-    with computing(device, precision):
+    with torch.inference_mode(), computing(device, precision):
         for run in range(runs + 1):
             for name, (stages, whole) in contenders.items():
                 clock = stages()

@@ -23,11 +23,12 @@ NO_GPU = 3
 
 
 def environ() -> dict[str, str]:
-    """What a part's process sees: TF32 is what the part says it is, and with operators that were built for the GPU no
-    reference takes a kernel's place unseen."""
+    """What a part's process sees: TF32 is what the part says it is, with operators that were built for the GPU no
+    reference takes a kernel's place unseen, and whatever the part starts imports this checkout."""
     kept = {name: value for name, value in os.environ.items() if name != "NVIDIA_TF32_OVERRIDE"}
     ops = "compiled" if building.built("cuda", torch.version.cuda) else "auto"
-    return {"CASCADEZOO_OPS": ops, **kept, "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join(filter(None, (os.getcwd(), kept.get("PYTHONPATH"))))
+    return {"CASCADEZOO_OPS": ops, **kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def summary(outcomes: dict[str, dict[str, Any]]) -> str:

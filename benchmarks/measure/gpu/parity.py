@@ -36,7 +36,6 @@ def run(report: Report, device: torch.device) -> None:
                 report.data["rows"] += narrow(folder / name, device)
 
 
-@torch.inference_mode()
 def narrow(folder: Path, device: torch.device) -> list[dict[str, Any]]:
     """How far each precision departs from what the publisher's code found: a row each, of tests/parity/compare.py."""
     sys.path[:0] = [path for path in (str(folder.parents[1]),) if path not in sys.path]

@@ -39,6 +39,12 @@ def test_report_has_every_stage_of_both() -> None:
     assert (report["precision"], report["tf32"], report["batch_size"]) == ("fp32", False, 1)
 
 
+def test_random_weights_let_norms_be_folded_once() -> None:
+    with torch.inference_mode():
+        model = latency.random_model("cascade_mask_r50_fpn_1x", IMAGE, "cpu")
+    assert not any(x.is_inference() for x in model.parameters())
+
+
 def test_a_batch_in_another_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """A batch of two copies of the image has twice the detections of one; TF32 is as said while it runs."""
     seen: set[str] = set()

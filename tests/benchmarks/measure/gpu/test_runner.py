@@ -163,6 +163,8 @@ def test_parts_run_compiled_operators_where_they_are_built(library, ops: str, mo
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     assert command_line.environ()["CASCADEZOO_OPS"] == ops
     assert "NVIDIA_TF32_OVERRIDE" not in command_line.environ()
+    monkeypatch.setenv("PYTHONPATH", "packages")
+    assert command_line.environ()["PYTHONPATH"] == f"{Path.cwd()}{os.pathsep}packages"
     monkeypatch.setenv("CASCADEZOO_OPS", "torch")
     assert command_line.environ()["CASCADEZOO_OPS"] == "torch"
 
