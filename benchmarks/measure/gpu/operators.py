@@ -43,7 +43,8 @@ def run(report: Report, device: torch.device) -> None:
 
 def selection(folder: Path, device: str) -> list[str]:
     """The tests that the device runs, for pytest."""
-    emulators_own = [f"--ignore={folder}/cuda_emulation/{name}.py" for name in ("test_emulator", "test_races")]
+    without = ("test_emulator", "test_races", "test_reached")  # of the emulator, and of kernels that only it runs
+    emulators_own = [f"--ignore={folder}/cuda_emulation/{name}.py" for name in without]
     return [f"{folder}/ops", f"{folder}/cuda_emulation", *emulators_own, "-k", f"{device} or emulated"]
 
 
