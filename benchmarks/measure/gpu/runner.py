@@ -59,7 +59,7 @@ def described(outcome: dict[str, Any]) -> str:
 def _run(part: Part, output: Path, seconds: float, environ: dict[str, str], of: Command) -> dict[str, Any]:
     output.unlink(missing_ok=True)  # an older one would pass for this run's where the part dies early
     start = time.monotonic()
-    process = subprocess.Popen(of(part, output, seconds), env=environ, start_new_session=True)
+    process = subprocess.Popen(of(part, output, seconds), env=environ, process_group=0)
     try:
         code = process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -87,7 +87,7 @@ def _run(part: Part, output: Path, seconds: float, environ: dict[str, str], of: 
 
 
 def end(process: "subprocess.Popen[Any]") -> None:
-    """End a process that leads a session, and all that it has started."""
+    """End a process that leads a group, and all of the group."""
     for kind, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
         try:
             os.killpg(process.pid, kind)
