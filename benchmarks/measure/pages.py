@@ -4,6 +4,7 @@ python -m cascadezoo.benchmarks.measure.pages
 """
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,8 @@ SPEED = Path("docs/speed.md")
 
 def speed_page(results: Path) -> str:
     """docs/speed.md, from the reports that ``_SECTIONS`` names and those of a GPU that are there."""
-    parts = [_HEAD]
-    for name, section in _SECTIONS.items():
-        parts += section(json.loads((results / f"{name}.json").read_text()))
-    parts += gpu_sections(results)
-    return "\n".join(parts).rstrip() + "\n"
+    sections = [section(json.loads((results / f"{name}.json").read_text())) for name, section in _SECTIONS.items()]
+    return "\n".join((_HEAD, *chain(*sections), *gpu_sections(results))).rstrip() + "\n"
 
 
 _HEAD = """\
