@@ -1,22 +1,27 @@
-"""Per-image latency of an entry, stage by stage, beside torchvision's Mask R-CNN on the same image and threads.
+"""Latency of an entry, stage by stage and whole, beside torchvision's Mask R-CNN on the same image and threads.
 
     python -m cascadezoo.benchmarks.measure.latency [--entry NAME] [--weights FILE] [--device cuda] [--output FILE]
+        [--precision tf32] [--batch-size 4]
 
-Both networks are run in turn within one process.  Without weights they are random, and each gets the score threshold
-that lets ``CANDIDATES`` of its scored boxes pass, so that both end with a full hundred detections and masks.
+Both networks are run in turn within one process, twice each: once with a wait for the device around every stage, and
+once whole, from the image to detections, where only the end waits.  Without weights they are random, and each gets the
+score threshold that lets ``CANDIDATES`` of its scored boxes pass, so that both end with a full hundred detections and
+masks.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 import cascadezoo
+from cascadezoo.benchmarks.measure.computing import PRECISIONS, computing
 from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.benchmarks.verify.speed import STAGES, run_stages
 from cascadezoo.benchmarks.verify.timing import Clock, spread, timed
@@ -25,41 +30,70 @@ from cascadezoo.images import read_image
 from cascadezoo.ops.library import COMPILED
 
 CANDIDATES = 1000
+Images = Sequence[NDArray[np.uint8]]
 
 
-def _ours(model: Detector, image: NDArray[np.uint8]) -> Clock:
-    clock, detections = run_stages(model, [image])
+def our_stages(model: Detector, images: Images) -> Clock:
+    """Seconds of each stage, and how many detections there are."""
+    clock, detections = run_stages(model, images)
     return {**clock, "detections": detections}
 
 
-def _theirs(model: Any, image: NDArray[np.uint8], device: torch.device) -> Clock:
+def our_whole(model: Detector, images: Images) -> None:
+    """Images to detections with run lengths."""
+    for number, found in enumerate(model.detect([model.resize(image) for image in images])):
+        found.to_coco(number)
+
+
+def their_input(images: Images, device: torch.device) -> list[Tensor]:
+    """The images as torchvision takes them."""
+    return [torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255 for image in images]
+
+
+def their_stages(model: Any, images: Images, device: torch.device) -> Clock:
+    """``our_stages`` of torchvision's network, whose masks are pasted and not encoded."""
     clock: Clock = {}
     with timed(clock, "preprocess", device):
-        tensor = torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255
-        images, _ = model.transform([tensor])
+        batch, _ = model.transform(their_input(images, device))
     with timed(clock, "backbone+neck", device):
-        features = model.backbone(images.tensors)
+        features = model.backbone(batch.tensors)
     with timed(clock, "rpn", device):
-        proposals, _ = model.rpn(images, features)
+        proposals, _ = model.rpn(batch, features)
     heads = model.roi_heads
     with timed(clock, "box stages", device):
-        pooled = heads.box_roi_pool(features, proposals, images.image_sizes)
+        pooled = heads.box_roi_pool(features, proposals, batch.image_sizes)
         logits, deltas = heads.box_predictor(heads.box_head(pooled))
     with timed(clock, "postprocess", device):
-        boxes, scores, labels = heads.postprocess_detections(logits, deltas, proposals, images.image_sizes)
+        boxes, scores, labels = heads.postprocess_detections(logits, deltas, proposals, batch.image_sizes)
     with timed(clock, "masks", device):
-        pooled = heads.mask_roi_pool(features, boxes, images.image_sizes)
-        masks = heads.mask_predictor(heads.mask_head(pooled))[torch.arange(len(labels[0])), labels[0]].sigmoid()
+        pooled, flat = heads.mask_roi_pool(features, boxes, batch.image_sizes), torch.cat(labels)
+        masks = heads.mask_predictor(heads.mask_head(pooled))[torch.arange(len(flat)), flat].sigmoid()
+        rows = masks[:, None].split([len(each) for each in labels])
     with timed(clock, "postprocess", device):
-        result = [{"boxes": boxes[0], "labels": labels[0], "scores": scores[0], "masks": masks[:, None]}]
-        result = model.transform.postprocess(result, images.image_sizes, [image.shape[:2]])
-    clock["detections"] = len(result[0]["boxes"])
+        result = [
+            {"boxes": b, "labels": n, "scores": s, "masks": m}
+            for b, n, s, m in zip(boxes, labels, scores, rows, strict=True)
+        ]
+        result = model.transform.postprocess(result, batch.image_sizes, [image.shape[:2] for image in images])
+    clock["detections"] = sum(len(found["boxes"]) for found in result)
     return clock
 
 
-@torch.inference_mode()
+def their_whole(model: Any, images: Images, device: torch.device) -> None:
+    """Images to detections with pasted masks."""
+    found = model(their_input(images, device))
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    assert len(found) == len(images)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
 def random_model(entry: str, image: NDArray[np.uint8], device: str | torch.device) -> Detector:
-    """An entry's network with random weights that find a full number of detections in this image."""
+    """An entry's network with random weights that find a full number of detections in this image.
+
+    Its weights are no inference tensors, whose norms would be folded anew at every forward.
+    """
     torch.manual_seed(0)
     model = cascadezoo.load(entry, device=device)
     batch = model.prepare([model.resize(image)])
@@ -69,10 +103,12 @@ def random_model(entry: str, image: NDArray[np.uint8], device: str | torch.devic
     return cascadezoo.load(entry, device=device, box_score_thresh=_threshold(scored.probabilities[..., :-1]))
 
 
-def _load_theirs(image: NDArray[np.uint8], device: torch.device) -> Any:
+@torch.inference_mode()
+def torchvision_model(image: NDArray[np.uint8], device: torch.device) -> Any:
+    """torchvision's Mask R-CNN with random weights that find a full number of detections in this image."""
     torch.manual_seed(0)
     model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval().to(device)
-    images, _ = model.transform([torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255])
+    images, _ = model.transform(their_input([image], device))
     features = model.backbone(images.tensors)
     proposals, _ = model.rpn(images, features)
     heads = model.roi_heads
@@ -96,23 +132,35 @@ def scene(height: int = 480, width: int = 640) -> NDArray[np.uint8]:
     return (image + rng.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
 
 
-@torch.inference_mode()
 def measure(
-    entry: str, weights: str | None, image: NDArray[np.uint8], device: torch.device, runs: int
+    entry: str,
+    weights: str | None,
+    image: NDArray[np.uint8],
+    device: torch.device,
+    runs: int,
+    precision: str = "fp32",
+    batch_size: int = 1,
 ) -> dict[str, Any]:
-    """Milliseconds by stage of both networks, ``runs`` counted runs each in turn after one warm-up."""
+    """Milliseconds of both networks by stage and whole, ``runs`` counted runs each in turn after one warm-up.
+
+    A batch holds copies of the image.  ``precision``: a name of ``PRECISIONS``.
+    """
     ours = cascadezoo.load(entry, weights=weights, device=device) if weights else random_model(entry, image, device)
-    theirs = _load_theirs(image, device)
-    contenders: dict[str, Callable[[], Clock]] = {
-        "cascadezoo": lambda: _ours(ours, image),
-        "torchvision": lambda: _theirs(theirs, image, device),
+    theirs = torchvision_model(image, device)
+    images = [image] * batch_size
+    contenders: dict[str, tuple[Callable[[], Clock], Callable[[], None]]] = {
+        "cascadezoo": (lambda: our_stages(ours, images), lambda: our_whole(ours, images)),
+        "torchvision": (lambda: their_stages(theirs, images, device), lambda: their_whole(theirs, images, device)),
     }
     clocks: dict[str, list[Clock]] = {name: [] for name in contenders}
-    for run in range(runs + 1):
-        for name, contender in contenders.items():
-            clock = contender()
-            if run:
-                clocks[name].append(clock)
+    with torch.inference_mode(), computing(device, precision):
+        for run in range(runs + 1):
+            for name, (stages, whole) in contenders.items():
+                clock = stages()
+                with timed(clock, "whole", device):
+                    whole()
+                if run:
+                    clocks[name].append(clock)
     totals = {name: [sum(c[s] for s in STAGES) for c in each] for name, each in clocks.items()}
     ratios = [ours / theirs for ours, theirs in zip(totals["cascadezoo"], totals["torchvision"], strict=True)]
     return {
@@ -120,12 +168,17 @@ def measure(
         "weights": "given" if weights else "random",
         "image": list(image.shape[:2]),
         "network_input": [ours.spec.preprocess.min_size, ours.spec.preprocess.max_size],
+        "device": device.type,
+        "precision": precision,
+        "tf32": precision == "tf32",
+        "batch_size": batch_size,
         "runs": runs,
         "threads": torch.get_num_threads(),
         "compiled_ops": list(COMPILED),
         "detections": {name: int(each[0]["detections"]) for name, each in clocks.items()},
         "stages_ms": {n: {s: spread([1000 * c[s] for c in each]) for s in STAGES} for n, each in clocks.items()},
         "total_ms": {name: spread([1000 * t for t in each]) for name, each in totals.items()},
+        "whole_ms": {name: spread([1000 * c["whole"] for c in each]) for name, each in clocks.items()},
         "ratio_cascadezoo_to_torchvision": spread(ratios),
     }
 
@@ -135,10 +188,14 @@ def _table(report: dict[str, Any]) -> str:
     for stage in STAGES:
         row = [report["stages_ms"][name][stage]["median"] for name in ("cascadezoo", "torchvision")]
         lines.append(f"{stage:18}{row[0]:12.1f}{row[1]:13.1f}")
-    totals = [report["total_ms"][name]["median"] for name in ("cascadezoo", "torchvision")]
+    for name, times in (("total", report["total_ms"]), ("whole, unfenced", report["whole_ms"])):
+        row = [times[name]["median"] for name in ("cascadezoo", "torchvision")]
+        lines.append(f"{name:18}{row[0]:12.1f}{row[1]:13.1f}")
     ratio = report["ratio_cascadezoo_to_torchvision"]
-    lines.append(f"{'total':18}{totals[0]:12.1f}{totals[1]:13.1f}")
-    lines.append(f"ratio {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}), {report['threads']} threads")
+    lines.append(
+        f"ratio of the totals {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f}), batch "
+        f"{report['batch_size']}, {report['precision']}, {report['device']}, {report['threads']} threads"
+    )
     return "\n".join(lines)
 
 
@@ -149,11 +206,16 @@ def main() -> None:
     parser.add_argument("--weights", help="canonical file or the publisher's own; default: random")
     parser.add_argument("--image", help="an image; default: a generated one of 480x640")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: float32 without TF32")
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS / "latency.json")
     options = parser.parse_args()
     image = read_image(options.image) if options.image else scene()
-    report = measure(options.entry, options.weights, image, torch.device(options.device), options.runs)
+    report = measure(
+        options.entry, options.weights, image, torch.device(options.device), options.runs,
+        precision=options.precision, batch_size=options.batch_size,
+    )  # fmt: skip
     print(_table(report))
     write_report(options.output, report)
     print(f"written to {options.output}")

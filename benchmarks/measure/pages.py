@@ -4,9 +4,11 @@ python -m cascadezoo.benchmarks.measure.pages
 """
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
@@ -14,11 +16,9 @@ SPEED = Path("docs/speed.md")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports that ``_SECTIONS`` names."""
-    parts = [_HEAD]
-    for name, section in _SECTIONS.items():
-        parts += section(json.loads((results / f"{name}.json").read_text()))
-    return "\n".join(parts).rstrip() + "\n"
+    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of a GPU that are there."""
+    sections = [section(json.loads((results / f"{name}.json").read_text())) for name, section in _SECTIONS.items()]
+    return "\n".join((_HEAD, *chain(*sections), *gpu_sections(results))).rstrip() + "\n"
 
 
 _HEAD = """\

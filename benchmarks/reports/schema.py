@@ -322,7 +322,7 @@ def describe_machine(device: str, evaluator: str) -> Machine:
     return Machine(
         device=gpu or f"{here['cpu']}, {torch.get('threads')} threads",
         gpu=gpu,
-        driver=_driver() if gpu else None,
+        driver=gpu_driver() if gpu else None,
         cpu=here["cpu"],
         cores=here["cores"],
         threads=torch.get("threads"),
@@ -376,7 +376,8 @@ def _gpu(device: str) -> str | None:
     return torch.cuda.get_device_name(device)  # not the first one's: they may differ
 
 
-def _driver() -> str | None:
+def gpu_driver() -> str | None:
+    """The version of the GPU's driver; None where the driver's tool is missing."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[0].strip()

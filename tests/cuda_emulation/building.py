@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from cuda_emulation.on_device import DEVICE, OnDevice
+
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "csrc/cuda"
 EMULATOR = Path(__file__).parent / "emulator"
@@ -90,7 +92,11 @@ _kept: list[Any] = []  # a library's operators go with it
 
 @contextmanager
 def shared_memory(kilobytes: int) -> Iterator[None]:
-    """While it lasts a block of the operators' kernels may have so much: 163 on sm_80, 227 on sm_90."""
+    """While it lasts a block of the operators' kernels may have so much: 163 on sm_80, 227 on sm_90.  A real device has
+    what it has."""
+    if DEVICE:
+        yield
+        return
     operators()
     limit = ctypes.c_size_t.in_dll(_kept[0], "cuda_emulated_most_shared")
     before = limit.value
@@ -102,13 +108,18 @@ def shared_memory(kilobytes: int) -> Iterator[None]:
 
 
 def fail_next_launch() -> None:
+    if DEVICE:
+        pytest.skip("only the emulator fails when asked to")
     operators()
     ctypes.c_int.in_dll(_kept[0], "cuda_emulated_error").value = 1
 
 
 @functools.cache
 def operators() -> Any:
-    """``torch.ops.cascadezoo_emulated``: the CUDA operators, bindings included, for tensors on the CPU."""
+    """``torch.ops.cascadezoo_emulated``: the CUDA operators, bindings included, for tensors on the CPU.
+
+    Where ``KERNELS_ON`` names a device, those of that device instead.
+    """
     import torch
 
     import cascadezoo.ops.dcnv3
@@ -117,6 +128,8 @@ def operators() -> Any:
     import cascadezoo.ops.roi_align
     import cascadezoo.ops.rpn_select  # noqa: F401  (they define the schemas)
 
+    if DEVICE:
+        return OnDevice(DEVICE)
     if CXX is None:
         pytest.skip("no g++ here")
     sanitizer, fibres = (os.environ.get(f"EMULATED_{name}", "") for name in ("SANITIZER", "FIBRES"))

@@ -35,13 +35,13 @@ def random_boxes(rng: np.random.Generator, n: int) -> np.ndarray:
 @pytest.mark.parametrize("rounded_shift", [False, True])
 @pytest.mark.parametrize("extent", [0, 1])
 @pytest.mark.parametrize("seed", range(5))
-def test_equals_the_definition_and_pads(seed: int, extent: int, rounded_shift: bool) -> None:
+def test_equals_the_definition_and_pads(seed: int, extent: int, rounded_shift: bool, device: str) -> None:
     rule = Nms(iou=0.5, extent=extent, inclusive=False, rounded_shift=rounded_shift)
     rng = np.random.default_rng(seed)
     boxes, scores = random_boxes(rng, 120), rng.permutation(120).astype(np.float32) / 120
     groups, valid = rng.integers(0, 3, 120), rng.random(120) < 0.8
     expected = [int(np.flatnonzero(valid)[i]) for i in greedy(boxes[valid], scores[valid], groups[valid], 0.5, extent)]
-    inputs = [torch.from_numpy(a)[None] for a in (boxes, scores, groups, valid)]
+    inputs = [torch.from_numpy(a)[None].to(device) for a in (boxes, scores, groups, valid)]
     for size in (7, 200):
         keep, count = grouped_nms(*inputs, rule, size)
         assert keep.shape == (1, size)
@@ -51,26 +51,26 @@ def test_equals_the_definition_and_pads(seed: int, extent: int, rounded_shift: b
 
 
 @pytest.mark.parametrize(("inclusive", "kept"), [(False, 2), (True, 1)])
-def test_equality_with_the_threshold(inclusive: bool, kept: int) -> None:
+def test_equality_with_the_threshold(inclusive: bool, kept: int, device: str) -> None:
     # 10 x 10 beside 10 x 5 inside it: IoU is exactly one half
-    boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0]]])
-    scores, groups = torch.tensor([[0.9, 0.8]]), torch.zeros(1, 2, dtype=torch.int64)
-    valid = torch.ones(1, 2, dtype=torch.bool)
+    boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0]]], device=device)
+    scores, groups = torch.tensor([[0.9, 0.8]], device=device), torch.zeros(1, 2, dtype=torch.int64, device=device)
+    valid = torch.ones(1, 2, dtype=torch.bool, device=device)
     for rounded_shift in (False, True):
         rule = Nms(iou=0.5, extent=0, inclusive=inclusive, rounded_shift=rounded_shift)
         assert grouped_nms(boxes, scores, groups, valid, rule, 2)[1].tolist() == [kept]
     # 7 of 10 pixels, where no binary fraction is exact
-    boxes = torch.tensor([[[0.0, 0.0, 9.0, 0.0], [0.0, 0.0, 6.0, 0.0]]])
+    boxes = torch.tensor([[[0.0, 0.0, 9.0, 0.0], [0.0, 0.0, 6.0, 0.0]]], device=device)
     rule = Nms(iou=0.7, extent=1, inclusive=inclusive, rounded_shift=False)
     assert grouped_nms(boxes, scores, groups, valid, rule, 2)[1].tolist() == [1 if inclusive else 2]
 
 
-def test_the_rounded_shift_decides_as_float32_does() -> None:
+def test_the_rounded_shift_decides_as_float32_does(device: str) -> None:
     """Two boxes whose IoU is just above one half part in group 79, where coordinates are rounded to 1/128 pixel."""
-    boxes = torch.tensor([[[0.0, 0.0, 1333.0, 10.0], [0.0, 0.0, 666.5 + 0.003, 10.0]]])
-    scores, valid = torch.tensor([[0.9, 0.8]]), torch.ones(1, 2, dtype=torch.bool)
+    boxes = torch.tensor([[[0.0, 0.0, 1333.0, 10.0], [0.0, 0.0, 666.5 + 0.003, 10.0]]], device=device)
+    scores, valid = torch.tensor([[0.9, 0.8]], device=device), torch.ones(1, 2, dtype=torch.bool, device=device)
     for group, rounded_shift, kept in [(0, True, 1), (79, True, 2), (79, False, 1)]:
-        groups = torch.full((1, 2), group)
+        groups = torch.full((1, 2), group, device=device)
         rule = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=rounded_shift)
         assert grouped_nms(boxes, scores, groups, valid, rule, 2)[1].tolist() == [kept], (group, rounded_shift)
 
@@ -112,11 +112,11 @@ def test_p14_any_number_of_groups_is_a_loop_over_the_groups(groups: int, rounded
     assert keep[0, : count[0]].tolist() == kept
 
 
-def test_images_are_independent_and_nothing_valid_gives_nothing() -> None:
+def test_images_are_independent_and_nothing_valid_gives_nothing(device: str) -> None:
     boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0]] * 2] * 2)
     scores, groups = torch.tensor([[0.1, 0.2]] * 2), torch.zeros(2, 2, dtype=torch.int64)
     valid = torch.tensor([[True, True], [False, False]])
-    keep, count = grouped_nms(boxes, scores, groups, valid, RULE, 3)
+    keep, count = grouped_nms(*(x.to(device) for x in (boxes, scores, groups, valid)), RULE, 3)
     assert count.tolist() == [1, 0]
     assert keep.tolist() == [[1, 0, 0], [0, 0, 0]]
 
@@ -132,7 +132,7 @@ def test_p14_every_candidate_a_group_of_its_own() -> None:
     assert torch.equal(keep[0], torch.arange(31_999, -1, -1))
 
 
-def test_each_class_is_suppressed_by_itself_and_its_candidates_exceed_the_threshold() -> None:
+def test_each_class_is_suppressed_by_itself_and_its_candidates_exceed_the_threshold(device: str) -> None:
     """Rows 0 and 1 are one box, row 2 stands alone, row 3 is not valid; candidates count row by row, class by class.
 
     Class 0: row 0 with 0.9 suppresses row 1 with 0.6; row 2's 0.5 is not above the threshold.  Class 1: row 1 with 0.8
@@ -140,9 +140,9 @@ def test_each_class_is_suppressed_by_itself_and_its_candidates_exceed_the_thresh
     0.75 (row 2, class 1: 5).
     """
     rows = [[0.0, 0, 10, 10], [0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]]
-    scores = torch.tensor([[[0.9, 0.7], [0.6, 0.8], [0.5, 0.75], [0.99, 0.99]]])
-    valid = torch.tensor([[True, True, True, False]])
-    boxes = torch.tensor(rows)[None, :, None]
+    scores = torch.tensor([[[0.9, 0.7], [0.6, 0.8], [0.5, 0.75], [0.99, 0.99]]], device=device)
+    valid = torch.tensor([[True, True, True, False]], device=device)
+    boxes = torch.tensor(rows, device=device)[None, :, None]
     for b in (boxes, boxes.expand(1, 4, 2, 4)):
         keep, count = class_nms(b, scores, valid, 0.5, RULE, 4)
         assert keep.tolist() == [[0, 3, 5, 0]]

@@ -12,24 +12,25 @@ from cascadezoo.ops.paste_rle import countable, paste_rle
 from cascadezoo.spec.conventions import MaskPaste
 
 
-def test_runs_end_where_the_image_read_by_columns_changes() -> None:
+def test_runs_end_where_the_image_read_by_columns_changes(device: str) -> None:
     """A full mask of one cell on 2 x 2 pixels at (1, 0) sets all four of them: 0.75 * 0.75 is 0.56.  The image has 3
     rows: 3 pixels of the first column are empty, then 2 are set, 1 is empty, 2 are set, 1 is empty."""
-    ends, counts = paste_rle(torch.ones(1, 1, 1), torch.tensor([[1.0, 0.0, 3.0, 2.0]]), 3, 3, MaskPaste.BILINEAR, 8)
+    masks, boxes = torch.ones(1, 1, 1, device=device), torch.tensor([[1.0, 0.0, 3.0, 2.0]], device=device)
+    ends, counts = paste_rle(masks, boxes, 3, 3, MaskPaste.BILINEAR, 8)
     assert (ends.dtype, counts.dtype) == (torch.int32, torch.int32)
     assert ends.tolist() == [[3, 5, 6, 8, 9, 0, 0, 0]]
     assert counts.tolist() == [5]
 
 
-def test_a_full_image_begins_with_an_empty_run_and_an_empty_one_has_no_other() -> None:
-    boxes = torch.tensor([[-9.0, -9.0, 12.0, 12.0], [-9.0, -9.0, -5.0, -5.0]])
-    ends, counts = paste_rle(torch.ones(2, 28, 28), boxes, 3, 4, MaskPaste.BILINEAR, 3)
+def test_a_full_image_begins_with_an_empty_run_and_an_empty_one_has_no_other(device: str) -> None:
+    boxes = torch.tensor([[-9.0, -9.0, 12.0, 12.0], [-9.0, -9.0, -5.0, -5.0]], device=device)
+    ends, counts = paste_rle(torch.ones(2, 28, 28, device=device), boxes, 3, 4, MaskPaste.BILINEAR, 3)
     assert ends.tolist() == [[0, 12, 0], [12, 0, 0]]
     assert counts.tolist() == [2, 1]
 
 
-def test_more_runs_than_there_is_room_for_are_left_to_the_caller() -> None:
-    masks, boxes = torch.ones(1, 1, 1), torch.tensor([[1.0, 0.0, 3.0, 2.0]])
+def test_more_runs_than_there_is_room_for_are_left_to_the_caller(device: str) -> None:
+    masks, boxes = torch.ones(1, 1, 1, device=device), torch.tensor([[1.0, 0.0, 3.0, 2.0]], device=device)
     for cap, count in ((5, 5), (4, -1)):
         ends, counts = paste_rle(masks, boxes, 3, 3, MaskPaste.BILINEAR, cap)
         assert counts.tolist() == [count]

@@ -47,20 +47,22 @@ def test_the_level_is_that_of_the_square_of_equal_area() -> None:
 
 
 @pytest.mark.parametrize(("aligned", "left"), [(True, 1.5), (False, 2.0)])
-def test_half_a_cell_lies_between_aligned_and_not(aligned: bool, left: float) -> None:
+def test_half_a_cell_lies_between_aligned_and_not(aligned: bool, left: float, device: str) -> None:
     """A ramp whose value is its column: two bins of 8 / 4 / 2 = 1 cell each, sampled once in their middle."""
-    ramp = torch.arange(8.0).expand(1, 1, 8, 8).contiguous()
+    ramp = torch.arange(8.0, device=device).expand(1, 1, 8, 8).contiguous()
     align = RoIAlign(sampling_ratio=1, aligned=aligned, skip_empty=False)
-    pooled = pyramid_roi_align([ramp], torch.tensor([[[8.0, 8.0, 16.0, 16.0]]]), [4], RULE, align, 2)
+    boxes = torch.tensor([[[8.0, 8.0, 16.0, 16.0]]], device=device)
+    pooled = pyramid_roi_align([ramp], boxes, [4], RULE, align, 2)
     assert pooled[0, 0].tolist() == [[left + 0.5, left + 1.5]] * 2
 
 
-def test_the_number_of_samples_of_a_bin() -> None:
+def test_the_number_of_samples_of_a_bin(device: str) -> None:
     """One bin over columns 2..6 of the squares 0, 1, 4, 9, …: one sample at 4, or two at 3 and 5."""
-    squares = torch.arange(8.0).square().expand(1, 1, 8, 8).contiguous()
+    squares = torch.arange(8.0, device=device).square().expand(1, 1, 8, 8).contiguous()
     for ratio, expected in ((1, 16.0), (2, (9 + 25) / 2)):
         align = RoIAlign(sampling_ratio=ratio, aligned=False, skip_empty=False)
-        pooled = pyramid_roi_align([squares], torch.tensor([[[8.0, 8.0, 24.0, 24.0]]]), [4], RULE, align, 1)
+        boxes = torch.tensor([[[8.0, 8.0, 24.0, 24.0]]], device=device)
+        pooled = pyramid_roi_align([squares], boxes, [4], RULE, align, 1)
         assert pooled.item() == expected
 
 
@@ -103,7 +105,7 @@ def pooled_by_loop(feature: np.ndarray, box: list[float], scale: float, resoluti
     return out
 
 
-def test_each_box_is_pooled_from_its_own_level_of_its_own_image() -> None:
+def test_each_box_is_pooled_from_its_own_level_of_its_own_image(device: str) -> None:
     generator = torch.Generator().manual_seed(0)
     strides = [4, 8]
     features = [torch.randn(2, 3, 256 // s, 256 // s, generator=generator) for s in strides]
@@ -113,7 +115,7 @@ def test_each_box_is_pooled_from_its_own_level_of_its_own_image() -> None:
             [[100.0, 90.0, 255.0, 250.0], [240.0, 240.0, 256.0, 256.0], [30.0, 30.0, 31.0, 31.0]],
         ]
     )
-    pooled = pyramid_roi_align(features, boxes, strides, RULE, ALIGN, 7)
+    pooled = pyramid_roi_align([f.to(device) for f in features], boxes.to(device), strides, RULE, ALIGN, 7).cpu()
     assert pooled.shape == (6, 3, 7, 7)
     for row, (image, level, box) in enumerate([(0, 0, 0), (0, 1, 1), (0, None, 2), (1, 1, 0), (1, 0, 1), (1, 0, 2)]):
         for channel in range(3):
@@ -125,9 +127,9 @@ def test_each_box_is_pooled_from_its_own_level_of_its_own_image() -> None:
             np.testing.assert_allclose(pooled[row, channel].numpy(), expected, atol=2e-5)
 
 
-def test_half_precision_features_keep_full_precision_coordinates() -> None:
-    feature = torch.arange(400.0).expand(1, 1, 400, 400).contiguous() / 400
-    boxes = torch.tensor([[[1301.3, 1301.3, 1325.7, 1325.7]]])  # float16 has a step of 1 pixel here
+def test_half_precision_features_keep_full_precision_coordinates(device: str) -> None:
+    feature = torch.arange(400.0, device=device).expand(1, 1, 400, 400).contiguous() / 400
+    boxes = torch.tensor([[[1301.3, 1301.3, 1325.7, 1325.7]]], device=device)  # float16 has a step of 1 pixel here
     full = pyramid_roi_align([feature], boxes, [4], RULE, ALIGN, 7)
     half = pyramid_roi_align([feature.half()], boxes, [4], RULE, ALIGN, 7)
     assert half.dtype == torch.float16
@@ -135,10 +137,11 @@ def test_half_precision_features_keep_full_precision_coordinates() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
-def test_gradients_are_of_the_features_type(dtype: torch.dtype) -> None:
+def test_gradients_are_of_the_features_type(dtype: torch.dtype, device: str) -> None:
     """Boxes stay float32.  Every bin's samples weigh 1 together, so the gradient of the sum is the number of bins."""
-    feature = torch.zeros(1, 2, 16, 16, dtype=dtype, requires_grad=True)
-    pooled = pyramid_roi_align([feature], torch.tensor([[[8.0, 8.0, 40.0, 40.0]]]), [4], RULE, ALIGN, 3)
+    feature = torch.zeros(1, 2, 16, 16, dtype=dtype, device=device, requires_grad=True)
+    boxes = torch.tensor([[[8.0, 8.0, 40.0, 40.0]]], device=device)
+    pooled = pyramid_roi_align([feature], boxes, [4], RULE, ALIGN, 3)
     pooled.sum().backward()
     assert feature.grad.dtype == pooled.dtype == dtype
     assert feature.grad.sum((0, 2, 3)).tolist() == pytest.approx([9, 9], rel=2e-3)

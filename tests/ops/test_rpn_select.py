@@ -29,13 +29,14 @@ def grid(*strides: int) -> AnchorGrid:
     return AnchorGrid(sizes=((10,),) * len(strides), ratios=(1,), strides=strides, extent=0, rounded=False)
 
 
-def selected(*logits: list[float], rule: ProposalRule = RULE) -> Candidates:
+def selected(*logits: list[float], device: str, rule: ProposalRule = RULE) -> Candidates:
     """From one level of each image, a row of cells 10 pixels apart: boxes carry their anchor's number in x2, and its
     deltas' in y1."""
-    scores = torch.tensor(logits)
-    deltas = torch.zeros(*scores.shape, 4)
-    deltas[..., 1] = 10 + torch.arange(scores.shape[1]) / 10  # y1 = 95, 96, ...
-    return rpn_select([scores], [deltas], [scores.shape[1]], SIZE.expand(len(logits), -1), grid(10), rule)
+    scores = torch.tensor(logits, device=device)
+    deltas = torch.zeros(*scores.shape, 4, device=device)
+    deltas[..., 1] = 10 + torch.arange(scores.shape[1], device=device) / 10  # y1 = 95, 96, ...
+    sizes = SIZE.to(device).expand(len(logits), -1)
+    return rpn_select([scores], [deltas], [scores.shape[1]], sizes, grid(10), rule)
 
 
 def numbers(found: Candidates) -> list[list[int]]:
@@ -45,53 +46,54 @@ def numbers(found: Candidates) -> list[list[int]]:
     return of_anchor.round().long().tolist()
 
 
-def test_a_level_of_at_most_the_limit_keeps_all_its_anchors() -> None:
-    found = selected([0.1, 0.9, 0.5])
+def test_a_level_of_at_most_the_limit_keeps_all_its_anchors(device: str) -> None:
+    found = selected([0.1, 0.9, 0.5], device=device)
     assert found.valid.tolist() == [[True, True, True]]
     assert found.scores[0].tolist() == pytest.approx([0.9, 0.5, 0.1])
     assert numbers(found) == [[1, 2, 0]]
-    found = selected([0.5, 0.5])
+    found = selected([0.5, 0.5], device=device)
     assert found.valid.tolist() == [[True, True, False]]  # the rest are repeated
     assert found.scores.tolist() == [[0.5, 0.5, 0.5]]
     assert numbers(found) == [[0, 1, 1]]
 
 
-def test_a_larger_level_gives_its_best_in_order() -> None:
-    found = selected([0.1, 0.9, 0.5, 0.7, 0.9], [-0.1, -0.9, -0.5, -0.7, -0.9])
+def test_a_larger_level_gives_its_best_in_order(device: str) -> None:
+    found = selected([0.1, 0.9, 0.5, 0.7, 0.9], [-0.1, -0.9, -0.5, -0.7, -0.9], device=device)
     assert found.scores[0].tolist() == pytest.approx([0.9, 0.9, 0.7])
     assert numbers(found) == [[1, 4, 3], [0, 2, 3]]
 
 
-def test_saturated_probabilities_tie_where_logits_do_not() -> None:
+def test_saturated_probabilities_tie_where_logits_do_not(device: str) -> None:
     """The probability of a logit of 30, 40 or 50 is 1 in float32: the first ones stay, in their order."""
     saturated = [0.0, 30.0, 40.0, 50.0, 30.0]
-    by_probability = selected(saturated, rule=changed(score=RpnScore.PROBABILITY))
+    by_probability = selected(saturated, device=device, rule=changed(score=RpnScore.PROBABILITY))
     assert by_probability.scores.tolist() == [[1, 1, 1]]
     assert numbers(by_probability) == [[1, 2, 3]]
-    by_logit = selected(saturated)
+    by_logit = selected(saturated, device=device)
     assert by_logit.scores.tolist() == [[50, 40, 30]]
     assert numbers(by_logit) == [[3, 2, 1]]
-    small = selected([0.0, math.log(3)], rule=changed(score=RpnScore.PROBABILITY))
+    small = selected([0.0, math.log(3)], device=device, rule=changed(score=RpnScore.PROBABILITY))
     assert small.scores[0, :2].tolist() == pytest.approx([0.75, 0.5])
 
 
-def test_what_is_no_number_comes_first_and_infinity_next() -> None:
-    found = selected([1.0, -math.inf, math.nan, math.inf, 0.0], rule=changed(pre_nms_top_n=5))
+def test_what_is_no_number_comes_first_and_infinity_next(device: str) -> None:
+    found = selected([1.0, -math.inf, math.nan, math.inf, 0.0], device=device, rule=changed(pre_nms_top_n=5))
     assert numbers(found) == [[2, 3, 0, 4, 1]]
     assert found.scores[0].isnan().tolist() == [True, False, False, False, False]
 
 
-def test_a_box_that_is_no_number_is_not_valid() -> None:
-    deltas = torch.tensor([[[math.nan, 0.0, 0.0, 0.0], [0.0] * 4]])
-    found = rpn_select([torch.tensor([[1.0, 0.0]])], [deltas], [2], SIZE, grid(10), changed(pre_nms_top_n=2))
+def test_a_box_that_is_no_number_is_not_valid(device: str) -> None:
+    deltas = torch.tensor([[[math.nan, 0.0, 0.0, 0.0], [0.0] * 4]], device=device)
+    logits = torch.tensor([[1.0, 0.0]], device=device)
+    found = rpn_select([logits], [deltas], [2], SIZE.to(device), grid(10), changed(pre_nms_top_n=2))
     assert found.valid.tolist() == [[False, True]]
 
 
-def test_the_rows_of_the_levels_follow_one_another() -> None:
+def test_the_rows_of_the_levels_follow_one_another(device: str) -> None:
     """The second level has two rows of one cell each; its stride is its own."""
-    logits: list[Tensor] = [torch.tensor([[0.2, 0.3]]), torch.tensor([[0.7, 0.1]])]
-    deltas = [torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)]
-    found = rpn_select(logits, deltas, [2, 1], SIZE, grid(10, 30), changed(pre_nms_top_n=2))
+    logits: list[Tensor] = [torch.tensor([[0.2, 0.3]], device=device), torch.tensor([[0.7, 0.1]], device=device)]
+    deltas = [torch.zeros(1, 2, 4, device=device), torch.zeros(1, 2, 4, device=device)]
+    found = rpn_select(logits, deltas, [2, 1], SIZE.to(device), grid(10, 30), changed(pre_nms_top_n=2))
     assert found.scores[0].tolist() == pytest.approx([0.3, 0.2, 0.7, 0.1])
     assert found.levels.tolist() == [[0, 0, 1, 1]]
     assert found.boxes.tolist() == [[[5, 0, 15, 5], [0, 0, 5, 5], [0, 0, 5, 5], [0, 25, 5, 35]]]
