@@ -97,7 +97,8 @@ asan: setup
 		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" && \
 	$(BIN)/cascadezoo build-ops && $(BIN)/python -m pytest -v -s -p no:cacheprovider -m "not emulated" \
-		tests/ops/test_degenerate.py tests/ops/test_operators.py tests/ops/test_roi_align_level.py
+		tests/ops/test_degenerate.py tests/ops/test_nms_compiled.py tests/ops/test_operators.py \
+		tests/ops/test_roi_align_level.py
 
 # the CUDA kernels on the CPU, by g++ and the emulator in tests/cuda_emulation: results against the references (with the race
 # check, by gcc's thread sanitizer, and the emulator's own tests), then the same under the sanitizers of memory and of
