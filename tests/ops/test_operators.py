@@ -121,36 +121,12 @@ def rpn_expected(
     return [torch.cat(part).unflatten(0, (2, -1)) for part in rows]
 
 
-ROIS = torch.tensor(
-    [[0, 3, 7, 40, 30], [1, -9, -9, 20, 90], [0, 0, 0, 64, 64], [1, 50, 20, 80, 21]], dtype=torch.float64
-)
-
-
-def roi_arguments(dtype: torch.dtype) -> list[Any]:
-    return [noise(2, 16, 18, 3).to(dtype), ROIS.to(dtype), 0.25, 5, 0, True]
-
-
-def roi_expected(
-    feature: Tensor, rois: Tensor, scale: float, resolution: int, ratio: int, aligned: bool
-) -> list[Tensor]:
-    return [roi_align(feature.permute(0, 3, 1, 2), rois, resolution, scale, ratio, aligned)]
-
-
-def roi_backward_arguments(dtype: torch.dtype) -> list[Any]:
-    return [noise(4, 3, 5, 5).to(dtype), ROIS.to(dtype), 0.25, 2, False, 2, 16, 18]
-
-
-def roi_backward_expected(
-    grad: Tensor, rois: Tensor, scale: float, ratio: int, aligned: bool, *size: int
-) -> list[Tensor]:
-    feature = torch.zeros(size[0], 3, *size[1:], dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(roi_align(feature, rois, 5, scale, ratio, aligned), feature, grad)
-    return [slope.permute(0, 2, 3, 1)]
+BOXES = torch.tensor([[3, 7, 40, 30], [-9, -9, 20, 90], [0, 0, 64, 64], [50, 20, 80, 21]], dtype=torch.float64)
 
 
 def pyramid_arguments(dtype: torch.dtype) -> list[Any]:
     features = [noise(2, 3, 16, 18, seed=1).to(dtype), noise(2, 3, 8, 9, seed=2).to(dtype)]
-    boxes = ROIS[:, 1:].view(2, 2, 4).to(torch.promote_types(dtype, torch.float32))
+    boxes = BOXES.view(2, 2, 4).to(torch.promote_types(dtype, torch.float32))
     return [features, boxes, torch.tensor([[1, 0], [1, 1]]), [0.25, 0.125], 5, 0, True]
 
 
@@ -267,8 +243,6 @@ OPERATORS = {
     "grouped_nms": Operator(nms_arguments, nms_expected, FLOAT),
     "class_nms": Operator(class_nms_arguments, class_nms_expected, FLOAT),
     "rpn_select": Operator(rpn_arguments, rpn_expected, FLOAT),
-    "roi_align": Operator(roi_arguments, roi_expected, FLOAT),
-    "roi_align_backward": Operator(roi_backward_arguments, roi_backward_expected, FLOAT),
     "pyramid_roi_align": Operator(pyramid_arguments, pyramid_expected, FLOAT + HALF, differentiable=True),
     "pyramid_roi_align_backward": Operator(pyramid_backward_arguments, pyramid_backward_expected, FLOAT + HALF),
     "dcnv3": Operator(dcn_arguments, dcn_expected, FLOAT + HALF, differentiable=True),
