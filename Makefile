@@ -8,8 +8,8 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-parity check mutants ops asan cuda-emulated \
-	cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night release-check clean
+.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
+	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -74,6 +74,10 @@ test-lowest: $(LOWEST)/.ok
 
 check:
 	bash .ci/run
+
+# a package of AOTInductor in a program without Python: the compiler takes half a minute
+test-standalone: setup
+	$(BIN)/python -m pytest -m slow tests/ops/test_without_python.py
 
 test-parity: setup
 	$(TESTS) -m parity tests/parity

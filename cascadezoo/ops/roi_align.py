@@ -82,7 +82,7 @@ def _reference(
 ) -> Tensor:
     _check_numbers(scales, resolution, sampling_ratio)
     rois, levels = _rows(boxes), levels.flatten()
-    pooled = features[0].new_zeros(len(rois), features[0].shape[1], resolution, resolution)
+    pooled = features[0].new_zeros(len(rois), resolution, resolution, features[0].shape[1]).permute(0, 3, 1, 2)
     for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
         if len(rows) == 0:
@@ -101,9 +101,8 @@ def _fake(
     features: list[Tensor], boxes: Tensor, levels: Tensor, scales: list[float], resolution: int, *_: Any
 ) -> Tensor:
     rois, channels = boxes.shape[0] * boxes.shape[1], features[0].shape[1]
-    if boxes.device.type in COMPILED:  # channels lie side by side in what the kernel makes
-        return features[0].new_empty(rois, resolution, resolution, channels).permute(0, 3, 1, 2)
-    return features[0].new_empty(rois, channels, resolution, resolution)
+    # channels lie side by side whatever runs: who exports without a compiled operator may run with one
+    return features[0].new_empty(rois, resolution, resolution, channels).permute(0, 3, 1, 2)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -78,6 +78,12 @@ def test_no_boxes_pool_to_nothing() -> None:
     assert not spread(torch.zeros(0, 3, 7, 7), none, 0, True, 8, 8).any()
 
 
+def test_channels_lie_side_by_side_in_what_is_pooled() -> None:
+    """By the reference too: what is exported with one version may run with the other."""
+    pooled = pool([torch.ones(2, 3, 20, 24)], boxes(61), 7, 0, True)
+    assert pooled.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_many_boxes_are_pooled_in_calls_of_bounded_length(monkeypatch: pytest.MonkeyPatch) -> None:
     some, features = boxes(61), [torch.randn(2, 3, 20, 24), torch.randn(2, 3, 10, 12)]
     rule = LevelRule(size=32, level=0, epsilon=1e-6, extent=0)
@@ -97,10 +103,6 @@ class TestKernel:
     def test_a_box_of_a_level_that_is_not_there_pools_to_zeros(self, level: int) -> None:
         box, levels = torch.tensor([[[1.0, 2, 10, 20]]]), torch.tensor([[level]])
         assert not ops.pyramid_roi_align([torch.ones(1, 3, 8, 8)], box, levels, [0.25], 7, 0, True).any()
-
-    def test_channels_lie_side_by_side_in_what_is_pooled(self) -> None:
-        pooled = pool([torch.ones(2, 3, 20, 24)], boxes(61), 7, 0, True)
-        assert pooled.is_contiguous(memory_format=torch.channels_last)
 
     @pytest.mark.parametrize(
         ("change", "words"),
