@@ -9,7 +9,8 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist workst
 MUTANTS ?= all
 
 .PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
-	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night release-check clean
+	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
+	release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -75,9 +76,9 @@ test-lowest: $(LOWEST)/.ok
 check:
 	bash .ci/run
 
-# a package of AOTInductor in a program without Python: the compiler takes half a minute
+# a package of AOTInductor in a program without Python, and the wheel of prebuilt operators: compilers take a minute
 test-standalone: setup
-	$(BIN)/python -m pytest -m slow tests/ops/test_without_python.py
+	$(BIN)/python -m pytest -m slow tests/ops/test_without_python.py tests/ops/test_wheel.py
 
 test-parity: setup
 	$(TESTS) -m parity tests/parity
@@ -90,6 +91,10 @@ mutants: setup
 
 ops: setup
 	$(BIN)/cascadezoo build-ops
+
+# the CPU's operators, prebuilt, for machines like this one without a compiler
+wheel-ops: setup
+	$(BIN)/python .ci/wheel_ops.py dist
 
 # the CPU operators under gcc's sanitizers of memory and of undefined behaviour, on degenerate input: a finding ends the
 # process, and -s shows its words.  Python is built without them, hence the preloaded libraries, and never frees all it has

@@ -40,10 +40,15 @@ def sources() -> Traversable:
 
 def folder() -> Path:
     """Where the libraries of these sources and this builder lie, or would lie."""
+    return ops_folder() / _made_of()
+
+
+def _made_of() -> str:
+    """The folder's name: this system, and the digest of these sources and this builder."""
     digest = hashlib.sha256(files("cascadezoo.ops").joinpath("building.py").read_bytes())
     for parts, source in sorted(_texts(sources()), key=lambda text: text[0]):
         digest.update(f"{os.sep.join(parts)}\0".encode() + source.read_bytes())
-    return ops_folder() / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
+    return f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
 
 
 def locks(folder: Path) -> list[Path]:
@@ -72,6 +77,14 @@ def built(kind: str, cuda: str | None) -> Path | None:
         return None
     pattern = "cascadezoo_cpu.so" if kind == "cpu" else f"cascadezoo_cu{_major(cuda)}_*.so"
     return max(folder().glob(pattern), key=lambda path: path.lstat().st_mtime, default=None)
+
+
+def prebuilt(kind: str) -> Path | None:
+    """The library of this kind in the installed wheel of prebuilt operators, if it was made of these sources."""
+    spec = find_spec("cascadezoo_ops")
+    folders = (spec and spec.submodule_search_locations) or ()
+    made = (Path(each) / _made_of() / f"cascadezoo_{kind}.so" for each in folders)
+    return next((path for path in made if path.is_file()), None)
 
 
 def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:

@@ -82,14 +82,26 @@ def _load(kind: str) -> Path | str:
         return "not loaded: CASCADEZOO_OPS=torch"
     try:
         path = building.built(kind, torch.version.cuda)
-        if path is None:
-            return "not built"
-        # not torch's load_library, which resolves links again
-        with trust.opened(home(), *path.relative_to(home()).parts) as checked:
-            ctypes.CDLL(checked)
+        if path is not None:
+            # not torch's load_library, which resolves links again
+            with trust.opened(home(), *path.relative_to(home()).parts) as checked:
+                ctypes.CDLL(checked)
+            return path
     except UnwritableOutput:  # no home folder, and so no cache
-        return "not built"
+        pass
     except (OSError, UntrustedCache) as error:  # no such right, not a library, one that this torch cannot resolve
+        return str(error)
+    return _load_prebuilt(kind)
+
+
+def _load_prebuilt(kind: str) -> Path | str:
+    """Of a wheel: a package's file, which is trusted as this one is."""
+    path = building.prebuilt(kind)
+    if path is None:
+        return "not built"
+    try:
+        ctypes.CDLL(str(path))
+    except OSError as error:
         return str(error)
     return path
 
