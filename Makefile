@@ -36,11 +36,16 @@ embedded: setup
 demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
 
-# the operators' tests run twice where there is a compiler: as they are, and compiled
+# one case of each publisher, which `make test` runs with the compiled operators too
+COMPILED_CASES := detectron-faster_r50_fpn or internimage or mmdet-cascade_r50_caffe_fpn or paddle-cascade_r50_fpn
+
+# the operators' tests run twice where there is a compiler, as they are and compiled; and so does one parity case each
 test: setup
 	$(TESTS) -m "not slow and not emulated"
 	if command -v "$${CXX:-c++}" > /dev/null; then \
-		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(TESTS) -m "not slow and not emulated" tests/ops; \
+		$(BIN)/cascadezoo build-ops && export CASCADEZOO_OPS=compiled && \
+		$(TESTS) -m "not slow and not emulated" tests/ops && \
+		$(TESTS) -m "not slow" -k "$(COMPILED_CASES)" tests/parity/test_parity.py; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
 
 # what needs optional packages, in an environment of its own (0.8 GB) that sees the packages of the first one
@@ -80,8 +85,10 @@ check:
 test-standalone: setup
 	$(BIN)/python -m pytest -m slow tests/ops/test_without_python.py tests/ops/test_wheel.py
 
+# PARITY_OPS="torch auto compiled" runs all cases with each of these ways of CASCADEZOO_OPS
+PARITY_OPS ?= auto
 test-parity: setup
-	$(TESTS) -m parity tests/parity
+	for ops in $(PARITY_OPS); do CASCADEZOO_OPS=$$ops $(TESTS) -m parity tests/parity || exit 1; done
 
 # by hand, for hours: MUTANTS=150 draws a sample, ARGS takes what else tests/mutants knows (docs/testing.md)
 mutants: setup
@@ -169,6 +176,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.latency --output benchmarks/results/latency_compiled.json
 	$(BIN)/python -m cascadezoo.benchmarks.measure.ops
 	$(BIN)/python -m cascadezoo.benchmarks.measure.roi_align
+	$(BIN)/python -m cascadezoo.benchmarks.measure.nms
 	$(BIN)/python -m cascadezoo.benchmarks.measure.folding
 	$(BIN)/python -m cascadezoo.benchmarks.measure.launches
 	$(BIN)/python -m cascadezoo.benchmarks.measure.training

@@ -134,6 +134,31 @@ def _roi_align(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _nms(report: dict[str, Any]) -> list[str]:
+    rows = []
+    for case in report["cases"]:
+        for size in case["sizes"]:
+            ours, theirs = (size["milliseconds"][way]["median"] for way in ("compiled", "reference"))
+            ratio = size["times_faster"]
+            rows.append(
+                f"| {case['name']} | {size['candidates']} | {case['keep']} | {ours:.1f} | {theirs:.1f} | "
+                f"{ratio['median']:.0f} ({ratio['min']:.0f} to {ratio['max']:.0f}) |"
+            )
+    return [
+        "## Compiled suppression",
+        "",
+        "Random boxes in 5 levels or 80 classes, `grouped_nms` compiled for the CPU against its reference, which calls",
+        f"torchvision's operator; threads: {report['threads']}; {report['runs']} alternating runs, medians; float64",
+        "where float32 is not named.",
+        f"({_machine(report)}; `nms.json`)",
+        "",
+        "| groups | candidates | kept at most | compiled, ms | reference, ms | times faster |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
 def _folding(report: dict[str, Any]) -> list[str]:
     rows = []
     for case in report["sizes"]:
@@ -375,6 +400,7 @@ _SECTIONS = {
     "footprint": _footprint,
     "ops": _ops,
     "roi_align": _roi_align,
+    "nms": _nms,
     "folding": _folding,
     "launches": _launches,
     "training": _training,

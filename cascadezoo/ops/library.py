@@ -25,6 +25,9 @@ MODE = os.environ.get("CASCADEZOO_OPS") or "auto"
 if MODE not in MODES:
     raise UsageError(f"CASCADEZOO_OPS={MODE} is not known: it is one of {', '.join(MODES)}")
 
+KERNELS: dict[str, tuple[str, ...]] = {}
+"""For each operator that is defined the kinds of device that csrc/ has a kernel for."""
+
 _library = torch.library.Library("cascadezoo", "FRAGMENT")
 
 
@@ -43,6 +46,7 @@ def define(
     csrc/ has a kernel for.
     """
     name = schema.split("(", 1)[0]
+    KERNELS[name] = tuple(compiled)
     tags = [torch.Tag.pt2_compliant_tag]
     if not ("cuda" in compiled and "cuda" in COMPILED):  # the references wait for the device, which a graph cannot hold
         tags.append(torch.Tag.cudagraph_unsafe)

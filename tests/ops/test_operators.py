@@ -1,8 +1,10 @@
 """Every operator on every device, in every type and memory layout, against torchvision's operators in float64, and as
 torch demands of an operator (``opcheck``).  What one operator means is in the file of its name."""
 
+import re
 from collections.abc import Callable
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,7 +18,7 @@ import cascadezoo.ops.nms
 import cascadezoo.ops.paste_rle
 import cascadezoo.ops.roi_align
 import cascadezoo.ops.rpn_select  # noqa: F401  (they register the operators)
-from cascadezoo.ops.library import COMPILED
+from cascadezoo.ops.library import COMPILED, KERNELS
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FLOAT, HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
@@ -272,10 +274,42 @@ def as_list(result: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
     return [result] if isinstance(result, Tensor) else list(result)
 
 
+def documented() -> dict[str, dict[str, set[torch.dtype]]]:
+    """The table of docs/ops.md: for each operator and kind of device the types that its compiled version takes."""
+    page = (Path(__file__).parents[2] / "docs/ops.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \| ([\w, -]+) \|", page, re.MULTILINE)
+    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}}
+    return {name: {"cpu": types[cpu], "cuda": types[cuda]} for name, cpu, cuda in rows}
+
+
 def skip_what_is_refused(name: str, dtype: torch.dtype, device: str) -> None:
-    decides = name.endswith("_nms") or name == "rpn_select"
-    if device == "cuda" and "cuda" in COMPILED and decides and dtype != torch.float32:
-        pytest.skip("the compiled kernel takes float32 alone")
+    if device in COMPILED and device in KERNELS[name] and dtype not in documented()[forward(name)][device]:
+        pytest.skip("docs/ops.md does not promise this type")
+
+
+def forward(name: str) -> str:
+    """The operator, or whose gradient it is."""
+    return name.removesuffix("_backward")
+
+
+def test_the_documented_kernels_are_those_that_are_defined() -> None:
+    table = documented()
+    assert table.keys() == {forward(name) for name in KERNELS}
+    for name, kinds in KERNELS.items():
+        assert {kind for kind, types in table[forward(name)].items() if types} == {*kinds}
+
+
+@pytest.mark.skipif("cpu" not in COMPILED, reason="not built: `cascadezoo build-ops`")
+@pytest.mark.parametrize("name", [name for name, kinds in KERNELS.items() if "cpu" in kinds])
+def test_a_cpus_kernel_takes_the_documented_types_alone(name: str) -> None:
+    operator = getattr(torch.ops.cascadezoo, name)
+    for dtype in (*FLOAT, *HALF, torch.int64):
+        arguments = OPERATORS[name].arguments(dtype)
+        if dtype in documented()[forward(name)]["cpu"]:
+            operator(*arguments)
+        else:
+            with pytest.raises(RuntimeError, match="floating point"):
+                operator(*arguments)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "strided"])
