@@ -8,8 +8,9 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-parity check mutants ops asan cuda-emulated \
-	cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night release-check clean
+.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
+	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
+	release-check clean
 setup: $(VENV)/.ok
 
 # the last line fails early, and by name, where torch and torchvision do not belong together
@@ -35,11 +36,16 @@ embedded: setup
 demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
 
-# the operators' tests run twice where there is a compiler: as they are, and compiled
+# one case of each publisher, which `make test` runs with the compiled operators too
+COMPILED_CASES := detectron-faster_r50_fpn or internimage or mmdet-cascade_r50_caffe_fpn or paddle-cascade_r50_fpn
+
+# the operators' tests run twice where there is a compiler, as they are and compiled; and so does one parity case each
 test: setup
 	$(TESTS) -m "not slow and not emulated"
 	if command -v "$${CXX:-c++}" > /dev/null; then \
-		$(BIN)/cascadezoo build-ops && CASCADEZOO_OPS=compiled $(TESTS) -m "not slow and not emulated" tests/ops; \
+		$(BIN)/cascadezoo build-ops && export CASCADEZOO_OPS=compiled && \
+		$(TESTS) -m "not slow and not emulated" tests/ops && \
+		$(TESTS) -m "not slow" -k "$(COMPILED_CASES)" tests/parity/test_parity.py; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
 
 # what needs optional packages, in an environment of its own (0.8 GB) that sees the packages of the first one
@@ -75,8 +81,14 @@ test-lowest: $(LOWEST)/.ok
 check:
 	bash .ci/run
 
+# a package of AOTInductor in a program without Python, and the wheel of prebuilt operators: compilers take a minute
+test-standalone: setup
+	$(BIN)/python -m pytest -m slow tests/ops/test_without_python.py tests/ops/test_wheel.py
+
+# PARITY_OPS="torch auto compiled" runs all cases with each of these ways of CASCADEZOO_OPS
+PARITY_OPS ?= auto
 test-parity: setup
-	$(TESTS) -m parity tests/parity
+	for ops in $(PARITY_OPS); do CASCADEZOO_OPS=$$ops $(TESTS) -m parity tests/parity || exit 1; done
 
 # by hand, for hours: MUTANTS=150 draws a sample, ARGS takes what else tests/mutants knows (docs/testing.md)
 mutants: setup
@@ -86,6 +98,10 @@ mutants: setup
 
 ops: setup
 	$(BIN)/cascadezoo build-ops
+
+# the CPU's operators, prebuilt, for machines like this one without a compiler
+wheel-ops: setup
+	$(BIN)/python .ci/wheel_ops.py dist
 
 # the CPU operators under gcc's sanitizers of memory and of undefined behaviour, on degenerate input: a finding ends the
 # process, and -s shows its words.  Python is built without them, hence the preloaded libraries, and never frees all it has
@@ -97,7 +113,8 @@ asan: setup
 		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" && \
 	$(BIN)/cascadezoo build-ops && $(BIN)/python -m pytest -v -s -p no:cacheprovider -m "not emulated" \
-		tests/ops/test_degenerate.py tests/ops/test_operators.py tests/ops/test_roi_align_level.py
+		tests/ops/test_degenerate.py tests/ops/test_nms_compiled.py tests/ops/test_operators.py \
+		tests/ops/test_roi_align_level.py
 
 # the CUDA kernels on the CPU, by g++ and the emulator in tests/cuda_emulation: results against the references (with the race
 # check, by gcc's thread sanitizer, and the emulator's own tests), then the same under the sanitizers of memory and of
@@ -159,6 +176,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.latency --output benchmarks/results/latency_compiled.json
 	$(BIN)/python -m cascadezoo.benchmarks.measure.ops
 	$(BIN)/python -m cascadezoo.benchmarks.measure.roi_align
+	$(BIN)/python -m cascadezoo.benchmarks.measure.nms
 	$(BIN)/python -m cascadezoo.benchmarks.measure.folding
 	$(BIN)/python -m cascadezoo.benchmarks.measure.launches
 	$(BIN)/python -m cascadezoo.benchmarks.measure.training

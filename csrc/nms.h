@@ -12,7 +12,9 @@ template <class T>
 struct Shifted {
   T x1, y1, x2, y2, area;
 
-  CZ_HD Shifted(const float* box, T shift, int extent) {
+  Shifted() = default;
+  template <class B>
+  CZ_HD Shifted(const B* box, T shift, int extent) {
     x1 = T(box[0]) + shift;
     y1 = T(box[1]) + shift;
     x2 = T(box[2]) + shift + T(extent);
@@ -22,8 +24,8 @@ struct Shifted {
 };
 
 // Of group ``group``, where ``largest`` is the largest coordinate of all groups
-template <class T>
-CZ_HD T group_shift(int64_t group, float largest, int extent) {
+template <class T, class B>
+CZ_HD T group_shift(int64_t group, B largest, int extent) {
   return T(group) * (T(largest) + T(1) + T(extent));
 }
 
@@ -37,13 +39,23 @@ CZ_HD T larger(T a, T b) {
   return a < b ? b : a;
 }
 
+template <class T>
+CZ_HD T shared_area(const Shifted<T>& better, const Shifted<T>& other) {
+  const T w = larger(T(0), smaller(better.x2, other.x2) - larger(better.x1, other.x1));
+  const T h = larger(T(0), smaller(better.y2, other.y2) - larger(better.y1, other.y1));
+  return w * h;
+}
+
+// of two boxes that share an area
+template <class T>
+CZ_HD T overlap(const Shifted<T>& better, const Shifted<T>& other, T shared) {
+  return shared / (better.area + other.area - shared);
+}
+
 // Whether ``better`` overlaps ``other`` by more than the threshold
 template <class T>
 CZ_HD bool suppresses(const Shifted<T>& better, const Shifted<T>& other, double threshold) {
-  const T w = larger(T(0), smaller(better.x2, other.x2) - larger(better.x1, other.x1));
-  const T h = larger(T(0), smaller(better.y2, other.y2) - larger(better.y1, other.y1));
-  const T shared = w * h;
-  return static_cast<double>(shared / (better.area + other.area - shared)) > threshold;
+  return static_cast<double>(overlap(better, other, shared_area(better, other))) > threshold;
 }
 
 }  // namespace cascadezoo

@@ -13,6 +13,11 @@ CZ_HD uint32_t ordered(float value) {
   memcpy(&bits, &value, sizeof(bits));
   return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
+CZ_HD uint64_t ordered(double value) {
+  uint64_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  return bits >> 63 ? ~bits : bits | uint64_t(1) << 63;
+}
 CZ_HD float unordered(uint32_t number) {
   const uint32_t bits = number >> 31 ? number & 0x7fffffffu : ~number;
   float value;

@@ -8,7 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from cascadezoo.benchmarks.measure import operator_sections
 from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
+from cascadezoo.benchmarks.measure.operator_sections import machine
 from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
@@ -30,13 +32,6 @@ named beside them.
 """
 
 
-def _machine(report: dict[str, Any]) -> str:
-    environment = report["environment"]
-    gpu = (environment.get("torch") or {}).get("gpu")
-    torch = environment["packages"].get("torch", "none")
-    return f"{gpu or environment['cpu']}, {environment['cores']} cores, torch {torch}, {environment['date'][:10]}"
-
-
 def _latency(report: dict[str, Any]) -> list[str]:
     names = ("cascadezoo", "torchvision")
     rows = [
@@ -54,7 +49,7 @@ def _latency(report: dict[str, Any]) -> list[str]:
         f"{report['threads']} threads, float32, {report['weights']} weights,",
         f"{' and '.join(str(n) for n in report['detections'].values())} detections; medians of {report['runs']} runs, "
         "in milliseconds.",
-        f"({_machine(report)}; `latency{'_compiled' if report['compiled_ops'] else ''}.json`)",
+        f"({machine(report)}; `latency{'_compiled' if report['compiled_ops'] else ''}.json`)",
         "",
         "| stage | cascadezoo | torchvision |",
         "|---|---|---|",
@@ -78,57 +73,10 @@ def _footprint(report: dict[str, Any]) -> list[str]:
         "",
         f"One {height}x{width} image at the published scale, a fresh process each, random weights, a hundred",
         f"detections; compiled operators: {', '.join(report['rows'][0]['compiled_ops']) or 'none'}.",
-        f"({_machine(report)}; `footprint.json`)",
+        f"({machine(report)}; `footprint.json`)",
         "",
         "| entry | test-time augmentation | seconds | peak GiB |",
         "|---|---|---|---|",
-        *rows,
-        "",
-    ]
-
-
-def _ops(report: dict[str, Any]) -> list[str]:
-    rows = []
-    for stage in report["stages"]:
-        ms, mib, ratio = stage["milliseconds"], stage["peak_mib"], stage["times_faster_than"]["grid_sample"]
-        rows.append(
-            f"| {'x'.join(map(str, stage['shape'][1:]))} | {ms['compiled']['median']:.0f} | "
-            f"{ms['grid_sample']['median']:.0f} | {ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f}) | "
-            f"{mib['compiled']:.0f} | {mib['grid_sample']:.0f} |"
-        )
-    return [
-        "## Compiled DCNv3",
-        "",
-        f"Forward at InternImage-L's four stages for an 800x1216 input, compiled for the CPU against `grid_sample`, "
-        f"{report['threads']} threads,",
-        f"float32, {report['runs']} alternating runs, medians; memory beyond the inputs.",
-        f"({_machine(report)}; `ops.json`)",
-        "",
-        "| stage | compiled, ms | grid_sample, ms | times faster | compiled, MiB | grid_sample, MiB |",
-        "|---|---|---|---|---|---|",
-        *rows,
-        "",
-    ]
-
-
-def _roi_align(report: dict[str, Any]) -> list[str]:
-    rows = []
-    for name, case in report["cases"].items():
-        ours, theirs = (case["milliseconds"][way]["median"] for way in ("compiled", "torchvision"))
-        ratio = case["times_faster"]
-        rows.append(
-            f"| {name} | {case['boxes']} | {case['resolution']} | {ours:.0f} | {theirs:.0f} | "
-            f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f}) |"
-        )
-    return [
-        "## Compiled RoIAlign",
-        "",
-        f"On a level of {'x'.join(map(str, report['feature'][1:]))}, compiled for the CPU against torchvision's,",
-        f"{report['threads']} threads, float32, {report['runs']} alternating runs, medians; training: with gradients.",
-        f"({_machine(report)}; `roi_align.json`)",
-        "",
-        "| use | boxes | bins a side | compiled, ms | torchvision, ms | times faster |",
-        "|---|---|---|---|---|---|",
         *rows,
         "",
     ]
@@ -149,7 +97,7 @@ def _folding(report: dict[str, Any]) -> list[str]:
         "",
         f"The backbone of `{report['entry']}`, norms folded at every forward and once; {report['threads']} threads,",
         f"{report['runs']} alternating runs, medians; operators without views.",
-        f"({_machine(report)}; `folding.json`)",
+        f"({machine(report)}; `folding.json`)",
         "",
         "| input | every forward, ms | operators | once, ms | operators | times faster |",
         "|---|---|---|---|---|---|",
@@ -196,7 +144,7 @@ def _training(report: dict[str, Any]) -> list[str]:
         f"{', '.join(report['compiled_ops']) or 'none'}.",
         "Data is the time that a step waits for it; targets (matching, sampling, masks in boxes) are not in forward.",
         f"At its peak the process has {report['peak_bytes'] / 2**30:.1f} GiB.",
-        f"({_machine(report)}; `training.json`)",
+        f"({machine(report)}; `training.json`)",
         "",
         "| part | seconds a step | share |",
         "|---|---|---|",
@@ -224,7 +172,7 @@ def _dense_targets(report: dict[str, Any]) -> list[str]:
         f"The {report['anchors']} anchors of a {height}x{width} image, matched to its objects in chunks and as one",
         f"matrix of IoUs ({equal} results), {report['threads']} thread, medians of {report['runs']} processes each;",
         "memory above that of the inputs.  Masks: what a training sample keeps of them, and what bitmaps would take.",
-        f"({_machine(report)}; `dense_targets.json`)",
+        f"({machine(report)}; `dense_targets.json`)",
         "",
         "| objects | chunks, s | matrix, s | times faster | chunks, MiB | matrix, MiB | masks, MiB | bitmaps, MiB |",
         "|---|---|---|---|---|---|---|---|",
@@ -246,7 +194,7 @@ def _evaluation(report: dict[str, Any]) -> list[str]:
         f"{report['images']} images with {report['detections']} detections and masks each, a results file of "
         f"{report['results_bytes'] / 2**20:.0f} MiB, in a process",
         f"of its own for each evaluator; the figures of both are {equal}.",
-        f"({_machine(report)}; `evaluation.json`)",
+        f"({machine(report)}; `evaluation.json`)",
         "",
         "| evaluator | read, s | evaluate, s | peak GiB |",
         "|---|---|---|---|",
@@ -266,7 +214,7 @@ def _data_check(report: dict[str, Any]) -> list[str]:
         f"`cascadezoo data check` on a generated file of {report['images']} images and {report['annotations']} "
         f"polygons, {report['file_bytes'] / 2**20:.0f} MiB,",
         "without a fault, in one process: the file alone, and with the headers of the images.",
-        f"({_machine(report)}; `data_check.json`)",
+        f"({machine(report)}; `data_check.json`)",
         "",
         "| what is read | seconds of the processor | peak MiB |",
         "|---|---|---|",
@@ -288,7 +236,7 @@ def _growth(report: dict[str, Any]) -> list[str]:
         "",
         f"The final NMS with {report['candidates_per_class']} candidates per class, beside one pass over all of them;",
         f"a data set's categories, checked; `plot` on a 480x640 image.  Medians of {report['runs']} runs.",
-        f"({_machine(report)}; `growth.json`)",
+        f"({machine(report)}; `growth.json`)",
         "",
         "| case | size | cascadezoo, ms | one pass, ms |",
         "|---|---|---|---|",
@@ -306,7 +254,7 @@ def _night(report: dict[str, Any]) -> list[str]:
         f"size of its network ({report['longest']:.0f} s the longest, {report['sum']:.0f} s all): "
         f"{report['elapsed']:.0f} s, {report['share_of_ideal']:.0%} of the ideal,",
         f"{report['ideal']:.0f} s.  Starting Ray took {report['starting_ray']:.0f} s more.",
-        f"({_machine(report)}, beside other programs; `night.json`)",
+        f"({machine(report)}, beside other programs; `night.json`)",
         "",
     ]
 
@@ -319,7 +267,7 @@ def _convert(report: dict[str, Any]) -> list[str]:
         f"A zip checkpoint of `{report['architecture']}`, {size:.0f} MiB, takes {seconds['median']:.1f} s and,",
         f"at its peak, {peak:.0f} MiB above what importing the package takes: "
         f"{report['peak_over_checkpoint']:.2f} times the file.",
-        f"({_machine(report)}; `convert.json`)",
+        f"({machine(report)}; `convert.json`)",
         "",
     ]
 
@@ -343,7 +291,7 @@ def _load(report: dict[str, Any]) -> list[str]:
         f"`load(pretrained=True)` of `{report['entry']}`, {size:.0f} MiB from a file server on the same machine:",
         "first with an empty cache, beside the same done by hand (fetch, sha256, convert); then from the cache, beside",
         "safetensors' `load_file` and the network built on `meta`.  Medians; ratios within each turn.",
-        f"({_machine(report)}; `load.json`)",
+        f"({machine(report)}; `load.json`)",
         "",
         "| | cascadezoo, s | the other, s | ratio |",
         "|---|---|---|---|",
@@ -361,7 +309,7 @@ def _startup(report: dict[str, Any]) -> list[str]:
     return [
         "## Start-up",
         "",
-        f"Whole processes, median of {report['runs']} runs.  ({_machine(report)}; `startup.json`)",
+        f"Whole processes, median of {report['runs']} runs.  ({machine(report)}; `startup.json`)",
         "",
         "| command | seconds |",
         "|---|---|",
@@ -373,8 +321,9 @@ _SECTIONS = {
     "latency": _latency,
     "latency_compiled": _latency,
     "footprint": _footprint,
-    "ops": _ops,
-    "roi_align": _roi_align,
+    "ops": operator_sections.ops,
+    "roi_align": operator_sections.roi_align,
+    "nms": operator_sections.nms,
     "folding": _folding,
     "launches": _launches,
     "training": _training,

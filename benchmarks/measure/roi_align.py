@@ -42,35 +42,38 @@ CASES = {
 
 
 def inputs(case: Case) -> tuple[Tensor, Tensor]:
-    """A level (1, C, H, W) and boxes (R, 5) of 8 to 112 pixels, as the finest level gets."""
+    """A level (1, C, H, W) and boxes (1, R, 4) of 8 to 112 pixels, as the finest level gets."""
     generator = torch.Generator().manual_seed(0)
     height, width = LEVEL
     side = 8 + 104 * torch.rand(case.boxes, 2, generator=generator)
     room = torch.tensor([width * STRIDE, height * STRIDE]) - side
     corner = room * torch.rand(case.boxes, 2, generator=generator)
-    rois = torch.cat((torch.zeros(case.boxes, 1), corner, corner + side), 1)
-    return torch.randn(1, CHANNELS, height, width, generator=generator), rois
+    boxes = torch.cat((corner, corner + side), 1)[None]
+    return torch.randn(1, CHANNELS, height, width, generator=generator), boxes
 
 
 def contenders(case: Case) -> dict[str, Callable[[], Tensor]]:
     """Each way to pool, or, for training, to pool and find the gradient of the features."""
-    feature, rois = inputs(case)
-    channels_last = as_pooled(feature).permute(0, 2, 3, 1)
-    scale, size = 1 / STRIDE, case.resolution
+    feature, boxes = inputs(case)
+    channels_last, rois = as_pooled(feature), list(boxes)
+    levels, scale, size = torch.zeros(boxes.shape[:2], dtype=torch.int64), 1 / STRIDE, case.resolution
+    height, width = LEVEL
 
     def ours() -> Tensor:
-        pooled: Tensor = torch.ops.cascadezoo.roi_align(channels_last, rois, scale, size, 0, True)
+        pooled: Tensor = torch.ops.cascadezoo.pyramid_roi_align([channels_last], boxes, levels, [scale], size, 0, True)
         if not case.backward:
             return pooled
-        gradient: Tensor = torch.ops.cascadezoo.roi_align_backward(pooled, rois, scale, 0, True, 1, *LEVEL)
-        return gradient.permute(0, 3, 1, 2)
+        back = torch.ops.cascadezoo.pyramid_roi_align_backward
+        gradient: Tensor = back(pooled, boxes, levels, [scale], 0, True, [height], [width])[0]
+        return gradient
 
     def theirs() -> Tensor:
         pooled: Tensor = torchvision_roi_align(feature, rois, size, scale, 0, True)
         if not case.backward:
             return pooled
         back = torch.ops.torchvision._roi_align_backward
-        gradient: Tensor = back(pooled, rois, scale, size, size, 1, CHANNELS, *LEVEL, 0, True)
+        rows = torch.cat((torch.zeros(case.boxes, 1), boxes[0]), 1)
+        gradient: Tensor = back(pooled, rows, scale, size, size, 1, CHANNELS, *LEVEL, 0, True)
         return gradient
 
     return {OURS: ours, THEIRS: theirs}

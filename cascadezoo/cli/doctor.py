@@ -19,6 +19,7 @@ from cascadezoo.ops import building, compilers
 _PACKAGES = (
     "cascadezoo", "torch", "torchvision", "safetensors", "numpy", "opencv-python-headless", "pycocotools", "hotcoco",
 )  # fmt: skip
+_PREBUILT = "cascadezoo-ops"  # of the CPU's operators, and shown where it is installed
 # each of them installs the folder cv2
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 # the pair is broken where torchvision was built for another torch: its operators are then missing
@@ -61,7 +62,7 @@ def examine() -> dict[str, Any]:
 
     ``remedies``: what to do, by the label that the sheet has for it.
     """
-    packages = {name: _version(name) for name in (*_PACKAGES, *_OPENCV[1:])}
+    packages = {name: _version(name) for name in (*_PACKAGES, _PREBUILT, *_OPENCV[1:])}
     packages = {name: number for name, number in packages.items() if number or name in _PACKAGES}
     problems, remedies = [], _package_remedies(packages)
     pair, opencv = _ask(_PAIR), _ask("import cv2; cv2.resize")
@@ -79,6 +80,8 @@ def examine() -> dict[str, Any]:
             problems.append(f"the compiled operators for {kind} do not load: {state}{remedy}")
     found = compilers.find_compilers()
     remedies |= _build_remedies(kinds, gpus)
+    if kinds["cpu"][1] == "not built" and _PREBUILT in packages:
+        remedies[_PREBUILT] = f"of other sources: run `pip install {_PREBUILT}=={packages['cascadezoo']}`"
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": platform.platform(),

@@ -29,7 +29,7 @@ def build_ops_command(cuda: bool, archs: str | None, force: bool) -> None:
     if archs and not cuda:
         raise click.UsageError("--archs is for --cuda")
     wanted = [arch.strip().removeprefix("sm_") for arch in archs.split(",")] if archs else []
-    for kind in building.KINDS if cuda else ("cpu",):
+    for kind in (*building.KINDS, building.SCHEMAS) if cuda else ("cpu", building.SCHEMAS):
         try:
             echo(str(building.build(kind, wanted if kind == "cuda" else (), force)))
         except NoCompiler as reason:

@@ -23,6 +23,7 @@ from cascadezoo.ops import compilers, trust
 from cascadezoo.paths import cannot_be_written, home, ops_folder
 
 KINDS = ("cpu", "cuda")
+SCHEMAS = "schemas"  # a library for programs without Python, which define no operators: Python never loads it
 _SUFFIXES = (".cpp", ".cu", ".h", ".cuh")
 _COMMON = ("-O3", "-std=c++17")
 _CXX = (
@@ -39,15 +40,20 @@ def sources() -> Traversable:
 
 def folder() -> Path:
     """Where the libraries of these sources and this builder lie, or would lie."""
+    return ops_folder() / _made_of()
+
+
+def _made_of() -> str:
+    """The folder's name: this system, and the digest of these sources and this builder."""
     digest = hashlib.sha256(files("cascadezoo.ops").joinpath("building.py").read_bytes())
     for parts, source in sorted(_texts(sources()), key=lambda text: text[0]):
         digest.update(f"{os.sep.join(parts)}\0".encode() + source.read_bytes())
-    return ops_folder() / f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
+    return f"{platform.system()}-{platform.machine()}-{digest.hexdigest()[:16]}".lower()
 
 
 def locks(folder: Path) -> list[Path]:
-    """The files that builders lock while they write to a folder of libraries, one for each kind of device."""
-    return [folder / f".{kind}.lock" for kind in KINDS]
+    """The files that builders lock while they write to a folder of libraries, one for each kind of library."""
+    return [folder / f".{kind}.lock" for kind in (*KINDS, SCHEMAS)]
 
 
 def own_flags(source: Path) -> list[str]:
@@ -73,10 +79,19 @@ def built(kind: str, cuda: str | None) -> Path | None:
     return max(folder().glob(pattern), key=lambda path: path.lstat().st_mtime, default=None)
 
 
+def prebuilt(kind: str) -> Path | None:
+    """The library of this kind in the installed wheel of prebuilt operators, if it was made of these sources."""
+    spec = find_spec("cascadezoo_ops")
+    folders = (spec and spec.submodule_search_locations) or ()
+    made = (Path(each) / _made_of() / f"cascadezoo_{kind}.so" for each in folders)
+    return next((path for path in made if path.is_file()), None)
+
+
 def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
-    """Compile the operators for ``kind`` unless they are there, and return the library.
+    """Compile the operators for ``kind``, or their schemas, unless they are there, and return the library.
 
     Args:
+        kind: one of ``KINDS``, or ``SCHEMAS``.
         archs: GPU architectures such as "80" and "90"; none: those of this machine's GPUs, or all where it has none.
         force: compile even where the library is there.
 
@@ -93,13 +108,13 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
         raise NoCompiler(f"{sources()} is no folder: install cascadezoo with pip instead of running it from an archive")
     compiler = compilers.find_cxx()
     toolkit = _Cuda(compiler, archs) if kind == "cuda" else None
-    name = f"cascadezoo_{toolkit.name}.so" if toolkit else "cascadezoo_cpu.so"
+    name = f"cascadezoo_{toolkit.name if toolkit else kind}.so"
     try:
         target = trust.make_private(home(), "ops", folder().name)
     except OSError as error:
         raise cannot_be_written(error) from error
     library = target / name
-    with trust.locked(locks(target)[KINDS.index(kind)]):
+    with trust.locked(locks(target)[(*KINDS, SCHEMAS).index(kind)]):
         if trust.is_trusted(library) and not force:  # perhaps by another builder, while this one waited
             library.touch()  # what was asked for last is what loads
             return library
@@ -167,7 +182,10 @@ def _compile(kind: str, compiler: Sequence[str], toolkit: _Cuda | None, objects:
             os.replace(half, made)
         return made
 
-    mine = [path for path in _sources() if path.parent.name == kind and path.suffix in (".cpp", ".cu")]
+    # csrc/cpu/x.cpp is of "cpu", csrc/schemas.cpp of "schemas"
+    top = Path(str(sources()))
+    mine = [path for path in _sources() if path.suffix in (".cpp", ".cu")]
+    mine = [path for path in mine if path.relative_to(top).with_suffix("").parts[0] == kind]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(one, mine))
 

@@ -25,6 +25,9 @@ MODE = os.environ.get("CASCADEZOO_OPS") or "auto"
 if MODE not in MODES:
     raise UsageError(f"CASCADEZOO_OPS={MODE} is not known: it is one of {', '.join(MODES)}")
 
+KERNELS: dict[str, tuple[str, ...]] = {}
+"""For each operator that is defined the kinds of device that csrc/ has a kernel for."""
+
 _library = torch.library.Library("cascadezoo", "FRAGMENT")
 
 
@@ -43,6 +46,7 @@ def define(
     csrc/ has a kernel for.
     """
     name = schema.split("(", 1)[0]
+    KERNELS[name] = tuple(compiled)
     tags = [torch.Tag.pt2_compliant_tag]
     if not ("cuda" in compiled and "cuda" in COMPILED):  # the references wait for the device, which a graph cannot hold
         tags.append(torch.Tag.cudagraph_unsafe)
@@ -82,14 +86,26 @@ def _load(kind: str) -> Path | str:
         return "not loaded: CASCADEZOO_OPS=torch"
     try:
         path = building.built(kind, torch.version.cuda)
-        if path is None:
-            return "not built"
-        # not torch's load_library, which resolves links again
-        with trust.opened(home(), *path.relative_to(home()).parts) as checked:
-            ctypes.CDLL(checked)
+        if path is not None:
+            # not torch's load_library, which resolves links again
+            with trust.opened(home(), *path.relative_to(home()).parts) as checked:
+                ctypes.CDLL(checked)
+            return path
     except UnwritableOutput:  # no home folder, and so no cache
-        return "not built"
+        pass
     except (OSError, UntrustedCache) as error:  # no such right, not a library, one that this torch cannot resolve
+        return str(error)
+    return _load_prebuilt(kind)
+
+
+def _load_prebuilt(kind: str) -> Path | str:
+    """Of a wheel: a package's file, which is trusted as this one is."""
+    path = building.prebuilt(kind)
+    if path is None:
+        return "not built"
+    try:
+        ctypes.CDLL(str(path))
+    except OSError as error:
         return str(error)
     return path
 

@@ -22,7 +22,8 @@ from cascadezoo.errors import UsageError
 from cascadezoo.ops.library import define
 from cascadezoo.spec.conventions import Nms
 
-_PIECE = 2**14  # candidates of one call on a CPU, whose end Ctrl-C waits for
+_COMPARED = 2**30  # overlaps that a compiled call on a CPU may compute, whose end Ctrl-C waits for: some seconds
+_PIECE = 2**14  # candidates of one call of torchvision's operator on a CPU
 _PAIRS = 2**17  # overlaps computed at once
 _PASS = 512  # candidates of one pass on a CPU, unless one group has more: its time grows with their square
 
@@ -51,13 +52,15 @@ def grouped_nms(
         ``keep`` (N, D) int64 indices into K, zero beyond each image's count, and ``count`` (N,) int64.
 
     Raises:
-        UsageError: ``group_count`` or ``group_size`` is too low.  A GPU's tensors are not looked at for this: the
-            candidates beyond are left out there.
+        UsageError: ``group_count`` or ``group_size`` is too low; a RuntimeError where the operator is compiled.  A
+            GPU's tensors are not looked at for this: the candidates beyond are left out there.
     """
     if group_count is None:
         group_count = int(groups.max()) + 1 if groups.numel() else 0
     group_size = scores.shape[1] if group_size is None else group_size
-    keep, count = torch.ops.cascadezoo.grouped_nms(
+    compared = scores.numel() * min(group_size, max_keep)
+    pieces = not torch.compiler.is_compiling() and boxes.device.type == "cpu" and compared > _COMPARED
+    keep, count = (_reference if pieces else torch.ops.cascadezoo.grouped_nms)(
         boxes,
         scores,
         groups,
@@ -214,12 +217,12 @@ define(
     " SymInt group_count, SymInt group_size, SymInt max_keep) -> (Tensor, Tensor)",
     _reference,
     _fake,
-    compiled=("cuda",),
+    compiled=("cpu", "cuda"),
 )
 define(
     "class_nms(Tensor boxes, Tensor scores, Tensor valid, float score_thresh, float iou, int extent,"
     " bool rounded_shift, SymInt max_keep) -> (Tensor, Tensor)",
     _class_reference,
     _fake,
-    compiled=("cuda",),
+    compiled=("cpu", "cuda"),
 )

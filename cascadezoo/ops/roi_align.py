@@ -23,7 +23,8 @@ from cascadezoo.ops.boxes import sides_of
 from cascadezoo.ops.library import COMPILED, define
 from cascadezoo.spec.conventions import LevelRule, RoIAlign
 
-_PIECE = 256  # boxes of one call on a CPU, whose end Ctrl-C waits for
+_ROIS = 2**11  # boxes of one compiled call on a CPU, whose end Ctrl-C waits for
+_PIECE = 256  # boxes of one call of torchvision's operator on a CPU
 _POINTS = 2**24  # sampling points of one box: torchvision's operator holds 32 bytes of each
 
 
@@ -46,16 +47,22 @@ def pyramid_roi_align(
     A box without area pools to zeros where ``align.sampling_ratio`` is 0, and so does one with a coordinate that is not
     a number or of no level.
     """
-    levels = box_levels(boxes, rule, len(features))
-    pooled: Tensor = torch.ops.cascadezoo.pyramid_roi_align(
-        features, boxes, levels, [1.0 / s for s in strides], resolution, align.sampling_ratio, align.aligned
-    )
-    return pooled
+    levels, scales = box_levels(boxes, rule, len(features)), [1.0 / s for s in strides]
 
+    def pooled(some: Tensor, of_some: Tensor) -> Tensor:
+        result: Tensor = torch.ops.cascadezoo.pyramid_roi_align(
+            features, some, of_some, scales, resolution, align.sampling_ratio, align.aligned
+        )
+        return result
 
-def pools_channels_last(device: torch.device) -> bool:
-    """Whether pooled features lie channels last in memory there."""
-    return device.type == "cuda" and "cuda" in COMPILED
+    n, r = boxes.shape[:2]
+    if torch.compiler.is_compiling() or boxes.device.type != "cpu" or n * r <= _ROIS:
+        return pooled(boxes, levels)
+    most = max(1, _ROIS // n)
+    parts = [
+        pooled(*some).unflatten(0, (n, -1)) for some in zip(boxes.split(most, 1), levels.split(most, 1), strict=True)
+    ]
+    return torch.cat(parts, 1).flatten(0, 1)
 
 
 def as_pooled(feature: Tensor) -> Tensor:
@@ -73,18 +80,20 @@ def _reference(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
+    _check_numbers(scales, resolution, sampling_ratio)
     rois, levels = _rows(boxes), levels.flatten()
-    pooled = features[0].new_zeros(len(rois), features[0].shape[1], resolution, resolution)
+    pooled = features[0].new_zeros(len(rois), resolution, resolution, features[0].shape[1]).permute(0, 3, 1, 2)
     for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
         if len(rows) == 0:
             continue
-        channels_last = as_pooled(_wide(feature)).permute(0, 2, 3, 1)
+        wide = _wide(feature).contiguous()
         for part in rows.split(_PIECE if rows.device.type == "cpu" else len(rows)):  # a GPU is quicker whole
-            of_part = torch.ops.cascadezoo.roi_align(
-                channels_last, rois[part].to(channels_last.dtype), scale, resolution, sampling_ratio, aligned
-            )
-            pooled.index_copy_(0, part, of_part.to(pooled.dtype))
+            some = rois[part].to(wide.dtype)
+            some = _checked(some, len(wide), wide.numel(), scale, resolution, sampling_ratio)
+            if wide.numel():  # torchvision's operator would read the cell before the first
+                of_part = _torchvision(wide, some, resolution, scale, sampling_ratio, aligned)
+                pooled.index_copy_(0, part, of_part.to(pooled.dtype))
     return pooled
 
 
@@ -92,9 +101,8 @@ def _fake(
     features: list[Tensor], boxes: Tensor, levels: Tensor, scales: list[float], resolution: int, *_: Any
 ) -> Tensor:
     rois, channels = boxes.shape[0] * boxes.shape[1], features[0].shape[1]
-    if pools_channels_last(boxes.device):
-        return features[0].new_empty(rois, resolution, resolution, channels).permute(0, 3, 1, 2)
-    return features[0].new_empty(rois, channels, resolution, resolution)
+    # channels lie side by side whatever runs: who exports without a compiled operator may run with one
+    return features[0].new_empty(rois, resolution, resolution, channels).permute(0, 3, 1, 2)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -123,15 +131,20 @@ def _backward_reference(
     heights: list[int],
     widths: list[int],
 ) -> list[Tensor]:
+    _, channels, height, width = grad.shape
+    _check_numbers(scales, height, sampling_ratio)
     rois, levels = _rows(boxes), levels.flatten()
     grads = []
     for level, (scale, h, w) in enumerate(zip(scales, heights, widths, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
-        of_level = _wide(grad[rows])
-        of_feature = torch.ops.cascadezoo.roi_align_backward(
-            of_level, rois[rows].to(of_level.dtype), scale, sampling_ratio, aligned, boxes.shape[0], h, w
-        )
-        grads.append(of_feature.permute(0, 3, 1, 2).to(grad.dtype))
+        of_level, shape = _wide(grad[rows]).contiguous(), (len(boxes), channels, h, w)
+        some = _checked(rois[rows].to(of_level.dtype), len(boxes), math.prod(shape), scale, height, sampling_ratio)
+        of_feature = of_level.new_zeros(shape)
+        if of_feature.numel():
+            of_feature = torch.ops.torchvision._roi_align_backward(
+                of_level, some, scale, height, width, *shape, sampling_ratio, aligned
+            )
+        grads.append(of_feature.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).to(grad.dtype))
     return grads
 
 
@@ -153,15 +166,12 @@ def _rows(boxes: Tensor) -> Tensor:
     return torch.cat((image, boxes), -1).flatten(0, 1)
 
 
-def _level_reference(
-    feature: Tensor, rois: Tensor, scale: float, resolution: int, sampling_ratio: int, aligned: bool
-) -> Tensor:
-    rois = _checked(rois, feature.shape[0], feature.numel(), scale, resolution, sampling_ratio)
-    channels_first = feature.permute(0, 3, 1, 2)
-    if feature.numel() == 0:  # torchvision's operator would read the cell before the first
-        return channels_first.new_zeros(len(rois), feature.shape[3], resolution, resolution)
-    pooled: Tensor = _torchvision(channels_first, rois, resolution, scale, sampling_ratio, aligned)
-    return pooled.contiguous()
+def _check_numbers(scales: list[float], resolution: int, sampling_ratio: int) -> None:
+    if not (1 <= resolution <= 2**20 and 0 <= sampling_ratio <= 2**14 and all(map(math.isfinite, scales))):
+        raise UsageError(
+            f"roi_align: resolution must lie in 1..{2**20}, sampling_ratio in 0..{2**14}, and scale be finite, not"
+            f" {resolution}, {sampling_ratio} and {scales}"
+        )
 
 
 def _checked(rois: Tensor, images: int, numbers: int, scale: float, resolution: int, sampling_ratio: int) -> Tensor:
@@ -170,13 +180,6 @@ def _checked(rois: Tensor, images: int, numbers: int, scale: float, resolution: 
     Those with a coordinate that is not a finite number come back lying outside every map, where they pool to zeros.
     ``numbers``: how many the map holds.  Boxes on a GPU are not looked at: asking for their values would stop it.
     """
-    if not (1 <= resolution <= 2**20 and 0 <= sampling_ratio <= 2**14 and math.isfinite(scale)):
-        raise UsageError(
-            f"roi_align: resolution must lie in 1..{2**20}, sampling_ratio in 0..{2**14}, and scale be finite, not"
-            f" {resolution}, {sampling_ratio} and {scale}"
-        )
-    if rois.dim() != 2 or rois.shape[1] != 5:
-        raise UsageError(f"roi_align: rois have shape {tuple(rois.shape)}, not (K, 5)")
     outside = rois.new_tensor((0, -2e9, -2e9, -2e9, -2e9))
     if rois.device.type == "cpu":
         image = rois[:, 0]
@@ -192,43 +195,6 @@ def _checked(rois: Tensor, images: int, numbers: int, scale: float, resolution: 
     return rois.where(rois.isfinite().all(1, keepdim=True), outside)
 
 
-def _level_fake(feature: Tensor, rois: Tensor, scale: float, resolution: int, *_: Any) -> Tensor:
-    return feature.new_empty(rois.shape[0], feature.shape[3], resolution, resolution)
-
-
-def _level_backward_reference(
-    grad: Tensor, rois: Tensor, scale: float, sampling_ratio: int, aligned: bool, n: int, h: int, w: int
-) -> Tensor:
-    _, channels, height, width = grad.shape
-    rois = _checked(rois, n, n * channels * h * w, scale, height, sampling_ratio)
-    if n * channels * h * w == 0:
-        return grad.new_zeros(n, h, w, channels)
-    of_feature: Tensor = torch.ops.torchvision._roi_align_backward(
-        grad.contiguous(), rois, scale, height, width, n, channels, h, w, sampling_ratio, aligned
-    )
-    return of_feature.permute(0, 2, 3, 1).contiguous()
-
-
-def _level_backward_fake(
-    grad: Tensor, rois: Tensor, scale: float, sampling_ratio: int, aligned: bool, n: int, h: int, w: int
-) -> Tensor:
-    return grad.new_empty(n, h, w, grad.shape[1])
-
-
-define(
-    "roi_align(Tensor feature, Tensor rois, float scale, SymInt resolution, int sampling_ratio, bool aligned)"
-    " -> Tensor",
-    _level_reference,
-    _level_fake,
-    compiled=("cpu",),
-)
-define(
-    "roi_align_backward(Tensor grad, Tensor rois, float scale, int sampling_ratio, bool aligned, SymInt n, SymInt h,"
-    " SymInt w) -> Tensor",
-    _level_backward_reference,
-    _level_backward_fake,
-    compiled=("cpu",),
-)
 define(
     "pyramid_roi_align(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, SymInt resolution,"
     " int sampling_ratio, bool aligned) -> Tensor",
@@ -236,12 +202,12 @@ define(
     _fake,
     backward=_backward,
     setup=_setup,
-    compiled=("cuda",),
+    compiled=("cpu", "cuda"),
 )
 define(
     "pyramid_roi_align_backward(Tensor grad, Tensor boxes, Tensor levels, float[] scales, int sampling_ratio,"
     " bool aligned, SymInt[] heights, SymInt[] widths) -> Tensor[]",
     _backward_reference,
     _backward_fake,
-    compiled=("cuda",),
+    compiled=("cpu", "cuda"),
 )

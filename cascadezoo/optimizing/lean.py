@@ -17,7 +17,6 @@ from cascadezoo.modeling.internimage import Block
 from cascadezoo.modeling.layers import Conv, DeconvReLU
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.resnet import ConvNorm
-from cascadezoo.ops.roi_align import pools_channels_last
 
 N = TypeVar("N", bound=Network)
 
@@ -36,20 +35,20 @@ def lean(network: N, device: torch.device | None = None) -> N:
     made = copy.deepcopy(network, shared)
     if device is not None:
         made.to(device)
-    _substitute(made, next(made.parameters()).device)
+    _substitute(made)
     return made.eval()
 
 
-def _substitute(parent: nn.Module, device: torch.device) -> None:
+def _substitute(parent: nn.Module) -> None:
     """What the rules make of the modules inside ``parent``, and inside what they made, in their places."""
     for name, child in parent.named_children():
         rule = _RULES.get(type(child))
-        made = child if rule is None else rule(child, device)
+        made = child if rule is None else rule(child)
         setattr(parent, name, made)
-        _substitute(made, device)
+        _substitute(made)
 
 
-def _one_convolution(conv: ConvNorm, device: torch.device) -> nn.Module:
+def _one_convolution(conv: ConvNorm) -> nn.Module:
     """Convolution and norm as one convolution."""
     weight, bias = conv.scaled()
     with torch.device("meta"):
@@ -57,10 +56,10 @@ def _one_convolution(conv: ConvNorm, device: torch.device) -> nn.Module:
             conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0], conv.groups, relu=conv.relu
         )
     made.weight, made.bias = _frozen(weight), _frozen(bias)
-    return _channels_last(made, device)
+    return _channels_last(made)
 
 
-def _channels_last(conv: nn.Conv2d | nn.ConvTranspose2d, _: torch.device) -> nn.Module:
+def _channels_last(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     """A convolution whose weight lies as images do, so that nothing lays it out anew for each of them."""
     conv.weight = _frozen(conv.weight.contiguous(memory_format=torch.channels_last))
     return conv
@@ -73,14 +72,13 @@ class FlattenChannelsLast(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
-def _reading_channels_last(head: BoxHead, device: torch.device) -> BoxHead:
+def _reading_channels_last(head: BoxHead) -> BoxHead:
     """A box head whose first linear layer has its columns in the order in which its input lies."""
-    if head.convs or pools_channels_last(device):
-        first = head.fcs[0]
-        weight: Tensor = first.get_parameter("weight")
-        columns = weight.unflatten(1, (-1, head.resolution, head.resolution)).permute(0, 2, 3, 1)
-        first.weight = _frozen(columns.flatten(1))
-        head.flatten = FlattenChannelsLast()
+    first = head.fcs[0]
+    weight: Tensor = first.get_parameter("weight")
+    columns = weight.unflatten(1, (-1, head.resolution, head.resolution)).permute(0, 2, 3, 1)
+    first.weight = _frozen(columns.flatten(1))
+    head.flatten = FlattenChannelsLast()
     return head
 
 
@@ -111,11 +109,11 @@ def _frozen(x: Tensor) -> nn.Parameter:
     return nn.Parameter(x.detach(), requires_grad=False)
 
 
-_RULES: dict[type[nn.Module], Callable[[Any, torch.device], nn.Module]] = {
+_RULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     ConvNorm: _one_convolution,
     Conv: _channels_last,
     DeconvReLU: _channels_last,
     nn.Conv2d: _channels_last,
     BoxHead: _reading_channels_last,
-    Block: lambda block, _: ScaledBlock(block),
+    Block: ScaledBlock,
 }

@@ -1,4 +1,4 @@
-// RoIAlign on the CPU, of one pyramid level.  A bin's mean is a sum over rows of a sum over columns: each feature cell is
+// RoIAlign on the CPU, over all levels of a pyramid.  A bin's mean is a sum over rows of a sum over columns: each feature cell is
 // read once per bin, however many points fall around it.  Channels lie side by side.
 #include "../roi_align.h"
 #include "../stable.h"
@@ -11,11 +11,32 @@
 namespace cascadezoo {
 namespace {
 
+using torch::headeronly::MemoryFormat;
+
+// of one level
 struct RoiShape {
   int64_t n, h, w, channels, bins;  // bins: along a side
   double scale;
   int64_t sampling;  // points per bin and axis; 0: as many as cells that the bin spans
   bool aligned;
+};
+
+// Boxes (n * boxes, 4), and where each is pooled: a level that is not there pools to zeros
+template <class A>
+struct Pyramid {
+  std::vector<RoiShape> level;
+  std::vector<Tensor> maps;  // (n, h, w, channels) of a level
+  Tensor boxes, levels;
+  int64_t channels, bins;
+
+  int64_t rois() const { return boxes.size(0) * boxes.size(1); }
+  int64_t image(int64_t roi) const { return roi / boxes.size(1); }
+  const A* box(int64_t roi) const { return boxes.const_data_ptr<A>() + 4 * roi; }
+  // of the levels' places, or -1
+  int64_t level_of(int64_t roi) const {
+    const int64_t found = levels.const_data_ptr<int64_t>()[roi];
+    return found >= 0 && found < static_cast<int64_t>(level.size()) ? found : -1;
+  }
 };
 
 // What torchvision's operator has no limit for, and then runs out of memory or of time
@@ -24,8 +45,8 @@ constexpr int64_t kMostBins = 1 << 20;    // along a side
 
 // a box with a coordinate that is no number pools to zeros
 template <class A>
-inline bool finite(const A* roi) {
-  return std::isfinite(roi[1]) && std::isfinite(roi[2]) && std::isfinite(roi[3]) && std::isfinite(roi[4]);
+inline bool finite(const A* box) {
+  return std::isfinite(box[0]) && std::isfinite(box[1]) && std::isfinite(box[2]) && std::isfinite(box[3]);
 }
 
 template <class A>
@@ -72,13 +93,13 @@ struct Bins {
   Axis<A> rows, columns;
   std::vector<Tap<A>> taps;
 
-  void place(const A* roi, const RoiShape& p) {
-    if (!finite(roi)) {
+  void place(const A* box, const RoiShape& p) {
+    if (!finite(box)) {
       for (Axis<A>* axis : {&rows, &columns}) axis->none(p);
       return;
     }
-    columns.place(roi[1], roi[3], p.w, p);
-    rows.place(roi[2], roi[4], p.h, p);
+    columns.place(box[0], box[2], p.w, p);
+    rows.place(box[1], box[3], p.h, p);
   }
 
   // f(bin) for each bin, with its taps filled in
@@ -100,25 +121,25 @@ struct Bins {
   }
 };
 
-inline bool within(double image, const RoiShape& p) { return image >= 0 && image < static_cast<double>(p.n); }
-
 template <class A>
-Tensor run_forward(const Tensor& feature, const Tensor& rois, const RoiShape& p) {
+Tensor run_forward(const Pyramid<A>& p, const Tensor& like) {
   const int64_t area = p.bins * p.bins;
-  if (feature.numel() == 0) return torch::stable::new_zeros(feature, {rois.size(0), p.channels, p.bins, p.bins});
-  Tensor pooled = torch::stable::new_empty(feature, {rois.size(0), p.channels, p.bins, p.bins});
-  const A *from = feature.const_data_ptr<A>(), *boxes = rois.const_data_ptr<A>();
+  Tensor pooled = torch::stable::new_empty(like, {p.rois(), p.bins, p.bins, p.channels});
   A* to = pooled.mutable_data_ptr<A>();
-  torch::stable::parallel_for(0, rois.size(0), 1, [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, p.rois(), 1, [&](int64_t begin, int64_t end) {
     Bins<A> bins;
-    std::vector<A> row(p.channels);
     for (int64_t k = begin; k < end; ++k) {
-      const A* roi = boxes + 5 * k;
-      bins.place(roi, p);
-      bins.each(static_cast<int64_t>(roi[0]), p, [&](int64_t bin) {
-        sum_rows(bins.taps.data(), static_cast<int64_t>(bins.taps.size()), p.channels, from, row.data());
-        A* out = to + k * p.channels * area + bin;
-        for (int64_t c = 0; c < p.channels; ++c) out[c * area] = row[c];
+      A* out = to + k * area * p.channels;
+      const int64_t level = p.level_of(k);
+      if (level < 0 || p.maps[level].numel() == 0) {
+        std::fill_n(out, area * p.channels, A(0));
+        continue;
+      }
+      const A* from = p.maps[level].template const_data_ptr<A>();
+      bins.place(p.box(k), p.level[level]);
+      bins.each(p.image(k), p.level[level], [&](int64_t bin) {
+        sum_rows(
+            bins.taps.data(), static_cast<int64_t>(bins.taps.size()), p.channels, from, out + bin * p.channels);
       });
     }
   });
@@ -127,101 +148,153 @@ Tensor run_forward(const Tensor& feature, const Tensor& rois, const RoiShape& p)
 
 constexpr int64_t kSlice = 32;  // channels a task: no other task writes them, so the order of sums is fixed
 
+// ``grad`` (rois, bins, bins, channels) added to the maps
 template <class A>
-Tensor run_backward(const Tensor& grad, const Tensor& rois, const RoiShape& p) {
+void run_backward(Pyramid<A>& p, const Tensor& grad) {
   const int64_t area = p.bins * p.bins, slices = (p.channels + kSlice - 1) / kSlice;
-  Tensor to_feature = torch::stable::new_zeros(grad, {p.n, p.h, p.w, p.channels});
-  if (to_feature.numel() == 0) return to_feature;
-  const A *up = grad.const_data_ptr<A>(), *boxes = rois.const_data_ptr<A>();
-  A* to = to_feature.mutable_data_ptr<A>();
+  const A* up = grad.const_data_ptr<A>();
+  std::vector<A*> to;
+  for (Tensor& map : p.maps) to.push_back(map.template mutable_data_ptr<A>());
   torch::stable::parallel_for(0, slices, 1, [&](int64_t begin, int64_t end) {
     Bins<A> bins;
-    for (int64_t k = 0; k < rois.size(0); ++k) {
-      const A* roi = boxes + 5 * k;
-      bins.place(roi, p);
-      bins.each(static_cast<int64_t>(roi[0]), p, [&](int64_t bin) {
+    for (int64_t k = 0; k < p.rois(); ++k) {
+      const int64_t level = p.level_of(k);
+      if (level < 0 || p.maps[level].numel() == 0) continue;
+      bins.place(p.box(k), p.level[level]);
+      bins.each(p.image(k), p.level[level], [&](int64_t bin) {
         for (int64_t first = begin * kSlice; first < std::min(end * kSlice, p.channels); first += kSlice) {
           const int64_t width = std::min(kSlice, p.channels - first);
-          A above[kSlice];
-          for (int64_t c = 0; c < width; ++c) above[c] = up[(k * p.channels + first + c) * area + bin];
+          const A* above = up + (k * area + bin) * p.channels + first;
           for (const Tap<A>& tap : bins.taps) {
-            A* out = to + tap.row + first;
+            A* out = to[level] + tap.row + first;
             for (int64_t c = 0; c < width; ++c) out[c] += tap.weight * above[c];
           }
         }
       });
     }
   });
-  return to_feature;
-}
-
-RoiShape checked(
-    int64_t n, int64_t h, int64_t w, int64_t channels, double scale, int64_t resolution, int64_t sampling, bool aligned) {
-  STD_TORCH_CHECK(
-      resolution > 0 && resolution <= kMostBins, "roi_align: resolution must lie in 1..", kMostBins, ", not ", resolution);
-  STD_TORCH_CHECK(
-      sampling >= 0 && sampling <= kMostPoints, "roi_align: sampling_ratio must lie in 0..", kMostPoints, ", not ", sampling);
-  STD_TORCH_CHECK(std::isfinite(scale), "roi_align: scale must be a finite number");
-  return {n, h, w, channels, resolution, scale, sampling, aligned};
-}
-
-void check_rois(const Tensor& rois, const Tensor& like) {
-  STD_TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5, "roi_align: rois must be (K, 5)");
-  const ScalarType type = like.scalar_type();
-  STD_TORCH_CHECK(
-      (type == ScalarType::Float || type == ScalarType::Double) && rois.scalar_type() == type,
-      "roi_align: feature, or grad, and rois must both be float32 or float64");
-  STD_TORCH_CHECK(rois.device() == like.device(), "roi_align: tensors on different devices");
 }
 
 // before the threads start: what an operator throws there loses its message
 template <class A>
-void check_boxes(const Tensor& rois, const RoiShape& p) {
-  const A* boxes = rois.const_data_ptr<A>();
-  for (int64_t k = 0; k < rois.size(0); ++k) {
-    const A* roi = boxes + 5 * k;
-    STD_TORCH_CHECK(within(static_cast<double>(roi[0]), p), "roi_align: a box of an image that is not there");
-    if (!finite(roi)) continue;
-    for (int axis : {1, 2}) {
-      const Span<A> span = spanned(roi[axis], roi[axis + 2], p);
+void check_boxes(const Pyramid<A>& p) {
+  for (int64_t k = 0; k < p.rois(); ++k) {
+    const int64_t level = p.level_of(k);
+    const A* box = p.box(k);
+    if (level < 0 || !finite(box)) continue;
+    for (int axis : {0, 1}) {
+      const RoiShape& shape = p.level[level];
+      const Span<A> span = spanned(box[axis], box[axis + 2], shape);
       STD_TORCH_CHECK(
-          std::isfinite(span.bin) && span.points(p.sampling) <= static_cast<A>(kMostPoints), "roi_align: a box spans more than ",
-          kMostPoints, " cells per bin: clip boxes to their image");
+          std::isfinite(span.bin) && span.points(shape.sampling) <= static_cast<A>(kMostPoints),
+          "pyramid_roi_align: a box spans more than ", kMostPoints, " cells per bin: clip boxes to their image");
     }
   }
 }
 
-Tensor roi_align(
-    const Tensor& feature, const Tensor& rois, double scale, int64_t resolution, int64_t sampling_ratio, bool aligned) {
-  STD_TORCH_CHECK(feature.dim() == 4, "roi_align: feature must be (N, H, W, C)");
-  check_rois(rois, feature);
-  const RoiShape p = checked(
-      feature.size(0), feature.size(1), feature.size(2), feature.size(3), scale, resolution, sampling_ratio, aligned);
-  const Tensor from = torch::stable::contiguous(feature), boxes = torch::stable::contiguous(rois);
-  if (feature.scalar_type() == ScalarType::Double)
-    return check_boxes<double>(boxes, p), run_forward<double>(from, boxes, p);
-  return check_boxes<float>(boxes, p), run_forward<float>(from, boxes, p);
+// (..., channels, h, w) as (..., h, w, channels), in memory too, of the accumulating type; and back
+Tensor channels_last(const Tensor& tensor) {
+  const Tensor wide = cast(tensor, accumulating(tensor.scalar_type()));
+  return torch::stable::permute(torch::stable::contiguous(wide, MemoryFormat::ChannelsLast), {0, 2, 3, 1});
+}
+Tensor channels_first(const Tensor& tensor) { return torch::stable::permute(tensor, {0, 3, 1, 2}); }
+
+// All but the maps.  ``like`` is of the type of the features, or grad; sizes are (N, C, H, W) of each level.
+template <class A>
+Pyramid<A> pyramid(
+    const Tensor& like, const std::vector<std::array<int64_t, 4>>& sizes, const Tensor& boxes, const Tensor& levels,
+    const std::vector<double>& scales, int64_t resolution, int64_t sampling, bool aligned) {
+  STD_TORCH_CHECK(boxes.dim() == 3 && boxes.size(2) == 4, "pyramid_roi_align: boxes must be (N, R, 4)");
+  STD_TORCH_CHECK(
+      has_shape(levels, {boxes.size(0), boxes.size(1)}) && levels.scalar_type() == ScalarType::Long,
+      "pyramid_roi_align: levels must be (N, R), of int64");
+  STD_TORCH_CHECK(
+      boxes.scalar_type() == ScalarType::Float || boxes.scalar_type() == accumulating(like.scalar_type()),
+      "pyramid_roi_align: boxes must be of float32, or of the features' type where that is float64");
+  STD_TORCH_CHECK(
+      boxes.device() == like.device() && levels.device() == like.device(),
+      "pyramid_roi_align: tensors on different devices");
+  STD_TORCH_CHECK(
+      resolution > 0 && resolution <= kMostBins, "pyramid_roi_align: resolution must lie in 1..", kMostBins, ", not ",
+      resolution);
+  STD_TORCH_CHECK(
+      sampling >= 0 && sampling <= kMostPoints, "pyramid_roi_align: sampling_ratio must lie in 0..", kMostPoints,
+      ", not ", sampling);
+  STD_TORCH_CHECK(
+      !sizes.empty() && scales.size() == sizes.size(), "pyramid_roi_align: one level or more, and a scale for each");
+  Pyramid<A> p;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const auto& [n, channels, h, w] = sizes[i];
+    STD_TORCH_CHECK(
+        n == boxes.size(0) && channels == sizes[0][1] && std::min({n, channels, h, w}) >= 0,
+        "pyramid_roi_align: levels of different images or channels, or of negative sides");
+    STD_TORCH_CHECK(std::isfinite(scales[i]), "pyramid_roi_align: scale must be a finite number");
+    p.level.push_back({n, h, w, channels, resolution, scales[i], sampling, aligned});
+  }
+  p.boxes = torch::stable::contiguous(cast(boxes, accumulating(like.scalar_type())));
+  p.levels = torch::stable::contiguous(levels);
+  p.channels = sizes[0][1], p.bins = resolution;
+  check_boxes(p);
+  return p;
 }
 
-Tensor roi_align_backward(
-    const Tensor& grad, const Tensor& rois, double scale, int64_t sampling_ratio, bool aligned, int64_t n, int64_t h,
-    int64_t w) {
-  check_rois(rois, grad);
+// f with a number of the accumulating type
+template <class F>
+auto by_type(const Tensor& like, const F& f) {
+  const ScalarType type = like.scalar_type();
   STD_TORCH_CHECK(
-      grad.dim() == 4 && grad.size(0) == rois.size(0) && grad.size(2) == grad.size(3),
-      "roi_align_backward: grad must be (K, C, P, P)");
-  STD_TORCH_CHECK(n >= 0 && h >= 0 && w >= 0, "roi_align_backward: n, h and w must not be negative");
-  const RoiShape p = checked(n, h, w, grad.size(1), scale, grad.size(2), sampling_ratio, aligned);
-  const Tensor up = torch::stable::contiguous(grad), boxes = torch::stable::contiguous(rois);
-  if (grad.scalar_type() == ScalarType::Double)
-    return check_boxes<double>(boxes, p), run_backward<double>(up, boxes, p);
-  return check_boxes<float>(boxes, p), run_backward<float>(up, boxes, p);
+      type == ScalarType::Float || type == ScalarType::Double || is_half(type),
+      "pyramid_roi_align: features, or grad, must be floating point");
+  return type == ScalarType::Double ? f(double()) : f(float());
+}
+
+Tensor pyramid_roi_align(
+    const std::vector<Tensor>& features, const Tensor& boxes, const Tensor& levels, const std::vector<double>& scales,
+    int64_t resolution, int64_t sampling_ratio, bool aligned) {
+  STD_TORCH_CHECK(!features.empty(), "pyramid_roi_align: no levels");
+  std::vector<std::array<int64_t, 4>> sizes;
+  for (const Tensor& map : features) {
+    STD_TORCH_CHECK(map.dim() == 4, "pyramid_roi_align: features must be (N, C, H, W)");
+    STD_TORCH_CHECK(
+        map.scalar_type() == features[0].scalar_type() && map.device() == features[0].device(),
+        "pyramid_roi_align: features of different types or devices");
+    sizes.push_back({map.size(0), map.size(1), map.size(2), map.size(3)});
+  }
+  return by_type(features[0], [&](auto number) {
+    auto p = pyramid<decltype(number)>(
+        features[0], sizes, boxes, levels, scales, resolution, sampling_ratio, aligned);
+    for (const Tensor& map : features) p.maps.push_back(channels_last(map));
+    return channels_first(cast(run_forward(p, p.maps[0]), features[0].scalar_type()));
+  });
+}
+
+std::vector<Tensor> pyramid_roi_align_backward(
+    const Tensor& grad, const Tensor& boxes, const Tensor& levels, const std::vector<double>& scales,
+    int64_t sampling_ratio, bool aligned, const std::vector<int64_t>& heights, const std::vector<int64_t>& widths) {
+  STD_TORCH_CHECK(
+      grad.dim() == 4 && boxes.dim() == 3 && grad.size(0) == boxes.size(0) * boxes.size(1) &&
+          grad.size(2) == grad.size(3),
+      "pyramid_roi_align_backward: grad must be (N * R, C, P, P)");
+  STD_TORCH_CHECK(heights.size() == widths.size(), "pyramid_roi_align_backward: as many heights as widths");
+  std::vector<std::array<int64_t, 4>> sizes;
+  for (size_t i = 0; i < heights.size(); ++i)
+    sizes.push_back({boxes.size(0), grad.size(1), heights[i], widths[i]});
+  return by_type(grad, [&](auto number) {
+    auto p = pyramid<decltype(number)>(
+        grad, sizes, boxes, levels, scales, grad.size(2), sampling_ratio, aligned);
+    const Tensor up = channels_last(grad);
+    for (const auto& [n, channels, h, w] : sizes) p.maps.push_back(torch::stable::new_zeros(up, {n, h, w, channels}));
+    run_backward(p, up);
+    std::vector<Tensor> grads;
+    for (const Tensor& map : p.maps) grads.push_back(channels_first(cast(map, grad.scalar_type())));
+    return grads;
+  });
 }
 
 }  // namespace
 }  // namespace cascadezoo
 
 STABLE_TORCH_LIBRARY_IMPL(cascadezoo, CPU, m) {
-  m.impl("roi_align", TORCH_BOX(&cascadezoo::roi_align));
-  m.impl("roi_align_backward", TORCH_BOX(&cascadezoo::roi_align_backward));
+  m.impl("pyramid_roi_align", TORCH_BOX(&cascadezoo::pyramid_roi_align));
+  m.impl("pyramid_roi_align_backward", TORCH_BOX(&cascadezoo::pyramid_roi_align_backward));
 }

@@ -15,7 +15,15 @@ from cascadezoo.spec.conventions import Nms
 corner = rand(1, 400_000, 2) * 1e5
 boxes, zero = torch.cat((corner, corner + 1), -1), torch.zeros(1, 400_000)
 rule = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=False)
-call = lambda: grouped_nms(boxes, rand(1, 400_000), zero.long(), zero == 0, rule, 9)
+call = lambda: grouped_nms(boxes, rand(1, 400_000), zero.long(), zero == 0, rule, 400_000)
+""",
+    "nms in one call": """
+from cascadezoo.ops.nms import grouped_nms
+from cascadezoo.spec.conventions import Nms
+corner, zero = rand(1, 100_000, 2) * 1e5, torch.zeros(1, 100_000)
+boxes, scores = torch.cat((corner, corner + 1), -1), rand(1, 100_000)
+rule = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=False)
+call = lambda: [grouped_nms(boxes, scores, zero.long(), zero == 0, rule, 10_000) for _ in range(999)]
 """,
     "pasting": """
 from cascadezoo.ops.mask_paste import paste_bilinear

@@ -1,8 +1,10 @@
 """Every operator on every device, in every type and memory layout, against torchvision's operators in float64, and as
 torch demands of an operator (``opcheck``).  What one operator means is in the file of its name."""
 
+import re
 from collections.abc import Callable
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,7 +19,7 @@ import cascadezoo.ops.paste_rle
 import cascadezoo.ops.roi_align
 import cascadezoo.ops.rpn_select
 import cascadezoo.ops.winograd  # noqa: F401  (they register the operators)
-from cascadezoo.ops.library import COMPILED
+from cascadezoo.ops.library import COMPILED, KERNELS
 from cascadezoo.ops.winograd import pack_weight
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -123,36 +125,12 @@ def rpn_expected(
     return [torch.cat(part).unflatten(0, (2, -1)) for part in rows]
 
 
-ROIS = torch.tensor(
-    [[0, 3, 7, 40, 30], [1, -9, -9, 20, 90], [0, 0, 0, 64, 64], [1, 50, 20, 80, 21]], dtype=torch.float64
-)
-
-
-def roi_arguments(dtype: torch.dtype) -> list[Any]:
-    return [noise(2, 16, 18, 3).to(dtype), ROIS.to(dtype), 0.25, 5, 0, True]
-
-
-def roi_expected(
-    feature: Tensor, rois: Tensor, scale: float, resolution: int, ratio: int, aligned: bool
-) -> list[Tensor]:
-    return [roi_align(feature.permute(0, 3, 1, 2), rois, resolution, scale, ratio, aligned)]
-
-
-def roi_backward_arguments(dtype: torch.dtype) -> list[Any]:
-    return [noise(4, 3, 5, 5).to(dtype), ROIS.to(dtype), 0.25, 2, False, 2, 16, 18]
-
-
-def roi_backward_expected(
-    grad: Tensor, rois: Tensor, scale: float, ratio: int, aligned: bool, *size: int
-) -> list[Tensor]:
-    feature = torch.zeros(size[0], 3, *size[1:], dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(roi_align(feature, rois, 5, scale, ratio, aligned), feature, grad)
-    return [slope.permute(0, 2, 3, 1)]
+BOXES = torch.tensor([[3, 7, 40, 30], [-9, -9, 20, 90], [0, 0, 64, 64], [50, 20, 80, 21]], dtype=torch.float64)
 
 
 def pyramid_arguments(dtype: torch.dtype) -> list[Any]:
     features = [noise(2, 3, 16, 18, seed=1).to(dtype), noise(2, 3, 8, 9, seed=2).to(dtype)]
-    boxes = ROIS[:, 1:].view(2, 2, 4).to(torch.promote_types(dtype, torch.float32))
+    boxes = BOXES.view(2, 2, 4).to(torch.promote_types(dtype, torch.float32))
     return [features, boxes, torch.tensor([[1, 0], [1, 1]]), [0.25, 0.125], 5, 0, True]
 
 
@@ -279,8 +257,6 @@ OPERATORS = {
     "grouped_nms": Operator(nms_arguments, nms_expected, FLOAT),
     "class_nms": Operator(class_nms_arguments, class_nms_expected, FLOAT),
     "rpn_select": Operator(rpn_arguments, rpn_expected, FLOAT),
-    "roi_align": Operator(roi_arguments, roi_expected, FLOAT),
-    "roi_align_backward": Operator(roi_backward_arguments, roi_backward_expected, FLOAT),
     "pyramid_roi_align": Operator(pyramid_arguments, pyramid_expected, FLOAT + HALF, differentiable=True),
     "pyramid_roi_align_backward": Operator(pyramid_backward_arguments, pyramid_backward_expected, FLOAT + HALF),
     "dcnv3": Operator(dcn_arguments, dcn_expected, FLOAT + HALF, differentiable=True),
@@ -311,10 +287,42 @@ def as_list(result: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
     return [result] if isinstance(result, Tensor) else list(result)
 
 
+def documented() -> dict[str, dict[str, set[torch.dtype]]]:
+    """The table of docs/ops.md: for each operator and kind of device the types that its compiled version takes."""
+    page = (Path(__file__).parents[2] / "docs/ops.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \| ([\w, -]+) \|", page, re.MULTILINE)
+    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}}
+    return {name: {"cpu": types[cpu], "cuda": types[cuda]} for name, cpu, cuda in rows}
+
+
 def skip_what_is_refused(name: str, dtype: torch.dtype, device: str) -> None:
-    decides = name.endswith("_nms") or name == "rpn_select"
-    if device == "cuda" and "cuda" in COMPILED and decides and dtype != torch.float32:
-        pytest.skip("the compiled kernel takes float32 alone")
+    if device in COMPILED and device in KERNELS[name] and dtype not in documented()[forward(name)][device]:
+        pytest.skip("docs/ops.md does not promise this type")
+
+
+def forward(name: str) -> str:
+    """The operator, or whose gradient it is."""
+    return name.removesuffix("_backward")
+
+
+def test_the_documented_kernels_are_those_that_are_defined() -> None:
+    table = documented()
+    assert table.keys() == {forward(name) for name in KERNELS}
+    for name, kinds in KERNELS.items():
+        assert {kind for kind, types in table[forward(name)].items() if types} == {*kinds}
+
+
+@pytest.mark.skipif("cpu" not in COMPILED, reason="not built: `cascadezoo build-ops`")
+@pytest.mark.parametrize("name", [name for name, kinds in KERNELS.items() if "cpu" in kinds])
+def test_a_cpus_kernel_takes_the_documented_types_alone(name: str) -> None:
+    operator = getattr(torch.ops.cascadezoo, name)
+    for dtype in (*FLOAT, *HALF, torch.int64):
+        arguments = OPERATORS[name].arguments(dtype)
+        if dtype in documented()[forward(name)]["cpu"]:
+            operator(*arguments)
+        else:
+            with pytest.raises(RuntimeError, match="floating point"):
+                operator(*arguments)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "strided"])

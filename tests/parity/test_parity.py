@@ -1,5 +1,8 @@
 """Every architecture computes what its publisher's own code computed (recorded in the folders beside this file)."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -66,3 +69,11 @@ def test_every_recorded_case_is_run() -> None:
     assert folders - {"training"} == QUICK.keys()  # those of one step: test_training_parity.py
     for publisher, quick in QUICK.items():
         assert {*quick, LEAN[publisher]} <= {case.folder.name for case in cases(publisher)}
+
+
+def test_make_test_runs_a_case_of_each_publisher_compiled() -> None:
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    words = re.search(r"^COMPILED_CASES := (.+)$", makefile, re.MULTILINE)[1].split(" or ")
+    ids = [f"{publisher}-{name}" for publisher, names in QUICK.items() for name in names]
+    assert {found.split("-")[0] for found in ids for word in words if word in found} == QUICK.keys()
+    assert all(any(word in found for found in ids) for word in words)
