@@ -58,7 +58,7 @@ __device__ void add(A* to, const A (&value)[V]) {
 // ``lanes`` neighbours, a power of two up to a warp, take one group of one output pixel: V channels each at a time.  A
 // point's gradients are sums over the group's channels, so the lanes add theirs up by shuffles.
 template <class T, class S, int V>
-__global__ void __launch_bounds__(kThreads, 4) dcnv3_backward_kernel(
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 4 : 5) dcnv3_backward_kernel(
     const T* grad, const T* input, const S* offset, const S* mask, typename Accumulate<T>::type* grad_input,
     S* grad_offset, S* grad_mask, int lanes, const __grid_constant__ Dcnv3Shape32 p) {
   using A = typename Accumulate<T>::type;
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kThreads, 4) dcnv3_backward_kernel(
     int iy;
     const int ix = split(k, p.kernel_h, iy);  // x is the slow index
     const A m = static_cast<A>(mask[at]);
-    A dot[4] = {};
+    A to_mask = 0, to_x = 0, to_y = 0;
     if (mine && taps.place(p, y, x, iy, ix, static_cast<A>(offset[2 * at]), static_cast<A>(offset[2 * at + 1])))
       CZ_NO_UNROLL
       for (int i = first; i < p.width; i += lanes * V) {
@@ -87,21 +87,17 @@ __global__ void __launch_bounds__(kThreads, 4) dcnv3_backward_kernel(
           if (!taps.inside[c]) continue;
           const int cell = base + taps.pixel[c] * p.channels() + i;
           const auto row = *reinterpret_cast<const Pack<T, V>*>(input + cell);
-          A spread[V];
+          A dot = 0, spread[V];
           for (int v = 0; v < V; ++v) {
-            dot[c] += static_cast<A>(up.value[v]) * static_cast<A>(row.value[v]);
+            dot += static_cast<A>(up.value[v]) * static_cast<A>(row.value[v]);
             spread[v] = m * taps.weight[c] * static_cast<A>(up.value[v]);
           }
+          to_mask += taps.weight[c] * dot;
+          to_x += taps.along_x[c] * dot;
+          to_y += taps.along_y[c] * dot;
           add(grad_input + cell, spread);
         }
       }
-    A to_mask = 0, to_x = 0, to_y = 0;
-    for (int c = 0; c < 4; ++c) {
-      if (dot[c] == 0) continue;  // so also of points and corners outside, which have no weights
-      to_mask += taps.weight[c] * dot[c];
-      to_x += taps.along_x[c] * dot[c];
-      to_y += taps.along_y[c] * dot[c];
-    }
     for (int other = lanes / 2; other > 0; other /= 2) {
       to_mask += __shfl_xor_sync(~0u, to_mask, other);
       to_x += __shfl_xor_sync(~0u, to_x, other);

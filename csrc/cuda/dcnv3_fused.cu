@@ -95,7 +95,7 @@ __device__ void place_column(
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(kMostThreads, 4) dcnv3_fused_kernel(
+__global__ void __launch_bounds__(kMostThreads, sizeof(T) == 8 ? 3 : 4) dcnv3_fused_kernel(
     const T* input, const T* offset_mask, T* output, int row, int groups, const __grid_constant__ Dcnv3Shape32 p) {
   using A = typename Accumulate<T>::type;
   CZ_DYNAMIC_SHARED(shared);

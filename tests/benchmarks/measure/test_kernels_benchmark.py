@@ -115,7 +115,10 @@ def test_the_committed_report_passes_and_has_every_kernel_on_every_architecture(
     rows = json.loads(REPORT.read_text())["kernels"]
     assert broken(rows) == []
     names = [row["kernel"] for row in rows]
-    counts = {start: sum(name.startswith(start) for name in names) for start in ("dcnv3_fused", "dcnv3", "forward", "backward")}
+    counts = {
+        start: sum(name.startswith(start) for name in names)
+        for start in ("dcnv3_fused", "dcnv3", "forward", "backward")
+    }
     # four types in two packs; DCNv3 forward and backward: two types more, those with float32 points
     one = 4 * 2 * 3
     assert counts == {"dcnv3_fused": one, "dcnv3": one + 2 * 6 * 2 * 3, "forward": one, "backward": one}

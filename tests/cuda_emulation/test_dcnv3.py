@@ -1,4 +1,4 @@
-"""The CUDA kernel of DCNv3 for inference, emulated, against the reference on drawn and on real sizes."""
+"""The CUDA kernels of DCNv3, emulated, against the references on drawn and on real sizes."""
 
 import math
 
@@ -8,45 +8,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import cascadezoo.ops.dcnv3_fused  # noqa: F401  (it registers the operator)
+from cascadezoo.ops import dcnv3, dcnv3_fused
 
 from cuda_emulation.building import operators
 
 pytestmark = pytest.mark.emulated
-reference = torch.ops.cascadezoo.dcnv3_fused
 DIGIT = {torch.float64: 2**-53, torch.float32: 2**-24, torch.float16: 2**-11, torch.bfloat16: 2**-8}
-MOST = 64  # of the last place of float32: 36 terms, each with a weight of six operations and two exponentials
+MOST = 16  # such units: sums of 36 terms or more in another order, with exponentials of another library
 
 
 def departure(found: Tensor, right: Tensor, size: Tensor) -> float:
     """The largest difference in half units of the last place; ``size``: the sums of the terms' sizes."""
     assert found.dtype == right.dtype
     assert found.shape == right.shape
-    unit = DIGIT[found.dtype] * size.double() + (2**-25 if found.dtype == torch.float16 else 0)
+    assert torch.equal(found.isnan(), right.isnan())
+    unit = DIGIT[found.dtype] * size.double() + (2**-25 if found.dtype == torch.float16 else 0)  # half's least step
     return float(((found.double() - right.double()).abs() / unit).nan_to_num(0).max()) if found.numel() else 0.0
 
 
+def most_of(dtype: torch.dtype) -> int:
+    """Positions are computed as the reference does; halves: their own rounding, on either side of a float32's."""
+    return 2 if dtype in (torch.float16, torch.bfloat16) else MOST
+
+
 def check(input: Tensor, rows: Tensor, *numbers: object) -> None:
-    found, right = operators().dcnv3_fused(input, rows, *numbers), reference(input, rows, *numbers)
-    assert torch.equal(found.isnan(), right.isnan())
-    # positions are computed as the reference does; halves: their own rounding, on either side of a float32's
-    most = 2 if input.dtype in (torch.float16, torch.bfloat16) else MOST
-    assert departure(found, right, reference(input.abs(), rows, *numbers)) <= most
+    found, right = operators().dcnv3_fused(input, rows, *numbers), dcnv3_fused.reference(input, rows, *numbers)
+    assert departure(found, right, dcnv3_fused.reference(input.abs(), rows, *numbers)) <= most_of(found.dtype)
 
 
 @st.composite
 def windows(draw) -> tuple[Tensor, Tensor, list[int], list[int], list[int], int, float]:
     dtype = draw(st.sampled_from([torch.float32] * 3 + [torch.float64, torch.float16, torch.bfloat16]))
-    h, w = draw(st.integers(1, 19)), draw(st.integers(1, 19))
     stride, pad, dilation = ([draw(st.integers(low, 2)) for _ in "yx"] for low in (1, 0, 1))
-    size = [(s + 2 * p - 2 * d - 1) // t + 1 for s, t, p, d in zip((h, w), stride, pad, dilation, strict=True)]
-    while min(size) < 1:  # smaller than the kernel
-        pad, size = [p + 1 for p in pad], [s + 2 for s in size]
-        size = [(s + 2 * p - 2 * d - 1) // t + 1 for s, t, p, d in zip((h, w), stride, pad, dilation, strict=True)]
+    sides = [draw(st.integers(max(1, 2 * d + 1 - 2 * p), 19)) for p, d in zip(pad, dilation, strict=True)]
+    size = [(s + 2 * p - 2 * d - 1) // t + 1 for s, t, p, d in zip(sides, stride, pad, dilation, strict=True)]
     images, groups = draw(st.integers(1, 2)), draw(st.sampled_from([1, 2, 3, 5, 7, 10]))
     width = draw(st.sampled_from([1, 3, 4, 8, 16, 20, 64]))
     noise = torch.Generator().manual_seed(draw(st.integers(0, 99)))
-    input = torch.randn(images, h, w, groups * width, generator=noise).to(dtype)
+    input = torch.randn(images, *sides, groups * width, generator=noise).to(dtype)
     rows = torch.randn(images, *size, -(-27 * groups // 8) * 8, generator=noise)
     rows *= draw(st.sampled_from([0.0, 1.0, 9.0]))
     odd = st.sampled_from([math.nan, math.inf, -math.inf, 3e38, 1e9, -40.0, 0.5, -1.0])
@@ -63,6 +62,24 @@ def windows(draw) -> tuple[Tensor, Tensor, list[int], list[int], list[int], int,
 @given(windows())
 def test_drawn_windows_are_sampled_as_the_reference_does(window) -> None:
     check(*window)
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=60)
+@given(windows(), st.booleans())
+def test_drawn_windows_have_the_reference_s_gradients(window, float_points: bool) -> None:
+    input, rows, *numbers = window
+    rows = rows.float() if float_points and input.dtype != torch.float64 else rows
+    groups = numbers[3]
+    offset, mask = rows[..., : 18 * groups], rows[..., 18 * groups : 27 * groups].tanh()
+    given = (offset, mask, [3, 3], *numbers)
+    sizes = [dcnv3.reference(input.abs(), offset, mask.abs(), *given[2:])]
+    grad = torch.randn(sizes[0].shape, generator=torch.Generator().manual_seed(1)).to(input.dtype)
+    found = [operators().dcnv3(input, *given), *operators().dcnv3_backward(grad, input, *given)]
+    right = [dcnv3.reference(input, *given), *dcnv3.backward_reference(grad, input, *given)]
+    sizes += dcnv3.backward_reference(grad.abs(), input.abs(), offset, mask.abs(), *given[2:])
+    sizes[2] = right[2].abs().max()  # slopes have signs: their terms' sizes are not those of slopes
+    for one, other, size in zip(found, right, sizes, strict=True):
+        assert departure(one, other, size) <= most_of(one.dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
