@@ -49,7 +49,7 @@ class Launch(NamedTuple):
 LAUNCHES = {  # by the beginning of a kernel's name, the first that fits
     "paste_kernel": Launch(256, 0),
     "runs_kernel": Launch(512, 0),
-    # InternImage's groups of 16 channels, as many as fill a block: 32 pixels and 9 points each, of 4 weights and an index
+    # as many of InternImage's groups of 16 channels as fill a block: 32 pixels, 9 points, 4 weights and an index each
     "dcnv3_fused_kernel<__half, 8": Launch(320, 5 * 32 * 9 * 20),
     "dcnv3_fused_kernel<__nv_bfloat16, 8": Launch(320, 5 * 32 * 9 * 20),
     "dcnv3_fused_kernel<float, 4": Launch(256, 2 * 32 * 9 * 20),
