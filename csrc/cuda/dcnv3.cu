@@ -112,6 +112,12 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 4 : 5) dcnv3_backwa
 
 dim3 blocks(int64_t threads) { return dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)); }
 
+int lanes_of(int parts) {
+  int lanes = 1;
+  while (2 * lanes <= std::min(kWarp, parts)) lanes *= 2;
+  return lanes;
+}
+
 // calls run(T, S) with a value of the input's type and one of the points'
 template <class F>
 const char* by_type(Kind kind, bool float_points, F&& run) {
@@ -150,12 +156,10 @@ const char* dcnv3_cuda_backward(
     using T = decltype(t);
     using S = decltype(s);
     using A = typename Accumulate<T>::type;
-    const bool all_aligned = aligned(grad) && aligned(input) && aligned(grad_input);
-    return by_pack<T>(p.width, all_aligned, [&](auto pack) {
+    return by_pack<T>(p.width, aligned(grad) && aligned(input), [&](auto pack) {
       constexpr int V = decltype(pack)::value;
       constexpr auto kernel = dcnv3_backward_kernel<T, S, V>;
-      int lanes = 1;
-      while (2 * lanes <= std::min(kWarp, p.width / V)) lanes *= 2;
+      const int lanes = lanes_of(p.width / V);
       CZ_LAUNCH(
           kernel, blocks(int64_t{lanes} * p.pixels() * p.groups), dim3(kThreads), 0, stream,
           static_cast<const T*>(grad), static_cast<const T*>(input), static_cast<const S*>(offset),
