@@ -29,4 +29,11 @@ struct alignas(sizeof(T) * V) Pack {
   T value[V];
 };
 
+// a / b, and a % b as ``rest``
+CZ_HD int32_t split(int32_t a, int32_t b, int32_t& rest) {
+  const uint32_t quotient = static_cast<uint32_t>(a) / static_cast<uint32_t>(b);  // neither is negative
+  rest = static_cast<int32_t>(static_cast<uint32_t>(a) - quotient * static_cast<uint32_t>(b));
+  return static_cast<int32_t>(quotient);
+}
+
 }  // namespace cascadezoo

@@ -49,7 +49,14 @@ class Launch(NamedTuple):
 LAUNCHES = {  # by the beginning of a kernel's name, the first that fits
     "paste_kernel": Launch(256, 0),
     "runs_kernel": Launch(512, 0),
-    "for_each_kernel": Launch(256, 0),
+    # as many of InternImage's groups of 16 channels as fill a block: 32 pixels, 9 points, 4 weights and an index each
+    "dcnv3_fused_kernel<__half, 8": Launch(320, 5 * 32 * 9 * 20),
+    "dcnv3_fused_kernel<__nv_bfloat16, 8": Launch(320, 5 * 32 * 9 * 20),
+    "dcnv3_fused_kernel<float, 4": Launch(256, 2 * 32 * 9 * 20),
+    "dcnv3_fused_kernel<double, 2": Launch(256, 32 * 9 * 36),
+    "dcnv3_fused_kernel<double": Launch(320, 32 * 9 * 36),
+    "dcnv3_fused_kernel": Launch(320, 32 * 9 * 20),
+    "dcnv3_": Launch(256, 0),
     # weights along both axes of 336 + 4 * 7 cells, and three integers a bin
     "forward_kernel<double": Launch(256, 2 * (364 * 8 + 3 * 7 * 4)),
     "forward_kernel": Launch(256, 2 * (364 * 4 + 3 * 7 * 4)),
@@ -62,7 +69,7 @@ LAUNCHES = {  # by the beginning of a kernel's name, the first that fits
     "rpn_select_kernel": Launch(1024, 1024 * 8),  # ranks of 1000 anchors
 }
 # they read maps or masks: other warps hide the waiting
-HALF_FULL = ("for_each_kernel", "forward_kernel", "backward_kernel", "paste_kernel", "runs_kernel")
+HALF_FULL = ("dcnv3_", "forward_kernel", "backward_kernel", "paste_kernel", "runs_kernel")
 
 
 def occupancy(limits: Limits, registers: int, threads: int, shared: int) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from cascadezoo.ops.dcnv3 import dcnv3
+from cascadezoo.ops.dcnv3_fused import dcnv3_fused, packed
 from cascadezoo.spec.model import InternImageSpec
 
 _KERNEL = 3
@@ -49,6 +50,41 @@ class DCNv3(nn.Module):
             self.offset(guide),
             weights,
             kernel=_KERNEL,
+            stride=1,
+            pad=_KERNEL // 2,
+            dilation=1,
+            groups=self.groups,
+            offset_scale=self.offset_scale,
+        )
+        out: Tensor = self.output_proj(sampled)
+        return out
+
+    def fused(self) -> "FusedDCNv3":
+        """The same for inference, of the same layers where these stay as they are."""
+        return FusedDCNv3(self)
+
+
+class FusedDCNv3(nn.Module):
+    """A ``DCNv3`` for inference: one layer gives offsets and logits, and one operator all that follows from them."""
+
+    def __init__(self, dcn: DCNv3) -> None:
+        super().__init__()
+        self.groups, self.offset_scale = dcn.groups, dcn.offset_scale
+        self.input_proj, self.dw_conv, self.dw_norm = dcn.input_proj, dcn.dw_conv, dcn.dw_norm
+        weight, bias = (
+            packed(offset.detach(), mask.detach(), dcn.groups)
+            for offset, mask in ((dcn.offset.weight, dcn.mask.weight), (dcn.offset.bias, dcn.mask.bias))
+        )
+        self.offset_mask = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+        self.offset_mask.weight, self.offset_mask.bias = (nn.Parameter(t, requires_grad=False) for t in (weight, bias))
+        self.output_proj = dcn.output_proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) to the same shape; without gradients."""
+        guide = F.gelu(self.dw_norm(_conv(self.dw_conv, x)))
+        sampled = dcnv3_fused(
+            self.input_proj(x),
+            self.offset_mask(guide),
             stride=1,
             pad=_KERNEL // 2,
             dilation=1,

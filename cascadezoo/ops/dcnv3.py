@@ -64,8 +64,8 @@ def dcnv3(
     Raises:
         UsageError: the shapes do not fit each other.
     """
-    kernel, stride, pad, dilation = (_pair(size) for size in (kernel, stride, pad, dilation))
-    _check(input, offset, mask, _Window(kernel, stride, pad, dilation, groups, offset_scale))
+    kernel, stride, pad, dilation = (pair(size) for size in (kernel, stride, pad, dilation))
+    _check(input, offset, mask, Window(kernel, stride, pad, dilation, groups, offset_scale))
     if not input.dtype == offset.dtype == mask.dtype:  # a position of 300 pixels needs more than half precision
         points = torch.promote_types(input.dtype, torch.float32)
         offset, mask = offset.to(points), mask.to(points)
@@ -76,7 +76,7 @@ def dcnv3(
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """Where the points of an output pixel lie before its offsets."""
 
     kernel: tuple[int, int]  # pairs are height, width
@@ -105,11 +105,17 @@ class _Window:
         return steps.repeat_interleave(self.kernel[0]) if axis == 1 else steps.repeat(self.kernel[1])
 
 
-def _pair(size: Size) -> tuple[int, int]:
+def pair(size: Size) -> tuple[int, int]:
+    """Height and width."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _check(input: Tensor, offset: Tensor, mask: Tensor, window: _Window) -> None:
+def output_shape(input: Tensor, window: Window) -> tuple[int, int, int]:
+    """N, Ho and Wo.
+
+    Raises:
+        UsageError: the input does not fit the window, or is not floating point.
+    """
     if input.dim() != 4 or window.groups < 1 or input.shape[3] % window.groups:
         raise UsageError(
             f"dcnv3: input has shape {tuple(input.shape)}, not (N, H, W, channels) with channels a multiple of"
@@ -123,6 +129,11 @@ def _check(input: Tensor, offset: Tensor, mask: Tensor, window: _Window) -> None
     size = (n, window.output_size(h, 0), window.output_size(w, 1))
     if min(size[1:]) < 1:
         raise UsageError(f"dcnv3: an input of {h}x{w} pixels is smaller than the kernel: {window}")
+    return size
+
+
+def _check(input: Tensor, offset: Tensor, mask: Tensor, window: Window) -> None:
+    size = output_shape(input, window)
     for name, tensor, numbers in (("offset", offset, 2), ("mask", mask, 1)):
         expected = (*size, window.groups * window.points * numbers)
         if tuple(tensor.shape) != expected:
@@ -139,7 +150,7 @@ class _Taps:
     along_y: Tensor
 
 
-def _taps(pixels: Tensor, offset: Tensor, size: tuple[int, int], width: int, window: _Window) -> _Taps:
+def _taps(pixels: Tensor, offset: Tensor, size: tuple[int, int], width: int, window: Window) -> _Taps:
     """``pixels`` (M,) int64 into (N, Ho, Wo), with Wo = ``width``; ``offset`` (M, G, K, 2); ``size`` is H, W."""
     (h, w), (ho, wo), groups = size, (window.output_size(size[0], 0), width), window.groups
     image, y, x = pixels // (ho * wo), pixels // wo % ho, pixels % wo
@@ -242,9 +253,9 @@ def backward_reference(
 
 def _window(
     kernel: list[int], stride: list[int], pad: list[int], dilation: list[int], groups: int, scale: float
-) -> _Window:
+) -> Window:
     pairs = [(size[0], size[1]) for size in (kernel, stride, pad, dilation)]
-    return _Window(pairs[0], pairs[1], pairs[2], pairs[3], groups, scale)
+    return Window(pairs[0], pairs[1], pairs[2], pairs[3], groups, scale)
 
 
 def _by_pixel(tensor: Tensor, groups: int, numbers: int) -> Tensor:

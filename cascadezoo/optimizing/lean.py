@@ -1,8 +1,8 @@
 """A network's lean form: the same detections, but for rounding, by fewer operators.
 
-Norms lie in the weights of the convolutions before them, these weights lie as images do (channels last), and box heads
-read pooled features as pooling leaves them, without a transposition.  A kind of module that can do with fewer operators
-is one row of ``_RULES``.
+Norms lie in the weights of the convolutions before them, these weights lie as images do (channels last), box heads read
+pooled features as pooling leaves them, without a transposition, and DCNv3 is one operator with its softmax.  A kind of
+module that can do with fewer operators is one row of ``_RULES``.
 """
 
 import copy
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cascadezoo.modeling.box_head import BoxHead
-from cascadezoo.modeling.internimage import Block
+from cascadezoo.modeling.internimage import Block, DCNv3
 from cascadezoo.modeling.layers import Conv, DeconvReLU
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.resnet import ConvNorm
@@ -116,4 +116,5 @@ _RULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.Conv2d: _channels_last,
     BoxHead: _reading_channels_last,
     Block: ScaledBlock,
+    DCNv3: DCNv3.fused,
 }

@@ -14,7 +14,7 @@ void forward_pixels(
     int64_t begin, int64_t end, const A* input, const A* offset, const A* mask, A* output, const Dcnv3Shape& p) {
   const int64_t points = p.points();
   std::vector<Tap<A>> taps(4 * points);
-  Taps<A> around;
+  Taps<A, int64_t> around;
   for (int64_t pixel = begin; pixel < end; ++pixel) {
     const int64_t x = pixel % p.wo, y = pixel / p.wo % p.ho, image = pixel / (p.wo * p.ho);
     const A* from = input + image * p.h * p.w * p.channels();
@@ -56,7 +56,7 @@ void backward_group(
     A* grad_offset, A* grad_mask, const Dcnv3Shape& p) {
   const int64_t points = p.points(), area = p.ho * p.wo, base = image * p.h * p.w * p.channels() + g * p.width;
   const A scale = static_cast<A>(p.scale);
-  Taps<A> around;
+  Taps<A, int64_t> around;
   for (int64_t pixel = image * area; pixel < (image + 1) * area; ++pixel) {
     const int64_t x = pixel % p.wo, y = pixel / p.wo % p.ho;
     const A* above = grad + pixel * p.channels() + g * p.width;

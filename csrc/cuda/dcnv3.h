@@ -10,11 +10,11 @@ namespace cascadezoo {
 // what went wrong, or nullptr.
 const char* dcnv3_cuda_forward(
     Kind kind, bool float_points, const void* input, const void* offset, const void* mask, void* output,
-    const Dcnv3Shape& p, void* stream);
+    const Dcnv3Shape32& p, void* stream);
 
-// grad_input is zero, and of float32 for half types
+// grad_input is zero, of float32 for half types, and begins at a multiple of 16 bytes
 const char* dcnv3_cuda_backward(
     Kind kind, bool float_points, const void* grad, const void* input, const void* offset, const void* mask,
-    void* grad_input, void* grad_offset, void* grad_mask, const Dcnv3Shape& p, void* stream);
+    void* grad_input, void* grad_offset, void* grad_mask, const Dcnv3Shape32& p, void* stream);
 
 }  // namespace cascadezoo

@@ -6,10 +6,17 @@
 namespace cascadezoo {
 namespace {
 
-Tensor dcnv3(
+Dcnv3Shape32 checked(
     const Tensor& input, const Tensor& offset, const Tensor& mask, const Pair& kernel, const Pair& stride,
     const Pair& pad, const Pair& dilation, int64_t groups, double offset_scale) {
   const Dcnv3Shape p = dcnv3_shape(input, offset, mask, kernel, stride, pad, dilation, groups, offset_scale);
+  return dcnv3_shape32(p, 2 * p.groups * p.points());
+}
+
+Tensor dcnv3(
+    const Tensor& input, const Tensor& offset, const Tensor& mask, const Pair& kernel, const Pair& stride,
+    const Pair& pad, const Pair& dilation, int64_t groups, double offset_scale) {
+  const Dcnv3Shape32 p = checked(input, offset, mask, kernel, stride, pad, dilation, groups, offset_scale);
   const OnDevice device(input);
   const Tensor in = torch::stable::contiguous(input), off = torch::stable::contiguous(offset),
                m = torch::stable::contiguous(mask);
@@ -24,7 +31,7 @@ Tensor dcnv3(
 std::tuple<Tensor, Tensor, Tensor> dcnv3_backward(
     const Tensor& grad, const Tensor& input, const Tensor& offset, const Tensor& mask, const Pair& kernel,
     const Pair& stride, const Pair& pad, const Pair& dilation, int64_t groups, double offset_scale) {
-  const Dcnv3Shape p = dcnv3_shape(input, offset, mask, kernel, stride, pad, dilation, groups, offset_scale);
+  const Dcnv3Shape32 p = checked(input, offset, mask, kernel, stride, pad, dilation, groups, offset_scale);
   dcnv3_check_grad(grad, input, p);
   const OnDevice device(input);
   const Tensor up = torch::stable::contiguous(grad), in = torch::stable::contiguous(input),

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kind.h"
 
@@ -68,6 +69,14 @@ const char* by_kind(Kind kind, F&& run) {
       return run(__nv_bfloat16{});
   }
   return "unknown type";
+}
+
+// Calls run(V) for V numbers per load: 16 bytes where rows of ``count`` numbers start at multiples of that, else one.
+template <class T, class F>
+auto by_pack(int64_t count, bool all_aligned, F&& run) {
+  constexpr int wide = 16 / sizeof(T);
+  if (all_aligned && count % wide == 0) return run(std::integral_constant<int, wide>{});
+  return run(std::integral_constant<int, 1>{});
 }
 
 }  // namespace cascadezoo

@@ -183,14 +183,6 @@ size_t shared_bytes(const Pyramid& p) {
   return Cells<A>::bytes(p.bins, longest_side(p));
 }
 
-// 16 bytes per load where every row of channels starts at a multiple of that
-template <class T, class F>
-void by_pack(const Pyramid& p, bool all_aligned, F&& run) {
-  constexpr int wide = 16 / sizeof(T);
-  if (all_aligned && p.channels % wide == 0) return run(std::integral_constant<int, wide>{});
-  return run(std::integral_constant<int, 1>{});
-}
-
 }  // namespace
 
 size_t pyramid_roi_align_shared(Kind kind, const Pyramid& p) {
@@ -208,7 +200,7 @@ const char* pyramid_roi_align_cuda_forward(
     using A = typename Accumulate<T>::type;
     const A* from = static_cast<const A*>(boxes);
     T* to = static_cast<T*>(pooled);
-    by_pack<T>(p, all_aligned, [&](auto v) {
+    by_pack<T>(p.channels, all_aligned, [&](auto v) {
       constexpr auto kernel = forward_kernel<T, decltype(v)::value>;
       CZ_LAUNCH(kernel, grid, dim3(kThreads), shared_bytes<A>(p), stream, p, longest, from, level, to);
     });
@@ -226,7 +218,7 @@ const char* pyramid_roi_align_cuda_backward(
     using A = typename Accumulate<T>::type;
     const A* from = static_cast<const A*>(boxes);
     const T* above = static_cast<const T*>(grad);
-    by_pack<T>(p, aligned(grad), [&](auto v) {
+    by_pack<T>(p.channels, aligned(grad), [&](auto v) {
       constexpr auto kernel = backward_kernel<T, decltype(v)::value>;
       CZ_LAUNCH(kernel, grid, dim3(kThreads), shared_bytes<A>(p), stream, p, longest, from, level, above);
     });

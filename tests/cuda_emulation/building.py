@@ -30,6 +30,7 @@ MADE = ROOT / "build/emulated"
 OPERATORS = (
     "dcnv3",
     "dcnv3_backward",
+    "dcnv3_fused",
     "pyramid_roi_align",
     "pyramid_roi_align_backward",
     "grouped_nms",
@@ -122,7 +123,7 @@ def operators() -> Any:
     """
     import torch
 
-    import cascadezoo.ops.dcnv3
+    import cascadezoo.ops.dcnv3_fused
     import cascadezoo.ops.nms
     import cascadezoo.ops.paste_rle
     import cascadezoo.ops.roi_align

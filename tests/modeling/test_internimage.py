@@ -1,11 +1,13 @@
 """InternImage's parts by hand; the recorded cases in tests/parity prove the whole."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from pydantic import ValidationError
 
 from cascadezoo.modeling.build import canonical_shapes
-from cascadezoo.modeling.internimage import Block, InternImage
+from cascadezoo.modeling.internimage import Block, DCNv3, InternImage
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import InternImageSpec
 
@@ -41,3 +43,37 @@ def test_maps_halve_and_only_early_norms_close_a_stage(post_norm: bool) -> None:
 def test_groups_must_divide_channels() -> None:
     with pytest.raises(ValidationError, match="3 groups do not divide 8 channels"):
         InternImageSpec(width=8, blocks=(1, 1, 1, 1), groups=(3, 2, 4, 8))
+
+
+def fused(network: InternImage) -> InternImage:
+    """A copy of it with every deformable convolution in its form for inference."""
+    network = deepcopy(network)
+    for module in list(network.modules()):
+        if isinstance(module, Block):
+            module.dcn = module.dcn.fused()
+    return network
+
+
+@pytest.mark.parametrize("post_norm", [True, False])
+def test_the_form_for_inference_computes_the_same(post_norm: bool) -> None:
+    torch.manual_seed(0)
+    spec = InternImageSpec(width=8, blocks=(1, 2, 1, 1), groups=(1, 2, 4, 8), offset_scale=2.0, post_norm=post_norm)
+    network = InternImage(spec).eval()
+    with torch.inference_mode():
+        pixels = torch.randn(2, 3, 64, 96)
+        expected, found = network(pixels), fused(network)(pixels)
+    for one, other in zip(found, expected, strict=True):
+        # the softmax alone is computed in another order: four bits of float32
+        assert (one - other).abs().max() <= 16 * torch.finfo(torch.float32).eps * other.abs().max()
+
+
+def test_the_form_for_inference_has_one_layer_of_points_and_shares_the_others() -> None:
+    dcn = DCNv3(16, 4, 1.0).to(torch.bfloat16)
+    other = dcn.fused()
+    assert {name.split(".")[0] for name, _ in other.named_parameters()} == {
+        *("input_proj", "dw_conv", "dw_norm", "offset_mask", "output_proj")
+    }
+    assert other.offset_mask.weight.shape == (112, 16)  # 4 groups of 9 points, 3 numbers each, and 4 unused
+    assert other.offset_mask.weight.dtype == torch.bfloat16
+    assert not other.offset_mask.weight[108:].any()
+    assert other.output_proj is dcn.output_proj

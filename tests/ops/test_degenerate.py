@@ -223,6 +223,16 @@ def test_dcnv3_of_a_map_with_more_pixels_than_float32_counts(of_dcnv3) -> None:
         assert output.flatten().tolist() == [0.0, expected]
 
 
+@pytest.mark.emulated
+def test_dcnv3_on_a_gpu_is_refused_where_32_bits_do_not_count_numbers_or_pixels() -> None:
+    many, offset, mask = (torch.zeros(1).expand(2**16, 2**7, 2**8, channels) for channels in (1, 18, 9))
+    with pytest.raises(RuntimeError, match="fewer images at a time"):
+        operators().dcnv3(many, offset, mask, *NUMBERS.values())
+    far = NUMBERS | {"kernel": [1, 1], "stride": [2**30, 2**30], "pad": [2**30, 2**30]}
+    with pytest.raises(RuntimeError, match="pixels along a padded side"):
+        operators().dcnv3(torch.ones(1, 1, 1, 1), torch.zeros(1, 3, 3, 2), torch.ones(1, 3, 3, 1), *far.values())
+
+
 def test_dcnv3_of_other_types_is_refused(of_dcnv3) -> None:
     offset, mask = torch.zeros(1, 3, 3, 18), torch.ones(1, 3, 3, 9)
     with pytest.raises(refused, match="floating point"):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, grid_sample
 from torchvision.ops import batched_nms, clip_boxes_to_image, deform_conv2d, roi_align
 
-import cascadezoo.ops.dcnv3
+import cascadezoo.ops.dcnv3_fused
 import cascadezoo.ops.nms
 import cascadezoo.ops.paste_rle
 import cascadezoo.ops.roi_align
@@ -226,6 +226,19 @@ def dcn_backward_expected(grad: Tensor, *arguments: Any) -> list[Tensor]:
     return list(torch.autograd.grad(dcn_expected(*leaves, *arguments[3:])[0], leaves, grad))
 
 
+def fused_arguments(dtype: torch.dtype) -> list[Any]:
+    points = noise(2, 7, 3, 56, seed=4)  # of 9 points and 2 groups: 18 pairs, 18 logits, 2 numbers unused
+    return [noise(2, 7, 8, 6).to(dtype), points.to(dtype), [1, 2], [1, 1], [1, 2], 2, 1.5]
+
+
+def fused_expected(
+    input: Tensor, points: Tensor, stride: list[int], pad: list[int], dilation: list[int], groups: int, scale: float
+) -> list[Tensor]:
+    offset = points[..., :36].unflatten(-1, (9, 2, 2)).movedim(3, 4).flatten(3)
+    mask = points[..., 36:54].unflatten(-1, (9, 2)).softmax(3).movedim(3, 4).flatten(3)
+    return dcn_expected(input, offset, mask, [3, 3], stride, pad, dilation, groups, scale)
+
+
 def paste_arguments(dtype: torch.dtype) -> list[Any]:
     boxes = torch.tensor([[3.0, 7.0, 14.5, 30.0], [-9.0, -9.0, 50.0, 60.0], [40.0, 2.0, 50.0, 9.0]])
     return [(noise(3, 6, 6) / 4 + 0.5).to(dtype), boxes.to(dtype), 20, 17, False, 90]
@@ -260,6 +273,7 @@ OPERATORS = {
     "pyramid_roi_align": Operator(pyramid_arguments, pyramid_expected, FLOAT + HALF, differentiable=True),
     "pyramid_roi_align_backward": Operator(pyramid_backward_arguments, pyramid_backward_expected, FLOAT + HALF),
     "dcnv3": Operator(dcn_arguments, dcn_expected, FLOAT + HALF, differentiable=True),
+    "dcnv3_fused": Operator(fused_arguments, fused_expected, FLOAT + HALF),
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
     "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
     "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),

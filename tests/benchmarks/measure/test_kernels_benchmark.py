@@ -106,8 +106,8 @@ def test_each_bar_is_a_sentence() -> None:
     ]
     assert broken([row("rpn_select_kernel<__half>", wide=0, pairs=1)]) == []
     assert broken([row("rpn_select_kernel<__half>")]) == ["rpn_select_kernel<__half> on sm_80 has no 64-bit load"]
-    assert broken([row("for_each_kernel<float>", registers=65)]) == [
-        "for_each_kernel<float> on sm_80 fills 38% of a multiprocessor"
+    assert broken([row("dcnv3_forward_kernel<float>", registers=65)]) == [
+        "dcnv3_forward_kernel<float> on sm_80 fills 38% of a multiprocessor"
     ]
 
 
@@ -115,9 +115,13 @@ def test_the_committed_report_passes_and_has_every_kernel_on_every_architecture(
     rows = json.loads(REPORT.read_text())["kernels"]
     assert broken(rows) == []
     names = [row["kernel"] for row in rows]
-    counts = {start: sum(name.startswith(start) for name in names) for start in ("for_each", "forward", "backward")}
-    # DCNv3, both ways: four types, and two with float32 points, in two packs; RoIAlign: four types in two packs
-    assert counts == {"for_each": 2 * 6 * 2 * 3, "forward": 4 * 2 * 3, "backward": 4 * 2 * 3}
+    counts = {
+        start: sum(name.startswith(start) for name in names)
+        for start in ("dcnv3_fused", "dcnv3", "forward", "backward")
+    }
+    # four types in two packs; DCNv3 forward and backward: two types more, those with float32 points
+    one = 4 * 2 * 3
+    assert counts == {"dcnv3_fused": one, "dcnv3": one + 2 * 6 * 2 * 3, "forward": one, "backward": one}
     assert sum(name.startswith("group_kernel") for name in names) == 2 * 2 * 3
     assert names.count("merge_kernel") == 3
     assert sum(name.startswith("rpn_select_kernel") for name in names) == 3 * 3

@@ -1,4 +1,5 @@
-// DCNv3, forward and backward, in every type that a network may have: many items add to the same pixels of grad_input.
+// DCNv3, forward and backward, in every type that a network may have: a group's lanes add up by shuffles, and many add to
+// the same pixels of grad_input.
 #include "../../../csrc/cuda/dcnv3.h"
 #include "noise.h"
 
@@ -7,12 +8,12 @@ using namespace cascadezoo;
 namespace {
 
 struct Size {
-  int64_t images, side, width;  // width: channels of a group
+  int images, side, width;  // width: channels of a group
 };
 
 // ``from`` and ``to``: where input and output begin, in numbers of four bytes
 void sample(Kind kind, bool float_points, const Size& size, int from = 0, int to = 0) {
-  Dcnv3Shape p{};
+  Dcnv3Shape32 p{};
   p.n = size.images, p.h = p.w = p.ho = p.wo = size.side, p.groups = 2, p.width = size.width;
   p.kernel_h = p.kernel_w = 3, p.pad_h = p.pad_w = 1, p.scale = 1;
   p.stride_h = p.stride_w = p.dilation_h = p.dilation_w = 1;
@@ -34,7 +35,7 @@ void sample(Kind kind, bool float_points, const Size& size, int from = 0, int to
 int main() {
   sample(Kind::Float, true, {1, 6, 8});
   sample(Kind::Float, true, {0, 6, 8});
-  for (const int64_t width : {8, 3}) {
+  for (const int width : {8, 3}) {
     for (const Kind kind : {Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16}) sample(kind, false, {1, 3, width});
     for (const Kind kind : {Kind::Half, Kind::BFloat16}) sample(kind, true, {1, 3, width});
   }
