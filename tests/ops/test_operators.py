@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, interpolate
 from torchvision.ops import batched_nms, clip_boxes_to_image, deform_conv2d, roi_align
 
 import cascadezoo.ops.dcnv3
 import cascadezoo.ops.nms
 import cascadezoo.ops.paste_rle
+import cascadezoo.ops.preprocess
 import cascadezoo.ops.roi_align
 import cascadezoo.ops.rpn_select  # noqa: F401  (they register the operators)
 from cascadezoo.ops.library import COMPILED
@@ -263,6 +264,30 @@ def paste_expected(masks: Tensor, boxes: Tensor, height: int, width: int, _: boo
     return [ends, counts]
 
 
+def preprocess_arguments(dtype: torch.dtype) -> list[Any]:
+    images = [(noise(*size, 3, seed=i).abs() * 90).clamp(max=250).byte() for i, size in enumerate([(9, 14), (20, 7)])]
+    sizes, steps = [16, 21, 15, 7], [9 / 16, 14 / 21, 20 / 15, 1.0]
+    return [images, sizes, steps, [120.5, 110.0, 100.0], [58.0, 57.0, 1.0], 20, 24, False, True, dtype]
+
+
+def preprocess_expected(
+    images: list[Tensor],
+    sizes: list[int],
+    steps: list[float],
+    mean: list[float],
+    std: list[float],
+    height: int,
+    width: int,
+    *_: Any,
+) -> list[Tensor]:
+    batch = torch.zeros(len(images), 3, height, width, dtype=torch.float64)
+    for i, image in enumerate(images):
+        rows, columns = sizes[2 * i : 2 * i + 2]
+        levels = interpolate(image.permute(2, 0, 1).double()[None], (rows, columns), mode="bilinear")[0]
+        batch[i, :, :rows, :columns] = (levels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    return [batch]
+
+
 OPERATORS = {
     "grouped_nms": Operator(nms_arguments, nms_expected, FLOAT),
     "class_nms": Operator(class_nms_arguments, class_nms_expected, FLOAT),
@@ -274,6 +299,7 @@ OPERATORS = {
     "dcnv3": Operator(dcn_arguments, dcn_expected, FLOAT + HALF, differentiable=True),
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
     "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
+    "preprocess": Operator(preprocess_arguments, preprocess_expected, FLOAT + HALF),
 }
 SWEEP = [(name, dtype) for name, operator in OPERATORS.items() for dtype in operator.dtypes]
 
