@@ -124,8 +124,8 @@ def on_device(image: NDArray[np.uint8], rule: Resize, device: torch.device) -> b
 def as_opencv(rule: Resize) -> bool:
     """Whether ``ops.preprocess`` gives the levels that this OpenCV gives: equal, or those of float32 within 2^-15.
 
-    Cubic is left to OpenCV: no two of its builds agree in every level.  So are levels in integers with the nominal
-    step: at half the scale OpenCV takes means of an odd side's last pixels, by a rule of their own.
+    Cubic is left to OpenCV, whose builds differ.  So are levels in integers with the nominal step: at half the scale
+    OpenCV takes means of an odd side's last pixels, by a rule of their own.
     """
     fixed = rule.step is ResizeStep.ACHIEVED
     if rule.interpolation is not Interpolation.LINEAR or not (rule.float32 or fixed):
@@ -134,7 +134,7 @@ def as_opencv(rule: Resize) -> bool:
     for scale in (0.3, 0.5, 1.7, 2, 4):
         size = round(96 * scale), round(131 * scale)
         planned = ResizedImage(image, (96, 131), scale, planned=size)
-        ours = resized(torch.from_numpy(image), size, _steps(planned, rule), rule.interpolation, rule.float32)
+        ours = resized(torch.from_numpy(image), size, _steps(planned, rule), rule.float32)
         if np.abs(_resized(planned, rule).pixels - ours.numpy()).max() > 2**-15 * rule.float32:
             return False
     return True
@@ -163,7 +163,7 @@ def collate(
     colours, places, *sources = to_device([*numbers, *levels], device)
     if images[0].planned:
         sizes, steps = [image.size for image in images], [_steps(image, rule) for image in images]
-        pixels = preprocess(sources, sizes, steps, padded, spec.mean, spec.std, rule.interpolation, rule.float32, dtype)
+        pixels = preprocess(sources, sizes, steps, padded, spec.mean, spec.std, rule.float32, dtype)
     else:
         pixels = _normalised(images, sources, padded, colours, rule, dtype)
     # in memory of their own: a compiled graph would depend on where in a larger one they lie

@@ -2,16 +2,18 @@
 
 Shapes: N images of their own sizes (h, w, 3), resized to (rows, columns, 3), in a batch of H x W pixels.
 
-What equals what, measured against the OpenCV of the publishers' recipes (``tests/ops/test_preprocess.py``):
+What equals OpenCV's linear resize, from 4.10 to 5.0 (``tests/ops/test_preprocess.py``):
 
-- linear, whole levels: OpenCV's integers, equal in 4.10 to 5.0 wherever the step is old size / new size.
-- linear, float32: Intel's library, which OpenCV's builds for x86-64 use, within 2^-15 of a level; OpenCV's own code has
+- whole levels: in integers, equal wherever the step is old size / new size.
+- float32: within 2^-15 of a level of Intel's library, which OpenCV's builds for x86-64 use; OpenCV's own code has
   weights of fewer digits, and differs by up to 0.05 of a level.
-- cubic, whole levels: Intel's library but for one level in at most one of 1000 values; OpenCV's own code has integer
-  weights, and differs by one level in one of 20.
 
-Formulas after opencv/opencv 4.10.0, Copyright (c) OpenCV Foundation and others, Apache-2.0:
-``modules/imgproc/src/resize.cpp``.
+There is no cubic resize: what OpenCV's builds make of one differs between them by a level.
+
+Formulas ported from (licences in NOTICE):
+
+- opencv/opencv 4.10.0, Copyright (c) 2000-2024 Intel Corporation, OpenCV Foundation and others, Apache-2.0:
+  ``modules/imgproc/src/resize.cpp``
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,6 @@ from torch import Tensor
 
 from cascadezoo.errors import UsageError
 from cascadezoo.ops.library import define
-from cascadezoo.spec.conventions import Interpolation
 
 Pair = tuple[float, float]  # along y, x
 
@@ -33,7 +34,6 @@ def preprocess(
     padded: tuple[int, int],
     mean: Sequence[float],
     std: Sequence[float],
-    interpolation: Interpolation,
     float32: bool,
     dtype: torch.dtype,
 ) -> Tensor:
@@ -45,7 +45,7 @@ def preprocess(
         steps: rows and columns of the image between two of the resized image.
         padded: H, W, which hold every resized image.
         mean, std: per channel, grey levels.
-        interpolation, float32: as in ``spec.conventions.Resize``.
+        float32: as in ``spec.conventions.Resize``.
         dtype: floating point.
 
     Raises:
@@ -60,19 +60,15 @@ def preprocess(
         list(mean),
         list(std),
         *padded,
-        interpolation is Interpolation.CUBIC,
         float32,
         dtype,
     )
     return batch
 
 
-def resized(image: Tensor, size: tuple[int, int], step: Pair, interpolation: Interpolation, float32: bool) -> Tensor:
+def resized(image: Tensor, size: tuple[int, int], step: Pair, float32: bool) -> Tensor:
     """The levels (rows, columns, 3), float32, of an image (h, w, 3) uint8 resized."""
-    resize = _cubic if interpolation is Interpolation.CUBIC else _linear
-    if not float32:
-        resize = _whole_cubic if interpolation is Interpolation.CUBIC else _fixed_linear
-    return resize(image, size, step)
+    return (_linear if float32 else _fixed_linear)(image, size, step)
 
 
 def _fixed_linear(image: Tensor, size: tuple[int, int], step: Pair) -> Tensor:
@@ -91,7 +87,7 @@ def _fixed_taps(size: int, pixels: int, step: float, device: torch.device) -> tu
     first = position.floor()
     rest = position - first
     weights = torch.stack((1 - rest, rest)) * 2048
-    return _indices(first, 2, size), weights.round().int()
+    return _neighbours(first, size), weights.round().int()
 
 
 def _linear(image: Tensor, size: tuple[int, int], step: Pair) -> Tensor:
@@ -99,35 +95,12 @@ def _linear(image: Tensor, size: tuple[int, int], step: Pair) -> Tensor:
     for axis in (1, 0):
         position = _positions(size[axis], step[axis], image.device)
         first = position.floor()
-        before, after = (levels.index_select(axis, index) for index in _indices(first, 2, image.shape[axis]))
+        before, after = (levels.index_select(axis, index) for index in _neighbours(first, image.shape[axis]))
         weight = (position - first).float().double()
         # in float64, then rounded: a fused product and sum of float32
         levels = (after - before).float().double() * weight.view(-1, *[1] * (2 - axis)) + before
         levels = levels.float().double()
     return levels.float()
-
-
-def _cubic(image: Tensor, size: tuple[int, int], step: Pair) -> Tensor:
-    """Of slope -0.75."""
-    levels = image.float()
-    for axis in (1, 0):
-        position = _positions(size[axis], step[axis], image.device)
-        first = position.floor()
-        t = (position - first).float()
-        u = 1 - t
-        inner = ((1.25 * x - 2.25) * x * x + 1 for x in (t, u))
-        weights = (-0.75 * (t * u * u), *inner, -0.75 * (u * t * t))
-        indices = _indices(first - 1, 4, image.shape[axis])
-        parts = (
-            levels.index_select(axis, index) * weight.view(-1, *[1] * (2 - axis))
-            for index, weight in zip(indices, weights, strict=True)
-        )
-        levels = sum(parts, start=next(parts))
-    return levels
-
-
-def _whole_cubic(image: Tensor, size: tuple[int, int], step: Pair) -> Tensor:
-    return _cubic(image, size, step).round().clamp(0, 255)
 
 
 def _positions(pixels: int, step: float, device: torch.device) -> Tensor:
@@ -136,9 +109,9 @@ def _positions(pixels: int, step: float, device: torch.device) -> Tensor:
     return (torch.arange(pixels, dtype=torch.float64, device=device) + 0.5) * step - 0.5
 
 
-def _indices(first: Tensor, taps: int, size: int) -> Tensor:
-    """(taps, pixels) the rows from ``first`` on, those outside the image replaced by its edge."""
-    return (first.long() + torch.arange(taps, device=first.device)[:, None]).clamp(0, size - 1)
+def _neighbours(first: Tensor, size: int) -> Tensor:
+    """(2, pixels) the row ``first`` and the next, those outside the image replaced by its edge."""
+    return torch.stack((first, first + 1)).long().clamp(0, size - 1)
 
 
 def _reference(
@@ -149,16 +122,14 @@ def _reference(
     std: list[float],
     height: int,
     width: int,
-    cubic: bool,
     float32: bool,
     dtype: torch.dtype,
 ) -> Tensor:
-    interpolation = Interpolation.CUBIC if cubic else Interpolation.LINEAR
     batch = _empty(images, height, width, dtype).zero_()
     colours = torch.tensor((mean, std), device=images[0].device)
     for i, image in enumerate(images):
         rows, columns = sizes[2 * i : 2 * i + 2]
-        levels = resized(image, (rows, columns), (steps[2 * i], steps[2 * i + 1]), interpolation, float32)
+        levels = resized(image, (rows, columns), (steps[2 * i], steps[2 * i + 1]), float32)
         batch[i, :rows, :columns] = (levels - colours[0]) / colours[1]
     return batch.permute(0, 3, 1, 2)
 
@@ -168,13 +139,13 @@ def _empty(images: list[Tensor], height: int, width: int, dtype: torch.dtype) ->
 
 
 def _fake(images: list[Tensor], *arguments: object) -> Tensor:
-    *_, height, width, _, _, dtype = arguments
+    *_, height, width, _, dtype = arguments
     return _empty(images, height, width, dtype).permute(0, 3, 1, 2)  # type: ignore[arg-type]
 
 
 define(
     "preprocess(Tensor[] images, SymInt[] sizes, float[] steps, float[] mean, float[] std, SymInt height, SymInt width,"
-    " bool cubic, bool float32, ScalarType dtype) -> Tensor",
+    " bool float32, ScalarType dtype) -> Tensor",
     _reference,
     _fake,
     compiled=("cuda",),

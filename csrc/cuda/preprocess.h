@@ -9,8 +9,6 @@ namespace cascadezoo {
 
 constexpr int kMostImages = 64;  // of a launch: they are its argument, which has to fit into 4 KB
 
-enum class ResizeMethod : int { FixedLinear, FloatLinear, Cubic, WholeCubic };
-
 // Images as given, and how they become one batch
 struct PreprocessBatch {
   struct Image {
@@ -26,8 +24,8 @@ struct PreprocessBatch {
   float mean[3], std[3];
 };
 
-// ``pixels`` (images, height, width, 3), aligned to 32 bytes; zeros right of and below an image.  Returns what went
-// wrong, or nullptr.
-const char* preprocess_cuda(Kind kind, ResizeMethod method, const PreprocessBatch& batch, void* pixels, void* stream);
+// ``pixels`` (images, height, width, 3), aligned to 32 bytes; zeros right of and below an image.  ``float32``: levels of
+// the resized image are not rounded.  Returns what went wrong, or nullptr.
+const char* preprocess_cuda(Kind kind, bool float32, const PreprocessBatch& batch, void* pixels, void* stream);
 
 }  // namespace cascadezoo

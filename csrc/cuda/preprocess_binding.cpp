@@ -28,8 +28,8 @@ PreprocessBatch::Image placed(
 
 Tensor preprocess(
     const std::vector<Tensor>& images, const std::vector<int64_t>& sizes, const std::vector<double>& steps,
-    const std::vector<double>& mean, const std::vector<double>& std, int64_t height, int64_t width, bool cubic,
-    bool float32, ScalarType dtype) {
+    const std::vector<double>& mean, const std::vector<double>& std, int64_t height, int64_t width, bool float32,
+    ScalarType dtype) {
   STD_TORCH_CHECK(!images.empty(), "preprocess: no images");
   STD_TORCH_CHECK(
       sizes.size() == 2 * images.size() && steps.size() == 2 * images.size(),
@@ -54,8 +54,6 @@ Tensor preprocess(
   const OnDevice device(images[0]);
   const auto count = static_cast<int64_t>(images.size());
   Tensor pixels = torch::stable::new_empty(images[0], {count, height, width, 3}, dtype);
-  ResizeMethod method = float32 ? ResizeMethod::FloatLinear : ResizeMethod::FixedLinear;
-  if (cubic) method = float32 ? ResizeMethod::Cubic : ResizeMethod::WholeCubic;
   PreprocessBatch batch{};
   batch.height = static_cast<int>(height), batch.width = static_cast<int>(width);
   std::copy(mean.begin(), mean.end(), batch.mean);
@@ -69,7 +67,7 @@ Tensor preprocess(
       batch.image[i] = placed(sources[at], &sizes[2 * at], &steps[2 * at], height, width);
     }
     auto* out = static_cast<char*>(pixels.mutable_data_ptr()) + start * height * width * 3 * pixels.element_size();
-    check_launch("preprocess", preprocess_cuda(kind_of(dtype), method, batch, out, device.stream));
+    check_launch("preprocess", preprocess_cuda(kind_of(dtype), float32, batch, out, device.stream));
   }
   return torch::stable::permute(pixels, {0, 3, 1, 2});
 }

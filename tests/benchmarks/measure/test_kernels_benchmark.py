@@ -119,5 +119,6 @@ def test_the_committed_report_passes_and_has_every_kernel_on_every_architecture(
     # DCNv3, both ways: four types, and two with float32 points, in two packs; RoIAlign: four types in two packs
     assert counts == {"for_each": 2 * 6 * 2 * 3, "forward": 4 * 2 * 3, "backward": 4 * 2 * 3}
     assert sum(name.startswith("group_kernel") for name in names) == 2 * 2 * 3
+    assert sum(name.startswith("preprocess_kernel") for name in names) == 4 * 2 * 3
     assert names.count("merge_kernel") == 3
     assert sum(name.startswith("rpn_select_kernel") for name in names) == 3 * 3

@@ -1,9 +1,9 @@
-// Images to a batch: two of different sizes, in blocks that reach beyond both, with rows that end within a thread's pixels.
+// Images to a batch: two of different sizes, in blocks that reach beyond both, with rows that end within what a thread
+// writes.
 #include "../../../csrc/cuda/preprocess.h"
 #include "noise.h"
 
 int main() {
-  using cascadezoo::ResizeMethod;
   std::vector<uint8_t> levels;
   for (float level : noise(9 * 14 * 3, 0, 255, 0)) levels.push_back(static_cast<uint8_t>(level));
   cascadezoo::PreprocessBatch batch{};
@@ -15,7 +15,7 @@ int main() {
   for (int width : {19, 20}) {
     batch.width = width;
     std::vector<float> pixels(2 * 8 * 3 * static_cast<size_t>(width) + 4);
-    for (auto method : {ResizeMethod::FixedLinear, ResizeMethod::FloatLinear, ResizeMethod::WholeCubic})
-      cascadezoo::preprocess_cuda(cascadezoo::Kind::Float, method, batch, pixels.data(), nullptr);
+    for (bool float32 : {false, true})
+      cascadezoo::preprocess_cuda(cascadezoo::Kind::Float, float32, batch, pixels.data(), nullptr);
   }
 }
