@@ -79,7 +79,8 @@ def _fixed_linear(image: Tensor, size: tuple[int, int], step: Pair) -> Tensor:
     before, after = of_columns[0].masked_fill(edge, 2048)[:, None], of_columns[1].masked_fill(edge, 0)[:, None]
     sums = (image[:, left].int() * before + image[:, right].int() * after) >> 4
     above, below = (weights[:, None, None] for weights in of_rows)
-    return (((sums[top] * above >> 16) + (sums[bottom] * below >> 16) + 2) >> 2).float()
+    levels: Tensor = ((sums[top] * above >> 16) + (sums[bottom] * below >> 16) + 2) >> 2
+    return levels.float()
 
 
 def _fixed_taps(size: int, pixels: int, step: float, device: torch.device) -> tuple[Tensor, Tensor]:
