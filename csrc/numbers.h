@@ -6,9 +6,11 @@
 #if defined(__CUDACC__)
 #define CZ_HD __host__ __device__ __forceinline__
 #define CZ_NO_UNROLL _Pragma("unroll 1")  // before a loop whose copies would need more registers than there are
+#define CZ_UNROLL _Pragma("unroll")       // before a loop over an array that is to lie in registers
 #else
 #define CZ_HD inline
 #define CZ_NO_UNROLL
+#define CZ_UNROLL
 #endif
 
 namespace cascadezoo {

@@ -22,6 +22,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(cascadezoo, m) {
       "paste_rle(Tensor probabilities, Tensor boxes, SymInt height, SymInt width, bool integer_box, SymInt cap) -> "
       "(Tensor, Tensor)");
   m.def(
+      "preprocess(Tensor[] images, SymInt[] sizes, float[] steps, float[] mean, float[] std, SymInt height, SymInt width, "
+      "bool float32, ScalarType dtype) -> Tensor");
+  m.def(
       "pyramid_roi_align(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, SymInt resolution, "
       "int sampling_ratio, bool aligned) -> Tensor");
   m.def(

@@ -57,6 +57,7 @@ LAUNCHES = {  # by the beginning of a kernel's name, the first that fits
     "dcnv3_fused_kernel<double": Launch(320, 32 * 9 * 36),
     "dcnv3_fused_kernel": Launch(320, 32 * 9 * 20),
     "dcnv3_": Launch(256, 0),
+    "preprocess_kernel": Launch(256, 0),
     # weights along both axes of 336 + 4 * 7 cells, and three integers a bin
     "forward_kernel<double": Launch(256, 2 * (364 * 8 + 3 * 7 * 4)),
     "forward_kernel": Launch(256, 2 * (364 * 4 + 3 * 7 * 4)),
@@ -68,8 +69,8 @@ LAUNCHES = {  # by the beginning of a kernel's name, the first that fits
     "merge_kernel": Launch(1024, 8192 * 8),  # ranks of 5 levels of 1000, or of 80 classes of 100
     "rpn_select_kernel": Launch(1024, 1024 * 8),  # ranks of 1000 anchors
 }
-# they read maps or masks: other warps hide the waiting
-HALF_FULL = ("dcnv3_", "forward_kernel", "backward_kernel", "paste_kernel", "runs_kernel")
+# they read maps, masks or images: other warps hide the waiting
+HALF_FULL = ("dcnv3_", "forward_kernel", "backward_kernel", "paste_kernel", "runs_kernel", "preprocess_kernel")
 
 
 def occupancy(limits: Limits, registers: int, threads: int, shared: int) -> float:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from cascadezoo.images import read_image
 from cascadezoo.modeling.postprocess import BoxPredictions, DetectionBatch, select
-from cascadezoo.modeling.preprocess import Batch, ResizedImage, collate, resize
+from cascadezoo.modeling.preprocess import Batch, ResizedImage, collate, on_device, plan, resize
 from cascadezoo.modeling.rpn import RPN, Proposals
 from cascadezoo.ops.boxes import clip, decode, has_area
 from cascadezoo.ops.roi_align import as_pooled, pyramid_roi_align
@@ -126,10 +126,13 @@ class Network(nn.Module):
         return collate(images, spec.preprocess, spec.conventions.resize, weight.device, weight.dtype)
 
     def resize(self, image: Any) -> ResizedImage:
-        """An image, as ``predict`` takes it, at network scale; a tensor that requires gradients gets them."""
-        resized = resize(read_image(image), self.spec.preprocess, self.spec.conventions.resize)
-        wants_gradients = isinstance(image, Tensor) and image.requires_grad and torch.is_grad_enabled()
-        return resized._replace(source=image) if wants_gradients else resized
+        """An image, as ``predict`` takes it, at network scale, or planned where the model's device is to resize it; a
+        tensor that requires gradients gets them."""
+        pixels, spec, rule = read_image(image), self.spec.preprocess, self.spec.conventions.resize
+        if isinstance(image, Tensor) and image.requires_grad and torch.is_grad_enabled():
+            return resize(pixels, spec, rule)._replace(source=image)
+        device = next(self.parameters()).device
+        return (plan if on_device(pixels, rule, device) else resize)(pixels, spec, rule)
 
 
 def _of_best_class(logits: Tensor, deltas: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""From decoded images to the network's pixels, on the host: the publishers' exact resize, normalisation, padding.
+"""From decoded images to the network's pixels: the publishers' exact resize, normalisation, padding.
+
+OpenCV resizes on the host.  A GPU with the compiled ``ops.preprocess`` does all three at once where it gives the same
+levels (``on_device``); then images are planned rather than resized, and uploaded as given.
 
 Formulas ported from (licences in NOTICE):
 
@@ -12,6 +15,7 @@ Formulas ported from (licences in NOTICE):
   ``detectron/utils/blob.py``
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,24 +27,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascadezoo.modeling.transfer import to_device
+from cascadezoo.ops.library import COMPILED
+from cascadezoo.ops.preprocess import preprocess, resized
 from cascadezoo.spec.conventions import Bounds, Interpolation, Resize, ResizeStep
 from cascadezoo.spec.model import PreprocessSpec
 
 _OPENCV = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.CUBIC: cv2.INTER_CUBIC}
+_MOST_UPLOADED = 2**24  # pixels of an image that is resized on the device: 48 MB there, whatever the network's scale
 
 
 class ResizedImage(NamedTuple):
-    """One image at network scale."""
+    """One image at network scale, or planned for it: as given, with the size that it will have."""
 
     pixels: NDArray[Any]  # (h, w, 3) RGB, grey levels, uint8 or float32
     original_size: tuple[int, int]  # height, width as given
     scale: float  # network pixels per original pixel, before any rounding
     source: Tensor | None = None  # the image (3, H, W) of 0..1 as given, where gradients are to reach it
+    planned: tuple[int, int] | None = None  # the size that ``pixels``, as given, are to be resized to
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) at network scale, before padding."""
-        return self.pixels.shape[0], self.pixels.shape[1]
+        return self.planned or (self.pixels.shape[0], self.pixels.shape[1])
 
 
 class Batch(NamedTuple):
@@ -67,16 +75,69 @@ def image_scale(height: int, width: int, spec: PreprocessSpec, rule: Resize) -> 
 
 def resize(image: NDArray[np.uint8], spec: PreprocessSpec, rule: Resize) -> ResizedImage:
     """Resize an (H, W, 3) uint8 image with OpenCV, as the publishers do; no side falls below one pixel."""
+    return _resized(plan(image, spec, rule), rule)
+
+
+def plan(image: NDArray[np.uint8], spec: PreprocessSpec, rule: Resize) -> ResizedImage:
+    """What ``resize`` would give, its pixels still to be resized."""
     height, width = image.shape[:2]
     scale = image_scale(height, width, spec, rule)
-    source = image.astype(np.float32) if rule.float32 else image
-    method = _OPENCV[rule.interpolation]
-    if rule.step is ResizeStep.ACHIEVED or round(scale * min(height, width)) < 1:
-        size = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
-        pixels = cv2.resize(source, size, interpolation=method)
+    if _by_sides(rule, scale, (height, width)):
+        size = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
     else:
-        pixels = cv2.resize(source, None, fx=scale, fy=scale, interpolation=method)
-    return ResizedImage(np.asarray(pixels), (height, width), scale)
+        size = round(height * scale), round(width * scale)  # half to even, as OpenCV rounds
+    return ResizedImage(image, (height, width), scale, planned=size)
+
+
+def _by_sides(rule: Resize, scale: float, size: tuple[int, int]) -> bool:
+    """Whether OpenCV is told the new sides rather than the scale, which it refuses where a side becomes no pixel."""
+    return rule.step is ResizeStep.ACHIEVED or round(scale * min(size)) < 1
+
+
+def _resized(image: ResizedImage, rule: Resize) -> ResizedImage:
+    if image.planned is None:
+        return image
+    source = image.pixels.astype(np.float32) if rule.float32 else image.pixels
+    method = _OPENCV[rule.interpolation]
+    if _by_sides(rule, image.scale, image.original_size):
+        pixels = cv2.resize(source, image.planned[::-1], interpolation=method)
+    else:
+        pixels = cv2.resize(source, None, fx=image.scale, fy=image.scale, interpolation=method)
+    return image._replace(pixels=np.asarray(pixels), planned=None)
+
+
+def _steps(image: ResizedImage, rule: Resize) -> tuple[float, float]:
+    """Original pixels between two of the resized image, in y and x: 1 where OpenCV only copies."""
+    if image.size == image.original_size or _by_sides(rule, image.scale, image.original_size):
+        (height, width), (original_height, original_width) = image.size, image.original_size
+        return 1 / (height / original_height), 1 / (width / original_width)
+    return 1 / image.scale, 1 / image.scale
+
+
+def on_device(image: NDArray[np.uint8], rule: Resize, device: torch.device) -> bool:
+    """Whether to plan an image, for ``device`` to resize it, rather than to resize it here."""
+    size = image.shape[0] * image.shape[1]
+    return device.type == "cuda" and "cuda" in COMPILED and size <= _MOST_UPLOADED and as_opencv(rule)
+
+
+@functools.cache
+def as_opencv(rule: Resize) -> bool:
+    """Whether ``ops.preprocess`` gives the levels that this OpenCV gives: equal, or those of float32 within 2^-15.
+
+    Cubic is left to OpenCV, whose builds differ.  So are levels in integers with the nominal step: at half the scale
+    OpenCV takes means of an odd side's last pixels, by a rule of their own.
+    """
+    fixed = rule.step is ResizeStep.ACHIEVED
+    if rule.interpolation is not Interpolation.LINEAR or not (rule.float32 or fixed):
+        return False
+    image = np.random.default_rng(0).integers(0, 256, (96, 131, 3), dtype=np.uint8)
+    for scale in (0.3, 0.5, 1.7, 2, 4):
+        size = round(96 * scale), round(131 * scale)
+        planned = ResizedImage(image, (96, 131), scale, planned=size)
+        ours = resized(torch.from_numpy(image), size, _steps(planned, rule), rule.float32)
+        if np.abs(_resized(planned, rule).pixels - ours.numpy()).max() > 2**-15 * rule.float32:
+            return False
+    return True
 
 
 def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
@@ -93,22 +154,41 @@ def collate(
     An image that has a ``source`` passes gradients on to it, as if its pixels were interpolated from the source's;
     their values are the publisher's all the same.
     """
+    if not all(image.planned and on_device(image.pixels, rule, device) for image in images):
+        images = [_resized(image, rule) for image in images]
     padded = padded_size((max(i.size[0] for i in images), max(i.size[1] for i in images)), spec)
     rows = [(*_bounds(image, padded, rule), *scales_of(image, rule), *image.original_size) for image in images]
     numbers = (torch.tensor((spec.mean, spec.std)), torch.tensor(rows, dtype=torch.float32).view(-1, 3, 2))
-    colours, places, *sources = to_device([*numbers, *(torch.from_numpy(i.pixels) for i in images)], device)
+    levels = [torch.from_numpy(np.require(image.pixels, requirements="W")) for image in images]
+    colours, places, *sources = to_device([*numbers, *levels], device)
+    if images[0].planned:
+        sizes, steps = [image.size for image in images], [_steps(image, rule) for image in images]
+        pixels = preprocess(sources, sizes, steps, padded, spec.mean, spec.std, rule.float32, dtype)
+    else:
+        pixels = _normalised(images, sources, padded, colours, rule, dtype)
+    # in memory of their own: a compiled graph would depend on where in a larger one they lie
+    return Batch(pixels, *(place.clone() for place in places.unbind(1)))
+
+
+def _normalised(
+    images: Sequence[ResizedImage],
+    sources: Sequence[Tensor],
+    padded: tuple[int, int],
+    colours: Tensor,
+    rule: Resize,
+    dtype: torch.dtype,
+) -> Tensor:
     mean, std = colours[..., None, None]
-    pixels = torch.zeros(len(images), 3, *padded, device=device, dtype=dtype)
+    pixels = torch.zeros(len(images), 3, *padded, device=colours.device, dtype=dtype)
     # every convolution after keeps this layout, which suits CPUs and tensor cores better
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     for i, (image, source) in enumerate(zip(images, sources, strict=True)):
         h, w = image.size
         levels = source.permute(2, 0, 1).float()
         if image.source is not None:
-            levels = levels + _slope(image.source.to(device), image.size, rule)
+            levels = levels + _slope(image.source.to(colours.device), image.size, rule)
         pixels[i, :, :h, :w] = (levels - mean) / std
-    # in memory of their own: a compiled graph would depend on where in a larger one they lie
-    return Batch(pixels, *(place.clone() for place in places.unbind(1)))
+    return pixels
 
 
 def _slope(source: Tensor, size: tuple[int, int], rule: Resize) -> Tensor:

@@ -36,6 +36,7 @@ OPERATORS = (
     "grouped_nms",
     "class_nms",
     "paste_rle",
+    "preprocess",
     "rpn_select",
 )
 CXX = shutil.which("g++")
@@ -126,6 +127,7 @@ def operators() -> Any:
     import cascadezoo.ops.dcnv3_fused
     import cascadezoo.ops.nms
     import cascadezoo.ops.paste_rle
+    import cascadezoo.ops.preprocess
     import cascadezoo.ops.roi_align
     import cascadezoo.ops.rpn_select  # noqa: F401  (they define the schemas)
 

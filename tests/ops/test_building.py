@@ -149,7 +149,7 @@ def test_the_first_line_of_a_kernel_file_gives_it_flags_of_its_own(sources: Path
 def test_the_kernels_that_decide_are_built_without_fused_products_and_sums() -> None:
     kernels = Path(str(building.sources())) / "cuda"
     asking = {path.stem for path in kernels.glob("*.cu") if "--fmad=false" in building.own_flags(path)}
-    assert asking == {"nms", "paste_rle", "rpn_select"}
+    assert asking == {"nms", "paste_rle", "preprocess", "rpn_select"}
 
 
 def test_of_several_cuda_libraries_the_last_of_torchs_version_loads(sources: Path) -> None:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, grid_sample
+from torch.nn.functional import conv2d, grid_sample, interpolate
 from torchvision.ops import batched_nms, clip_boxes_to_image, deform_conv2d, roi_align
 
 import cascadezoo.ops.dcnv3_fused
 import cascadezoo.ops.nms
 import cascadezoo.ops.paste_rle
+import cascadezoo.ops.preprocess
 import cascadezoo.ops.roi_align
 import cascadezoo.ops.rpn_select
 import cascadezoo.ops.winograd  # noqa: F401  (they register the operators)
@@ -266,6 +267,30 @@ def winograd_expected(x: Tensor, packed: Tensor, bias: Tensor, *_: Any) -> list[
     return [conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)]
 
 
+def preprocess_arguments(dtype: torch.dtype) -> list[Any]:
+    images = [(noise(*size, 3, seed=i).abs() * 90).clamp(max=250).byte() for i, size in enumerate([(9, 14), (20, 7)])]
+    sizes, steps = [16, 21, 15, 7], [9 / 16, 14 / 21, 20 / 15, 1.0]
+    return [images, sizes, steps, [120.5, 110.0, 100.0], [58.0, 57.0, 1.0], 20, 24, True, dtype]
+
+
+def preprocess_expected(
+    images: list[Tensor],
+    sizes: list[int],
+    steps: list[float],
+    mean: list[float],
+    std: list[float],
+    height: int,
+    width: int,
+    *_: Any,
+) -> list[Tensor]:
+    batch = torch.zeros(len(images), 3, height, width, dtype=torch.float64)
+    for i, image in enumerate(images):
+        rows, columns = sizes[2 * i : 2 * i + 2]
+        levels = interpolate(image.permute(2, 0, 1).double()[None], (rows, columns), mode="bilinear")[0]
+        batch[i, :, :rows, :columns] = (levels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    return [batch]
+
+
 OPERATORS = {
     "grouped_nms": Operator(nms_arguments, nms_expected, FLOAT),
     "class_nms": Operator(class_nms_arguments, class_nms_expected, FLOAT),
@@ -277,6 +302,7 @@ OPERATORS = {
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
     "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
     "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),
+    "preprocess": Operator(preprocess_arguments, preprocess_expected, FLOAT[:1] + HALF),
 }
 SWEEP = [(name, dtype) for name, operator in OPERATORS.items() for dtype in operator.dtypes]
 
@@ -305,7 +331,8 @@ def documented() -> dict[str, dict[str, set[torch.dtype]]]:
     """The table of docs/ops.md: for each operator and kind of device the types that its compiled version takes."""
     page = (Path(__file__).parents[2] / "docs/ops.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \| ([\w, -]+) \|", page, re.MULTILINE)
-    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}}
+    narrow = {torch.float32, *HALF}
+    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}, "all but float64": narrow}
     return {name: {"cpu": types[cpu], "cuda": types[cuda]} for name, cpu, cuda in rows}
 
 

@@ -123,5 +123,6 @@ def test_the_committed_report_passes_and_has_every_kernel_on_every_architecture(
     one = 4 * 2 * 3
     assert counts == {"dcnv3_fused": one, "dcnv3": one + 2 * 6 * 2 * 3, "forward": one, "backward": one}
     assert sum(name.startswith("group_kernel") for name in names) == 2 * 2 * 3
+    assert sum(name.startswith("preprocess_kernel") for name in names) == 4 * 2 * 3
     assert names.count("merge_kernel") == 3
     assert sum(name.startswith("rpn_select_kernel") for name in names) == 3 * 3
