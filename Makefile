@@ -161,6 +161,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.roi_align
 	$(BIN)/python -m cascadezoo.benchmarks.measure.folding
 	$(BIN)/python -m cascadezoo.benchmarks.measure.launches
+	$(BIN)/python -m cascadezoo.benchmarks.measure.precision
 	$(BIN)/python -m cascadezoo.benchmarks.measure.training
 	$(BIN)/python -m cascadezoo.benchmarks.measure.dense
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
