@@ -179,6 +179,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.nms
 	$(BIN)/python -m cascadezoo.benchmarks.measure.folding
 	$(BIN)/python -m cascadezoo.benchmarks.measure.launches
+	$(BIN)/python -m cascadezoo.benchmarks.measure.precision
 	$(BIN)/python -m cascadezoo.benchmarks.measure.training
 	$(BIN)/python -m cascadezoo.benchmarks.measure.dense
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint

@@ -23,7 +23,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from cascadezoo.errors import BadAnnotations, CascadezooError, OutOfMemory, WorkerLost
+from cascadezoo.errors import BadAnnotations, CascadezooError, FailedImages, OutOfMemory, WorkerLost
 from cascadezoo.images import Pixels, opencv_on_one_thread, read_image
 from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size
@@ -76,6 +76,22 @@ def readable(
             errors[index] = error
         else:
             yield index, prepared
+
+
+def all_or_raise(results: Sequence[R | None], errors: dict[int, CascadezooError], collected: bool) -> list[R]:
+    """The results where none failed; else raises: what went wrong first, or where ``collected`` what is done too."""
+    found = [result for result in results if result is not None]
+    if not errors:
+        return found
+    index, first = min(errors.items())
+    if not collected:
+        raise first
+    raise FailedImages(
+        f"{len(errors)} of {len(results)} images failed, first images[{index}]: {first} (this error's results hold "
+        "what was found on the others, its errors why each failed)",
+        results,
+        errors,
+    ) from first
 
 
 def plan(sizes: Sequence[tuple[int, int]], spec: ModelSpec, batch_size: int) -> list[list[int]]:

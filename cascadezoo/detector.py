@@ -6,6 +6,7 @@ T ground-truth objects and D detections per image, H and W its height and width,
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, overload
 
 import numpy as np
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.detecting import Fitting, batched, equal_neighbours, readable
+from cascadezoo.detecting import Fitting, all_or_raise, batched, equal_neighbours, readable
 from cascadezoo.detections import Detections
 from cascadezoo.devices import full_float32
-from cascadezoo.errors import CascadezooError, FailedImages, UsageError, WrongType
+from cascadezoo.errors import CascadezooError, UsageError, WrongType
 from cascadezoo.images import read_image
 from cascadezoo.losses.objective import losses_of_images
 from cascadezoo.losses.targets import GivenTargets
@@ -27,6 +28,10 @@ from cascadezoo.modeling.preprocess import Batch, ResizedImage, padded_size
 from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.modeling.tta import detect as detect_augmented
 from cascadezoo.ops.mask_paste import PASTE
+from cascadezoo.optimizing.cuda import graphs_on
+from cascadezoo.optimizing.inference_only import InferenceOnly
+from cascadezoo.optimizing.precision import Settings, settings
+from cascadezoo.optimizing.weights import prepared
 from cascadezoo.paths import expanded
 from cascadezoo.spec.origin import Origin
 from cascadezoo.writing import write_folder
@@ -114,13 +119,46 @@ class Detector(Network):
         self._warn_if_random()
         images = image if isinstance(image, list) else [image]
         errors: dict[int, CascadezooError] = {}
-        with torch.no_grad(), full_float32():
+        with torch.no_grad(), self._arithmetic():
             if tta:
                 results = self._predict_augmented(images, TTASettings() if tta is True else tta, errors)
             else:
                 results = self._predict_all(images, batch_size, errors)
-        found = _all_or_raise(results, errors, isinstance(image, list))
+        found = all_or_raise(results, errors, isinstance(image, list))
         return found if isinstance(image, list) else found[0]
+
+    def optimize(
+        self,
+        device: torch.device | str | int | None = None,
+        precision: str = "fp32",
+        *,
+        cuda_graph: bool | None = None,
+        compile: bool = False,
+    ) -> "OptimizedDetector":
+        """A new model for inference alone, prepared for one device and one precision (docs/model.md).
+
+        It detects as this one does, by the same methods; this one stays as it is.  They share what weights they can:
+        change this one's weights, and the other has to be made again.
+
+        Args:
+            device: where it computes; None: where this model is.
+            precision: "fp32", float32 without TF32; "tf32", for GPUs; "bf16"; or "fp16", for GPUs.  Objectness,
+                scores, boxes and NMS are float32 in all.
+            cuda_graph: replay the work on a batch as one CUDA graph; None: on a CUDA device.
+            compile: ``torch.compile`` what sees tensors alone, which makes the first batch take long.  With CUDA graphs
+                it is the compiled code that they replay.
+
+        Raises:
+            MissingResource: the device is not there.
+            UsageError: the device does not compute in this precision or has no CUDA graphs; an argument of another
+                type (WrongType).
+        """
+        own = next(self.parameters()).device
+        return OptimizedDetector(self, settings(own if device is None else device, precision, cuda_graph, compile))
+
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        """In what ``predict`` computes."""
+        return full_float32()
 
     @around_compiled
     def forward(
@@ -187,11 +225,16 @@ class Detector(Network):
     def _detect(self, images: Sequence[ResizedImage]) -> list[Detections]:
         results: list[Detections] = []
         for group, batch in self._batches(images):
-            features = self.extract(batch.pixels)
-            found, host = _trimmed(self.find(features, batch))
-            sizes = [image.original_size for image in group]
-            results += self.detections(self.segment(features, found), host, sizes)
+            found, host = self._found(batch)
+            results += self.detections(found, host, [image.original_size for image in group])
         return results
+
+    @around_compiled
+    def _found(self, batch: Batch) -> tuple[DetectionBatch, HostRows]:
+        """The detections of a batch, as many rows as its fullest image has, and their numbers on the host."""
+        features = self.extract(batch.pixels)
+        found, host = _trimmed(self.find(features, batch))
+        return self.segment(features, found), host
 
     def _predict_augmented(
         self, images: list[Any], settings: TTASettings, errors: dict[int, CascadezooError]
@@ -277,22 +320,31 @@ class Detector(Network):
         ]
 
 
-def _all_or_raise(
-    results: list[Detections | None], errors: dict[int, CascadezooError], collected: bool
-) -> list[Detections]:
-    """The results where none failed; else raises: what went wrong first, or where ``collected`` what is done too."""
-    found = [result for result in results if result is not None]
-    if not errors:
-        return found
-    index, first = min(errors.items())
-    if not collected:
-        raise first
-    raise FailedImages(
-        f"{len(errors)} of {len(results)} images failed, first images[{index}]: {first} (this error's results hold "
-        "what was found on the others, its errors why each failed)",
-        results,
-        errors,
-    ) from first
+class OptimizedDetector(InferenceOnly, Detector):
+    """What ``Detector.optimize`` makes.  Threads may share it; it computes without gradients, and in its own precision,
+    whatever autocast and torch's switches say.
+
+    Attributes:
+        settings: its device, precision, and how it runs.
+    """
+
+    def __init__(self, model: Detector, settings: Settings) -> None:
+        super().__init__(prepared(model, settings.device, settings.dtype), model.categories, model.origin)
+        if not model._is_random():
+            self._random = []
+        self.settings = settings
+        self._graphs = graphs_on(settings.device) if settings.cuda_graph else None
+        if settings.compile:
+            Detector.compile(self, dynamic=True)  # one graph serves all sizes
+
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        return self.settings.arithmetic()
+
+    @around_compiled
+    def _found(self, batch: Batch) -> tuple[DetectionBatch, HostRows]:
+        with self._arithmetic():
+            found = None if self._graphs is None else self._graphs.run(self, batch)
+            return super()._found(batch) if found is None else found
 
 
 @uncompiled
@@ -317,7 +369,7 @@ def _trimmed(output: DetectionBatch) -> tuple[DetectionBatch, HostRows]:
 
 @uncompiled
 def _as_dicts(results: list[Detections | None], errors: dict[int, CascadezooError]) -> list[dict[str, Tensor]]:
-    return [_as_dict(one) for one in _all_or_raise(results, errors, False)]
+    return [_as_dict(one) for one in all_or_raise(results, errors, False)]
 
 
 def _as_dict(detections: Detections) -> dict[str, Tensor]:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
-from threading import Lock
-from typing import Any
+from threading import Condition, local
+from typing import Any, Literal
 
 import torch
 
@@ -12,16 +12,15 @@ from cascadezoo.errors import MissingResource, UsageError
 
 DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}  # what products may be computed in, by its name
 
-_PRECISE = "ieee"  # torch's name for float32 as it is, in products and convolutions
-_SWITCHES: tuple[Any, ...] = (  # what each of them computes float32 in
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
-    torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
-    torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
-)
+Float32 = Literal["ieee", "tf32"]  # torch's names for float32 as it is, and for products of 10-bit fractions
 
-_lock = Lock()
-_inside = 0  # how many are in ``full_float32``
+_GPU: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+_CPU: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)  # type: ignore[attr-defined]
+
+_turn = Condition()
+_kind: Float32 | None = None  # what the switches say while any thread is inside ``full_float32`` or ``tf32``
+_inside = 0  # how many threads are
+_own = local()  # of each thread, ``kind``: what it is inside
 _put_back: list[Callable[[], object]] = []
 
 
@@ -58,39 +57,73 @@ def _present() -> list[str]:
     return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
-@contextmanager
-def full_float32() -> Iterator[None]:
+def full_float32() -> AbstractContextManager[None]:
     """float32 is float32 inside: products and convolutions use neither TF32 on a GPU nor bfloat16 on a CPU.
 
     torch keeps these switches for the whole process.  While any thread is inside they are so for all of it, and the
-    last one to leave puts back what the first one found.
+    last one to leave puts back what the first one found.  A thread that wants ``tf32`` waits until then; what is
+    entered last holds within a thread, so none waits for itself.
     """
-    global _inside
-    with _lock:
-        if not _inside:
-            _set_precise()
-        _inside += 1
-    try:
+    return _float32_as("ieee")
+
+
+def tf32() -> AbstractContextManager[None]:
+    """Inside, a GPU computes products and convolutions of float32 in TF32, with fractions of 10 bits; on a CPU float32
+    stays float32.  The switches are shared as those of ``full_float32`` are."""
+    return _float32_as("tf32")
+
+
+@contextmanager
+def _float32_as(kind: Float32) -> Iterator[None]:
+    outer: Float32 | None = getattr(_own, "kind", None)
+    if kind == outer:
         yield
+        return
+    if outer is not None:
+        _leave()  # or two threads inside the one would wait for each other to get to the other
+    try:
+        _enter(kind)
+        try:
+            yield
+        finally:
+            _leave()
     finally:
-        with _lock:
-            _inside -= 1
-            while not _inside and _put_back:
+        if outer is not None:
+            _enter(outer)
+
+
+def _enter(kind: Float32) -> None:
+    global _inside, _kind
+    with _turn:
+        _turn.wait_for(lambda: _kind in (None, kind))
+        if not _inside:
+            _set(kind)
+        _inside, _kind, _own.kind = _inside + 1, kind, kind
+
+
+def _leave() -> None:
+    global _inside, _kind
+    with _turn:
+        _inside, _own.kind = _inside - 1, None
+        if not _inside:
+            while _put_back:
                 _put_back.pop()()
+            _kind = None
+            _turn.notify_all()
 
 
-def _set_precise() -> None:
+def _set(kind: Float32) -> None:
     """Set the switches, older ones first: torch refuses to read one that contradicts a newer one, and a program that
     has used the newer ones has no older ones to put back."""
-    _put_back.extend(partial(setattr, switch, "fp32_precision", switch.fp32_precision) for switch in _SWITCHES)
+    _put_back.extend(partial(setattr, each, "fp32_precision", each.fp32_precision) for each in (*_GPU, *_CPU))
     with suppress(RuntimeError):
         _put_back.append(partial(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32))
-        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = kind == "tf32"
     with suppress(RuntimeError):
         _put_back.append(partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()))
-        torch.set_float32_matmul_precision("highest")
-    for switch in _SWITCHES:
-        switch.fp32_precision = _PRECISE
+        torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+    for each in (*_GPU, *_CPU):
+        each.fp32_precision = kind if each in _GPU else "ieee"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import cascadezoo
-from cascadezoo.devices import full_float32, usable
+from cascadezoo.devices import full_float32, tf32, usable
 from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.modeling.tta import TTASettings
 
@@ -141,3 +141,47 @@ def test_V8_predict_computes_in_full_float32_and_leaves_the_switches(mask_model,
     with pytest.raises(ZeroDivisionError):
         mask_model.predict(image)
     assert torch.backends.cudnn.allow_tf32
+
+
+def kinds() -> list[str]:
+    """What products and convolutions of float32 are computed in: on a GPU, then on a CPU."""
+    b = torch.backends
+    return [each.fp32_precision for each in (b.cuda.matmul, b.cudnn.conv, b.mkldnn.matmul, b.mkldnn.conv)]
+
+
+FULL, SHORT = ["ieee"] * 4, ["tf32", "tf32", "ieee", "ieee"]
+
+
+def test_tf32_is_a_choice_and_what_is_entered_last_holds() -> None:
+    before = kinds()
+    with tf32():
+        assert kinds() == SHORT
+        with full_float32(), full_float32():
+            assert kinds() == FULL
+        assert kinds() == SHORT
+    with full_float32():
+        with tf32():
+            assert kinds() == SHORT
+        assert kinds() == FULL
+        with pytest.raises(ZeroDivisionError), tf32():
+            raise ZeroDivisionError
+        assert kinds() == FULL
+    assert kinds() == before
+
+
+def test_threads_in_full_float32_and_in_tf32_wait_for_each_other() -> None:
+    before = kinds()
+
+    def use(number: int) -> bool:
+        outer, inner = (full_float32, tf32) if number % 2 else (tf32, full_float32)
+        expected = SHORT if number % 2 else FULL
+        with outer(), inner():
+            seen = []
+            for _ in range(3):
+                seen.append(kinds() == expected)
+                time.sleep(0.0005)
+            return all(seen)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(use, range(80), timeout=60))
+    assert kinds() == before

@@ -10,18 +10,26 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Tensors of the host on ``device``; for a GPU from pinned memory, so that the host does not wait for the copy."""
     parts = _bytes(tensors)
     size = sum(len(part) for part in parts)
-    packed = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    return _tensors(torch.cat(parts, out=packed).to(device, non_blocking=True), tensors)
+    pinned = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    return unpacked(torch.cat(parts, out=pinned).to(device, non_blocking=True), tensors)
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Tensors of one device on the host, as copies without gradients; waits once, until they are computed and there."""
-    return _tensors(_fetched(packed(tensors)), tensors)
+    return unpacked(_fetched(packed(tensors)), tensors)
 
 
 def packed(tensors: Sequence[Tensor]) -> Tensor:
     """The bytes of tensors of one device as one tensor there, without gradients."""
     return torch.cat(_bytes([tensor.detach() for tensor in tensors]))
+
+
+def unpacked(packet: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors that ``packed`` has made of some that were ``like`` these, as views of the bytes."""
+    order = _order(like)
+    parts = packet.split([like[index].nbytes for index in order])
+    found = {i: part.view(like[i].dtype).view(like[i].shape) for i, part in zip(order, parts, strict=True)}
+    return [found[index] for index in range(len(like))]
 
 
 def _fetched(there: Tensor) -> Tensor:
@@ -40,10 +48,3 @@ def _order(tensors: Sequence[Tensor]) -> list[int]:
 
 def _bytes(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensors[index].reshape(-1).view(torch.uint8) for index in _order(tensors)]
-
-
-def _tensors(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    order = _order(like)
-    parts = packed.split([like[index].nbytes for index in order])
-    found = {i: part.view(like[i].dtype).view(like[i].shape) for i, part in zip(order, parts, strict=True)}
-    return [found[index] for index in range(len(like))]

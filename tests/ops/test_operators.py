@@ -331,8 +331,7 @@ def documented() -> dict[str, dict[str, set[torch.dtype]]]:
     """The table of docs/ops.md: for each operator and kind of device the types that its compiled version takes."""
     page = (Path(__file__).parents[2] / "docs/ops.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \| ([\w, -]+) \|", page, re.MULTILINE)
-    narrow = {torch.float32, *HALF}
-    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}, "all but float64": narrow}
+    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}}
     return {name: {"cpu": types[cpu], "cuda": types[cuda]} for name, cpu, cuda in rows}
 
 
