@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, grid_sample, interpolate
+from torch.nn.functional import conv2d, grid_sample, interpolate, pad
 from torchvision.ops import batched_nms, clip_boxes_to_image, deform_conv2d, roi_align
 
 import cascadezoo.ops.dcnv3_fused
@@ -173,14 +173,7 @@ def pyramid_backward_expected(
     return list(torch.autograd.grad(pooled, leaves, grad))
 
 
-WINDOW = (
-    [3, 2],
-    [1, 2],
-    [1, 0],
-    [1, 2],
-    2,
-    1.5,
-)  # kernel, stride, pad, dilation as height, width; groups; offset_scale
+WINDOW = [3, 2], [1, 2], [1, 0], [1, 2], 2, 1.5  # kernel, stride, pad, dilation as height, width; groups; offset_scale
 
 
 def dcn_arguments(dtype: torch.dtype) -> list[Any]:
@@ -268,27 +261,14 @@ def winograd_expected(x: Tensor, packed: Tensor, bias: Tensor, *_: Any) -> list[
 
 
 def preprocess_arguments(dtype: torch.dtype) -> list[Any]:
-    images = [(noise(*size, 3, seed=i).abs() * 90).clamp(max=250).byte() for i, size in enumerate([(9, 14), (20, 7)])]
-    sizes, steps = [16, 21, 15, 7], [9 / 16, 14 / 21, 20 / 15, 1.0]
-    return [images, sizes, steps, [120.5, 110.0, 100.0], [58.0, 57.0, 1.0], 20, 24, True, dtype]
+    image, colours = noise(9, 14, 3).abs().mul(60).clamp(max=250).byte(), ([120.5, 110.0, 100.0], [58.0, 57.0, 1.0])
+    return [[image], [16, 21], [9 / 16, 14 / 21], *colours, 16, 24, True, dtype]
 
 
-def preprocess_expected(
-    images: list[Tensor],
-    sizes: list[int],
-    steps: list[float],
-    mean: list[float],
-    std: list[float],
-    height: int,
-    width: int,
-    *_: Any,
-) -> list[Tensor]:
-    batch = torch.zeros(len(images), 3, height, width, dtype=torch.float64)
-    for i, image in enumerate(images):
-        rows, columns = sizes[2 * i : 2 * i + 2]
-        levels = interpolate(image.permute(2, 0, 1).double()[None], (rows, columns), mode="bilinear")[0]
-        batch[i, :, :rows, :columns] = (levels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    return [batch]
+def preprocess_expected(images: list[Tensor], sizes: list[int], _: list[float], *rest: Any) -> list[Tensor]:
+    levels = interpolate(images[0].permute(2, 0, 1).double()[None], sizes, mode="bilinear")
+    mean, std = (torch.tensor(colour).view(3, 1, 1) for colour in rest[:2])
+    return [pad((levels - mean) / std, (0, 3))]
 
 
 OPERATORS = {
