@@ -134,6 +134,7 @@ class Detector(Network):
         *,
         cuda_graph: bool | None = None,
         compile: bool = False,
+        exact: bool = False,
     ) -> "OptimizedDetector":
         """A new model for inference alone, prepared for one device and one precision (docs/model.md).
 
@@ -147,6 +148,8 @@ class Detector(Network):
             cuda_graph: replay the work on a batch as one CUDA graph; None: on a CUDA device.
             compile: ``torch.compile`` what sees tensors alone, which makes the first batch take long.  With CUDA graphs
                 it is the compiled code that they replay.
+            exact: on a CPU, keep 3 x 3 convolutions plain sums; else Winograd's way, which is quicker and whose
+                rounding errors are some four times as large.
 
         Raises:
             MissingResource: the device is not there.
@@ -154,7 +157,9 @@ class Detector(Network):
                 type (WrongType).
         """
         own = next(self.parameters()).device
-        return OptimizedDetector(self, settings(own if device is None else device, precision, cuda_graph, compile))
+        return OptimizedDetector(
+            self, settings(own if device is None else device, precision, cuda_graph, compile, exact)
+        )
 
     def _arithmetic(self) -> AbstractContextManager[None]:
         """In what ``predict`` computes."""
@@ -329,7 +334,7 @@ class OptimizedDetector(InferenceOnly, Detector):
     """
 
     def __init__(self, model: Detector, settings: Settings) -> None:
-        super().__init__(prepared(model, settings.device, settings.dtype), model.categories, model.origin)
+        super().__init__(prepared(model, settings), model.categories, model.origin)
         if not model._is_random():
             self._random = []
         self.settings = settings

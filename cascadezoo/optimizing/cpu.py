@@ -79,7 +79,7 @@ class OneDNNLinear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         packed = _onednn._reorder_linear_weight(linear.weight.detach().contiguous(), _ROWS)
-        self.register_buffer("weight", packed, persistent=False)
+        self.weight = nn.Parameter(packed, requires_grad=False)
         self.bias = linear.bias
         self.after = "relu" if isinstance(linear, LinearReLU) else "none"
 

@@ -23,12 +23,14 @@ class Settings(NamedTuple):
         precision: a name of ``DTYPES``.
         cuda_graph: whether batches are recorded as CUDA graphs.
         compile: whether ``torch.compile`` makes what is run.
+        exact: whether convolutions on a CPU are plain sums, without Winograd's way.
     """
 
     device: torch.device
     precision: str
     cuda_graph: bool
     compile: bool
+    exact: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -44,16 +46,18 @@ class Settings(NamedTuple):
             yield
 
 
-def settings(device: torch.device | str | int, precision: object, cuda_graph: bool | None, compile: bool) -> Settings:
+def settings(
+    device: torch.device | str | int, precision: object, cuda_graph: bool | None, compile: bool, exact: bool = False
+) -> Settings:
     """The settings, once they are known to be possible here.
 
     Raises:
         MissingResource: the device is not there.
         UsageError: the device does not compute in this precision, or has no CUDA graphs; no such precision.
-        WrongType: ``cuda_graph`` or ``compile`` is no truth value.
+        WrongType: ``cuda_graph``, ``compile`` or ``exact`` is no truth value.
     """
     chosen = usable(device)
-    for name, value in {"cuda_graph": cuda_graph, "compile": compile}.items():
+    for name, value in {"cuda_graph": cuda_graph, "compile": compile, "exact": exact}.items():
         if not isinstance(value, bool) and not (name == "cuda_graph" and value is None):
             raise WrongType(f"{name}: give True or False, not {value!r}")
     if not isinstance(precision, str) or precision not in DTYPES:
@@ -62,7 +66,8 @@ def settings(device: torch.device | str | int, precision: object, cuda_graph: bo
         raise UsageError(f"precision {precision} on {chosen}: {why}")
     if cuda_graph and chosen.type != "cuda":
         raise UsageError(f"cuda_graph=True on {chosen}: only a CUDA device has CUDA graphs, leave it out")
-    return Settings(chosen, precision, chosen.type == "cuda" if cuda_graph is None else cuda_graph, compile)
+    graphs = chosen.type == "cuda" if cuda_graph is None else cuda_graph
+    return Settings(chosen, precision, graphs, compile, exact)
 
 
 def _refusal(precision: str, device: torch.device) -> str | None:

@@ -5,19 +5,23 @@ import copy
 import torch
 
 from cascadezoo.modeling.network import Network
+from cascadezoo.optimizing.cpu import for_cpu
 from cascadezoo.optimizing.lean import lean
+from cascadezoo.optimizing.precision import Settings
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def prepared(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
-    """The network's lean form on ``device``, cast once to ``dtype``.
+def prepared(network: Network, settings: Settings) -> Network:
+    """The network's lean form, cast once, and on a CPU with the layers that suit it.
 
     It shares with ``network`` what does not change.  The RPN's objectness keeps its float32 weights: it is computed in
     float32 (``cascadezoo.modeling.rpn``).
     """
-    made = lean(network, device)
+    made = lean(network, settings.device)
     objectness = copy.deepcopy(made.rpn.objectness)
-    made.to(dtype)
+    made.to(settings.dtype)
     made.rpn.objectness = objectness
+    if settings.device.type == "cpu" and not settings.compile:  # torch.compile brings layers of its own
+        for_cpu(made, settings.exact)
     return made

@@ -49,8 +49,9 @@ def test_checkpoint_converted_loaded_and_run_equals_the_publisher(case: Case, de
     assert report["ok"], f"input, features and proposals agree, the detections do not: {report}"
     quick, name = QUICK[case.folder.parent.name], case.folder.name
     if "tta" not in case.record and name not in quick[1:]:  # in the default suite one of each publisher
-        report = case.compare(model.optimize().predict(case.image))
-        assert report["ok"], f"the optimised model departs: {report}"
+        for exact in (False, True):
+            report = case.compare(model.optimize(exact=exact).predict(case.image))
+            assert report["ok"], f"the optimised model departs, exact={exact}: {report}"
     for file in tmp_path.iterdir():  # a few hundred megabytes a case
         file.unlink()
 
