@@ -103,7 +103,8 @@ class Network(nn.Module):
         """Masks (N, D, M, M) of boxes (N, D, 4), network pixels, and classes (N, D): the mean of the mask heads."""
         pooled = self.mask_features(self.pool(features, rois, mask.resolution), mask)
         classes = labels.flatten()
-        masks = torch.stack([head.of_classes(pooled, classes) for head in self.mask_heads]).float().sigmoid().mean(0)
+        logits = [head.of_classes(pooled, classes) for head in self.mask_heads]  # type: ignore[operator]
+        masks = torch.stack(logits).float().sigmoid().mean(0)
         return masks.view(*labels.shape, *masks.shape[1:])
 
     def mask_features(self, pooled: Tensor, mask: MaskHeadSpec) -> Tensor:

@@ -50,7 +50,7 @@ def pack_weight(weight: Tensor) -> Tensor:
     """A convolution's weight (K, C, 3, 3) at the 36 points, (K / 32, 36, C, 32) float32, computed in float64."""
     g = torch.tensor(_G, dtype=torch.float64)
     points = torch.einsum("ai,kcij,bj->abck", g, weight.detach().double(), g).flatten(0, 1)
-    chunks = points.unflatten(-1, (-1, _CHUNK)).permute(2, 0, 1, 3)
+    chunks: Tensor = points.unflatten(-1, (-1, _CHUNK)).permute(2, 0, 1, 3)
     return chunks.float().contiguous()
 
 
