@@ -121,7 +121,7 @@ asan: setup
 # undefined behaviour, then on the portable fibres
 EMULATED_TESTS := tests/cuda_emulation tests/ops -m emulated
 cuda-emulated: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(EMULATED_TESTS)
+	$(TESTS) $(EMULATED_TESTS)
 	export EMULATED_SANITIZER=address OMP_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" && \
