@@ -92,6 +92,7 @@ def join(device: str | None = None, backend: str | None = None) -> Iterator[Worl
         dist.init_process_group(backend or ("nccl" if chosen.type == "cuda" else "gloo"), timeout=_PATIENCE)
         try:
             yield World(rank, size, chosen)
+            dist.barrier()  # a process that leaves while another still waits for it can abort
         finally:
             dist.destroy_process_group()
 

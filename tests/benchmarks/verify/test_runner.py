@@ -234,7 +234,9 @@ def command(root: Path, *options: str) -> list[str]:
 def execute(arguments: list[str], **environ: str) -> int:
     path = os.pathsep.join(filter(None, (str(SCRIPT.parent), os.environ.get("PYTHONPATH"))))
     environ = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environ}
-    return subprocess.run([sys.executable, *arguments], env=environ, capture_output=True).returncode
+    done = subprocess.run([sys.executable, *arguments], env=environ, capture_output=True, text=True)
+    print(done.stdout, done.stderr)  # pytest shows it where a test fails
+    return done.returncode
 
 
 def test_killed_three_times_it_ends_the_same(root: Path, tmp_path: Path) -> None:
