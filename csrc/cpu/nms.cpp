@@ -2,6 +2,7 @@
 // through from its best on, each candidate compared with those kept before it, a block of them at a time, until one
 // suppresses it.  No group is followed beyond what its image may keep.
 #include "../nms.h"
+#include "../nms_arguments.h"
 #include "../stable.h"
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -255,15 +256,11 @@ bool is_floating(const Tensor& tensor) {
 }
 
 Rule rule_of(
-    const Tensor& boxes, const Tensor& scores, const Tensor& valid, double iou, int64_t extent, bool rounded_shift,
-    int64_t group_count, int64_t group_size, int64_t max_keep) {
-  STD_TORCH_CHECK(
-      is_floating(boxes) && is_floating(scores) && valid.scalar_type() == ScalarType::Bool,
-      "nms: boxes and scores must be floating point, and valid bool");
+    const Tensor& boxes, const Tensor& scores, double iou, int64_t extent, bool rounded_shift, int64_t group_count,
+    int64_t group_size, int64_t max_keep) {
+  STD_TORCH_CHECK(is_floating(boxes) && is_floating(scores), "nms: boxes and scores must be floating point");
   STD_TORCH_CHECK(
       !(rounded_shift && is_half(boxes.scalar_type())), "nms: boxes of a half type cannot be shifted with its rounding");
-  STD_TORCH_CHECK(
-      boxes.device() == scores.device() && boxes.device() == valid.device(), "nms: tensors on different devices");
   STD_TORCH_CHECK(extent == 0 || extent == 1, "nms: extent must be 0 or 1, not ", extent);
   STD_TORCH_CHECK(max_keep >= 0, "nms: max_keep must not be negative, but is ", max_keep);
   return {iou, static_cast<int>(extent), rounded_shift, group_count, group_size, max_keep};
@@ -274,15 +271,9 @@ Tensor wide(const Tensor& tensor) { return cast(tensor, accumulating(tensor.scal
 std::tuple<Tensor, Tensor> grouped_nms(
     const Tensor& boxes, const Tensor& scores, const Tensor& groups, const Tensor& valid, double iou, int64_t extent,
     bool rounded_shift, int64_t group_count, int64_t group_size, int64_t max_keep) {
-  STD_TORCH_CHECK(boxes.dim() == 3 && boxes.size(2) == 4, "nms: boxes must be (N, K, 4)");
-  const int64_t n = boxes.size(0), k = boxes.size(1);
-  STD_TORCH_CHECK(
-      has_shape(scores, {n, k}) && has_shape(groups, {n, k}) && has_shape(valid, {n, k}),
-      "nms: scores, groups and valid must be (N, K)");
-  STD_TORCH_CHECK(
-      groups.scalar_type() == ScalarType::Long && groups.device() == boxes.device(),
-      "nms: groups must be int64, on the boxes' device");
-  const Rule rule = rule_of(boxes, scores, valid, iou, extent, rounded_shift, group_count, group_size, max_keep);
+  check_grouped_nms(boxes, scores, groups, valid);
+  const int64_t k = boxes.size(1);
+  const Rule rule = rule_of(boxes, scores, iou, extent, rounded_shift, group_count, group_size, max_keep);
   const Tensor b = torch::stable::contiguous(wide(boxes)), s = torch::stable::contiguous(wide(scores)),
                g = torch::stable::contiguous(groups), v = torch::stable::contiguous(valid);
   return run_typed(b, s, rule, [&](auto box, auto score) {
@@ -311,14 +302,9 @@ double as_score(double number, ScalarType type) {
 std::tuple<Tensor, Tensor> class_nms(
     const Tensor& boxes, const Tensor& scores, const Tensor& valid, double score_thresh, double iou, int64_t extent,
     bool rounded_shift, int64_t max_keep) {
-  STD_TORCH_CHECK(scores.dim() == 3, "nms: scores must be (N, R, C)");
-  const int64_t n = scores.size(0), rows = scores.size(1), classes = scores.size(2);
-  STD_TORCH_CHECK(
-      boxes.dim() == 4 && boxes.size(0) == n && boxes.size(1) == rows && boxes.size(3) == 4 &&
-          (boxes.size(2) == 1 || boxes.size(2) == classes),
-      "nms: boxes must be (N, R, 1, 4) or (N, R, C, 4)");
-  STD_TORCH_CHECK(has_shape(valid, {n, rows}), "nms: valid must be (N, R)");
-  const Rule rule = rule_of(boxes, scores, valid, iou, extent, rounded_shift, classes, rows, max_keep);
+  check_class_nms(boxes, scores, valid);
+  const int64_t rows = scores.size(1), classes = scores.size(2);
+  const Rule rule = rule_of(boxes, scores, iou, extent, rounded_shift, classes, rows, max_keep);
   const Tensor b = torch::stable::contiguous(wide(boxes)), v = torch::stable::contiguous(valid), all = wide(scores);
   // all but the last, background's, of more numbers a row are read where they are
   const Tensor s = all.stride(2) == 1 ? all : torch::stable::contiguous(all);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../nms_arguments.h"
 #include "binding.h"
 #include "nms.h"
 
@@ -11,13 +12,10 @@ namespace {
 constexpr int64_t kMost = 2147483647;
 constexpr int64_t kMostImages = 65535;  // of a grid's second axis
 
-void check_tensors(const Tensor& boxes, const Tensor& scores, const Tensor& valid) {
+void check_types(const Tensor& boxes, const Tensor& scores) {
   STD_TORCH_CHECK(
-      boxes.scalar_type() == ScalarType::Float && scores.scalar_type() == ScalarType::Float &&
-          valid.scalar_type() == ScalarType::Bool,
-      "nms: on CUDA boxes and scores must be float32, and valid bool");
-  STD_TORCH_CHECK(
-      boxes.device() == scores.device() && boxes.device() == valid.device(), "nms: tensors on different devices");
+      boxes.scalar_type() == ScalarType::Float && scores.scalar_type() == ScalarType::Float,
+      "nms: on CUDA boxes and scores must be float32");
 }
 
 NmsRule rule_of(double iou, int64_t extent, bool rounded_shift, int64_t max_keep) {
@@ -58,15 +56,9 @@ std::tuple<Tensor, Tensor> kept_of(const Tensor& like, const NmsSize& size, cons
 std::tuple<Tensor, Tensor> grouped_nms(
     const Tensor& boxes, const Tensor& scores, const Tensor& groups, const Tensor& valid, double iou, int64_t extent,
     bool rounded_shift, int64_t group_count, int64_t group_size, int64_t max_keep) {
-  STD_TORCH_CHECK(boxes.dim() == 3 && boxes.size(2) == 4, "nms: boxes must be (N, K, 4)");
+  check_grouped_nms(boxes, scores, groups, valid);
+  check_types(boxes, scores);
   const int64_t n = boxes.size(0), k = boxes.size(1);
-  STD_TORCH_CHECK(
-      has_shape(scores, {n, k}) && has_shape(groups, {n, k}) && has_shape(valid, {n, k}),
-      "nms: scores, groups and valid must be (N, K)");
-  check_tensors(boxes, scores, valid);
-  STD_TORCH_CHECK(
-      groups.scalar_type() == ScalarType::Long && groups.device() == boxes.device(),
-      "nms: groups must be int64, on the boxes' device");
   const NmsRule rule = rule_of(iou, extent, rounded_shift, max_keep);
   const NmsSize size = size_of(n, k, group_count, group_size, rule);
   const OnDevice device(boxes);
@@ -83,14 +75,9 @@ std::tuple<Tensor, Tensor> grouped_nms(
 std::tuple<Tensor, Tensor> class_nms(
     const Tensor& boxes, const Tensor& scores, const Tensor& valid, double score_thresh, double iou, int64_t extent,
     bool rounded_shift, int64_t max_keep) {
-  STD_TORCH_CHECK(scores.dim() == 3, "nms: scores must be (N, R, C)");
+  check_class_nms(boxes, scores, valid);
+  check_types(boxes, scores);
   const int64_t n = scores.size(0), rows = scores.size(1), classes = scores.size(2);
-  STD_TORCH_CHECK(
-      boxes.dim() == 4 && boxes.size(0) == n && boxes.size(1) == rows && boxes.size(3) == 4 &&
-          (boxes.size(2) == 1 || boxes.size(2) == classes),
-      "nms: boxes must be (N, R, 1, 4) or (N, R, C, 4)");
-  STD_TORCH_CHECK(has_shape(valid, {n, rows}), "nms: valid must be (N, R)");
-  check_tensors(boxes, scores, valid);
   STD_TORCH_CHECK(classes == 0 || rows <= kMost / classes, "nms: 2^31 candidates or more");
   const NmsRule rule = rule_of(iou, extent, rounded_shift, max_keep);
   const NmsSize size = size_of(n, rows * classes, classes, rows, rule);

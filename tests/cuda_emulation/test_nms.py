@@ -148,7 +148,7 @@ def test_a_launch_that_fails_is_an_error() -> None:
         ({"boxes": torch.zeros(1, 3, 4, dtype=torch.float64)}, "must be float32"),
         ({"scores": torch.zeros(1, 3, dtype=torch.float16)}, "must be float32"),
         ({"scores": torch.zeros(1, 2)}, "must be \\(N, K\\)"),
-        ({"valid": torch.zeros(1, 3)}, "valid bool"),
+        ({"valid": torch.zeros(1, 3)}, "valid must be bool"),
         ({"groups": torch.zeros(1, 3)}, "groups must be int64"),
         ({"extent": 2}, "extent must be 0 or 1"),
         ({"group_count": -1}, "must not be negative"),

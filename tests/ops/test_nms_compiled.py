@@ -116,7 +116,7 @@ def test_drawn_classes_are_kept_as_by_the_reference(boxes: torch.dtype, scores: 
         ({"boxes": torch.zeros(1, 3, 4, dtype=torch.float16)}, "half type"),
         ({"scores": torch.zeros(1, 3, dtype=torch.int32)}, "must be floating point"),
         ({"scores": torch.zeros(1, 2)}, "must be \\(N, K\\)"),
-        ({"valid": torch.zeros(1, 3)}, "valid bool"),
+        ({"valid": torch.zeros(1, 3)}, "valid must be bool"),
         ({"groups": torch.zeros(1, 3)}, "groups must be int64"),
         ({"extent": 2}, "extent must be 0 or 1"),
         ({"group_count": 0}, "a candidate of group 0, where there are 0 groups"),
@@ -148,7 +148,7 @@ def test_arguments_that_do_not_belong_together_are_refused(change: dict, words: 
         (torch.zeros(1, 3, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3) > 0, "scores must be"),
         (torch.zeros(1, 3, 3, 4), torch.zeros(1, 3, 2), torch.zeros(1, 3) > 0, "boxes must be"),
         (torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 2), torch.zeros(1, 2) > 0, "valid must be"),
-        (torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 2), torch.zeros(1, 3), "valid bool"),
+        (torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 2), torch.zeros(1, 3), "valid must be bool"),
     ],
     ids=["scores", "boxes", "valid", "type"],
 )
