@@ -23,7 +23,7 @@ _onednn = torch.ops.mkldnn
 
 
 def for_cpu(network: nn.Module, exact: bool = False) -> None:
-    """Put this module's layers in the places of a lean network's, in place."""
+    """Put this file's layers in the places of a lean network's; where torch has no oneDNN it stays as it is."""
     if not torch.backends.mkldnn.is_available():
         return
     for name, child in network.named_children():
