@@ -71,8 +71,12 @@ $(LOWEST)/.ok: pyproject.toml .ci/lowest.py
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e ".[test]"
 	touch $@
 
+# the operators are compiled with that torch's headers too, in a home of their own
+LOWEST_HOME := CASCADEZOO_HOME=$(CURDIR)/$(LOWEST)/home
 test-lowest: $(LOWEST)/.ok
-	$(TESTS:$(BIN)%=$(LOWEST)/bin%) -m "not slow and not emulated" --ignore tests/parity --ignore tests/mutants \
+	if command -v "$${CXX:-c++}" > /dev/null; then $(LOWEST_HOME) $(LOWEST)/bin/cascadezoo build-ops; fi
+	if command -v nvcc > /dev/null; then $(LOWEST_HOME) $(LOWEST)/bin/cascadezoo build-ops --cuda --archs 90; fi
+	$(LOWEST_HOME) $(TESTS:$(BIN)%=$(LOWEST)/bin%) -m "not slow and not emulated" --ignore tests/parity --ignore tests/mutants \
 		--ignore tests/test_contract.py --ignore tests/test_house_rules.py --ignore tests/hub/test_processes.py \
 		--ignore tests/readers --ignore tests/benchmarks/verify --ignore tests/training/test_resume.py \
 		--deselect tests/test_manifest.py::test_schema_file_is_the_codes \

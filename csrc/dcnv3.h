@@ -36,9 +36,9 @@ struct Taps {
     const I half_x = p.dilation_w * (p.kernel_w - 1) / 2, half_y = p.dilation_h * (p.kernel_h - 1) / 2;
     const A scale = static_cast<A>(p.scale);
     const A x = static_cast<A>(out_x * p.stride_w - p.pad_w + half_x) +
-                (static_cast<A>(ix * p.dilation_w - half_x) + off_x) * scale;
+                product(static_cast<A>(ix * p.dilation_w - half_x) + off_x, scale);
     const A y = static_cast<A>(out_y * p.stride_h - p.pad_h + half_y) +
-                (static_cast<A>(iy * p.dilation_h - half_y) + off_y) * scale;
+                product(static_cast<A>(iy * p.dilation_h - half_y) + off_y, scale);
     if (!(x > -1 && y > -1 && x < static_cast<A>(p.w) && y < static_cast<A>(p.h))) return false;
     I left = static_cast<I>(x), top = static_cast<I>(y);
     left -= x < static_cast<A>(left);  // floor, without a call into libm

@@ -31,4 +31,12 @@ inline Tensor cast(const Tensor& tensor, ScalarType type) {
   return tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
 }
 
+// Views of (n, h, w, channels) as (n, channels, h, w), and back; torch 2.11 has no stable permute.
+inline Tensor seen_channels_first(const Tensor& tensor) {
+  return torch::stable::transpose(torch::stable::transpose(tensor, 2, 3), 1, 2);
+}
+inline Tensor seen_channels_last(const Tensor& tensor) {
+  return torch::stable::transpose(torch::stable::transpose(tensor, 1, 2), 2, 3);
+}
+
 }  // namespace cascadezoo

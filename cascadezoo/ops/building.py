@@ -125,6 +125,7 @@ def build(kind: str, archs: Sequence[str] = (), force: bool = False) -> Path:
             objects = _compile(kind, compiler, toolkit, trust.make_private(home(), "ops", target.name, "obj"))
             linker = toolkit.link() if toolkit else compiler
             compilers.make([*linker, "-shared", *objects, "-o", fresh, *_torch(kind)], fresh)
+            compilers.check_cxx_library(fresh)
             fresh.chmod(0o600)
             # every symbol resolves, in a process whose death harms nobody; mode 2 is RTLD_NOW
             code = f"import torch, ctypes; ctypes.CDLL({str(fresh)!r}, mode=2)"

@@ -12,6 +12,7 @@ from pathlib import Path
 from cascadezoo.errors import BuildError, NoCompiler
 from cascadezoo.paths import expanded
 
+_LAST_WORDS = b"terminate called after throwing"  # of GNU's C++ library, in nothing but itself
 _LAUNCHERS = ("ccache", "sccache", "distcc", "icecc")  # what may stand before a compiler in CXX
 
 
@@ -98,6 +99,20 @@ def make(command: Sequence[str | Path], made: Path) -> None:
         raise BuildError(
             f"the operators do not build: `{_joined(command)}` ended well and made no {made.name}{said}: is it a"
             " compiler?  Mend CXX, or unset it"
+        )
+
+
+def check_cxx_library(made: Path) -> None:
+    """See that a library of operators takes the C++ library from where torch takes it: an operator's errors are
+    exceptions, and one thrown by another copy of that library ends the process where torch would catch it.
+
+    Raises:
+        BuildError: it holds a copy of its own.
+    """
+    if _LAST_WORDS in made.read_bytes():
+        raise BuildError(
+            "the operators do not build: the C++ compiler links the C++ library statically, so that an operator's error"
+            " would end the process: name another compiler in CXX (/usr/bin/g++), or leave -static-libstdc++ out of it"
         )
 
 

@@ -6,6 +6,7 @@ import torch
 
 from cascadezoo.modeling.network import Network
 from cascadezoo.optimizing.cpu import for_cpu
+from cascadezoo.optimizing.cudnn import for_cudnn
 from cascadezoo.optimizing.lean import lean
 from cascadezoo.optimizing.precision import Settings
 
@@ -13,7 +14,7 @@ from cascadezoo.optimizing.precision import Settings
 @torch.inference_mode(False)
 @torch.no_grad()
 def prepared(network: Network, settings: Settings) -> Network:
-    """The network's lean form, cast once, and on a CPU with the layers that suit it.
+    """The network's lean form, cast once, and with the layers that suit the device.
 
     It shares with ``network`` what does not change.  The RPN's objectness keeps its float32 weights: it is computed in
     float32 (``cascadezoo.modeling.rpn``).
@@ -24,4 +25,6 @@ def prepared(network: Network, settings: Settings) -> Network:
     made.rpn.objectness = objectness
     if settings.device.type == "cpu" and not settings.compile:  # torch.compile brings layers of its own
         for_cpu(made, settings.exact)
+    if settings.device.type == "cuda" and not settings.compile:
+        for_cudnn(made)
     return made

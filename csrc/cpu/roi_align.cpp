@@ -192,12 +192,11 @@ void check_boxes(const Pyramid<A>& p) {
   }
 }
 
-// (..., channels, h, w) as (..., h, w, channels), in memory too, of the accumulating type; and back
+// (n, channels, h, w) as (n, h, w, channels), in memory too, of the accumulating type
 Tensor channels_last(const Tensor& tensor) {
   const Tensor wide = cast(tensor, accumulating(tensor.scalar_type()));
-  return torch::stable::permute(torch::stable::contiguous(wide, MemoryFormat::ChannelsLast), {0, 2, 3, 1});
+  return seen_channels_last(torch::stable::contiguous(wide, MemoryFormat::ChannelsLast));
 }
-Tensor channels_first(const Tensor& tensor) { return torch::stable::permute(tensor, {0, 3, 1, 2}); }
 
 // All but the maps.  ``like`` is of the type of the features, or grad; sizes are (N, C, H, W) of each level.
 template <class A>
@@ -264,7 +263,7 @@ Tensor pyramid_roi_align(
     auto p = pyramid<decltype(number)>(
         features[0], sizes, boxes, levels, scales, resolution, sampling_ratio, aligned);
     for (const Tensor& map : features) p.maps.push_back(channels_last(map));
-    return channels_first(cast(run_forward(p, p.maps[0]), features[0].scalar_type()));
+    return seen_channels_first(cast(run_forward(p, p.maps[0]), features[0].scalar_type()));
   });
 }
 
@@ -286,7 +285,7 @@ std::vector<Tensor> pyramid_roi_align_backward(
     for (const auto& [n, channels, h, w] : sizes) p.maps.push_back(torch::stable::new_zeros(up, {n, h, w, channels}));
     run_backward(p, up);
     std::vector<Tensor> grads;
-    for (const Tensor& map : p.maps) grads.push_back(channels_first(cast(map, grad.scalar_type())));
+    for (const Tensor& map : p.maps) grads.push_back(seen_channels_first(cast(map, grad.scalar_type())));
     return grads;
   });
 }

@@ -44,6 +44,7 @@ struct OnDevice {
 #else
 
 #include <torch/csrc/stable/accelerator.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 // the stable headers declare it only where CUDA's own are included
 extern "C" AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
@@ -55,7 +56,7 @@ namespace cascadezoo {
 // Makes a tensor's device the current one while this lives.
 struct OnDevice {
   explicit OnDevice(const Tensor& tensor) : guard(tensor.get_device_index()) {
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
   }
 
   torch::stable::accelerator::DeviceGuard guard;

@@ -12,7 +12,7 @@ namespace cascadezoo {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr int kThreads = 256;        // of a group
+constexpr int kThreads = 512;        // of a group
 constexpr int kMergeThreads = 1024;  // of an image
 
 // Where everything lies.  What a block works on is in its shared memory if there is enough, else in the scratch memory.
@@ -55,7 +55,7 @@ template <class T, class Candidates>
 __global__ void __launch_bounds__(kThreads) group_kernel(
     Candidates all, Plan plan, NmsRule rule, unsigned char* scratch) {
   CZ_DYNAMIC_SHARED(memory);
-  __shared__ unsigned largest, alive;
+  __shared__ unsigned largest, alive, hits[kWarp];
   __shared__ int count, found;
   const int lane = threadIdx.x % kWarp, group = blockIdx.x;
   const int64_t block = static_cast<int64_t>(blockIdx.y) * plan.groups + group;
@@ -96,15 +96,19 @@ __global__ void __launch_bounds__(kThreads) group_kernel(
 
   uint64_t* kept = reinterpret_cast<uint64_t*>(scratch + plan.kept) + block * plan.keep;
   for (int base = 0; base < total; base += kWarp) {
-    if (threadIdx.x < kWarp) {  // one warp settles 32 boxes among themselves
+    // which of 32 boxes suppress which of them: a thread for each pair, a warp for each suppressing box
+    for (int pair = threadIdx.x; pair < kWarp * kWarp; pair += kThreads) {
+      const int better = base + pair / kWarp, other = base + lane;
+      const bool hit = better < other && other < total && suppresses(boxes[better], boxes[other], rule.threshold);
+      const unsigned hit_by_better = __ballot_sync(~0u, hit);
+      if (lane == 0) hits[pair / kWarp] = hit_by_better;
+    }
+    __syncthreads();
+    if (threadIdx.x < kWarp) {  // one warp settles which of them stay
       const int i = base + lane;
-      const bool there = i < total && !gone[i];
-      unsigned left = __ballot_sync(~0u, there);
-      for (int k = 0; k < kWarp; ++k) {
-        if (!(left >> k & 1)) continue;  // the same for the whole warp
-        const bool hit = there && lane > k && suppresses(boxes[base + k], boxes[i], rule.threshold);
-        left &= ~__ballot_sync(~0u, hit);
-      }
+      unsigned left = __ballot_sync(~0u, i < total && !gone[i]);
+      for (int k = 0; k < kWarp; ++k)
+        if (left >> k & 1) left &= ~hits[k];
       const int before = found, place = before + __popc(left & ((1u << lane) - 1));
       if ((left >> lane & 1) && place < plan.keep) kept[place] = ranks[i];
       __syncwarp();

@@ -69,7 +69,7 @@ Tensor preprocess(
     auto* out = static_cast<char*>(pixels.mutable_data_ptr()) + start * height * width * 3 * pixels.element_size();
     check_launch("preprocess", preprocess_cuda(kind_of(dtype), float32, batch, out, device.stream));
   }
-  return torch::stable::permute(pixels, {0, 3, 1, 2});
+  return seen_channels_first(pixels);
 }
 
 }  // namespace

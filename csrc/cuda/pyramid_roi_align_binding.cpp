@@ -19,9 +19,6 @@ Tensor with_channels_last(const Tensor& tensor) {
   return torch::stable::contiguous(tensor, MemoryFormat::ChannelsLast);
 }
 
-// (..., h, w, channels) in memory, seen as (..., channels, h, w)
-Tensor seen_channels_first(const Tensor& tensor) { return torch::stable::permute(tensor, {0, 3, 1, 2}); }
-
 void check_boxes(const Tensor& boxes, const Tensor& levels, const Tensor& like) {
   STD_TORCH_CHECK(boxes.dim() == 3 && boxes.size(2) == 4, "pyramid_roi_align: boxes must be (N, R, 4)");
   STD_TORCH_CHECK(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cuda_emulation.building import operators
+from cuda_emulation.on_device import DEVICE
 
 pytestmark = pytest.mark.emulated
 registered = torch.ops.cascadezoo
@@ -104,5 +105,7 @@ def test_arguments_that_do_not_belong_together_are_refused(change: dict, words: 
     given = arguments([noise(4, 5)], [(6, 7)], (8, 8), False, torch.float32)
     for place, value in change.items():
         given[place] = value
+    if DEVICE and not given[0]:
+        pytest.skip("without a tensor the dispatcher knows of no device")
     with pytest.raises(RuntimeError, match=words):
         operators().preprocess(*given)

@@ -130,3 +130,15 @@ def test_C8_a_CUDA_HOME_without_nvcc_and_an_nvcc_that_is_none_are_said(program, 
         with pytest.raises(NoCompiler, match=f"{path} {said}.*CUDA_HOME"):
             compilers.find_nvcc("13")
     assert "does not run" in compilers.find_compilers()["nvcc"]
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/g++"), reason="no g++ here")
+def test_a_compiler_that_links_the_cxx_library_statically_is_refused(source: Path, monkeypatch) -> None:
+    """An operator's error would be an exception of another library's than torch's, which ends the process."""
+    pytest.importorskip("torch")
+    source.write_text('#include <stdexcept>\nextern "C" int answer() { throw std::runtime_error("no"); }\n')
+    monkeypatch.setenv("CXX", "g++ -static-libstdc++")
+    with pytest.raises(BuildError, match=r"statically.*name another compiler in CXX"):
+        building.build("cpu")
+    monkeypatch.setenv("CXX", "g++")
+    assert building.build("cpu").is_file()

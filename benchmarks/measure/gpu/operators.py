@@ -45,7 +45,8 @@ def selection(folder: Path, device: str) -> list[str]:
     """The tests that the device runs, for pytest."""
     without = ("test_emulator", "test_races", "test_reached")  # of the emulator, and of kernels that only it runs
     emulators_own = [f"--ignore={folder}/cuda_emulation/{name}.py" for name in without]
-    return [f"{folder}/ops", f"{folder}/cuda_emulation", *emulators_own, "-k", f"{device} or emulated"]
+    layers = f"{folder}/optimizing/test_cudnn.py"
+    return [f"{folder}/ops", f"{folder}/cuda_emulation", layers, *emulators_own, "-k", f"{device} or emulated"]
 
 
 def sanitizer() -> str | None:

@@ -45,7 +45,7 @@ _STATUS = {"failed": "failed", "cut": "was cut when its time was up", "running":
 def _failures(report: Report) -> list[str]:
     if not report["failures"]:
         return []
-    return ["", "Failures:", "", *[f"- `{what}`: {why}" for what, why in report["failures"].items()]]
+    return ["", "Failures:", "", *[f"- `{what}`: {why.splitlines()[0]}" for what, why in report["failures"].items()]]
 
 
 def _build(report: Report) -> list[str]:

@@ -12,6 +12,7 @@ from cascadezoo.environment import environment
 from cascadezoo.files import whole_file
 
 RUNNING, PASSED, FAILED, CUT, LEFT_OUT = "running", "passed", "failed", "cut", "left out"
+MOST_WORDS = 4000  # of a failure in the report, in characters: a compiler's first errors are among them
 
 
 class Deadline:
@@ -56,7 +57,7 @@ class Report:
         try:
             yield
         except Exception as error:
-            self.fail(what, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}")
+            self.fail(what, f"{type(error).__name__}: {str(error)[:MOST_WORDS] or 'no message'}")
         else:
             self.write()
 

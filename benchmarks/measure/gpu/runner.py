@@ -73,7 +73,7 @@ def _run(part: Part, output: Path, seconds: float, environ: dict[str, str], of: 
     elif found is None or found["status"] == RUNNING:
         outcome |= {"status": FAILED, "why": f"its process ended with code {code}"}
     elif found["status"] == FAILED:
-        first, *others = [f"{what}: {why}" for what, why in found["failures"].items()]
+        first, *others = [f"{what}: {why.splitlines()[0]}" for what, why in found["failures"].items()]
         outcome |= {"status": FAILED, "why": first + (f" (and {len(others)} more)" if others else "")}
     elif code:
         outcome |= {"status": FAILED, "why": f"its process ended with code {code} after all had passed"}

@@ -184,7 +184,7 @@ def test_a_report_is_on_disk_from_the_first_row_on(tmp_path: Path) -> None:
         raise ValueError("no such thing\nand more")
     with report.attempt("three"):
         raise ValueError
-    assert now()["failures"] == {"two": "ValueError: no such thing", "three": "ValueError: no message"}
+    assert now()["failures"] == {"two": "ValueError: no such thing\nand more", "three": "ValueError: no message"}
     assert report.has_time("four", 50)
     assert not report.has_time("five", 500)
     assert now()["left_out"] == ["five"]
