@@ -7,8 +7,8 @@ import torch
 from cascadezoo.benchmarks.measure.gpu.report import Report
 from cascadezoo.benchmarks.measure.gpu.speed import ENTRIES, HEADLINE, begin, measure
 
-RUNS = 20
-BATCH_SIZES = (8, 4)
+RUNS = 6
+BATCH_SIZES = (4, 8)
 
 
 def run(report: Report, device: torch.device, runs: int = RUNS) -> None:
