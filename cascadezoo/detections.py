@@ -27,12 +27,15 @@ from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
 from cascadezoo.modeling.transfer import to_host
+from cascadezoo.ops.library import COMPILED
 from cascadezoo.ops.mask_paste import PASTE, Crop, PasteMethod, paste, paste_bilinear
-from cascadezoo.ops.paste_rle import countable, paste_rle
+from cascadezoo.ops.paste_rle import countable, default_cap, paste_rle
 from cascadezoo.paths import expanded
+from cascadezoo.spec.conventions import MaskPaste
 
 Index: TypeAlias = int | np.integer[Any] | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
 _Row: TypeAlias = tuple[tuple[float, float, float, float], float, int]
+_ROOM = 2**20  # runs that there is room for at a time on a CPU: 4 MB
 
 
 @dataclass(eq=False, repr=False)
@@ -122,11 +125,15 @@ class Detections:
         """
         return rles_of([self])[0]
 
-    def _runs(self) -> tuple[()] | tuple[Tensor, Tensor]:
-        """What ``paste_rle`` makes of the masks, on their device; nothing where they are pasted one by one."""
+    def _pasting(self) -> MaskPaste | None:
+        """How ``paste_rle`` pastes these masks; None where it cannot."""
         method = next((name for name, paste in PASTE.items() if paste is self.paste_method), None)
-        probabilities = self.mask_probs
-        if probabilities is None or method is None or not countable(*self.image_size) or not _at_once(probabilities):
+        return method if self.mask_probs is not None and countable(*self.image_size) else None
+
+    def _runs(self) -> tuple[()] | tuple[Tensor, Tensor]:
+        """What ``paste_rle`` makes of all the masks at once, on their device; nothing for the host's, or without it."""
+        probabilities, method = self.mask_probs, self._pasting()
+        if probabilities is None or method is None or probabilities.device.type == "cpu":
             return ()
         return paste_rle(probabilities, self.boxes, *self.image_size, method)
 
@@ -134,14 +141,22 @@ class Detections:
         """The encodings, from what ``_runs`` gave, on the host."""
         if self.mask_probs is None:
             return None
-        if not runs:
+        if runs:
+            return self._encoded(self.mask_probs, self.boxes, runs)
+        method = self._pasting()
+        if method is None or not _quickly():
             return self._rles_one_by_one(self.mask_probs, self.boxes)
+        some = max(1, _ROOM // default_cap(self.image_size[1]))
+        parts = zip(self.mask_probs.split(some), self.boxes.split(some), strict=True)
+        return [rle for p in parts for rle in self._encoded(*p, paste_rle(*p, *self.image_size, method))]
+
+    def _encoded(self, probabilities: Tensor, boxes: Tensor, runs: Sequence[Tensor]) -> list[Rle]:
         ends, counts = runs
         rles = []
         for index, (row, count) in enumerate(zip(ends.numpy(), counts.tolist(), strict=True)):
             if count < 0:  # the operator leaves this one to its caller
                 one = slice(index, index + 1)
-                rles += self._rles_one_by_one(self.mask_probs[one], self.boxes[one])
+                rles += self._rles_one_by_one(probabilities[one], boxes[one])
             else:
                 rles.append(encode_runs(row[:count], *self.image_size))
         return rles
@@ -302,9 +317,9 @@ def to_coco_of(batch: Sequence[Detections], image_ids: Sequence[int]) -> list[li
     ]
 
 
-def _at_once(probabilities: Tensor) -> bool:
-    """Whether an image's masks are pasted by one operator: on a CPU that gains nothing."""
-    return probabilities.device.type != "cpu"
+def _quickly() -> bool:
+    """Whether ``paste_rle`` is compiled for a CPU: else it gains nothing there."""
+    return "cpu" in COMPILED
 
 
 def _groups_on_host(groups: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:

@@ -24,6 +24,11 @@ inline bool has_shape(const Tensor& tensor, std::initializer_list<int64_t> shape
 
 inline bool is_half(ScalarType type) { return type == ScalarType::Half || type == ScalarType::BFloat16; }
 
+inline bool is_floating(const Tensor& tensor) {
+  const ScalarType type = tensor.scalar_type();
+  return type == ScalarType::Float || type == ScalarType::Double || is_half(type);
+}
+
 // the type in which sums are kept
 inline ScalarType accumulating(ScalarType type) { return is_half(type) ? ScalarType::Float : type; }
 

@@ -87,18 +87,22 @@ def test_the_paste_method_is_data():
         assert one.rles() == [{"size": [8, 8], "counts": "0170`1"}]  # runs 0 1 7 1 55, the last two less 1 and 7
 
 
-def at_once(detections):
-    """As on a GPU."""
+def rles(detections, *, quickly):
+    """By ``paste_rle``, some masks at a time, or one by one, whatever is compiled."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("cascadezoo.detections._at_once", lambda probabilities: True)
+        patched.setattr("cascadezoo.detections._quickly", lambda: quickly)
         return detections.rles()
 
 
 @pytest.mark.parametrize("method", list(MaskPaste), ids=lambda method: method.name)
-def test_rles_at_once_are_those_one_by_one(method):
+def test_rles_at_once_are_those_one_by_one(method, monkeypatch):
     for detections in (three(), none()):
         detections = replace(detections, paste_method=PASTE[method])
-        assert at_once(detections) == detections.rles()
+        expected = rles(detections, quickly=False)
+        assert rles(detections, quickly=True) == expected
+        monkeypatch.setattr("cascadezoo.detections._ROOM", 1)  # one at a time
+        assert rles(detections, quickly=True) == expected
+        monkeypatch.undo()
 
 
 def test_a_mask_of_more_runs_than_there_is_room_for_is_pasted_alone():
@@ -107,7 +111,7 @@ def test_a_mask_of_more_runs_than_there_is_room_for_is_pasted_alone():
     boxes, masks = torch.tensor([[0.0, 0.0, 10.0, 560.0], [1.0, 5.0, 9.0, 30.0]]), torch.stack((stripes, stripes + 1))
     assert paste_rle(masks, boxes, 560, 10, MaskPaste.BILINEAR)[1].tolist()[0] == -1
     detections = Detections(boxes, torch.ones(2), torch.zeros(2), (560, 10), mask_probs=masks)
-    assert at_once(detections) == detections.rles()
+    assert rles(detections, quickly=True) == rles(detections, quickly=False)
 
 
 def test_a_devices_run_lengths_come_in_one_copy(monkeypatch):

@@ -18,6 +18,11 @@ def countable(height: int, width: int) -> bool:
     return max(height, width) <= 2**24 and height * width < 2**31
 
 
+def default_cap(width: int) -> int:
+    """Runs enough for the masks that networks make: four per column of an image."""
+    return max(64, 4 * width)
+
+
 def paste_rle(
     probabilities: Tensor, boxes: Tensor, height: int, width: int, method: MaskPaste, cap: int | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -27,20 +32,20 @@ def paste_rle(
         probabilities: (D, M, M) floating point in 0..1.
         boxes: (D, 4) xyxy pixels.
         height, width: of the image, which must be ``countable``.
-        cap: runs of a mask that there is room for; None: four per column of the image, enough for masks as
-            networks make them.
+        cap: runs of a mask that there is room for; None: ``default_cap``.
 
     Returns:
         ``ends`` (D, cap) int32, zero beyond each mask's runs, and ``counts`` (D,) int32: how many runs it has, or -1
-        for a mask that the caller has to paste: one of more runs than ``cap``, and from the kernel for CUDA also one
-        whose integer box has more than four times the image's pixels, and more than 2^22.
+        for a mask that the caller has to paste: one of more runs than ``cap``; from a compiled operator also one whose
+        integer box has more than four times the image's pixels, and more than 2^22; and from that for a CPU also one
+        more than 2^22 of whose pixels are NaN or lie so near the threshold that each has to be computed.
 
     Raises:
         UsageError: the image is larger.
     """
     if not countable(height, width):
         raise UsageError(f"paste_rle: an image of {height} x {width}: give at most 2^24 pixels a side, 2^31 - 1 in all")
-    cap = max(64, 4 * width) if cap is None else cap
+    cap = default_cap(width) if cap is None else cap
     integer_box = method is MaskPaste.INTEGER_BOX
     ends, counts = torch.ops.cascadezoo.paste_rle(probabilities, boxes, height, width, integer_box, cap)
     return ends, counts
@@ -72,5 +77,5 @@ define(
     " -> (Tensor, Tensor)",
     _reference,
     _fake,
-    compiled=("cuda",),
+    compiled=("cpu", "cuda"),
 )

@@ -122,5 +122,5 @@ define(
     " -> (Tensor, Tensor, Tensor, Tensor)",
     _reference,
     _fake,
-    compiled=("cuda",),
+    compiled=("cpu", "cuda"),
 )

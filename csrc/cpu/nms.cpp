@@ -250,11 +250,6 @@ std::tuple<Tensor, Tensor> run_typed(const Tensor& boxes, const Tensor& scores, 
   });
 }
 
-bool is_floating(const Tensor& tensor) {
-  const ScalarType type = tensor.scalar_type();
-  return type == ScalarType::Float || type == ScalarType::Double || is_half(type);
-}
-
 Rule rule_of(
     const Tensor& boxes, const Tensor& scores, double iou, int64_t extent, bool rounded_shift, int64_t group_count,
     int64_t group_size, int64_t max_keep) {

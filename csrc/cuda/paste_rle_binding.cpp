@@ -1,30 +1,20 @@
 // Masks to run lengths on CUDA as an operator.
 #include <algorithm>
 
+#include "../paste_rle_arguments.h"
 #include "binding.h"
 #include "paste_rle.h"
 
 namespace cascadezoo {
 namespace {
 
-constexpr int64_t kMost = 2147483647;
-constexpr int64_t kMostSide = 1 << 24;      // float32 counts no further
 constexpr int64_t kMostDetections = 65535;  // of a launch
 constexpr int64_t kMostWords = 1 << 24;     // of scratch memory, where one detection does not need more: 64 MB
 
 std::tuple<Tensor, Tensor> paste_rle(
     const Tensor& probabilities, const Tensor& boxes, int64_t height, int64_t width, bool integer_box, int64_t cap) {
-  STD_TORCH_CHECK(
-      probabilities.dim() == 3 && probabilities.size(1) == probabilities.size(2) && probabilities.size(1) >= 1,
-      "paste_rle: probabilities must be (D, M, M)");
+  check_paste_rle(probabilities, boxes, height, width, cap);
   const int64_t detections = probabilities.size(0), cells = probabilities.size(1);
-  STD_TORCH_CHECK(has_shape(boxes, {detections, 4}), "paste_rle: boxes must be (D, 4)");
-  STD_TORCH_CHECK(cells <= 32768, "paste_rle: masks of more than 32768 x 32768 cells");
-  STD_TORCH_CHECK(
-      height >= 0 && width >= 0 && height <= kMostSide && width <= kMostSide && height * width <= kMost,
-      "paste_rle: an image of ", height, " x ", width, ": at most 2^24 pixels a side and 2^31 - 1 in all are counted");
-  STD_TORCH_CHECK(cap >= 1 && cap <= kMost / 2, "paste_rle: cap must lie in 1..2^30, not ", cap);
-  STD_TORCH_CHECK(probabilities.device() == boxes.device(), "paste_rle: tensors on different devices");
   const OnDevice device(probabilities);
   Tensor ends = torch::stable::new_empty(boxes, {detections, cap}, ScalarType::Int);
   Tensor counts = torch::stable::new_empty(boxes, {detections}, ScalarType::Int);

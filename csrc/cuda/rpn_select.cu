@@ -40,7 +40,7 @@ struct Anchors {
   int count;
   int index_bits;  // that an anchor's number takes
 
-  __device__ Anchors(const RpnLevels::Level& level, int64_t image) : logits(level.logits + image * level.count) {
+  __device__ Anchors(const RpnLevel& level, int64_t image) : logits(level.logits + image * level.count) {
     count = level.count;
     index_bits = 0;
     while (count > int64_t(1) << index_bits) ++index_bits;
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, 1) rpn_select_kernel(
     RpnSelected selected) {
   CZ_DYNAMIC_SHARED(memory);
   __shared__ int found;
-  const RpnLevels::Level& level = levels.level[blockIdx.x];
+  const RpnLevel& level = levels.level[blockIdx.x];
   const int64_t image = blockIdx.y, block = image * levels.levels + blockIdx.x;
   const Anchors anchors(level, image);
   const int total = min(top, anchors.count);
@@ -143,12 +143,11 @@ __global__ void __launch_bounds__(kThreads, 1) rpn_select_kernel(
   const auto* deltas = static_cast<const Pack<D, 4>*>(level.deltas) + image * level.count;
   for (int row = threadIdx.x; row < top; row += kThreads) {
     const int i = static_cast<int>(candidate_of(ranks[min(row, total - 1)]));  // too few: the last again
-    const int cell = i / levels.cell;
-    const float* half = levels.half[blockIdx.x * levels.cell + i % levels.cell];
-    const float x = static_cast<float>(cell % level.width) * level.stride + level.first;
-    const float y = static_cast<float>(cell / level.width) * level.stride + level.first;
     const Pack<D, 4> moves = deltas[i];  // all four at once
-    const Box box = clipped(decoded(widened(moves), anchor_at(x, y, half[0], half[1]), rule), sizes + 2 * image, rule);
+    const Box move = widened(moves);
+    const float growth[2] = {expf(log_growth(move, 0, rule)), expf(log_growth(move, 1, rule))};
+    const Box anchor = anchor_of(level, levels.half + blockIdx.x * levels.cell, levels.cell, i);
+    const Box box = clipped(decoded(move, growth, anchor, rule), sizes + 2 * image, rule);
     const int64_t to = block * top + row;
     selected.boxes[to] = box;
     selected.scores[to] = rpn_score(anchors.logits[i], rule);

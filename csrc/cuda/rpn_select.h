@@ -11,16 +11,9 @@ namespace cascadezoo {
 constexpr int kMostRpnLevels = 8;
 constexpr int kMostAnchors = 256;  // of a cell, of all levels together
 
-// What a network says of the anchors of each level, ordered by row, column and anchor of the cell
+// The anchors of all levels
 struct RpnLevels {
-  struct Level {
-    const float* logits;  // (images, count)
-    const void* deltas;   // (images, count, 4)
-    int count, width;     // anchors, and cells in a row
-    float stride, first;  // pixels between cells, and of the first one's centre
-  };
-
-  Level level[kMostRpnLevels];
+  RpnLevel level[kMostRpnLevels];
   float half[kMostAnchors][2];  // half the width and height of an anchor: ``cell`` of each level, one level after another
   int levels, cell;
 };
