@@ -131,9 +131,9 @@ class Detections:
         return method if self.mask_probs is not None and countable(*self.image_size) else None
 
     def _runs(self) -> tuple[()] | tuple[Tensor, Tensor]:
-        """What ``paste_rle`` makes of all the masks at once, on their device; nothing for the host's, or without it."""
+        """What ``paste_rle`` makes of all the masks, on their device; nothing where they are not pasted at once."""
         probabilities, method = self.mask_probs, self._pasting()
-        if probabilities is None or method is None or probabilities.device.type == "cpu":
+        if probabilities is None or method is None or not _at_once(probabilities):
             return ()
         return paste_rle(probabilities, self.boxes, *self.image_size, method)
 
@@ -315,6 +315,11 @@ def to_coco_of(batch: Sequence[Detections], image_ids: Sequence[int]) -> list[li
         one._results(image_id, _as_rows(group[:3]), one._rles(group[3:]))
         for one, image_id, group in zip(batch, image_ids, groups, strict=True)
     ]
+
+
+def _at_once(probabilities: Tensor) -> bool:
+    """Whether an image's masks are pasted at once: on a CPU, where nothing is waited for, less memory is better."""
+    return probabilities.device.type != "cpu"
 
 
 def _quickly() -> bool:

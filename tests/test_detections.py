@@ -87,9 +87,10 @@ def test_the_paste_method_is_data():
         assert one.rles() == [{"size": [8, 8], "counts": "0170`1"}]  # runs 0 1 7 1 55, the last two less 1 and 7
 
 
-def rles(detections, *, quickly):
-    """By ``paste_rle``, some masks at a time, or one by one, whatever is compiled."""
+def rles(detections, *, at_once=False, quickly=False):
+    """All masks at once as on a GPU, some at a time as where the operator is compiled for a CPU, or one by one."""
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cascadezoo.detections._at_once", lambda probabilities: at_once)
         patched.setattr("cascadezoo.detections._quickly", lambda: quickly)
         return detections.rles()
 
@@ -98,7 +99,8 @@ def rles(detections, *, quickly):
 def test_rles_at_once_are_those_one_by_one(method, monkeypatch):
     for detections in (three(), none()):
         detections = replace(detections, paste_method=PASTE[method])
-        expected = rles(detections, quickly=False)
+        expected = rles(detections)
+        assert rles(detections, at_once=True) == expected
         assert rles(detections, quickly=True) == expected
         monkeypatch.setattr("cascadezoo.detections._ROOM", 1)  # one at a time
         assert rles(detections, quickly=True) == expected
@@ -111,7 +113,7 @@ def test_a_mask_of_more_runs_than_there_is_room_for_is_pasted_alone():
     boxes, masks = torch.tensor([[0.0, 0.0, 10.0, 560.0], [1.0, 5.0, 9.0, 30.0]]), torch.stack((stripes, stripes + 1))
     assert paste_rle(masks, boxes, 560, 10, MaskPaste.BILINEAR)[1].tolist()[0] == -1
     detections = Detections(boxes, torch.ones(2), torch.zeros(2), (560, 10), mask_probs=masks)
-    assert rles(detections, quickly=True) == rles(detections, quickly=False)
+    assert rles(detections, at_once=True) == rles(detections, quickly=True) == rles(detections)
 
 
 def test_a_devices_run_lengths_come_in_one_copy(monkeypatch):

@@ -43,9 +43,13 @@ def rpn_select(
         sizes: (N, 2) height and width of each image.
         grid: the anchors.
         rule: scores, coder, ``min_size`` and ``pre_nms_top_n``.
+
+    Where gradients are wanted PyTorch's version runs, unless while compiling: no kernel passes them on.
     """
     levels = range(len(grid.strides))
-    boxes, scores, of_level, valid = torch.ops.cascadezoo.rpn_select(
+    differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in (*logits, *deltas))
+    by_torch = differentiated and not torch.compiler.is_compiling()
+    boxes, scores, of_level, valid = (_reference if by_torch else torch.ops.cascadezoo.rpn_select)(
         list(logits),
         list(deltas),
         sizes,

@@ -1,122 +1,52 @@
 """The CUDA kernels that paste masks to run lengths, emulated: the same runs as the reference's."""
 
-import math
-import re
-from collections.abc import Sequence
-
-import cv2
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from cascadezoo.ops.paste_rle import paste_rle
-from cascadezoo.spec.conventions import MaskPaste
+from cascadezoo.ops.paste_rle import default_cap
 
 from cuda_emulation.building import operators
+from cuda_emulation.pasted import METHODS, SIZES, as_detected, drawn, everywhere, noise, of_every_size, reference, same
 
-# where the reference rounds as the kernel does: torch on x86-64 with AVX2 or later, and OpenCV there from 4.12 on, with
-# Intel's library of 2022 or later; the one before differs in the last bit
-FUSED = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-RESIZED = FUSED and cv2.ipp.useIPP() and int(re.findall(r"20\d\d", cv2.ipp.getIppVersion())[0]) >= 2022
-BILINEAR = pytest.mark.skipif(not FUSED, reason="torch rounds otherwise on this CPU")
-INTEGER_BOX = pytest.mark.skipif(not RESIZED, reason="this OpenCV rounds otherwise on this CPU")
-BOTH = [pytest.param(False, marks=BILINEAR, id="bilinear"), pytest.param(True, marks=INTEGER_BOX, id="integer box")]
-METHODS = pytest.mark.parametrize("integer_box", BOTH)
 pytestmark = pytest.mark.emulated
-registered = torch.ops.cascadezoo
-SIZES = [(1, 1), (1, 40), (40, 1), (31, 33), (32, 64), (65, 20)]
-BOXES = [
-    [3.3, 4.2, 17.9, 26.1],
-    [0.0, 0.0, 20.0, 31.0],
-    [-9.5, -70.0, 90.0, 200.0],  # larger than the image
-    [5.0, 6.0, 6.0, 7.0],  # one pixel
-    [5.25, 6.25, 5.25, 19.0],  # without width
-    [7.5, 8.5, 7.5, 8.5],  # without area, at a pixel's centre
-    [12.0, 20.0, 4.0, 3.0],  # its corners exchanged
-    [100.0, 0.0, 140.0, 30.0],  # beside the image
-    [-30.0, -30.0, -2.0, -3.0],
-    [0.0, -1e30, 10.0, 1e30],
-    [0.0, math.nan, 10.0, 10.0],
-    [-math.inf, 0.0, 10.0, 10.0],
-    [-3e38, -3e38, 3e38, 3e38],
-]
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def same(found: Sequence[Tensor], right: Sequence[Tensor], by_host: Tensor | None = None) -> None:
-    """``by_host``: which masks the kernel leaves to the caller though they fit."""
-    ends, counts = right
-    if by_host is not None:
-        ends, counts = ends.masked_fill(by_host[:, None], 0), counts.masked_fill(by_host, -1)
-    assert found[1].tolist() == counts.tolist()
-    assert torch.equal(found[0], ends)
 
 
 def both(masks: Tensor, boxes: Tensor, height: int, width: int, integer_box: bool, cap: int = 4000) -> None:
     arguments = (masks, boxes, height, width, integer_box, cap)
-    same(operators().paste_rle(*arguments), registered.paste_rle(*arguments))
+    same(operators().paste_rle(*arguments), reference(*arguments))
 
 
 @METHODS
 @settings(derandomize=True, deadline=None, database=None, max_examples=60)
-@given(
-    st.data(),
-    st.sampled_from([1, 2, 14, 28]),
-    st.integers(1, 70),
-    st.integers(1, 40),
-    st.sampled_from([1, 2, 9, 60, 4000]),
-)
-def test_drawn_masks(integer_box: bool, data, cells: int, height: int, width: int, cap: int) -> None:
-    coordinate = st.one_of(st.integers(-40, 320).map(lambda quarters: quarters / 4), st.floats(-300, 300, width=32))
-    boxes = torch.tensor(data.draw(st.lists(st.tuples(*[coordinate] * 4), min_size=1, max_size=4)))
-    if data.draw(st.booleans()):
-        boxes = torch.cat((boxes[:, :2].minimum(boxes[:, 2:]), boxes[:, :2].maximum(boxes[:, 2:])), 1)
-    masks = noise(len(boxes), cells, cells, seed=height)
-    match data.draw(st.sampled_from(["noise", "eighths", "zero", "half", "one"])):
-        case "eighths":  # ties at the threshold
-            masks = masks.mul(8).round() / 8
-        case "zero" | "half" | "one" as value:
-            masks = torch.full_like(masks, {"zero": 0.0, "half": 0.5, "one": 1.0}[value])
-    both(masks, boxes, height, width, integer_box, cap)
+@given(drawn())
+def test_drawn_masks(integer_box: bool, arguments: list) -> None:
+    both(*arguments[:4], integer_box, arguments[5])
 
 
 @METHODS
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_boxes_inside_across_and_nowhere(size: tuple[int, int], integer_box: bool) -> None:
-    boxes = torch.tensor(BOXES)
-    masks = torch.cat([fill(len(boxes)) for fill in (torch.ones, torch.zeros)])[:, None, None].expand(-1, 28, 28)
-    masks = torch.cat((masks, torch.full((len(boxes), 28, 28), 0.5), noise(len(boxes), 28, 28)))
-    arguments = (masks, boxes.repeat(4, 1), *size, integer_box, 4000)
+    masks, boxes = everywhere()
+    arguments = (masks, boxes, *size, integer_box, 4000)
     # of the boxes without an end only the one of 1e30 rows has float32 corners, and no host resizes it whole
-    by_host = (torch.arange(len(masks)) % len(boxes) == 9) & integer_box
-    same(operators().paste_rle(*arguments), registered.paste_rle(*arguments), by_host)
+    by_host = (boxes[:, 3] == 1e30) & integer_box
+    same(operators().paste_rle(*arguments), reference(*arguments), by_host)
 
 
 @METHODS
 def test_boxes_of_every_size(integer_box: bool) -> None:
-    sides = torch.arange(300)[:, None] + torch.tensor([0.0, 0.4])
-    both(noise(300, 14, 14), torch.cat((torch.full((300, 2), 5.3), 5.3 + sides), 1), 320, 320, integer_box)
+    both(*of_every_size(), 320, 320, integer_box)
 
 
 @METHODS
 @pytest.mark.parametrize(("detections", "height", "width"), [(100, 800, 1333), (12, 2160, 3840)])
 def test_detections_of_real_sizes(detections: int, height: int, width: int, integer_box: bool) -> None:
-    whole = torch.tensor([float(width), float(height)])
-    centre = noise(detections, 2, seed=1) * whole
-    sides = noise(detections, 2, seed=2).square() * whole + 8
-    sides[0] = 1.6 * whole
-    masks = F.interpolate(noise(detections, 1, 5, 5, seed=3) * 12 - 4, size=28, mode="bicubic")[:, 0].sigmoid()
-    boxes = torch.cat((centre - sides / 2, centre + sides / 2), 1)
-    method = MaskPaste.INTEGER_BOX if integer_box else MaskPaste.BILINEAR
-    right = paste_rle(masks, boxes, height, width, method)
+    arguments = (*as_detected(detections, height, width), height, width, integer_box, default_cap(width))
+    right = reference(*arguments)
     assert (right[1] > 0).all()  # there is room enough without being asked for
-    same(operators().paste_rle(masks, boxes, height, width, integer_box, right[0].shape[1]), right)
+    same(operators().paste_rle(*arguments), right)
 
 
 def test_a_box_far_larger_than_its_image_is_left_to_the_host() -> None:

@@ -8,47 +8,13 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-import cascadezoo.ops.rpn_select  # noqa: F401  (it registers the operator)
-
 from cuda_emulation.building import operators, shared_memory
+from cuda_emulation.selected import SCALE, SIDE, arguments, drawn, of_a_pyramid, reference
 
 pytestmark = pytest.mark.emulated
-reference = torch.ops.cascadezoo.rpn_select
 ULP = 2**-23  # of 1 in float32
-LOGIT = st.one_of(
-    st.integers(-40, 40).map(lambda quarters: quarters / 4),  # their probabilities lie far apart
-    st.sampled_from([-0.0, 30.0, 40.0, 50.0, -120.0, math.inf, -math.inf, math.nan]),
-)
-DELTA = st.one_of(
-    st.integers(-12, 12).map(lambda eighths: eighths / 8),
-    st.sampled_from([0.0, 100.0, -100.0, 3e38, math.inf, -math.inf, math.nan]),
-)
-SIDE = 96.0  # the largest of the anchors drawn below
-SCALE = 3.0  # the largest of dw and dh
-
-
-def arguments(logits: list[Tensor], deltas: list[Tensor], widths: list[int], cell: int, top: int, /, **changes) -> list:
-    """Of levels with strides 4, 8, ...; ``cell`` anchors of sides that are no whole numbers."""
-    levels = range(len(logits))
-    named = {
-        "logits": logits,
-        "deltas": deltas,
-        "sizes": torch.tensor([[300.0, 401.5]]).expand(len(logits[0]), -1),
-        "widths": widths,
-        "strides": [4 * 2**level for level in levels],
-        "firsts": [level / 2 for level in levels],
-        "halves": [SIDE / 2 / (1 + level + a + axis / 3) for level in levels for a in range(cell) for axis in (0, 1)],
-        "probability": False,
-        "stds": [1.0, 1.0, 1.0, 1.0],
-        "log_scale": [-SCALE, SCALE],
-        "extent": 0,
-        "min_size": 0.0,
-        "top": top,
-    }
-    return list((named | changes).values())
 
 
 def same(found: tuple[Tensor, ...], right: tuple[Tensor, ...], side: float) -> None:
@@ -59,34 +25,9 @@ def same(found: tuple[Tensor, ...], right: tuple[Tensor, ...], side: float) -> N
     assert torch.equal(found[3], right[3])
 
 
-def drawn(draw, of, *shape: int) -> Tensor:
-    """Some drawn numbers, each in many places."""
-    some = torch.tensor(draw(st.lists(of, min_size=1, max_size=12)))
-    return some[torch.randint(len(some), shape, generator=torch.Generator().manual_seed(sum(shape)))]
-
-
 @settings(derandomize=True, deadline=None, database=None, max_examples=150)
-@given(
-    st.data(),
-    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=3),
-    st.integers(1, 2),
-    st.integers(1, 3),
-    st.sampled_from([1, 2, 7, 40, 200]),
-)
-def test_drawn_levels_are_selected_as_by_the_reference(data, shapes, images, cell, top) -> None:
-    counts = [rows * columns * cell for rows, columns in shapes]
-    given_ = arguments(
-        [drawn(data.draw, LOGIT, images, count) for count in counts],
-        [drawn(data.draw, DELTA, images, count, 4) for count in counts],
-        [columns for _, columns in shapes],
-        cell,
-        top,
-        probability=data.draw(st.booleans()),
-        extent=data.draw(st.sampled_from([0, 1])),
-        min_size=data.draw(st.sampled_from([0.0, 1.0, 16.3])),
-        stds=data.draw(st.sampled_from([[1.0] * 4, [0.1, 0.1, 0.2, 0.2]])),
-        log_scale=data.draw(st.sampled_from([[-SCALE, SCALE], [-math.inf, 2.5]])),
-    )
+@given(drawn())
+def test_drawn_levels_are_selected_as_by_the_reference(given_: list) -> None:
     same(operators().rpn_select(*given_), reference(*given_), SIDE * math.exp(SCALE))
 
 
@@ -124,20 +65,7 @@ def test_boxes_differ_by_one_unit_in_the_last_place_of_the_exponential() -> None
 @pytest.mark.parametrize("probability", [False, True])
 @pytest.mark.parametrize("images", [1, 2])
 def test_267_000_anchors_of_five_levels(images: int, probability: bool) -> None:
-    """800 x 1344 pixels.  Scores tie, and those of the levels from the second on are saturated."""
-    noise = torch.Generator().manual_seed(0)
-    shapes = [(200, 336), (100, 168), (50, 84), (25, 42), (13, 21)]
-    counts = [3 * rows * columns for rows, columns in shapes]
-    assert sum(counts) > 267_000
-    logits = [
-        (torch.randn(images, count, generator=noise) * 8).round() / 4 + (40 if level else 0)
-        for level, count in enumerate(counts)
-    ]
-    deltas = [torch.randn(images, count, 4, generator=noise) / 4 for count in counts]
-    sizes = torch.tensor([[800.0, 1333.0]]).expand(images, -1)
-    given_ = arguments(
-        logits, deltas, [c for _, c in shapes], 3, 1000, probability=probability, sizes=sizes, min_size=1e-3
-    )
+    given_ = of_a_pyramid(images, probability)
     found, right = operators().rpn_select(*given_), reference(*given_)
     same(found, right, SIDE * 8)
     assert found[3].sum(1).min() > 3000  # 819 anchors on the fifth level

@@ -98,3 +98,15 @@ def test_the_rows_of_the_levels_follow_one_another(device: str) -> None:
     assert found.levels.tolist() == [[0, 0, 1, 1]]
     assert found.boxes.tolist() == [[[5, 0, 15, 5], [0, 0, 5, 5], [0, 0, 5, 5], [0, 25, 5, 35]]]
     assert found.valid.all()
+
+
+def test_gradients_reach_the_deltas_of_what_is_selected(device: str) -> None:
+    """Of 10 pixels, moved by dx: each x1 and x2 by 10 times the delta's change."""
+    deltas = torch.zeros(1, 3, 4, device=device).requires_grad_()
+    logits = torch.tensor([[0.1, 0.9, 0.5]], device=device)
+    rule = changed(pre_nms_top_n=2)
+    found = rpn_select([logits], [deltas], [3], SIZE.to(device), grid(10), rule)
+    (found.boxes[..., 2] * torch.tensor([1.0, 2.0], device=device)).sum().backward()
+    assert deltas.grad[0, :, 0].tolist() == [0, 10, 20]
+    with torch.no_grad():
+        assert not rpn_select([logits], [deltas], [3], SIZE.to(device), grid(10), rule).boxes.requires_grad
