@@ -118,7 +118,7 @@ asan: setup
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" && \
 	$(BIN)/cascadezoo build-ops && $(BIN)/python -m pytest -v -s -p no:cacheprovider -m "not emulated" \
 		tests/ops/test_degenerate.py tests/ops/test_nms_compiled.py tests/ops/test_operators.py \
-		tests/ops/test_roi_align_level.py
+		tests/ops/test_paste_rle_compiled.py tests/ops/test_roi_align_level.py tests/ops/test_rpn_select_compiled.py
 
 # the CUDA kernels on the CPU, by g++ and the emulator in tests/cuda_emulation: results against the references (with the race
 # check, by gcc's thread sanitizer, and the emulator's own tests), then the same under the sanitizers of memory and of
@@ -181,6 +181,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.ops
 	$(BIN)/python -m cascadezoo.benchmarks.measure.roi_align
 	$(BIN)/python -m cascadezoo.benchmarks.measure.nms
+	$(BIN)/python -m cascadezoo.benchmarks.measure.paste
 	$(BIN)/python -m cascadezoo.benchmarks.measure.folding
 	$(BIN)/python -m cascadezoo.benchmarks.measure.launches
 	$(BIN)/python -m cascadezoo.benchmarks.measure.precision

@@ -84,3 +84,27 @@ def nms(report: dict[str, Any]) -> list[str]:
         *rows,
         "",
     ]
+
+
+def paste(report: dict[str, Any]) -> list[str]:
+    """Masks to run lengths."""
+    rows = []
+    for row in report["rows"]:
+        cells = [
+            f"{1000 * row['seconds'][way]['median']:.1f} | {row['peak_bytes'][way] / 2**20:.1f}"
+            for way in ("compiled", "crops", "whole masks")
+        ]
+        rows.append(f"| {'x'.join(map(str, row['image']))} | {row['masks']} | {' | '.join(cells)} |")
+    return [
+        "## Compiled paste of masks",
+        "",
+        "Masks of 28x28 to run lengths on a CPU: by the compiled operator; cropped to their boxes and encoded one by",
+        "one, as PyTorch's version does; as whole masks of the image's size.  A fresh process each, memory beyond the",
+        f"inputs; medians of {report['runs']} runs, {report['threads']} threads; all encodings are equal.",
+        f"({machine(report)}; `paste.json`)",
+        "",
+        "| image | masks | compiled, ms | MiB | crops, ms | MiB | whole masks, ms | MiB |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]

@@ -17,13 +17,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import cascadezoo.ops.dcnv3
-import cascadezoo.ops.paste_rle
-import cascadezoo.ops.rpn_select  # noqa: F401  (they register the operators)
+import cascadezoo.ops.dcnv3  # noqa: F401  (it registers the operator)
 from cascadezoo.ops import building
 from cascadezoo.ops.nms import class_nms, grouped_nms
+from cascadezoo.ops.paste_rle import paste_rle
 from cascadezoo.ops.roi_align import pyramid_roi_align
-from cascadezoo.spec.conventions import LevelRule, Nms, RoIAlign
+from cascadezoo.ops.rpn_select import rpn_select
+from cascadezoo.spec.conventions import (
+    AnchorGrid,
+    BoxCoder,
+    LevelRule,
+    MaskPaste,
+    Nms,
+    ProposalRule,
+    RoIAlign,
+    RpnScore,
+)
 
 pytestmark = pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler here")
 PROGRAM = Path(__file__).parent / "standalone/main.cpp"
@@ -52,8 +61,20 @@ def test_the_librarys_schemas_are_pythons(tmp_path: Path, monkeypatch: pytest.Mo
     assert json.loads(done.stdout) == schemas(torch.ops.cascadezoo)
 
 
+GRID = AnchorGrid(sizes=((32,), (64,)), ratios=(1,), strides=(4, 8), extent=0, rounded=False)
+PROPOSALS = ProposalRule(
+    score=RpnScore.PROBABILITY,
+    coder=BoxCoder(stds=(0.1, 0.1, 0.2, 0.2), log_scale=(-4, 4), extent=0),
+    nms=Nms(iou=0.7, extent=0, inclusive=False, rounded_shift=True),
+    min_size=2,
+    pre_nms_top_n=50,
+    post_nms_top_n=20,
+)
+
+
 class Pooled(nn.Module):
-    """Suppression, pooling of what is kept, and suppression by classes, for maps of two levels."""
+    """Selection, suppression, pooling of what is kept, suppression by classes, and run lengths, for maps of two levels
+    whose first channels are logits, deltas and masks."""
 
     def forward(self, fine: Tensor, coarse: Tensor, boxes: Tensor, scores: Tensor) -> tuple[Tensor, ...]:
         """Maps (N, C, H, W), boxes (N, R, 4) and scores (N, R, classes)."""
@@ -66,7 +87,12 @@ class Pooled(nn.Module):
         align = RoIAlign(sampling_ratio=0, aligned=True, skip_empty=False)
         pooled = pyramid_roi_align([fine, coarse], kept, [4, 8], levels, align, 7)
         best, found = class_nms(boxes[:, :, None], scores, valid, 0.3, rule, 10)
-        return keep, count, pooled, best, found
+        logits, deltas = zip(*((x[:, 0].flatten(1), x[:, 1:5].flatten(2).mT) for x in (fine, coarse)), strict=True)
+        sizes = torch.tensor([[150.0, 160.0]]).expand(n, -1)
+        anchors = rpn_select(logits, deltas, [fine.shape[3], coarse.shape[3]], sizes, GRID, PROPOSALS)
+        masks = fine[0, :, :28, :28].clamp(0, 1)
+        runs = paste_rle(masks, boxes[0, : len(masks)], 120, 160, MaskPaste.BILINEAR)
+        return keep, count, pooled, best, found, *anchors, *runs
 
 
 @pytest.mark.slow  # AOTInductor compiles what it makes: half a minute and more
@@ -95,6 +121,8 @@ def test_a_program_without_python_computes_the_same(tmp_path: Path, monkeypatch:
         expected = Pooled()(*inputs)
     assert int(expected[1].min()) > 5
     assert int(expected[4].min()) > 5
+    assert expected[8].all()  # valid anchors
+    assert int(expected[10].max()) > 100  # runs
     for right in expected:
         mine = np.frombuffer(found.read(right.numel() * right.element_size()), right.numpy().dtype)
         assert right.is_floating_point() or np.array_equal(mine, right.flatten().numpy())
