@@ -51,6 +51,7 @@ class Counting(TorchDispatchMode):
         return out
 
 
+@torch.inference_mode(False)  # in it operators are not seen as the ones that they are made of
 @torch.no_grad()
 def count(
     spec: ModelSpec, size: tuple[int, int], batch_size: int = 1, *, one_mask: bool = False
