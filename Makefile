@@ -178,7 +178,7 @@ bench: setup
 	CASCADEZOO_OPS=torch $(BIN)/python -m cascadezoo.benchmarks.measure.latency
 	$(BIN)/cascadezoo build-ops
 	$(BIN)/python -m cascadezoo.benchmarks.measure.latency --output benchmarks/results/latency_compiled.json
-	$(BIN)/python -m cascadezoo.benchmarks.measure.latency --entries --runs 3
+	$(BIN)/python -m cascadezoo.benchmarks.measure.latency --entries --runs 2
 	$(BIN)/python -m cascadezoo.benchmarks.measure.floor
 	$(BIN)/python -m cascadezoo.benchmarks.measure.network_growth
 	$(BIN)/python -m cascadezoo.benchmarks.measure.ops

@@ -20,7 +20,7 @@ def entries(report: Report) -> list[str]:
             faster = row["times_faster_than_plain"].get(name)
             stages = " | ".join(f"{ms['median']:.0f}" for ms in way["stages_ms"].values())
             rows.append(
-                f"| `{row['entry']}` | {name} | {stages} | {way['whole_ms']['median']:.0f} | "
+                f"| `{row['entry']}` | {name} | {stages} | {way['total_ms']['median']:.0f} | "
                 f"{'' if faster is None else _times(faster)} |"
             )
     stages = list(next(iter(report["rows"][0]["ways"].values()))["stages_ms"])
@@ -29,12 +29,13 @@ def entries(report: Report) -> list[str]:
         "## Latency by entry",
         "",
         f"A {height}x{width} image at each entry's own scale on the CPU, random weights: the plain model, as it is",
-        "loaded, and as `optimize` makes it by precision.  Stages are timed one by one, the whole without a stop;",
-        f"ratios are of the whole.  {report['threads']} threads, medians of {report['runs']} runs of all ways in turn,",
-        f"in milliseconds; compiled operators: {', '.join(report['compiled_ops']) or 'none'}.",
+        f"loaded, and as `optimize` makes it by precision.  {report['threads']} threads, medians of {report['runs']} "
+        "runs of all ways in turn,",
+        "in milliseconds; ratios of the totals run by run; compiled operators: "
+        f"{', '.join(report['compiled_ops']) or 'none'}.",
         f"({machine(report)}; `latency_entries.json`)",
         "",
-        f"| entry | way | {' | '.join(stages)} | whole | times faster |",
+        f"| entry | way | {' | '.join(stages)} | total | times faster |",
         f"|---|---|{'---|' * len(stages)}---|---|",
         *rows,
         "",
@@ -117,6 +118,7 @@ def network_growth(report: Report) -> list[str]:
             "",
         ]
     first = next(iter(report["cases"].values()))[0]
+    runs = [row["runs"] for rows in report["cases"].values() for row in rows]
     return [
         "## How a network's cost grows",
         "",
@@ -124,7 +126,7 @@ def network_growth(report: Report) -> list[str]:
         "one of 896x1152",
         "with 100 detections; each point in a process of its own, which is what the memory is of.  The exponent is the",
         "slope between the first and the last point on logarithmic axes, without that at 0: 1 is in proportion.",
-        f"{first['threads']} threads, medians of {report['runs']} runs, in milliseconds; compiled operators: "
+        f"{first['threads']} threads, medians of {min(runs)} to {max(runs)} runs, in milliseconds; compiled operators: "
         f"{', '.join(first['compiled_ops']) or 'none'}.",
         f"({machine(report)}; `network_growth.json`)",
         "",

@@ -185,7 +185,7 @@ def measure(
     }
     with torch.inference_mode(), computing(device, precision):
         clocks = in_turn(ways, runs)
-    totals = {name: [sum(c[s] for s in STAGES) for c in each] for name, each in clocks.items()}
+    totals = {name: [total(clock) for clock in each] for name, each in clocks.items()}
     ratios = [ours / theirs for ours, theirs in zip(totals["cascadezoo"], totals["torchvision"], strict=True)]
     return {
         "entry": entry,
@@ -213,13 +213,17 @@ def optimised(model: Detector) -> dict[str, Detector]:
 
 
 def summary(clocks: Sequence[Clock]) -> dict[str, Any]:
-    """The milliseconds of ``our_clock``, of each stage, of their sum and of the whole; and the detections."""
+    """What ``our_stages`` says in some runs: detections, milliseconds of each stage and of their sum."""
     return {
         "detections": int(clocks[0]["detections"]),
         "stages_ms": {stage: spread([1000 * clock[stage] for clock in clocks]) for stage in STAGES},
-        "total_ms": spread([1000 * sum(clock[stage] for stage in STAGES) for clock in clocks]),
-        "whole_ms": spread([1000 * clock["whole"] for clock in clocks]),
+        "total_ms": spread([1000 * total(clock) for clock in clocks]),
     }
+
+
+def total(clock: Clock) -> float:
+    """The seconds of all stages."""
+    return sum(clock[stage] for stage in STAGES)
 
 
 @torch.inference_mode()
@@ -229,14 +233,14 @@ def measure_entries(entries: Sequence[str], image: NDArray[np.uint8], runs: int)
         model = random_model(entry, image, CPU)
         models = {PLAIN: model, **optimised(model)}
         with computing(CPU, "fp32"):
-            clocks = in_turn({name: partial(our_clock, each, [image]) for name, each in models.items()}, runs)
-        whole = {name: [clock["whole"] for clock in each] for name, each in clocks.items()}
+            clocks = in_turn({name: partial(our_stages, each, [image]) for name, each in models.items()}, runs)
+        seconds = {name: [total(clock) for clock in each] for name, each in clocks.items()}
         yield {
             "entry": entry,
             "network_input": [model.spec.preprocess.min_size, model.spec.preprocess.max_size],
             "ways": {name: summary(each) for name, each in clocks.items()},
             "times_faster_than_plain": {
-                name: spread([plain / fast for plain, fast in zip(whole[PLAIN], whole[name], strict=True)])
+                name: spread([plain / fast for plain, fast in zip(seconds[PLAIN], seconds[name], strict=True)])
                 for name in clocks
                 if name != PLAIN
             },
@@ -250,7 +254,7 @@ def _entries(options: argparse.Namespace, image: NDArray[np.uint8]) -> dict[str,
         print(row["entry"])
         for name, way in row["ways"].items():
             stages = ", ".join(f"{stage} {ms['median']:.0f}" for stage, ms in way["stages_ms"].items())
-            print(f"    {name:6}{way['whole_ms']['median']:9.0f} ms: {stages}", flush=True)
+            print(f"    {name:6}{way['total_ms']['median']:9.0f} ms: {stages}", flush=True)
     return {
         "benchmark": "latency of entries",
         "image": list(image.shape[:2]),

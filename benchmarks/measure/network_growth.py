@@ -18,10 +18,9 @@ import torch
 
 import cascadezoo
 from cascadezoo.benchmarks.measure.computing import computing
-from cascadezoo.benchmarks.measure.latency import CPU, PLAIN, our_stages, scene
+from cascadezoo.benchmarks.measure.latency import CPU, PLAIN, our_stages, scene, summary
 from cascadezoo.benchmarks.measure.results import RESULTS, process_memory, write_report
-from cascadezoo.benchmarks.verify.speed import STAGES
-from cascadezoo.benchmarks.verify.timing import exponent, in_turn, spread
+from cascadezoo.benchmarks.verify.timing import exponent, in_turn
 from cascadezoo.detector import Detector
 from cascadezoo.ops.library import COMPILED
 
@@ -35,7 +34,7 @@ class Point(NamedTuple):
 
     sides: tuple[int, int]
     batch: int = 1
-    detections: int = FULL
+    most: int = FULL  # detections on each
 
 
 SCALE = (896, 1152)  # near the publishers' 800 x 1333: what the points have that do not vary it
@@ -44,7 +43,7 @@ CASES: dict[str, list[tuple[float, Point]]] = {  # by what grows: its size, and 
         (round(times**2 * SIDES[0] * SIDES[1] / 1e6, 3), Point((times * SIDES[0], times * SIDES[1])))
         for times in (1, 2, 4, 8)
     ],
-    "detections": [(number, Point(SCALE, detections=number)) for number in (0, 1, 10, 50, 100)],
+    "detections": [(number, Point(SCALE, most=number)) for number in (0, 1, 10, 50, 100)],
     "images": [(number, Point(SCALE, batch=number)) for number in (1, 2, 4, 8)],
 }
 
@@ -57,8 +56,8 @@ def model_of(entry: str, point: Point, precision: str) -> Detector:
         entry,
         min_size=min(point.sides),
         max_size=max(point.sides),
-        box_detections_per_img=max(point.detections, 1),
-        box_score_thresh=None if point.detections else 0.9999,
+        box_detections_per_img=max(point.most, 1),
+        box_score_thresh=None if point.most else 0.9999,
     )
     for head in model.box_heads:
         torch.nn.init.zeros_(head.get_parameter("cls_score.weight"))
@@ -69,19 +68,18 @@ def model_of(entry: str, point: Point, precision: str) -> Detector:
 
 
 @torch.inference_mode()
-def measure(entry: str, point: Point, precision: str, runs: int) -> dict[str, Any]:
-    """A point in this process."""
+def measure(entry: str, point: Point, precision: str, runs: int, seconds: float) -> dict[str, Any]:
+    """A point in this process; fewer runs where they take these seconds."""
     with torch.inference_mode(False), torch.no_grad():
         model = model_of(entry, point, precision)
     ready = process_memory("VmRSS")
     images = [scene(*point.sides)] * point.batch
     with computing(CPU, "fp32"):
-        clocks = in_turn({"model": lambda: our_stages(model, images)}, runs)["model"]
+        clocks = in_turn({"model": lambda: our_stages(model, images)}, runs, seconds)["model"]
     return {
         **point._asdict(),
-        "found": int(clocks[0]["detections"]),
-        "stages_ms": {stage: spread([1000 * clock[stage] for clock in clocks]) for stage in STAGES},
-        "total_ms": spread([1000 * sum(clock[stage] for stage in STAGES) for clock in clocks]),
+        **summary(clocks),
+        "runs": len(clocks),
         "ready_bytes": ready,
         "peak_bytes": process_memory("VmHWM"),
         "threads": torch.get_num_threads(),
@@ -89,24 +87,26 @@ def measure(entry: str, point: Point, precision: str, runs: int) -> dict[str, An
     }
 
 
-def fresh(entry: str, point: Point, precision: str, runs: int) -> dict[str, Any]:
+def fresh(entry: str, point: Point, precision: str, runs: int, seconds: float) -> dict[str, Any]:
     """``measure`` in a process of its own."""
     code = (
         "import json, sys; from cascadezoo.benchmarks.measure.network_growth import Point, measure; "
         "entry, point, *rest = json.loads(sys.argv[1]); print(json.dumps(measure(entry, Point(*point), *rest)))"
     )
-    command = [sys.executable, "-c", code, json.dumps([entry, point, precision, runs])]
+    command = [sys.executable, "-c", code, json.dumps([entry, point, precision, runs, seconds])]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return found
 
 
-def points(names: Sequence[str], entry: str, precision: str, runs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def points(
+    names: Sequence[str], entry: str, precision: str, runs: int, seconds: float
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of these cases; a point that is in two of them runs once."""
     done: dict[Point, dict[str, Any]] = {}
     for name in names:
         for size, point in CASES[name]:
             if point not in done:
-                done[point] = fresh(entry, point, precision, runs)
+                done[point] = fresh(entry, point, precision, runs, seconds)
             yield name, {"size": size, **done[point]}
 
 
@@ -118,20 +118,21 @@ def growing(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 @click.command()
 @click.option("--entry", default="cascade_mask_r50_fpn_1x.mmdet", show_default=True)
 @click.option("--precision", default="fp32", show_default=True, type=click.Choice(PRECISIONS))
-@click.option("--runs", default=3, show_default=True, type=click.IntRange(min=1), help="Runs of each point.")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(min=1), help="Runs of each point.")
+@click.option("--seconds", default=20.0, show_default=True, help="After which a point has no further run.")
 @click.option("--case", "names", multiple=True, type=click.Choice(list(CASES)), help="What grows.  [default: all]")
 @click.option("--output", default=RESULTS / "network_growth.json", type=click.Path(dir_okay=False, path_type=Path))
-def main(entry: str, precision: str, runs: int, names: tuple[str, ...], output: Path) -> None:
+def main(entry: str, precision: str, runs: int, seconds: float, names: tuple[str, ...], output: Path) -> None:
     """Time an entry on larger images, with more detections and in larger batches, and write a report."""
     cases: dict[str, list[dict[str, Any]]] = {}
     click.echo(f"{'case':12}{'size':>9}{'ms':>10}{'peak GiB':>10}")
-    for name, row in points(names or tuple(CASES), entry, precision, runs):
+    for name, row in points(names or tuple(CASES), entry, precision, runs, seconds):
         cases.setdefault(name, []).append(row)
         click.echo(f"{name:12}{row['size']:9}{row['total_ms']['median']:10.0f}{row['peak_bytes'] / 2**30:10.2f}")
     for name, rows in cases.items():
         sizes, times = zip(*((row["size"], row["total_ms"]["median"]) for row in growing(rows)), strict=True)
         click.echo(f"{name}: exponent {exponent(sizes, times):.2f}")
-    report = {"benchmark": "network growth", "entry": entry, "precision": precision, "runs": runs, "cases": cases}
+    report = {"benchmark": "network growth", "entry": entry, "precision": precision, "cases": cases}
     write_report(output, report)
     click.echo(f"report: {output}", err=True)
 

@@ -32,14 +32,18 @@ def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
     return {name: round(number, digits) for name, number in numbers.items()}
 
 
-def in_turn(ways: Mapping[str, Callable[[], Clock]], runs: int) -> dict[str, list[Clock]]:
-    """The clocks of each way, over ``runs`` runs of all ways in turn after one that warms up."""
+def in_turn(ways: Mapping[str, Callable[[], Clock]], runs: int, seconds: float = math.inf) -> dict[str, list[Clock]]:
+    """The clocks of each way, over ``runs`` runs of all ways in turn after one that warms up; over fewer, but one at
+    least, where they take ``seconds``."""
     clocks: dict[str, list[Clock]] = {name: [] for name in ways}
-    for run in range(runs + 1):
+    for way in ways.values():
+        way()
+    start = time.perf_counter()
+    for _ in range(runs):
         for name, way in ways.items():
-            clock = way()
-            if run:
-                clocks[name].append(clock)
+            clocks[name].append(way())
+        if time.perf_counter() - start >= seconds:
+            break
     return clocks
 
 

@@ -16,6 +16,14 @@ def test_ways_take_turns_after_one_that_warms_up() -> None:
     assert clocks == {"a": [{"whole": 3.0}, {"whole": 5.0}], "b": [{"whole": 4.0}, {"whole": 6.0}]}
 
 
+def test_turns_end_when_their_seconds_are_over() -> None:
+    calls: list[int] = []
+    way = {"a": lambda: calls.append(1) or {"whole": 1.0}}
+    assert len(in_turn(way, 5, seconds=0.0)["a"]) == 1
+    assert len(calls) == 2  # the first one warmed up
+    assert len(in_turn(way, 5, seconds=600.0)["a"]) == 5
+
+
 @pytest.mark.parametrize(
     ("sizes", "costs", "power"),
     [
