@@ -18,9 +18,9 @@ def entries(report: Report) -> list[str]:
     for row in report["rows"]:
         for name, way in row["ways"].items():
             faster = row["times_faster_than_plain"].get(name)
-            stages = " | ".join(f"{ms['median']:.0f}" for ms in way["stages_ms"].values())
+            times = " | ".join(f"{ms['median']:.0f}" for ms in way["stages_ms"].values())
             rows.append(
-                f"| `{row['entry']}` | {name} | {stages} | {way['total_ms']['median']:.0f} | "
+                f"| `{row['entry']}` | {name} | {times} | {way['total_ms']['median']:.0f} | "
                 f"{'' if faster is None else _times(faster)} |"
             )
     stages = list(next(iter(report["rows"][0]["ways"].values()))["stages_ms"])
@@ -111,7 +111,7 @@ def network_growth(report: Report) -> list[str]:
         lines += [
             f"![time against {heading}](images/{_network_chart(case)})",
             "",
-            f"| {heading} | input | {' | '.join(stages)} | total | peak GiB | above the ready model, GiB |",
+            f"| {heading} | input | {' | '.join(stages)} | total | peak GiB | for the images, GiB |",
             f"|---|---|{'---|' * len(stages)}---|---|---|",
             *[_network_row(row, stages) for row in rows],
             f"| exponent | | {' | '.join(grows)} | {_exponent(rows, None):.2f} | | |",
@@ -124,8 +124,9 @@ def network_growth(report: Report) -> list[str]:
         "",
         f"`{report['entry']}`, {_way(report['precision'])}, random weights, images that need no resizing, by default "
         "one of 896x1152",
-        "with 100 detections; each point in a process of its own, which is what the memory is of.  The exponent is the",
-        "slope between the first and the last point on logarithmic axes, without that at 0: 1 is in proportion.",
+        "with 100 detections; each point in a process of its own.  Memory is all that the process holds at its peak,",
+        "and that without what it held before the first image.  The exponent is the slope between the first and the",
+        "last point on logarithmic axes, without that at 0: 1 is in proportion.",
         f"{first['threads']} threads, medians of {min(runs)} to {max(runs)} runs, in milliseconds; compiled operators: "
         f"{', '.join(first['compiled_ops']) or 'none'}.",
         f"({machine(report)}; `network_growth.json`)",

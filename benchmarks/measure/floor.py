@@ -7,7 +7,7 @@ which is MKL's in float32; and a profile by operator.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def measure(entry: str, runs: int) -> dict[str, Any]:
     work = gflop(plain.spec, (height, width))
     models = optimised(plain)
     yardsticks = {precision: Yardstick(precision) for precision in models}
-    ways = {
+    ways: dict[str, Callable[[], Clock]] = {
         **{f"model {name}": partial(our_clock, model, [image]) for name, model in models.items()},
         **{f"yardstick {name}": each.clock for name, each in yardsticks.items()},
     }
