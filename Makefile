@@ -178,6 +178,9 @@ bench: setup
 	CASCADEZOO_OPS=torch $(BIN)/python -m cascadezoo.benchmarks.measure.latency
 	$(BIN)/cascadezoo build-ops
 	$(BIN)/python -m cascadezoo.benchmarks.measure.latency --output benchmarks/results/latency_compiled.json
+	$(BIN)/python -m cascadezoo.benchmarks.measure.latency --entries --runs 2
+	$(BIN)/python -m cascadezoo.benchmarks.measure.floor
+	$(BIN)/python -m cascadezoo.benchmarks.measure.network_growth
 	$(BIN)/python -m cascadezoo.benchmarks.measure.ops
 	$(BIN)/python -m cascadezoo.benchmarks.measure.roi_align
 	$(BIN)/python -m cascadezoo.benchmarks.measure.nms

@@ -2,15 +2,20 @@
 
     python -m cascadezoo.benchmarks.measure.latency [--entry NAME] [--weights FILE] [--device cuda] [--output FILE]
         [--precision tf32] [--batch-size 4]
+    python -m cascadezoo.benchmarks.measure.latency --entries [NAME ...] [--runs 3] [--output FILE]
 
 Both networks are run in turn within one process, twice each: once with a wait for the device around every stage, and
 once whole, from the image to detections, where only the end waits.  Without weights they are random, and each gets the
 score threshold that lets ``CANDIDATES`` of its scored boxes pass, so that both end with a full hundred detections and
 masks.
+
+``--entries``: instead, one entry of each kind of network on the CPU, each beside itself as ``Detector.optimize`` makes
+it in the precisions that the processor has.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +29,23 @@ import cascadezoo
 from cascadezoo.benchmarks.measure.computing import PRECISIONS, computing
 from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.benchmarks.verify.speed import STAGES, run_stages
-from cascadezoo.benchmarks.verify.timing import Clock, spread, timed
+from cascadezoo.benchmarks.verify.timing import Clock, in_turn, spread, timed
 from cascadezoo.detector import Detector
 from cascadezoo.images import read_image
 from cascadezoo.ops.library import COMPILED
+from cascadezoo.optimizing.precision import has_bfloat16
 
 CANDIDATES = 1000
+CPU = torch.device("cpu")
+PLAIN = "plain"
+ENTRIES = (  # one of each family and publisher
+    "cascade_mask_r50_fpn_1x.mmdet",
+    "cascade_mask_x101_64x4d_fpn_1x.mmdet",
+    "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron",
+    "cascade_mask_r50_vd_ssld_fpn_1x.paddle",
+    "cascade_mask_internimage_l_fpn_1x.internimage",
+    "cascade_mask_r18_fpn_shapes.cascadezoo",
+)
 Images = Sequence[NDArray[np.uint8]]
 
 
@@ -43,6 +59,14 @@ def our_whole(model: Detector, images: Images) -> None:
     """Images to detections with run lengths."""
     for number, found in enumerate(model.detect([model.resize(image) for image in images])):
         found.to_coco(number)
+
+
+def our_clock(model: Detector, images: Images) -> Clock:
+    """``our_stages``, and as ``whole`` the seconds of ``our_whole``."""
+    clock = our_stages(model, images)
+    with timed(clock, "whole", next(model.parameters()).device):
+        our_whole(model, images)
+    return clock
 
 
 def their_input(images: Images, device: torch.device) -> list[Tensor]:
@@ -85,6 +109,13 @@ def their_whole(model: Any, images: Images, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     assert len(found) == len(images)
+
+
+def _their_clock(model: Any, images: Images, device: torch.device) -> Clock:
+    clock = their_stages(model, images, device)
+    with timed(clock, "whole", device):
+        their_whole(model, images, device)
+    return clock
 
 
 @torch.inference_mode(False)
@@ -148,20 +179,13 @@ def measure(
     ours = cascadezoo.load(entry, weights=weights, device=device) if weights else random_model(entry, image, device)
     theirs = torchvision_model(image, device)
     images = [image] * batch_size
-    contenders: dict[str, tuple[Callable[[], Clock], Callable[[], None]]] = {
-        "cascadezoo": (lambda: our_stages(ours, images), lambda: our_whole(ours, images)),
-        "torchvision": (lambda: their_stages(theirs, images, device), lambda: their_whole(theirs, images, device)),
+    ways: dict[str, Callable[[], Clock]] = {
+        "cascadezoo": partial(our_clock, ours, images),
+        "torchvision": partial(_their_clock, theirs, images, device),
     }
-    clocks: dict[str, list[Clock]] = {name: [] for name in contenders}
     with torch.inference_mode(), computing(device, precision):
-        for run in range(runs + 1):
-            for name, (stages, whole) in contenders.items():
-                clock = stages()
-                with timed(clock, "whole", device):
-                    whole()
-                if run:
-                    clocks[name].append(clock)
-    totals = {name: [sum(c[s] for s in STAGES) for c in each] for name, each in clocks.items()}
+        clocks = in_turn(ways, runs)
+    totals = {name: [total(clock) for clock in each] for name, each in clocks.items()}
     ratios = [ours / theirs for ours, theirs in zip(totals["cascadezoo"], totals["torchvision"], strict=True)]
     return {
         "entry": entry,
@@ -180,6 +204,64 @@ def measure(
         "total_ms": {name: spread([1000 * t for t in each]) for name, each in totals.items()},
         "whole_ms": {name: spread([1000 * c["whole"] for c in each]) for name, each in clocks.items()},
         "ratio_cascadezoo_to_torchvision": spread(ratios),
+    }
+
+
+def optimised(model: Detector) -> dict[str, Detector]:
+    """What can be made of a model on this processor, by precision."""
+    return {name: model.optimize(device=CPU, precision=name) for name in ("fp32", *["bf16"] * has_bfloat16())}
+
+
+def summary(clocks: Sequence[Clock]) -> dict[str, Any]:
+    """What ``our_stages`` says in some runs: detections, milliseconds of each stage and of their sum."""
+    return {
+        "detections": int(clocks[0]["detections"]),
+        "stages_ms": {stage: spread([1000 * clock[stage] for clock in clocks]) for stage in STAGES},
+        "total_ms": spread([1000 * total(clock) for clock in clocks]),
+    }
+
+
+def total(clock: Clock) -> float:
+    """The seconds of all stages."""
+    return sum(clock[stage] for stage in STAGES)
+
+
+@torch.inference_mode()
+def measure_entries(entries: Sequence[str], image: NDArray[np.uint8], runs: int) -> Iterator[dict[str, Any]]:
+    """Milliseconds of each entry on the CPU with random weights, plain and optimised, ``runs`` runs of all in turn."""
+    for entry in entries:
+        model = random_model(entry, image, CPU)
+        models = {PLAIN: model, **optimised(model)}
+        with computing(CPU, "fp32"):
+            clocks = in_turn({name: partial(our_stages, each, [image]) for name, each in models.items()}, runs)
+        seconds = {name: [total(clock) for clock in each] for name, each in clocks.items()}
+        yield {
+            "entry": entry,
+            "network_input": [model.spec.preprocess.min_size, model.spec.preprocess.max_size],
+            "ways": {name: summary(each) for name, each in clocks.items()},
+            "times_faster_than_plain": {
+                name: spread([plain / fast for plain, fast in zip(seconds[PLAIN], seconds[name], strict=True)])
+                for name in clocks
+                if name != PLAIN
+            },
+        }
+
+
+def _entries(options: argparse.Namespace, image: NDArray[np.uint8]) -> dict[str, Any]:
+    rows = []
+    for row in measure_entries(options.entries or ENTRIES, image, options.runs):
+        rows.append(row)
+        print(row["entry"])
+        for name, way in row["ways"].items():
+            stages = ", ".join(f"{stage} {ms['median']:.0f}" for stage, ms in way["stages_ms"].items())
+            print(f"    {name:6}{way['total_ms']['median']:9.0f} ms: {stages}", flush=True)
+    return {
+        "benchmark": "latency of entries",
+        "image": list(image.shape[:2]),
+        "runs": options.runs,
+        "threads": torch.get_num_threads(),
+        "compiled_ops": list(COMPILED),
+        "rows": rows,
     }
 
 
@@ -209,16 +291,21 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: float32 without TF32")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=RESULTS / "latency.json")
+    parser.add_argument("--entries", nargs="*", metavar="NAME", help="one entry of each kind, or these, on the CPU")
+    parser.add_argument("--output", type=Path, help="default: latency.json or latency_entries.json with the results")
     options = parser.parse_args()
     image = read_image(options.image) if options.image else scene()
-    report = measure(
-        options.entry, options.weights, image, torch.device(options.device), options.runs,
-        precision=options.precision, batch_size=options.batch_size,
-    )  # fmt: skip
-    print(_table(report))
-    write_report(options.output, report)
-    print(f"written to {options.output}")
+    if options.entries is not None:
+        report, output = _entries(options, image), options.output or RESULTS / "latency_entries.json"
+    else:
+        output = options.output or RESULTS / "latency.json"
+        report = measure(
+            options.entry, options.weights, image, torch.device(options.device), options.runs,
+            precision=options.precision, batch_size=options.batch_size,
+        )  # fmt: skip
+        print(_table(report))
+    write_report(output, report)
+    print(f"written to {output}")
 
 
 if __name__ == "__main__":

@@ -4,23 +4,40 @@ python -m cascadezoo.benchmarks.measure.pages
 """
 
 import json
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cascadezoo.benchmarks.measure import operator_sections
+from cascadezoo.benchmarks.measure import cost_sections, operator_sections
 from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.operator_sections import machine
 from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
-SPEED = Path("docs/speed.md")
+SPEED, IMAGES = Path("docs/speed.md"), Path("docs/images")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of a GPU that are there."""
-    sections = [section(json.loads((results / f"{name}.json").read_text())) for name, section in _SECTIONS.items()]
-    return "\n".join((_HEAD, *chain(*sections), *gpu_sections(results))).rstrip() + "\n"
+    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of a GPU; it says which are not there."""
+    lines, absent = [_HEAD], []
+    for name, section in _SECTIONS.items():
+        path = results / f"{name}.json"
+        if path.exists():
+            lines += section(json.loads(path.read_text()))
+        else:
+            absent.append(f"`{path.name}`")
+    if absent:
+        lines += ["", "## Not measured yet", "", f"Reports that are not there: {', '.join(absent)}."]
+    return "\n".join((*lines, *gpu_sections(results))).rstrip() + "\n"
+
+
+def charts(results: Path) -> dict[str, str]:
+    """The page's charts, SVG by the name of the file, from the reports that are there."""
+    found: dict[str, str] = {}
+    for name, draw in cost_sections.CHARTS.items():
+        path = results / f"{name}.json"
+        if path.exists():
+            found |= draw(json.loads(path.read_text()))
+    return found
 
 
 _HEAD = """\
@@ -223,28 +240,6 @@ def _data_check(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _growth(report: dict[str, Any]) -> list[str]:
-    names = {"nms": "NMS, candidates", "categories": "categories", "plot": "plot, boxes"}
-    rows = []
-    for case, sizes in report["cases"].items():
-        for row in sizes:
-            ways = (row["milliseconds"].get(way) for way in ("ours", "one_pass"))
-            cells = ["" if way is None else f"{way['median']:.1f}" for way in ways]
-            rows.append(f"| {names[case]} | {row['size']} | {' | '.join(cells)} |")
-    return [
-        "## How cost grows",
-        "",
-        f"The final NMS with {report['candidates_per_class']} candidates per class, beside one pass over all of them;",
-        f"a data set's categories, checked; `plot` on a 480x640 image.  Medians of {report['runs']} runs.",
-        f"({machine(report)}; `growth.json`)",
-        "",
-        "| case | size | cascadezoo, ms | one pass, ms |",
-        "|---|---|---|---|",
-        *rows,
-        "",
-    ]
-
-
 def _night(report: dict[str, Any]) -> list[str]:
     return [
         "## A simulated night of verification",
@@ -320,6 +315,9 @@ def _startup(report: dict[str, Any]) -> list[str]:
 _SECTIONS = {
     "latency": _latency,
     "latency_compiled": _latency,
+    "latency_entries": cost_sections.entries,
+    "floor": cost_sections.floor,
+    "network_growth": cost_sections.network_growth,
     "footprint": _footprint,
     "ops": operator_sections.ops,
     "roi_align": operator_sections.roi_align,
@@ -330,7 +328,7 @@ _SECTIONS = {
     "dense_targets": _dense_targets,
     "evaluation": _evaluation,
     "data_check": _data_check,
-    "growth": _growth,
+    "growth": cost_sections.growth,
     "night": _night,
     "convert": _convert,
     "load": _load,
@@ -339,10 +337,12 @@ _SECTIONS = {
 
 
 def main() -> None:
-    """Write the pages."""
-    with whole_file(SPEED) as file:
-        file.write(speed_page(RESULTS).encode())
-    print(f"written: {SPEED}")
+    """Write the page and its charts."""
+    written = {SPEED: speed_page(RESULTS)} | {IMAGES / name: chart for name, chart in charts(RESULTS).items()}
+    for path, text in written.items():
+        with whole_file(path) as file:
+            file.write(text.encode())
+        print(f"written: {path}")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,19 @@
 """The least time that a GPU needs for a network: its products counted, against what the card can do.
 
-Counted on tensors without memory, operator by operator: floating-point operations of convolutions and matrix products,
-and the numbers that each of these reads and writes once.  An operator takes at least the longer of computing and
-moving; a stage the sum of its operators.  What has no products (pooling, suppression, sorting, activations) counts
-nothing, so no implementation can be faster than this.
+Counted (``measure.products``) are floating-point operations of convolutions and matrix products, and the numbers that
+each of these reads and writes once.  An operator takes at least the longer of computing and moving; a stage the sum of
+its operators.  What has no products counts nothing, so no implementation can be faster than this.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from cascadezoo.benchmarks.measure.computing import computing
+from cascadezoo.benchmarks.measure.products import Work
 from cascadezoo.benchmarks.verify.timing import now
-from cascadezoo.modeling.build import build
-from cascadezoo.modeling.postprocess import select
-from cascadezoo.modeling.preprocess import Batch
-from cascadezoo.spec.model import ModelSpec
 
 BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 
@@ -48,57 +39,6 @@ CARDS = {  # by torch's name of the device: TFLOP/s in half types, TF32 and floa
     "NVIDIA A100-SXM4-80GB": _sheet(312, 156, 19.5, 2.039),
     "NVIDIA A100 80GB PCIe": _sheet(312, 156, 19.5, 1.935),
 }
-
-
-class Work(NamedTuple):
-    """One operator with products: its floating-point operations, and the numbers that it reads and writes."""
-
-    flops: int
-    numbers: int
-
-
-class _Counting(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.stages: dict[str, list[Work]] = {}
-        self._now: list[Work] = []
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self._now = self.stages.setdefault(name, [])
-        yield
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **kwargs or {})
-        if func._overloadpacket in flop_registry:
-            flops = flop_registry[func._overloadpacket](*args, **kwargs or {}, out_val=out)
-            tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
-            self._now.append(Work(int(flops), sum(x.numel() for x in tensors)))
-        return out
-
-
-@torch.no_grad()
-def count(spec: ModelSpec, size: tuple[int, int], batch_size: int = 1) -> dict[str, list[Work]]:
-    """The products of the network of ``spec`` by stage, for padded images of ``size`` (height, width) and as many
-    proposals and detections as it makes at most."""
-    with FakeTensorMode(), _Counting() as counting:
-        network = build(spec, device="meta").eval()
-        network.load_state_dict({name: torch.empty(x.shape) for name, x in network.state_dict().items()}, assign=True)
-        pixels = torch.empty(batch_size, 3, *size).contiguous(memory_format=torch.channels_last)
-        batch = Batch(pixels, *(torch.empty(batch_size, 2) for _ in range(3)))
-        with counting.stage("backbone"):
-            features = network.backbone(batch.pixels)
-        with counting.stage("neck"):
-            features = network.neck(features)
-        with counting.stage("rpn"):
-            proposals = network.rpn(features, batch.sizes)
-        with counting.stage("box stages"):
-            predictions = network.refine(features, proposals, batch.sizes)
-        with counting.stage("postprocess"):
-            found = select(predictions, batch, spec.stages[-1], spec.conventions.selection)
-        with counting.stage("masks"):
-            network.segment(features, found)
-    return {stage: works for stage, works in counting.stages.items() if works}
 
 
 def bound(works: Sequence[Work], precision: str, peaks: Peaks) -> float:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
+import cascadezoo
 from cascadezoo.benchmarks.measure import latency
 from cascadezoo.providers import SPECS
 
@@ -68,6 +69,33 @@ def test_a_batch_in_another_precision(tmp_path: Path, monkeypatch: pytest.Monkey
     said = capsys.readouterr().out
     assert "whole, unfenced" in said
     assert "batch 2, tf32, cpu" in said
+
+
+def test_entries_are_timed_beside_themselves_optimised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(latency, "scene", lambda: IMAGE)
+    monkeypatch.setattr(latency, "has_bfloat16", lambda: False)
+    output = tmp_path / "report.json"
+    options = ["--entries", "cascade_mask_r50_fpn_1x.mmdet", "--runs", "2", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["latency", *options])
+    latency.main()
+    report = json.loads(output.read_text())
+    (row,) = report["rows"]
+    assert (report["image"], report["runs"], row["network_input"]) == ([60, 80], 2, [64, 96])
+    assert list(row["ways"]) == ["plain", "fp32"]
+    for way in row["ways"].values():
+        assert way["detections"] > 0
+        assert list(way["stages_ms"]) == list(latency.STAGES)
+        assert way["total_ms"]["max"] >= sum(stage["min"] for stage in way["stages_ms"].values()) - 0.1
+    (ratio,) = row["times_faster_than_plain"].values()
+    assert 0 < ratio["min"] <= ratio["median"] <= ratio["max"]
+    said = capsys.readouterr().out
+    assert "plain" in said
+    assert "fp32" in said
+
+
+def test_every_entry_of_the_list_is_in_the_zoo() -> None:
+    assert [cascadezoo.info(entry).name for entry in latency.ENTRIES] == list(latency.ENTRIES)
+    assert len({entry.split(".")[1] for entry in latency.ENTRIES}) == 5  # publishers, our own entry among them
 
 
 def _small_maskrcnn(**_: None) -> torch.nn.Module:

@@ -40,6 +40,24 @@ def test_what_is_timed_is_what_predict_does(mask_model, images) -> None:
     assert detections == 2 * len(mask_model.predict(image))
 
 
+def test_an_optimised_model_is_timed_in_its_own_arithmetic(mask_model, images, monkeypatch) -> None:
+    model = mask_model.optimize(precision="fp32")
+    detections = len(model.predict(images[0]))
+    modes: set[tuple[bool, bool]] = set()
+    extract = model.extract
+
+    def watched(pixels):
+        modes.add((torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")))
+        return extract(pixels)
+
+    monkeypatch.setattr(model, "extract", watched)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        clock, found = run_stages(model, images[:1])
+    assert modes == {(False, False)}
+    assert list(clock) == [*STAGES[:4], "postprocess", "masks"]
+    assert found == detections > 0
+
+
 def test_it_stops_when_the_median_has_settled() -> None:
     bounds = Bounds(window=3, settled=0.02)
     assert not is_settled([1.0, 1.0], bounds)

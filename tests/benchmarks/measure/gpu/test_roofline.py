@@ -1,27 +1,14 @@
-"""Products are counted as by hand, and the sums of a real network are the design's."""
+"""Products against a card's rates, and the sums of a real network are the design's."""
 
 import pytest
 import torch
-from torch import nn
 
 from cascadezoo.benchmarks.measure.gpu import roofline
-from cascadezoo.benchmarks.measure.gpu.roofline import Peaks, Work, bound, count
+from cascadezoo.benchmarks.measure.gpu.roofline import Peaks, bound
+from cascadezoo.benchmarks.measure.products import Work, count
 from cascadezoo.providers import SPECS
 
 PEAKS = Peaks({"fp32": 100.0, "tf32": 200.0, "fp16": 400.0, "bf16": 400.0}, 80.0, "a test")
-
-
-def test_convolutions_and_products_are_counted_as_by_hand() -> None:
-    conv, linear = nn.Conv2d(4, 8, 3, padding=1), nn.Linear(10, 6)
-    with roofline._Counting() as counting, torch.no_grad(), counting.stage("one"):
-        conv(torch.ones(2, 4, 5, 7))
-        linear(torch.ones(3, 10)).relu()
-        nn.Conv2d(8, 8, 1, groups=4)(torch.ones(1, 8, 5, 7))
-    plain, product, grouped = counting.stages["one"]
-    # 2 operations for each of 8 x 5 x 7 results of 2 images, from 4 channels under 9 cells
-    assert plain == Work(2 * 2 * 8 * 5 * 7 * 4 * 9, 2 * 4 * 5 * 7 + 8 * 4 * 9 + 8 + 2 * 8 * 5 * 7)
-    assert product == Work(2 * 3 * 10 * 6, 6 + 3 * 10 + 10 * 6 + 3 * 6)
-    assert grouped == Work(2 * 8 * 5 * 7 * 2, 8 * 5 * 7 + 8 * 2 + 8 + 8 * 5 * 7)  # each result from 2 channels
 
 
 def test_an_operator_takes_the_longer_of_computing_and_moving() -> None:
@@ -42,14 +29,6 @@ def test_cascade_mask_r50_has_the_sums_of_the_audit() -> None:
     card = roofline.CARDS["NVIDIA H100 80GB HBM3"]
     for precision, least in {"fp16": 1.06, "tf32": 2.12, "fp32": 12.1}.items():
         assert sum(bound(works, precision, card) for works in stages.values()) == pytest.approx(least, rel=0.02)
-
-
-def test_a_batch_has_its_multiple_and_a_network_without_masks_no_masks() -> None:
-    spec = SPECS["mmdet"]["cascade_r50_fpn"]
-    one, two = (count(spec, (320, 320), n) for n in (1, 2))
-    assert "masks" not in one
-    for stage in one:
-        assert sum(w.flops for w in two[stage]) == 2 * sum(w.flops for w in one[stage])
 
 
 def test_what_a_device_does_is_measured() -> None:

@@ -1,0 +1,39 @@
+"""Products are counted as by hand."""
+
+import torch
+from torch import nn
+
+from cascadezoo.benchmarks.measure.products import Counting, Work, count
+from cascadezoo.providers import SPECS
+
+
+def test_convolutions_and_products_are_counted_as_by_hand() -> None:
+    conv, linear = nn.Conv2d(4, 8, 3, padding=1), nn.Linear(10, 6)
+    with Counting() as counting, torch.no_grad(), counting.stage("one"):
+        conv(torch.ones(2, 4, 5, 7))
+        linear(torch.ones(3, 10)).relu()
+        nn.Conv2d(8, 8, 1, groups=4)(torch.ones(1, 8, 5, 7))
+    plain, product, grouped = counting.stages["one"]
+    # 2 operations for each of 8 x 5 x 7 results of 2 images, from 4 channels under 9 cells
+    assert plain == Work(2 * 2 * 8 * 5 * 7 * 4 * 9, 2 * 4 * 5 * 7 + 8 * 4 * 9 + 8 + 2 * 8 * 5 * 7)
+    assert product == Work(2 * 3 * 10 * 6, 6 + 3 * 10 + 10 * 6 + 3 * 6)
+    assert grouped == Work(2 * 8 * 5 * 7 * 2, 8 * 5 * 7 + 8 * 2 + 8 + 8 * 5 * 7)  # each result from 2 channels
+
+
+def test_a_batch_has_its_multiple_and_a_network_without_masks_no_masks() -> None:
+    spec = SPECS["mmdet"]["cascade_r50_fpn"]
+    one, two = (count(spec, (320, 320), n) for n in (1, 2))
+    assert "masks" not in one
+    for stage in one:
+        assert sum(w.flops for w in two[stage]) == 2 * sum(w.flops for w in one[stage])
+
+
+def test_one_mask_of_a_detection_leaves_the_other_classes_out() -> None:
+    spec = SPECS["mmdet"]["cascade_mask_r50_fpn"]
+    every, one = (count(spec, (320, 320), one_mask=only) for only in (False, True))
+    # of three heads' 1 x 1 convolutions from 256 channels, 28 x 28 results of 79 classes for each of 100 detections
+    left_out = 3 * 2 * 256 * 28 * 28 * 79 * 100
+    assert sum(w.flops for w in every["masks"]) - sum(w.flops for w in one["masks"]) == left_out
+    assert {stage: works for stage, works in one.items() if stage != "masks"} == {
+        stage: works for stage, works in every.items() if stage != "masks"
+    }
