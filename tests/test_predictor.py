@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import cascadezoo
 from cascadezoo import Predictor
@@ -14,6 +15,15 @@ from cascadezoo.detector import OptimizedDetector
 from cascadezoo.errors import FailedImages, MissingResource, UnknownName, UnreadableImage, UsageError, WrongType
 
 SIZES = ((60, 90), (90, 60), (64, 64), (60, 90))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The last digits of what an image gives may depend on how many threads it has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
