@@ -1,6 +1,7 @@
 """What the tests of ``cascadezoo predict`` share."""
 
 import pytest
+
 from fake_predict import FakeModel
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_predict import NAME, FakeModel, run, write_image
 from PIL import Image
 
+from fake_predict import NAME, FakeModel, run, write_image
 from tiny import lively, tiny
 
 

@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from fake_predict import NAME, FakeModel, run, write_image
 from PIL import Image
 
 from cascadezoo.errors import UnwritableOutput
 
+from fake_predict import NAME, FakeModel, run, write_image
 from tiny import lively, tiny
 
 
