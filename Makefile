@@ -191,6 +191,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.training
 	$(BIN)/python -m cascadezoo.benchmarks.measure.dense
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
+	$(BIN)/python -m cascadezoo.benchmarks.measure.predicting
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pages
 
 # bent files for every reader; FUZZ_SECONDS, for each of the 12, is 10 in a smoke run.  Finds lie in tests/fuzz/crashes

@@ -21,7 +21,7 @@ from cascadezoo.errors import CascadezooError, UsageError, WrongType
 from cascadezoo.images import read_image
 from cascadezoo.losses.objective import losses_of_images
 from cascadezoo.losses.targets import GivenTargets
-from cascadezoo.modeling.compiling import around_compiled, uncompiled
+from cascadezoo.modeling.compiling import COMPILED, around_compiled, calls_foreign_code, uncompiled
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import DetectionBatch, HostRows
 from cascadezoo.modeling.preprocess import Batch, ResizedImage, padded_size
@@ -34,9 +34,8 @@ from cascadezoo.optimizing.precision import Settings, settings
 from cascadezoo.optimizing.weights import prepared
 from cascadezoo.paths import expanded
 from cascadezoo.spec.origin import Origin
+from cascadezoo.threads import Share, in_order, share
 from cascadezoo.writing import write_folder
-
-_COMPILED = ("extract", "find", "segment")
 
 
 class Detector(Network):
@@ -90,7 +89,8 @@ class Detector(Network):
             image: a path, the bytes of an image file, an open binary file, a PIL image, an (H, W, 3) RGB or (H, W)
                 array, a (3, H, W) tensor, as ``cascadezoo.images.read_image`` takes them; or a list of these.
             tta: test-time augmentation, with its default settings or others; one image at a time.
-            batch_size: images of a list that go through the network together, and so many are in memory at a time.
+            batch_size: images of a list that go through the network together, and so many are in memory at a time; with
+                1, on a CPU, up to four are worked on at once, each with its share of torch's threads (docs/model.md).
                 Only images of equal padded size share a batch, so an image's detections never depend on its
                 neighbours.  Where the device's memory runs out, batches are halved, which is logged.
 
@@ -122,6 +122,8 @@ class Detector(Network):
         with torch.no_grad(), self._arithmetic():
             if tta:
                 results = self._predict_augmented(images, TTASettings() if tta is True else tta, errors)
+            elif batch_size == 1 and (shared := self._share(len(images))).at_once > 1:
+                results = self._predict_at_once(images, shared, errors)
             else:
                 results = self._predict_all(images, batch_size, errors)
         found = all_or_raise(results, errors, isinstance(image, list))
@@ -160,6 +162,9 @@ class Detector(Network):
         return OptimizedDetector(
             self, settings(own if device is None else device, precision, cuda_graph, compile, exact)
         )
+
+    def _share(self, images: int) -> Share:
+        return share(next(self.parameters()).device, images, 1 if calls_foreign_code(self) else None)
 
     def _arithmetic(self) -> AbstractContextManager[None]:
         """In what ``predict`` computes."""
@@ -209,6 +214,18 @@ class Detector(Network):
         while group := _next(groups):
             numbers, resized = zip(*group, strict=True)
             results.update(zip(numbers, detect(resized), strict=True))
+        return list(map(results.get, range(len(images))))
+
+    def _predict_at_once(
+        self, images: list[Any], shared: Share, errors: dict[int, CascadezooError]
+    ) -> list[Detections | None]:
+        detect, groups = self._plan(images, 1, errors)
+
+        def one(group: list[tuple[int, ResizedImage]]) -> tuple[int, Detections]:
+            ((number, resized),) = group
+            return number, detect([resized])[0]
+
+        results = dict(in_order(one, groups, shared))
         return list(map(results.get, range(len(images))))
 
     @uncompiled
@@ -261,12 +278,12 @@ class Detector(Network):
 
         A copy or a pickled model is not compiled.
         """
-        for name in _COMPILED:
+        for name in COMPILED:
             setattr(self, name, torch.compile(getattr(Network, name).__get__(self), *args, **kwargs))
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        kept = {name: value for name, value in state.items() if name not in _COMPILED}
+        kept = {name: value for name, value in state.items() if name not in COMPILED}
         return {**kept, "_random": self._is_random()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

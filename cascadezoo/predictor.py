@@ -5,19 +5,22 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from cascadezoo import loading, registry
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector
-from cascadezoo.devices import DTYPES, arithmetic
+from cascadezoo.devices import DTYPES, arithmetic, usable
 from cascadezoo.errors import CascadezooError, FailedImages, UsageError, WrongType
 from cascadezoo.hub.sources import parse
 from cascadezoo.modeling.tta import TTASettings
+from cascadezoo.optimizing.precision import settings
 
 Batch = Mapping[str, Any]
 Columns = dict[str, npt.NDArray[Any]]
@@ -48,6 +51,8 @@ class Predictor:
         tta: bool | TTASettings = False,
         column: str | None = None,
         raise_errors: bool = False,
+        optimize: bool | None = False,
+        exact: bool = False,
         **options: Any,
     ) -> None:
         """Everything after the name is given by name.
@@ -58,17 +63,19 @@ class Predictor:
             device: of each process; None: a GPU where it sees one, else the CPU.
             precision: "fp32", or what matrix products and convolutions are computed in: "fp16", "bf16".
             batch_size: images that go through the network together, of those of a batch whose padded sizes are equal.
-                With 1 an image's detections are equal bit for bit whatever else is in its batch; with more, the last
-                digits may depend on how many share it.
+                With 1 an image's detections are equal bit for bit whatever else is in its batch, but that on a CPU
+                the last digits may depend on how many share its cores; with more, on how many share the network too.
             threshold: lowest score, 0 to 1; None: what the entry itself keeps (mostly 0.05).
             tta: test-time augmentation; one image at a time.
             column: the column of the images; None: ``image``, ``bytes`` or ``path``, the first that is there.
             raise_errors: an image that fails ends the call of ``predictor(columns)`` with FailedImages, instead of
                 being a row that says why.
+            optimize: whether ``Detector.optimize`` prepares the model, for this precision; None: on a CPU.
+            exact: of an optimised model on a CPU, as ``Detector.optimize`` takes it.
             options: further arguments of ``cascadezoo.load``, such as ``min_size``.
 
         Raises:
-            UsageError: no such entry (UnknownName), precision, batch size or threshold.
+            UsageError: no such entry (UnknownName), precision, batch size or threshold; ``exact`` without optimising.
         """
         if parse(name) is None:
             registry.info(name)
@@ -78,8 +85,11 @@ class Predictor:
             raise UsageError(f"batch_size {batch_size}: give 1 or more images at a time")
         if threshold is not None and not 0 <= threshold <= 1:
             raise UsageError(f"threshold {threshold}: give a score from 0 to 1")
+        if exact and optimize is False:
+            raise UsageError("exact is for an optimised model: optimize it too, or leave exact out")
         self.name, self.precision, self.batch_size, self.threshold = name, precision, batch_size, threshold
         self.device, self.tta, self.column, self.raise_errors = device, tta, column, raise_errors
+        self.optimize, self.exact = optimize, exact
         self._loaded = {"pretrained": pretrained, "weights": weights, "device": device, **options}
         self._model: Detector | None = None
 
@@ -91,7 +101,8 @@ class Predictor:
         """The model, built when it is first asked for, as ``cascadezoo.load`` does and with its errors."""
         global _latest
         if self._model is None:
-            key = {"name": self.name, "threshold": self.threshold, **self._loaded}
+            prepared = (self.precision, self.optimize, self.exact) if self.optimize is not False else None
+            key = {"name": self.name, "threshold": self.threshold, "prepared": prepared, **self._loaded}
             with _lock:
                 if _latest is None or _latest[0] != key:
                     _latest = None  # there may be no room for two
@@ -100,13 +111,29 @@ class Predictor:
         return self._model
 
     def build(self) -> Detector:
-        """The model, made anew and not kept; where it would drop scores that reach the threshold, with the threshold
-        for its own."""
+        """The model, made anew and not kept, optimised where that was asked for; where it would drop scores that reach
+        the threshold, with the threshold for its own.
+
+        Raises UsageError where an optimised model's device does not compute in the precision.
+        """
+        device = usable(self.device)
+        if self._is_optimized(device):
+            settings(device, self.precision, None, False)  # before the weights are fetched
         model = loading.load(self.name, **self._loaded)
         if self.threshold is not None and self.threshold < model.spec.conventions.selection.score_thresh:
             del model
             model = loading.load(self.name, **self._loaded, box_score_thresh=self.threshold)
+        if self._is_optimized(device):
+            return model.optimize(device, self.precision, exact=self.exact)
         return model
+
+    def _is_optimized(self, device: torch.device) -> bool:
+        return device.type == "cpu" if self.optimize is None else self.optimize
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """In what the model computes: an optimised one sees to it by itself."""
+        device = usable(self.device)
+        return nullcontext() if self._is_optimized(device) else arithmetic(device, self.precision)
 
     @overload
     def __call__(self, batch: list[Any]) -> list[Detections]: ...
@@ -142,7 +169,7 @@ class Predictor:
 
     def _of_list(self, images: list[Any]) -> list[Detections]:
         model = self.model
-        with arithmetic(next(model.parameters()).device, self.precision):
+        with self.arithmetic():
             try:
                 found = model.predict(images, tta=self.tta, batch_size=self.batch_size)
             except FailedImages as error:

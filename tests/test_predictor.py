@@ -7,12 +7,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import cascadezoo
 from cascadezoo import Predictor
+from cascadezoo.detector import OptimizedDetector
 from cascadezoo.errors import FailedImages, MissingResource, UnknownName, UnreadableImage, UsageError, WrongType
 
 SIZES = ((60, 90), (90, 60), (64, 64), (60, 90))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The last digits of what an image gives may depend on how many threads it has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +193,23 @@ def test_wrong_arguments(predictor):
         predictor("photo.jpg")
     with pytest.raises(UsageError, match=r"columns of unequal length: \{'path': 1, 'day': 2\}"):
         predictor({"path": ["a"], "day": [1, 2]})
+
+
+def test_it_computes_with_the_optimised_model_where_it_is_asked_for(folder, paths):
+    name = f"local-dir:{folder / 'model'}"
+    assert not isinstance(Predictor(name, device="cpu").model, OptimizedDetector)
+    for optimize in (True, None):  # None: on a CPU
+        fast = Predictor(name, device="cpu", optimize=optimize, exact=True)
+        assert isinstance(fast.model, OptimizedDetector)
+        assert fast.model.settings.exact
+        assert same(fast(paths[:1])[0], cascadezoo.load(name).optimize(exact=True).predict(paths[0]))
+        assert pickle.loads(pickle.dumps(fast)).model is fast.model
+    assert Predictor(name, device="cpu", optimize=True).model is not fast.model
+    assert not isinstance(Predictor(name, device="meta", optimize=None).build(), OptimizedDetector)
+
+
+def test_an_optimised_model_refuses_what_its_device_cannot(folder):
+    with pytest.raises(UsageError, match="exact is for an optimised model"):
+        Predictor(f"local-dir:{folder / 'model'}", exact=True)
+    with pytest.raises(UsageError, match="half precision is for GPUs"):
+        Predictor(f"local-dir:{folder / 'model'}", device="cpu", optimize=True, precision="fp16").build()

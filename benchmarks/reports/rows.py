@@ -177,7 +177,7 @@ def shard_name(shard: tuple[int, int]) -> str:
 
 def settings_line(settings: Settings) -> str:
     """What was asked for, in short."""
-    words = [settings.precision, f"evaluated by {settings.evaluator}", f"seed {settings.seed}"]
+    words = [settings.computed_in, f"evaluated by {settings.evaluator}", f"seed {settings.seed}"]
     if settings.limit is not None:
         words.append("the first image" if settings.limit == 1 else f"the first {settings.limit} images")
     words += [f"tolerance {settings.tolerance}"] * (settings.tolerance is not None)

@@ -47,6 +47,8 @@ class Settings(Record):
     precision: Precision = Field(
         default="fp32", description="What matrix products and convolutions are computed in; fp32 is without TF32."
     )
+    optimize: bool = Field(default=False, description="Of a model that model.optimize has prepared for its device.")
+    exact: bool = Field(default=False, description="Of an optimised model on a CPU: convolutions by plain sums.")
     evaluator: str = Field(default=DEFAULT, description="The program that computes COCO's figures.")
     limit: int | None = Field(
         default=None, description="Only the first N images of a data set: PARTIAL, if it has more."
@@ -63,6 +65,11 @@ class Settings(Record):
         default=0, description="Time each batch size for at least so long, even once its median has settled."
     )
     seed: int = Field(default=0, description="Of all randomness.")
+
+    @property
+    def computed_in(self) -> str:
+        """The precision, and what else numbers and speed depend on."""
+        return ", ".join([self.precision, *["optimised"] * self.optimize, *["exact"] * self.exact])
 
 
 class Machine(Record):

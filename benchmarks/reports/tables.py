@@ -117,7 +117,7 @@ def _rows(reports: Mapping[str, Report], digits: Decimal) -> list[dict[Column, s
                 "entry": entry.name,
                 "weights": given_weights(entry),
                 "device": machine.device,
-                "precision": report.settings.precision,
+                "precision": report.settings.computed_in,
                 "evaluator": machine.evaluator,
                 "version": report.version,
             }

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -27,6 +27,7 @@ from cascadezoo.files import write_json
 from cascadezoo.images import Pixels
 from cascadezoo.modeling.preprocess import ResizedImage, resize
 from cascadezoo.spec.model import ModelSpec
+from cascadezoo.threads import in_order, share
 
 Progress: TypeAlias = Callable[[int, int], None]  # images done, images in all
 
@@ -40,7 +41,8 @@ class DetectionCost(NamedTuple):
         images: detected on in this run.
         seconds: in all.
         decode: of them, waiting for decoded images.
-        inference: of them, the network and what follows on its device.
+        inference: of them, the network and what follows on its device; on a CPU, waiting for those images, of several
+            worked on at once, that are the next.
         batch_size: images at a time, in the end.
         notes: one sentence per halving of the batch.
     """
@@ -75,6 +77,7 @@ def detect_all(
             their streams say the same images are done.
         workers: processes that decode; default: as suits the machine.
 
+    On a CPU, at batch 1 and without augmentation, several images are worked on at once (``threads.share``).
     Where the device runs out of memory the batch is halved, for good, which the notes say.
     Raises UnreadableImage or FileError naming a bad image, OutOfMemory, UnwritableOutput.
     """
@@ -88,15 +91,23 @@ def detect_all(
     total = finished + sum(map(len, todo))
     detect = Fitting(partial(_detect, model, precision, tta), size, next(model.parameters()).device)
     prepare = partial(_read, None if tta else model.spec)
-    decode = inference = 0.0
+    shared = share(next(model.parameters()).device, len(todo), None if size == 1 and not tta else 1)
     source = prepared(todo, prepare, default_workers() if workers is None else workers)
-    with closing(source), _Writer(stream) as writer:
+    decode = waited = 0.0
+
+    def decoded() -> Iterator[list[Any]]:
+        nonlocal decode
+        for _ in todo:
+            start = time.perf_counter()
+            images = next(source)
+            decode += time.perf_counter() - start
+            yield images
+
+    with _Writer(stream) as writer, closing(source), closing(in_order(detect, decoded(), shared)) as results:
         for batch in todo:
             start = time.perf_counter()
-            decoded = next(source)
-            waited = time.perf_counter()
-            detections = detect(decoded)
-            decode, inference = decode + waited - start, inference + time.perf_counter() - waited
+            detections = next(results)
+            waited += time.perf_counter() - start
             writer.put(batch, detections)
             finished += len(batch)
             if progress:
@@ -105,7 +116,7 @@ def detect_all(
         images=sum(map(len, todo)),
         seconds=time.perf_counter() - begun,
         decode=decode,
-        inference=inference,
+        inference=waited - decode,
         batch_size=detect.batch_size,
         notes=tuple(detect.notes),
     )

@@ -85,6 +85,8 @@ def requested(
     tta: bool = False,
     limit: int | None = None,
     precision: Precision = "fp32",
+    optimize: bool = False,
+    exact: bool = False,
     evaluator: str = DEFAULT,
     tolerance: Decimal | float | str | None = None,
     decode: bool = False,
@@ -100,8 +102,11 @@ def requested(
     """The request of a call of ``verify``, whose arguments these are.  Raises as it does."""
     if analysis is not None and not accuracy:
         raise UsageError("an analysis is of detections, and only speed was asked for: measure accuracy, too")
+    if exact and not optimize:
+        raise UsageError("exact is for an optimised model: optimize it too, or leave exact out")
     settings = _settings(
-        accuracy=accuracy, speed=speed, tta=tta, precision=precision, evaluator=evaluator, limit=limit,
+        accuracy=accuracy, speed=speed, tta=tta, precision=precision, optimize=optimize, exact=exact,
+        evaluator=evaluator, limit=limit,
         tolerance=None if tolerance is None else str(tolerance), shard=shard, decode=decode, min_seconds=min_seconds,
     )  # fmt: skip
     require_engine(engine, address, run_dir)

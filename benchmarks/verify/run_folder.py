@@ -38,8 +38,9 @@ _DETECTING = tuple(
     f"cascadezoo.{name}."
     for name in (
         "coco", "csrc", "detecting", "detections", "detector", "devices", "image_files", "images", "levels", "loading",
-        "modeling", "ops", "spec", "benchmarks.verify.accuracy", "benchmarks.verify.coco_layout",
-        "benchmarks.verify.results_stream", "benchmarks.verify.shares",
+        "modeling", "ops", "optimizing", "spec", "threads",
+        "benchmarks.verify.accuracy", "benchmarks.verify.coco_layout", "benchmarks.verify.results_stream",
+        "benchmarks.verify.shares",
     )
 )  # fmt: skip
 # of these, what only some networks use: whether this one does
@@ -216,7 +217,10 @@ def _temporary() -> Iterator[Path]:
 def run_depends(settings: Settings, machine: Machine, baseline: str | None) -> dict[str, dict[str, Any]]:
     """What the figures of every entry of a run depend on; ``baseline``: the SHA-256 of the file."""
     return {
-        "settings": settings.model_dump(mode="json", include={"precision", "evaluator", "limit", "seed"}),
+        "settings": {
+            "precision": settings.computed_in,
+            **settings.model_dump(mode="json", include={"evaluator", "limit", "seed"}),
+        },
         "machine": {
             # how many threads compute is no part of it: of speed, ``part_depends`` counts it
             "device": machine.gpu or machine.device.removesuffix(f", {machine.threads} threads"),

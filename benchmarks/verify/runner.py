@@ -16,6 +16,7 @@ from cascadezoo.benchmarks.reports.schema import (
     Accuracy,
     AccuracyTiming,
     EntryReport,
+    Precision,
     Report,
     Settings,
     Speed,
@@ -160,7 +161,10 @@ def _load(entry: ZooEntry, job: Job) -> tuple["Detector", str]:
     source: dict[str, Any] = {"pretrained": True} if job.weights is None else {"weights": job.weights}
     model = cascadezoo.load(entry.name, **source)
     digest = content_digest(model.state_dict())
-    return model.to(job.device), digest
+    model = model.to(job.device)
+    if job.settings.optimize:
+        return model.optimize(precision=job.settings.precision, exact=job.settings.exact), digest
+    return model, digest
 
 
 def _evaluate(
@@ -287,7 +291,7 @@ def _detect(
         dataset.chosen(job.settings.limit),
         stream,
         batch_size=job.batch_size,
-        precision=job.settings.precision,
+        precision=_autocast(job.settings),
         tta=evaluation.tta,
         part=(job.world.rank, job.world.size),
         workers=job.workers,
@@ -322,13 +326,13 @@ def _time(entry: ZooEntry, model: "Detector", dataset: Dataset, job: Job) -> Spe
     try:
         files = [image.path for image in dataset.images[:TIMED]]
         images = files if settings.decode else alone(lambda: [read_image(path) for path in files])
-        timing = alone(lambda: measure(model, images, job.batch_size, settings.precision, least=settings.min_seconds))
+        timing = alone(lambda: measure(model, images, job.batch_size, _autocast(settings), least=settings.min_seconds))
     except Stopped as stopped:
         return _speed(entry, stopped.failure.verdict, stopped.failure.reason)
     device = job.machine.device
     fps = {batch.batch_size: batch.fps for batch in timing.batches}
     reference = None if job.baseline is None else reference_of(job.baseline, entry.name)
-    verdict, reason = judge_speed(device, settings.precision, fps, reference, settings.decode)
+    verdict, reason = judge_speed(device, settings.computed_in, fps, reference, settings.decode)
     return _speed(entry, verdict, reason).model_copy(update={"timing": timing})
 
 
@@ -339,7 +343,7 @@ def reference_of(baseline: Report, name: str) -> SpeedReference | None:
             fps = {batch.batch_size: batch.fps for batch in entry.speed.timing.batches}
             device = baseline.machines[entry.machine].device
             settings = baseline.settings
-            return SpeedReference(device=device, precision=settings.precision, decode=settings.decode, fps=fps)
+            return SpeedReference(device=device, precision=settings.computed_in, decode=settings.decode, fps=fps)
     return None
 
 
@@ -355,6 +359,11 @@ def _unmeasured(evaluation: Evaluation, settings: Settings, failure: Failure) ->
         reason=failure.reason,
         tolerance=_tolerance(evaluation, settings),
     )
+
+
+def _autocast(settings: Settings) -> Precision:
+    """What torch's autocast is asked for: an optimised model computes in its own precision."""
+    return "fp32" if settings.optimize else settings.precision
 
 
 def _tolerance(evaluation: Evaluation, settings: Settings) -> Decimal:

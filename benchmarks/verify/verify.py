@@ -45,6 +45,8 @@ def verify(
     limit: int | None = None,
     device: str | None = None,
     precision: Precision = "fp32",
+    optimize: bool = False,
+    exact: bool = False,
     batch_size: int | None = None,
     evaluator: str = DEFAULT,
     tolerance: Decimal | float | str | None = None,
@@ -75,6 +77,8 @@ def verify(
         limit: only the first images of the data set; the verdict is PARTIAL, if it has more.
         device: such as "cuda:1"; default: the GPU where there is one.
         precision: "fp32", "fp16" or "bf16".
+        optimize: measure what ``model.optimize(precision=…, exact=…)`` makes, rather than the model as it was loaded.
+        exact: of an optimised model on a CPU, convolutions by plain sums.
         batch_size: images that go through the network together; default: 1 on the CPU, 8 on a GPU.
         evaluator: "hotcoco" or "pycocotools", whose figures are the same.
         tolerance: in AP; default: the manifest's.
@@ -107,7 +111,8 @@ def verify(
     start, date = time.perf_counter(), now()
     request = requested(
         names, weights=weights, data_root=data_root, accuracy=accuracy, speed=speed, tta=tta, limit=limit,
-        precision=precision, evaluator=evaluator, tolerance=tolerance, decode=decode, min_seconds=min_seconds,
+        precision=precision, optimize=optimize, exact=exact, evaluator=evaluator, tolerance=tolerance,
+        decode=decode, min_seconds=min_seconds,
         analysis=analysis, baseline=baseline, run_dir=run_dir,
         only_failed=only_failed, engine=engine, address=address, shard=shard,
     )  # fmt: skip

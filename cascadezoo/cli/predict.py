@@ -2,15 +2,12 @@
 
 import json
 import os
-import sys
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 import cascadezoo
 from cascadezoo.cli.command import Command
@@ -19,11 +16,8 @@ from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, Weight
 from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.errors import CascadezooError, UsageError
-from cascadezoo.files import whole_file, write_json
+from cascadezoo.files import write_json
 from cascadezoo.paths import expanded
-
-if TYPE_CHECKING:
-    from cascadezoo.detector import Detector
 
 _RESULTS = "detections.json"
 
@@ -69,6 +63,19 @@ class _Failures:
 @click.option(
     "--max-size", metavar="N", type=click.IntRange(min=1), help="Longer side, in pixels; default: the entry's own."
 )
+@click.option(
+    "--optimize/--no-optimize", default=None,
+    help="Prepare the network for the device first; default: on a CPU.  Scores may differ in their last digits.",
+)  # fmt: skip
+@click.option("--exact", is_flag=True, help="Optimised on a CPU: convolutions by plain sums, slower.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True,
+    help="What the network computes in.",
+)  # fmt: skip
+@click.option(
+    "--at-once", metavar="N", type=click.IntRange(min=1),
+    help="On a CPU: images worked on at once; default: one per core, at most 4.  1 takes the least memory.",
+)  # fmt: skip
 @click.option("--tta", is_flag=True, help="Test-time augmentation: several scales, mirrored too; much slower.")
 @click.option("--json", "as_json", is_flag=True, help="The COCO file on stdout too, the summaries on stderr.")
 @click.option("--engine", type=click.Choice(["ray"]), help="Many images, on the GPUs of one machine or of several.")
@@ -80,10 +87,6 @@ class _Failures:
 @click.option(
     "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
     help="With --engine: images at a time; more is faster on a GPU, and the last digits may differ.",
-)  # fmt: skip
-@click.option(
-    "--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True,
-    help="With --engine: what the network computes in.",
 )  # fmt: skip
 @click.option("--column", metavar="NAME", help="With --engine: of Parquet files, where paths or encoded images are.")
 @click.pass_context
@@ -98,6 +101,10 @@ def predict_command(
     device: str | None,
     min_size: int | None,
     max_size: int | None,
+    optimize: bool | None,
+    exact: bool,
+    precision: str,
+    at_once: int | None,
     tta: bool,
     as_json: bool,
     engine: str | None,
@@ -123,10 +130,15 @@ def predict_command(
         "threshold": threshold,
         "min_size": min_size,
         "max_size": max_size,
+        "optimize": optimize,
+        "exact": exact,
+        "precision": precision,
     }
     if engine:
         if as_json:
             raise UsageError("--json is for runs without --engine: read the file that this one writes")
+        if at_once:
+            raise UsageError("--at-once is for runs without --engine: give --actors")
         from cascadezoo.cli.predict_batch import predict_batch
 
         of_engine["annotation_file"] = _RESULTS
@@ -147,24 +159,24 @@ def predict_command(
         ctx.exit(failures.exit_code)
     # OpenCV reads it when it is loaded: what fails is told by us, in one sentence
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    from cascadezoo.predictor import Predictor  # torch is imported only when there is an image
+    from cascadezoo.cli.predict_images import predicted  # and torch, now that there is an image
+    from cascadezoo.predictor import Predictor
 
-    model = Predictor(name, device=device, **model_options).build()
+    predictor = Predictor(name, device=device, tta=tta, **model_options)
+    categories = predictor.model.categories
     out.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
-    targets = _targets(paths, out)
-    for number, path in enumerate(_progress(paths), start=1):
-        try:
-            record, detections, line = _predict_one(model, path, targets[path], threshold, number, tta)
-        except CascadezooError as error:
-            failures.add(path, error)
-            continue
-        records.append(record)
-        results.extend(detections)
-        echo(line, err=as_json)
+    with closing(predicted(predictor, paths, out, at_once)) as done:
+        for path, one in zip(paths, done, strict=True):
+            if isinstance(one, CascadezooError):
+                failures.add(path, one)
+                continue
+            records.append(one.record)
+            results.extend(one.results)
+            echo(one.line, err=as_json)
     description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold:g}"
-    document = annotation_file(model.categories, records, results, description) | {
+    document = annotation_file(categories, records, results, description) | {
         "left_out": [{"file_name": str(path), "reason": reason} for path, reason in inputs.left_out],
         "failed": failures.records,
     }
@@ -172,51 +184,3 @@ def predict_command(
     if as_json:
         echo_json(json.dumps(document, ensure_ascii=False))
     ctx.exit(failures.exit_code)
-
-
-def _predict_one(
-    model: "Detector", path: Path, target: Path, threshold: float, number: int, tta: bool
-) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    """Write the annotated picture; returns the image's COCO record, its results, and the line that sums it up."""
-    from cascadezoo.images import read_image
-
-    pixels = read_image(path)
-    detections = model.predict(pixels, tta=tta)
-    detections = detections[detections.scores >= threshold]
-    with whole_file(target) as file:
-        detections.plot(pixels).save(file, "JPEG", quality=95, subsampling=0)
-    height, width = detections.image_size
-    record = {"id": number, "file_name": str(path), "height": height, "width": width}
-    counts = [f"{count} {label}" for label, count in detections.counts().items()]
-    listed = f" ({', '.join(counts[:3] + ['…'] * (len(counts) > 3))})" if counts else ""
-    line = f"{path}: {len(detections)} detection{'s' * (len(detections) != 1)}{listed} -> {target}"
-    return record, detections.to_coco(number), line
-
-
-def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:
-    """Where each annotated picture goes: named after its source, numbered where two sources share a name, and never
-    over an image that was given."""
-    taken = {os.path.realpath(path).casefold() for path in paths}
-    targets = {}
-    for path in paths:
-        target, copy = out / f"{path.stem}.jpg", 1
-        while os.path.realpath(target).casefold() in taken:
-            copy += 1
-            target = out / f"{path.stem}-{copy}.jpg"
-        taken.add(os.path.realpath(target).casefold())
-        targets[path] = target
-    return targets
-
-
-def _progress(paths: list[Path]) -> Iterator[Path]:
-    """A bar on stderr where somebody sees it; lines for the same terminal are shown above it."""
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(
-        *columns,
-        console=console,
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # else they would be taken from the file or pipe they belong to
-        disable=len(paths) < 2 or not console.is_terminal,
-    ) as progress:
-        yield from progress.track(paths, description="predict")

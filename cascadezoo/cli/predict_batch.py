@@ -61,7 +61,7 @@ def predict_batch(
 
     target = out if out.suffix.lower() in (_LINES, _TABLE) else out / annotation_file
     with parts_folder(out / "parts" if target != out else out.with_name(f"{out.name}.parts")) as folder:
-        model = Predictor(name, **{**options, "device": "cpu"}).build()
+        model = Predictor(name, **{**options, "device": "cpu", "optimize": False, "exact": False}).build()
         folder.claim(_identity(name, model, options, parts))
         categories = model.categories
         del model  # the actors make their own
@@ -77,7 +77,7 @@ def _identity(
     """All that a part's results depend on."""
     from cascadezoo.converters.canonical import content_digest
 
-    settings = ("device", "precision", "batch_size", "threshold", "tta")
+    settings = ("device", "precision", "optimize", "exact", "batch_size", "threshold", "tta")
     return {
         "model": {
             "name": name,

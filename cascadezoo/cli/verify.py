@@ -65,6 +65,8 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 @_setting("--tta", is_flag=True)
 @_setting("--limit", metavar="N", type=click.IntRange(min=1))
 @click.option("--device", type=Device(), help="Such as cpu or cuda:1; default: cuda where there is one.")
+@_setting("--optimize/--no-optimize", default=False)
+@_setting("--exact", is_flag=True)
 @_setting("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
 @click.option(
     "--batch-size", metavar="N", type=click.IntRange(min=1), help="Images at a time; default: 1 on the CPU, 8 on a GPU."

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
 import torch
+from torch import nn
+
+COMPILED = ("extract", "find", "segment")
+"""The methods that ``Detector.compile`` replaces."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,3 +26,9 @@ def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
 def around_compiled(function: Callable[P, R]) -> Callable[P, R]:
     """``function`` as written, under ``torch.compile`` too, but what it calls may be compiled."""
     return cast(Callable[P, R], torch.compiler.disable(function, recursive=False))
+
+
+def calls_foreign_code(model: nn.Module) -> bool:
+    """Whether a forward calls what torch.compile made, or hooks: code that may not be for several threads at once."""
+    is_compiled = any(name in model.__dict__ for name in COMPILED)
+    return is_compiled or any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

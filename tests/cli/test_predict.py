@@ -3,67 +3,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from cascadezoo.cli import main
-from cascadezoo.coco.categories import COCO
-from cascadezoo.detections import Detections
-from cascadezoo.providers import SPECS
-
+from fake_predict import NAME, FakeModel, run, write_image
 from tiny import lively, tiny
-
-NAME = "cascade_mask_r50_fpn_1x.mmdet"
-
-
-class FakeModel:
-    """Finds a person (0.9), a dog (0.5) and a cup (0.2), each with a mask, on every image."""
-
-    categories = COCO
-    spec = SPECS["mmdet"]["cascade_mask_r50_fpn"]  # which keeps scores above 0.05
-    tta: ClassVar[list[bool]] = []  # of each call
-
-    def predict(self, image, tta):
-        self.tta.append(tta)
-        height, width = image.shape[:2]
-        boxes = torch.tensor([[0.0, 0.0, width / 2, height], [2.0, 2.0, 8.0, 6.0], [1.0, 1.0, 3.0, 3.0]])
-        labels = torch.tensor([COCO.index(name) for name in ("person", "dog", "cup")])
-        return Detections(boxes, torch.tensor([0.9, 0.5, 0.2]), labels, (height, width), COCO, torch.ones(3, 28, 28))
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """The calls of ``loading.load``, each answered with the fake."""
-    calls = []
-
-    def load(name, **options):
-        calls.append((name, options))
-        return FakeModel()
-
-    monkeypatch.setattr("cascadezoo.loading.load", load)
-    return calls
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def write_image(path, height=30, width=40):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((height, width, 3), 100, np.uint8)).save(path)
-    return path
-
-
-def run(*args):
-    with pytest.raises(SystemExit) as ended:
-        main(["predict", *map(str, args)])
-    return ended.value.code
 
 
 def test_test_time_augmentation_is_asked_for(folder, calls):

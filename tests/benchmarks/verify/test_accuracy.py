@@ -1,5 +1,6 @@
 """Detecting on a whole data set: batches, memory, precision, bad images."""
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -8,10 +9,12 @@ import pytest
 import torch
 from small_coco import TooSmall, write_coco
 
+from cascadezoo.benchmarks.verify import accuracy
 from cascadezoo.benchmarks.verify.accuracy import detect_all, figures_of
 from cascadezoo.benchmarks.verify.coco_layout import Dataset, coco_val2017
 from cascadezoo.benchmarks.verify.results_stream import ResultsStream, merged, read_results
 from cascadezoo.errors import FileError, OutOfMemory, UnreadableImage
+from cascadezoo.threads import Share
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +147,46 @@ def test_progress_counts_images(model, dataset: Dataset, tmp_path: Path) -> None
     seen = []
     run(model, dataset, tmp_path / "x", batch_size=3, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(3, 8), (6, 8), (8, 8)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_several_images_at_once_give_the_same_in_the_same_order(
+    model, dataset: Dataset, tmp_path: Path, monkeypatch, workers: int
+) -> None:
+    run(model, dataset, tmp_path / "alone")
+    callers, extract = set(), model.extract
+
+    def watched(pixels):
+        callers.add(threading.get_ident())
+        return extract(pixels)
+
+    monkeypatch.setattr(accuracy, "share", lambda *_: Share(at_once=2, threads=1))
+    monkeypatch.setattr(model, "extract", watched)
+    before = threading.active_count()
+    told, _ = run(model, dataset, tmp_path / "both", workers=workers)
+    assert (tmp_path / "both").read_bytes() == (tmp_path / "alone").read_bytes()
+    assert threading.get_ident() not in callers
+    assert threading.active_count() == before
+    assert 0 < told.inference < told.seconds
+
+
+def test_a_bad_image_leaves_what_came_before_it(model, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(accuracy, "share", lambda *_: Share(at_once=2, threads=1))
+    root = write_coco(tmp_path / "coco")
+    (root / "val2017" / "000000000006.jpg").write_bytes(b"\xff\xd8 not an image \xff\xd9")
+    dataset = coco_val2017(root)
+    with pytest.raises(UnreadableImage, match=r"000000000006\.jpg"):
+        run(model, dataset, tmp_path / "x")
+    done = set(read_results(tmp_path / "x"))
+    order = [image.image_id for image in dataset.images]
+    assert done == set(order[: len(done)]) == set(order) - set(order[order.index(6) :])
+
+
+def test_threads_share_single_images_alone(model, dataset: Dataset, tmp_path: Path, monkeypatch) -> None:
+    """Batches and augmented images take memory enough."""
+    asked, share = [], accuracy.share
+    monkeypatch.setattr(accuracy, "share", lambda *args: (asked.append(args[2]), share(*args))[1])
+    for number, options in enumerate(({}, {"batch_size": 2}, {"tta": True})):
+        with ResultsStream(tmp_path / str(number), {}) as stream:
+            detect_all(model, dataset.images[:1], stream, workers=0, **options)
+    assert asked == [None, 1, 1]

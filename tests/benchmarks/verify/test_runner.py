@@ -12,10 +12,12 @@ from small_coco import NAME, cramped_load, tiny_load, write_coco
 
 import cascadezoo
 from cascadezoo.benchmarks.reports.compare import merge
+from cascadezoo.benchmarks.reports.markdown import markdown
 from cascadezoo.benchmarks.reports.schema import read_report, without_timing
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.benchmarks.verify import engines, request, speed
 from cascadezoo.benchmarks.verify.speed import Bounds
+from cascadezoo.detector import Detector
 from cascadezoo.errors import DownloadFailed, FileError, MissingResource, UsageError, WeightsNotFound
 from cascadezoo.files import write_json
 
@@ -326,3 +328,35 @@ def test_a_call_that_cannot_work_is_refused_first(root: Path, tmp_path: Path) ->
         run(NAME, root, tolerance=-1)
     with pytest.raises(UsageError, match="limit"):
         run(NAME, root, limit=0)
+
+
+def test_the_optimised_model_is_measured_where_it_is_asked_for(root: Path, tmp_path: Path, monkeypatch) -> None:
+    made, optimize = [], Detector.optimize
+
+    def watched(self, *args, **options):
+        made.append(options)
+        return optimize(self, *args, **options)
+
+    monkeypatch.setattr(Detector, "optimize", watched)
+    plain = run(NAME, root, limit=4)
+    assert made == []
+    fast = run(NAME, root, limit=4, optimize=True, exact=True, speed=True, run_dir=tmp_path / "run")
+    assert made == [{"precision": "fp32", "exact": True}]
+    (before,), (after,) = (report.entries[0].accuracy for report in (plain, fast))
+    assert after.figures["bbox"]["AP"] == pytest.approx(before.figures["bbox"]["AP"], abs=0.5)
+    assert fast.entries[0].speed.timing.batches
+    assert fast.entries[0].weights_digest == plain.entries[0].weights_digest
+    assert "fp32, optimised, exact" in markdown(fast)
+    with pytest.raises(UsageError, match="precision was fp32, optimised, exact, is fp32"):
+        run(NAME, root, limit=4, run_dir=tmp_path / "run")
+
+
+def test_exact_is_of_an_optimised_model(root: Path) -> None:
+    with pytest.raises(UsageError, match="exact is for an optimised model"):
+        run(NAME, root, exact=True)
+
+
+def test_an_optimised_models_precision_has_to_be_the_devices(root: Path) -> None:
+    (entry,) = run(NAME, root, limit=1, optimize=True, precision="fp16").entries
+    assert entry.verdict is Verdict.ERROR
+    assert "half precision is for GPUs" in entry.accuracy[0].reason
