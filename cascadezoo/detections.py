@@ -29,13 +29,13 @@ from cascadezoo.images import ImageInput, read_image
 from cascadezoo.modeling.transfer import to_host
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.ops.mask_paste import PASTE, Crop, PasteMethod, paste, paste_bilinear
-from cascadezoo.ops.paste_rle import countable, default_cap, paste_rle
+from cascadezoo.ops.paste_rle import countable, default_cap, most_runs, paste_rle
 from cascadezoo.paths import expanded
 from cascadezoo.spec.conventions import MaskPaste
 
 Index: TypeAlias = int | np.integer[Any] | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any]
 _Row: TypeAlias = tuple[tuple[float, float, float, float], float, int]
-_ROOM = 2**20  # runs that there is room for at a time on a CPU: 4 MB
+_ROOM = 2**20  # runs that there is room for at a time, where there is a choice: 4 MB
 
 
 @dataclass(eq=False, repr=False)
@@ -152,14 +152,23 @@ class Detections:
 
     def _encoded(self, probabilities: Tensor, boxes: Tensor, runs: Sequence[Tensor]) -> list[Rle]:
         ends, counts = runs
-        rles = []
-        for index, (row, count) in enumerate(zip(ends.numpy(), counts.tolist(), strict=True)):
-            if count < 0:  # the operator leaves this one to its caller
-                one = slice(index, index + 1)
-                rles += self._rles_one_by_one(probabilities[one], boxes[one])
-            else:
-                rles.append(encode_runs(row[:count], *self.image_size))
-        return rles
+        left = [index for index, count in enumerate(counts.tolist()) if count < 0]
+        others = iter(self._of_many_runs(probabilities[left], boxes[left], ends.shape[1]) if left else ())
+        return [
+            next(others) if count < 0 else encode_runs(row[:count], *self.image_size)
+            for row, count in zip(ends.numpy(), counts.tolist(), strict=True)
+        ]
+
+    def _of_many_runs(self, probabilities: Tensor, boxes: Tensor, cap: int) -> list[Rle]:
+        """The masks that ``paste_rle`` left to its caller: pasted again with room for the runs that any mask can have;
+        one by one where that does not help."""
+        room, method = most_runs(probabilities.shape[1], self.image_size[1]), self._pasting()
+        if method is None or cap >= room:
+            return self._rles_one_by_one(probabilities, boxes)
+        some = max(1, _ROOM // room)
+        parts = zip(probabilities.split(some), boxes.split(some), strict=True)
+        pasted = ((p, to_host(paste_rle(*p, *self.image_size, method, room))) for p in parts)
+        return [rle for p, runs in pasted for rle in self._encoded(*p, runs)]
 
     def _rles_one_by_one(self, probabilities: Tensor, boxes: Tensor) -> list[Rle]:
         crops = self.paste_method(probabilities, boxes, *self.image_size)

@@ -15,7 +15,7 @@ from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detections import Detections
 from cascadezoo.errors import MissingResource, UnreadableImage, UnwritableOutput, UsageError
 from cascadezoo.ops.mask_paste import PASTE, Crop
-from cascadezoo.ops.paste_rle import paste_rle
+from cascadezoo.ops.paste_rle import most_runs, paste_rle
 from cascadezoo.spec.conventions import MaskPaste
 
 PERSON, CAR, DOG = COCO.index("person"), COCO.index("car"), COCO.index("dog")
@@ -107,13 +107,28 @@ def test_rles_at_once_are_those_one_by_one(method, monkeypatch):
         monkeypatch.undo()
 
 
-def test_a_mask_of_more_runs_than_there_is_room_for_is_pasted_alone():
+def test_a_mask_of_more_runs_than_there_is_room_for_is_pasted_again(monkeypatch):
     """14 set rows of cells are 14 runs in each of some 10 columns, and as many between them: there is room for 64."""
     stripes = (torch.arange(28) % 2.0)[:, None].expand(28, 28)
     boxes, masks = torch.tensor([[0.0, 0.0, 10.0, 560.0], [1.0, 5.0, 9.0, 30.0]]), torch.stack((stripes, stripes + 1))
     assert paste_rle(masks, boxes, 560, 10, MaskPaste.BILINEAR)[1].tolist()[0] == -1
     detections = Detections(boxes, torch.ones(2), torch.zeros(2), (560, 10), mask_probs=masks)
-    assert rles(detections, at_once=True) == rles(detections, quickly=True) == rles(detections)
+    expected = rles(detections)
+    monkeypatch.setattr(Detections, "_rles_one_by_one", None)
+    assert rles(detections, at_once=True) == rles(detections, quickly=True) == expected
+
+
+@pytest.mark.parametrize("method", list(MaskPaste), ids=lambda method: method.name)
+@pytest.mark.parametrize("side", [1, 5, 28])
+def test_there_is_room_for_the_runs_of_any_mask(method, side):
+    noise = torch.Generator().manual_seed(side)
+    masks = torch.rand(20, side, side, generator=noise)
+    masks[:4] = (torch.arange(side) % 2.0)[:, None]  # as many runs as cells allow
+    boxes = torch.tensor(
+        [[-3.0, -2.0, 41.0, 310.0], [0.0, 0.0, 40.0, 300.0], [5.5, 1.2, 9.0, 299.5], [0.0, 9.0, 40.0, 80.0]]
+    )
+    counts = paste_rle(masks, boxes.repeat(5, 1), 300, 40, method, most_runs(side, 40))[1]
+    assert counts.min() > 0
 
 
 def test_a_devices_run_lengths_come_in_one_copy(monkeypatch):

@@ -23,6 +23,12 @@ def default_cap(width: int) -> int:
     return max(64, 4 * width)
 
 
+def most_runs(side: int, width: int) -> int:
+    """Room for the runs of any mask of ``side`` x ``side`` cells: down a column of the image, what is interpolated
+    between cells crosses the threshold once between two of them, and at either edge."""
+    return (side + 2) * width
+
+
 def paste_rle(
     probabilities: Tensor, boxes: Tensor, height: int, width: int, method: MaskPaste, cap: int | None = None
 ) -> tuple[Tensor, Tensor]:
