@@ -11,6 +11,7 @@ from typing import Any
 from cascadezoo.benchmarks.measure import operator_sections
 from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.operator_sections import machine
+from cascadezoo.benchmarks.measure.peer_section import peer_section
 from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
@@ -18,9 +19,9 @@ SPEED = Path("docs/speed.md")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of a GPU that are there."""
+    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of other programs and a GPU that are there."""
     sections = [section(json.loads((results / f"{name}.json").read_text())) for name, section in _SECTIONS.items()]
-    return "\n".join((_HEAD, *chain(*sections), *gpu_sections(results))).rstrip() + "\n"
+    return "\n".join((_HEAD, *peer_section(results), *chain(*sections), *gpu_sections(results))).rstrip() + "\n"
 
 
 _HEAD = """\
