@@ -17,13 +17,13 @@ def loaded(setting: Setting) -> Detector:
 def plain(setting: Setting) -> Made:
     """The network as it is."""
     model = loaded(setting)
-    return Made(eager(model, "fp32", [setting.image], CPU)._replace(stages=None), partial(model.predict, setting.image))
+    return Made(eager(model, "fp32", [setting.image], CPU)._replace(stages=None), lambda: model.predict(setting.image))
 
 
 def prepared(precision: str, exact: bool, setting: Setting) -> Made:
     """``model.optimize``.  Raises UsageError where this processor does not compute in the precision."""
     ready = loaded(setting).optimize(precision=precision, exact=exact)
-    return Made(optimized(ready, precision, [setting.image]), partial(ready.predict, setting.image))
+    return Made(optimized(ready, precision, [setting.image]), lambda: ready.predict(setting.image))
 
 
 def torchvision(setting: Setting) -> Made:
