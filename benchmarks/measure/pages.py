@@ -10,6 +10,7 @@ from typing import Any
 from cascadezoo.benchmarks.measure import cost_sections, operator_sections
 from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.operator_sections import machine
+from cascadezoo.benchmarks.measure.peer_section import peer_section
 from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
@@ -17,8 +18,8 @@ SPEED, IMAGES = Path("docs/speed.md"), Path("docs/images")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of a GPU; it says which are not there."""
-    lines, absent = [_HEAD], []
+    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of other programs and a GPU that are there."""
+    lines, absent = [_HEAD, *peer_section(results)], []
     for name, section in _SECTIONS.items():
         path = results / f"{name}.json"
         if path.exists():

@@ -47,4 +47,4 @@ def _order(tensors: Sequence[Tensor]) -> list[int]:
 
 
 def _bytes(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [tensors[index].reshape(-1).view(torch.uint8) for index in _order(tensors)]
+    return [tensors[index].reshape(-1).contiguous().view(torch.uint8) for index in _order(tensors)]

@@ -19,6 +19,7 @@ MIXED = [
     torch.arange(5, dtype=torch.uint8),
     torch.tensor([0.5, 3.0], dtype=torch.float16),
     torch.arange(12.0, dtype=torch.float64).view(3, 4).T,
+    torch.arange(12.0).view(4, 3)[:, 1],
 ]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadezoo.benchmarks.measure.gpu.plan import PARTS
-from cascadezoo.benchmarks.measure.gpu.ways import SPANS
+from cascadezoo.benchmarks.measure.ways import SPANS
 
 Report = dict[str, Any]
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from cascadezoo.benchmarks.measure.computing import PRECISIONS, computing
 from cascadezoo.benchmarks.measure.gpu.report import Report
-from cascadezoo.benchmarks.measure.gpu.ways import SPANS, compared, eager, optimize, optimized, row, warmed
 from cascadezoo.benchmarks.measure.latency import random_model, scene
+from cascadezoo.benchmarks.measure.ways import SPANS, compared, eager, optimize, optimized, row, warmed
 from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector

@@ -7,7 +7,9 @@ import torch
 from cascadezoo.benchmarks.measure.computing import PRECISIONS
 from cascadezoo.benchmarks.measure.gpu.report import Report
 from cascadezoo.benchmarks.measure.gpu.roofline import Peaks, bound, peaks_of
-from cascadezoo.benchmarks.measure.gpu.ways import (
+from cascadezoo.benchmarks.measure.latency import Images, random_model, scene, torchvision_model
+from cascadezoo.benchmarks.measure.products import Work, count
+from cascadezoo.benchmarks.measure.ways import (
     EAGER,
     OPTIMIZED,
     SPANS,
@@ -21,8 +23,6 @@ from cascadezoo.benchmarks.measure.gpu.ways import (
     torchvisions,
     warmed,
 )
-from cascadezoo.benchmarks.measure.latency import Images, random_model, scene, torchvision_model
-from cascadezoo.benchmarks.measure.products import Work, count
 from cascadezoo.benchmarks.verify.timing import spread
 from cascadezoo.detector import Detector
 from cascadezoo.ops.library import COMPILED

@@ -7,9 +7,9 @@ import torch
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from cascadezoo.benchmarks.measure import latency
+from cascadezoo.benchmarks.measure import ways as ways_module
 from cascadezoo.benchmarks.measure.gpu import latency as latency_part
 from cascadezoo.benchmarks.measure.gpu import replay, roofline, speed, throughput, waits
-from cascadezoo.benchmarks.measure.gpu import ways as ways_module
 from cascadezoo.benchmarks.measure.gpu.report import Deadline, Report
 from cascadezoo.providers import SPECS
 
