@@ -167,8 +167,9 @@ class Detections:
             return self._rles_one_by_one(probabilities, boxes)
         some = max(1, _ROOM // room)
         parts = zip(probabilities.split(some), boxes.split(some), strict=True)
-        pasted = ((p, to_host(paste_rle(*p, *self.image_size, method, room))) for p in parts)
-        return [rle for p, runs in pasted for rle in self._encoded(*p, runs)]
+        pasted = ((p, paste_rle(*p, *self.image_size, method, room)) for p in parts)
+        on_host = ((p, runs if runs[0].device.type == "cpu" else to_host(runs)) for p, runs in pasted)
+        return [rle for p, runs in on_host for rle in self._encoded(*p, runs)]
 
     def _rles_one_by_one(self, probabilities: Tensor, boxes: Tensor) -> list[Rle]:
         crops = self.paste_method(probabilities, boxes, *self.image_size)
