@@ -46,18 +46,19 @@ def _latency(report: Report) -> list[str]:
         memory = report["memory"][row["way"]]
         cells = [f"{row['way']} ({row['precision']})"]
         cells += [_seconds(row[f"{span}_ms"]) for span in ("network", "whole")]
-        cells += [f"{(memory['peak_bytes'] - less) / 2**20:.0f}" for less in (0, memory["imported_bytes"])]
+        cells += [f"{memory[f'{when}_bytes'] / 2**20:.0f}" for when in ("imported", "loading", "inference")]
         rows.append(f"| {' | '.join([*cells, _agreement(row)])} |")
     return [
         f"Medians of {part['runs']} runs, lowest and highest in brackets.  Network: ours from resized images to",
         "detections with the probabilities of their masks; the others' from prepared pixels to detections, which at",
         "mmdetection have pasted masks.  Whole: from the image, ours to run lengths, the others' to pasted masks.",
-        "Peak: of a process that loads the network and runs it on the image once; then without what importing takes.",
+        "MiB: the most that a process of its own has when all is imported, while it loads the network, and then while",
+        "it runs it on the image once.",
         "Detections: paired with those of the plain network by class and an IoU of 0.9; scores of random weights lie",
         "so close together that bfloat16 leaves others among the best hundred.",
         "",
-        "| way | network, s | whole, s | peak, MiB | without imports, MiB | detections |",
-        "|---|---|---|---|---|---|",
+        "| way | network, s | whole, s | imported, MiB | loading, MiB | inference, MiB | detections |",
+        "|---|---|---|---|---|---|---|",
         *rows,
         "",
         *_ratios(part["times_faster"]),

@@ -68,10 +68,10 @@ def disagreeing(report: dict[str, Any]) -> list[str]:
 
 def lines(report: dict[str, Any]) -> Iterator[str]:
     """The report as text."""
-    yield f"{'way':18}{'network, s':>12}{'whole, s':>10}{'peak, MiB':>11}  agrees"
+    yield f"{'way':18}{'network, s':>12}{'whole, s':>10}{'MiB':>11}  agrees"
     for row in report["latency"]["rows"]:
         network, whole = (row[f"{span}_ms"]["median"] / 1000 for span in ("network", "whole"))
-        peak = report["memory"][row["way"]]["peak_bytes"] / 2**20
+        peak = report["memory"][row["way"]]["inference_bytes"] / 2**20
         yield f"{row['way']:18}{network:12.2f}{whole:10.2f}{peak:11.0f}  {row['agrees']}"
     yield f"{'backbone and neck':18}{'median, s':>12}"
     for row in report["features"]["rows"]:
