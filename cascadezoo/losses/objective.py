@@ -34,7 +34,7 @@ def losses(
     objects = [target.to(device).single() for target in targets]
     samplers = list(generators) if generators is not None else [None] * len(objects)
 
-    features = [as_pooled(level) for level in model.extract(batch.pixels)]
+    features = [as_pooled(level) for level in model.extract(as_pooled(batch.pixels))]
     anchors, coder = model.rpn.anchors_of(features), spec.conventions.proposals.coder
     head = partial(model.rpn.at, features)
     losses_of_rpn = rpn_losses(head, anchors, batch.resized_sizes, objects, coder, rule, samplers)
