@@ -37,7 +37,7 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool) -> Te
     """x (N, C, H, W) convolved with a weight (K, C, 3, 3) and a bias (K,), stride and padding 1: (N, K, H, W), channels
     last in memory, rectified where ``relu`` says so; for what ``is_quicker`` allows."""
     bias = weight.new_zeros(len(weight)) if bias is None else bias
-    out: Tensor = _Conv3x3.apply(x.permute(0, 2, 3, 1), weight, bias, relu)  # type: ignore[no-untyped-call]
+    out: Tensor = _Conv3x3.apply(x.permute(0, 2, 3, 1), weight, bias, relu)
     return out.permute(0, 3, 1, 2)
 
 
@@ -51,7 +51,7 @@ class _Conv3x3(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[no-untyped-call, untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, out = ctx.saved_tensors
         if out is not None:

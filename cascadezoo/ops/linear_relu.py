@@ -26,7 +26,7 @@ def is_quicker(x: Tensor, weight: Tensor) -> bool:
 
 def linear_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x (R, C) times a weight (K, C), plus a bias (K,), rectified: (R, K)."""
-    out: Tensor = _LinearReLU.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    out: Tensor = _LinearReLU.apply(x, weight, bias)
     return out
 
 
@@ -38,7 +38,7 @@ class _LinearReLU(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[no-untyped-call, untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, out = ctx.saved_tensors
         grad = torch.ops.aten.threshold_backward(grad, out, 0)

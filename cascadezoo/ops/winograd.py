@@ -52,7 +52,8 @@ def pack_weight(weight: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     chunks = weight.detach().to(dtype).unflatten(0, (-1, _CHUNK)).permute(0, 3, 4, 2, 1)
     chunks = chunks.reshape(-1, 9, channels * _CHUNK)
     points: Tensor = (_points(dtype) @ chunks).float()
-    return points.unflatten(2, (channels, _CHUNK))
+    packed: Tensor = points.unflatten(2, (channels, _CHUNK))
+    return packed
 
 
 def weight_gradient(x: Tensor, grad: Tensor, *, lanes: int = 16) -> Tensor:
@@ -61,7 +62,7 @@ def weight_gradient(x: Tensor, grad: Tensor, *, lanes: int = 16) -> Tensor:
     points: Tensor = torch.ops.cascadezoo.winograd_weight_gradient(
         x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1), lanes
     )
-    chunks = (_points(points.dtype).t() @ points.flatten(2)).unflatten(2, (-1, _CHUNK))
+    chunks: Tensor = (_points(points.dtype).t() @ points.flatten(2)).unflatten(2, (-1, _CHUNK))
     return chunks.permute(0, 3, 2, 1).reshape(grad.shape[1], x.shape[1], 3, 3)
 
 
@@ -105,8 +106,8 @@ def _gradient_reference(x: Tensor, grad: Tensor, lanes: int) -> Tensor:
     below, right = -x.shape[1] % _TILE, -x.shape[2] % _TILE
     tiles = F.pad(grad, (0, 0, 0, right, 0, below)).unfold(1, _TILE, _TILE).unfold(2, _TILE, _TILE)
     of_output = torch.einsum("ia,nyxkij,jb->abnyxk", a, tiles, a).flatten(2, 4).flatten(0, 1)  # (36, tiles, K)
-    sums = _input_points(x).transpose(1, 2) @ of_output
-    return sums.unflatten(2, (-1, _CHUNK)).permute(2, 0, 1, 3).contiguous()
+    sums: Tensor = (_input_points(x).transpose(1, 2) @ of_output).unflatten(2, (-1, _CHUNK))
+    return sums.permute(2, 0, 1, 3).contiguous()
 
 
 def _input_points(x: Tensor) -> Tensor:
