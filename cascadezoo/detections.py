@@ -37,6 +37,8 @@ Index: TypeAlias = int | np.integer[Any] | slice | Tensor | Sequence[int] | Sequ
 _Row: TypeAlias = tuple[tuple[float, float, float, float], float, int]
 _ROOM = 2**20  # runs that there is room for at a time, where there is a choice: 4 MB
 
+_MOST_ROOM = 2**26  # runs of one mask: 256 MB
+
 
 @dataclass(eq=False, repr=False)
 class Detections:
@@ -163,7 +165,7 @@ class Detections:
         """The masks that ``paste_rle`` left to its caller: pasted again with room for the runs that any mask can have;
         one by one where that does not help."""
         room, method = most_runs(probabilities.shape[1], self.image_size[1]), self._pasting()
-        if method is None or cap >= room:
+        if method is None or not cap < room <= _MOST_ROOM:
             return self._rles_one_by_one(probabilities, boxes)
         some = max(1, _ROOM // room)
         parts = zip(probabilities.split(some), boxes.split(some), strict=True)

@@ -35,4 +35,5 @@ STABLE_TORCH_LIBRARY_FRAGMENT(cascadezoo, m) {
       "float[] halves, bool probability, float[] stds, float[] log_scale, int extent, float min_size, SymInt top) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def("winograd_conv3x3(Tensor x, Tensor weight, Tensor bias, bool relu, int lanes) -> Tensor");
+  m.def("winograd_weight_gradient(Tensor x, Tensor grad, int lanes) -> Tensor");
 }

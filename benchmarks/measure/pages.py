@@ -147,10 +147,16 @@ def _launches(report: dict[str, Any]) -> list[str]:
 
 
 def _training(report: dict[str, Any]) -> list[str]:
+    before = report.get("before")
     rows = [
         f"| {part} | {report['seconds'][part]['median']:.2f} | {100 * share:.1f} % |"
+        + (f" {before['seconds'][part]['median']:.2f} |" if before else "")
         for part, share in report["share"].items()
     ]
+    earlier = [
+        f"The code of commit {before['commit']}, measured in the same run, took {before['step_seconds']['median']:.2f} "
+        f"seconds a step, {report['times_faster']:.2f} times as long, and {before['peak_bytes'] / 2**30:.1f} GiB."
+    ] if before else []  # fmt: skip
     height, width = report["images"]
     return [
         "## Training",
@@ -162,10 +168,11 @@ def _training(report: dict[str, Any]) -> list[str]:
         f"{', '.join(report['compiled_ops']) or 'none'}.",
         "Data is the time that a step waits for it; targets (matching, sampling, masks in boxes) are not in forward.",
         f"At its peak the process has {report['peak_bytes'] / 2**30:.1f} GiB.",
+        *earlier,
         f"({machine(report)}; `training.json`)",
         "",
-        "| part | seconds a step | share |",
-        "|---|---|---|",
+        "| part | seconds a step | share |" + (" before |" if before else ""),
+        "|---|---|---|" + ("---|" if before else ""),
         *rows,
         "",
     ]

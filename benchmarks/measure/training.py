@@ -2,9 +2,16 @@
 
 Steps of the real loop (worker processes, losses, backward, optimizer) with the publisher's recipe on generated images
 of 480 x 640 with seven objects each, as COCO has them on average.  The network is random and is not saved.
+
+With ``--before COMMIT`` the same is measured first with the code of an earlier commit of this repository, by a process
+of its own.
 """
 
 import argparse
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +40,7 @@ from cascadezoo.training.config import Precision, TrainingConfig, recipe_of
 from cascadezoo.training.loader import TrainingSet, training_loader
 from cascadezoo.training.step import Stepper
 
+ROOT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH, OBJECTS = 480, 640, 7
 PARTS = ("data", "targets", "forward", "backward", "optimizer")
 # which boxes learn, which object each is matched to, and the mask inside it
@@ -125,6 +133,24 @@ def measure(
     }
 
 
+def measure_commit(commit: str, options: list[str], folder: Path) -> dict[str, Any]:
+    """The report of this benchmark by the code of ``commit``, which is checked out in ``folder``, with operators
+    compiled if they are here.  Raises CalledProcessError where git does not have it or its benchmark fails."""
+    tree, report = folder / "before", folder / "before.json"
+    git = ["git", "-C", str(ROOT), "worktree"]
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    subprocess.run([*git, "add", "--quiet", "--detach", str(tree), commit], check=True)
+    try:
+        if "cpu" in COMPILED:
+            subprocess.run([sys.executable, "-m", "cascadezoo", "build-ops"], cwd=tree, env=environment, check=True)
+        command = [sys.executable, "-m", "cascadezoo.benchmarks.measure.training", *options, "--output", str(report)]
+        subprocess.run(command, cwd=tree, env=environment, check=True)
+    finally:
+        subprocess.run([*git, "remove", "--force", str(tree)], check=True)
+    measured: dict[str, Any] = json.loads(report.read_text())
+    return measured
+
+
 def main() -> None:
     """Measure, print the table, write the report."""
     parser = argparse.ArgumentParser(description="Training throughput of an entry, and where a step's time goes.")
@@ -134,9 +160,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=TrainingConfig.model_fields["workers"].default)
     parser.add_argument("--precision", type=Precision, default=Precision.FP32, choices=list(Precision))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--before", metavar="COMMIT", help="an earlier commit, whose code is measured first")
     parser.add_argument("--output", type=Path, default=RESULTS / "training.json")
     options = parser.parse_args()
-    entry = cascadezoo.info(options.entry).name
+    entry, before = cascadezoo.info(options.entry).name, None
+    if options.before:
+        same = ("entry", "batch_size", "steps", "workers", "precision", "device")
+        given = [text for name in same for text in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
+        with TemporaryDirectory(prefix="cascadezoo-") as folder:
+            before = measure_commit(options.before, given, Path(folder))
     with TemporaryDirectory(prefix="cascadezoo-") as folder, join(options.device) as world:
         data = CocoDataset(*generate(Path(folder), (options.steps + 1) * options.batch_size))
         measured = measure(
@@ -157,10 +189,17 @@ def main() -> None:
         "compiled_ops": list(COMPILED),
         **measured,
     }
+    if before:
+        kept = ("seconds", "share", "step_seconds", "images_per_second", "peak_bytes")
+        times = before["step_seconds"]["median"] / measured["step_seconds"]["median"]
+        report["before"] = {"commit": options.before, **{name: before[name] for name in kept}}
+        report["times_faster"] = round(times, 2)
     print(f"{'part':12}{'median s':>10}{'share':>8}")
     for part in PARTS:
         print(f"{part:12}{report['seconds'][part]['median']:10.2f}{report['share'][part]:8.1%}")
     print(f"{report['images_per_second']:.2f} images a second")
+    if before:
+        print(f"{report['times_faster']:.2f} times as fast as {options.before}")
     write_report(options.output, report)
     print(f"written to {options.output}")
 

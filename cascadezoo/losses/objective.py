@@ -1,6 +1,7 @@
 """One step's losses, from prepared pixels and targets at network scale: the forward pass of training."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -33,16 +34,16 @@ def losses(
     objects = [target.to(device).single() for target in targets]
     samplers = list(generators) if generators is not None else [None] * len(objects)
 
-    features = [as_pooled(level) for level in model.extract(batch.pixels)]
-    outputs, anchors = [model.rpn.head(level) for level in features], model.rpn.anchors_of(features)
-    coder = spec.conventions.proposals.coder
-    losses_of_rpn = rpn_losses(outputs, anchors, batch.resized_sizes, objects, coder, rule, samplers)
+    features = [as_pooled(level) for level in model.extract(as_pooled(batch.pixels))]
+    anchors, coder = model.rpn.anchors_of(features), spec.conventions.proposals.coder
+    head = partial(model.rpn.at, features)
+    losses_of_rpn = rpn_losses(head, anchors, batch.resized_sizes, objects, coder, rule, samplers)
 
     proposing = spec.conventions.proposals.model_copy(
         update={"pre_nms_top_n": rule.pre_nms_top_n, "post_nms_top_n": rule.post_nms_top_n}
     )
-    with torch.no_grad():
-        widths = [level.shape[-1] for level in features]
+    with torch.no_grad():  # after the losses: autocast keeps what it has cast, and what it casts here has no gradients
+        outputs, widths = [model.rpn.head(level) for level in features], [level.shape[-1] for level in features]
         proposals = propose(outputs, widths, batch.sizes, model.rpn.anchors, proposing)
     boxes = [b[:n] for b, n in zip(proposals.boxes, proposals.counts.tolist(), strict=True)]
     return losses_of_rpn | cascade_losses(model, features, boxes, batch.sizes, objects, samplers)

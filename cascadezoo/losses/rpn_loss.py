@@ -1,6 +1,6 @@
 """The losses of the region proposal network: objectness of anchors, and deltas of the positive ones.
 
-N images; A_l anchors of one level, A of all levels.
+N images; A_l anchors of one level, A of all levels; S anchors sampled, of all images.
 
 Formulas ported from (licences in NOTICE):
 
@@ -11,7 +11,7 @@ Formulas ported from (licences in NOTICE):
   ``ppdet/modeling/proposal_generator/rpn_head.py``
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +25,12 @@ from cascadezoo.spec.conventions import BoxCoder
 from cascadezoo.spec.objective import Normaliser, RpnObjective
 
 Generators = Sequence[torch.Generator | None]
+Head = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Images (S,) and rows (S,) in the anchors of all levels to logits (S,) and raw deltas (S, 4)."""
 
 
 def rpn_losses(
-    outputs: Sequence[tuple[Tensor, Tensor]],
+    head: Head,
     anchors: Sequence[Tensor],
     sizes: Tensor,
     targets: Sequence[Targets],
@@ -39,31 +41,35 @@ def rpn_losses(
     """``loss_objectness`` and ``loss_rpn_box_reg``.
 
     Args:
-        outputs: per level the head's logits (N, A_l) and raw deltas (N, A_l, 4).
+        head: asked about the sampled anchors alone.
         anchors: per level (A_l, 4), network pixels.
         sizes: (N, 2) height and width of the images without their padding.
         generators: for the sampler, one per image.
     """
-    logits, deltas = (torch.cat(parts, 1) for parts in zip(*outputs, strict=True))
     boxes = torch.cat(list(anchors))
-    scores, moves, counts = [], [], []
-    for n, (target, generator) in enumerate(zip(targets, generators, strict=True)):
+    sampled, goals = [], []
+    for size, target, generator in zip(sizes, targets, generators, strict=True):
         if rule.inside:
-            matched = _match_inside(boxes, sizes[n], target, rule, coder.extent)
+            matched = _match_inside(boxes, size, target, rule, coder.extent)
         else:
             matched = match(boxes, target.boxes, rule.matching, coder.extent)
-        positive, negative = sample(matched, rule.sampling, generator)
-        rows = torch.cat((positive, negative))
-        truth = (torch.arange(len(rows), device=rows.device) < len(positive)).to(logits.dtype)
-        goals = encode(target.boxes[matched[positive]], boxes[positive], coder)
-        found = deltas[n, positive].to(logits.dtype)  # of a half type where the network is
-        scores.append(F.binary_cross_entropy_with_logits(logits[n, rows], truth, reduction="sum"))
-        moves.append(F.smooth_l1_loss(found, goals, reduction="sum", beta=rule.box_loss.beta))
-        counts.append(len(rows))
-    sampled = boxes.new_tensor(counts)
+        rows = sample(matched, rule.sampling, generator)
+        sampled.append(rows)
+        goals.append(encode(target.boxes[matched[rows.positive]], boxes[rows.positive], coder))
+    counts = [len(rows.positive) + len(rows.negative) for rows in sampled]
+    images = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(boxes.device)
+    logits, deltas = head(images, torch.cat([torch.cat(rows) for rows in sampled]))
+    scores, moves = [], []
+    for rows, goal, logit, delta in zip(sampled, goals, logits.split(counts), deltas.split(counts), strict=True):
+        positive = len(rows.positive)
+        truth = (torch.arange(len(logit), device=logit.device) < positive).to(logit.dtype)
+        found = delta[:positive].to(logit.dtype)  # of a half type where the network is
+        scores.append(F.binary_cross_entropy_with_logits(logit, truth, reduction="sum"))
+        moves.append(F.smooth_l1_loss(found, goal, reduction="sum", beta=rule.box_loss.beta))
+    number = boxes.new_tensor(counts)
     return {
-        "loss_objectness": _normalise(torch.stack(scores), sampled, rule.objectness_normaliser, rule),
-        "loss_rpn_box_reg": _normalise(torch.stack(moves), sampled, rule.box_normaliser, rule),
+        "loss_objectness": _normalise(torch.stack(scores), number, rule.objectness_normaliser, rule),
+        "loss_rpn_box_reg": _normalise(torch.stack(moves), number, rule.box_normaliser, rule),
     }
 
 

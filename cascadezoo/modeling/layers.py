@@ -7,6 +7,8 @@ that does it in one pass over memory.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cascadezoo.ops import conv3x3, linear_relu
+
 
 class Conv(nn.Conv2d):
     """A convolution that keeps the sides of its input, or divides them by its stride."""
@@ -24,11 +26,20 @@ class Conv(nn.Conv2d):
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
         self.relu = relu
+        self._is_3x3 = (kernel, stride, groups) == (3, 1, 1)
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """(N, C, H, W) to (N, K, H / s, W / s): convolved, added to ``onto`` if there is one, and then rectified if
         this layer has a ReLU.  Nobody may read ``onto`` afterwards: the result can lie in its memory."""
-        return self.finish(self._conv_forward(x, self.weight, self.bias), onto)
+        return self.compute(x, self.weight, self.bias, onto)
+
+    def compute(self, x: Tensor, weight: Tensor, bias: Tensor | None, onto: Tensor | None) -> Tensor:
+        """``forward`` with a weight and a bias of this layer's shapes."""
+        if self.training and self._is_3x3 and conv3x3.is_quicker(x, weight):
+            at_once = self.relu and onto is None
+            out = conv3x3.conv3x3(x, weight, bias, relu=at_once)
+            return out if at_once else self.finish(out, onto)
+        return self.finish(self._conv_forward(x, weight, bias), onto)
 
     def finish(self, x: Tensor, onto: Tensor | None) -> Tensor:
         """What follows the convolution itself."""
@@ -41,6 +52,8 @@ class LinearReLU(nn.Linear):
     """A linear layer, then a ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and linear_relu.is_quicker(x, self.weight):
+            return linear_relu.linear_relu(x, self.weight, self.bias)
         return F.relu(super().forward(x), inplace=True)
 
 

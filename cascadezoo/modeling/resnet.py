@@ -135,10 +135,8 @@ class ConvNorm(Conv):
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         if isinstance(self.norm, BatchNorm) and self.training and self.norm.weight.requires_grad:
-            out = self.norm.normalise(self._conv_forward(x, self.weight, None))
-        else:
-            out = self._conv_forward(x, *self.folded())
-        return self.finish(out, onto)
+            return self.finish(self.norm.normalise(self._conv_forward(x, self.weight, None)), onto)
+        return self.compute(x, *self.folded(), onto)
 
     def folded(self) -> Pair:
         """Weight and bias of the one convolution, in the type of the convolution's own weight."""

@@ -61,6 +61,25 @@ class RPN(nn.Module):
         logits = _in_float32(self.objectness, hidden).permute(0, 2, 3, 1).flatten(1)
         return logits, self.deltas(hidden).permute(0, 2, 3, 1).reshape(feature.shape[0], -1, 4)
 
+    def at(self, features: list[Tensor], images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``head`` says of S anchors alone: logits (S,) float32, and raw deltas (S, 4) of the network's type.
+
+        Training learns from some hundred anchors of some hundred thousand: its gradients come from the 3 x 3 cells
+        around these, and nothing is kept of the others.
+
+        Args:
+            features: levels (N, C, H_l, W_l), finest first.
+            images: (S,) the image of each.
+            rows: (S,) the place of each in the anchors of all levels.
+        """
+        per_cell = self.anchors.per_cell
+        around, own = _around(features, images, rows // per_cell), rows % per_cell
+        weight = self.conv.weight.permute(0, 2, 3, 1).flatten(1)
+        hidden = F.relu(F.linear(around, weight, self.conv.bias))[..., None, None]
+        logits = _in_float32(self.objectness, hidden).flatten(1).gather(1, own[:, None])[:, 0]
+        deltas = self.deltas(hidden).view(-1, per_cell, 4)
+        return logits, deltas.gather(1, own[:, None, None].expand(-1, 1, 4))[:, 0]
+
     def forward(self, features: list[Tensor], sizes: Tensor) -> Proposals:
         """Levels (N, C, H_l, W_l), finest first, and image sizes (N, 2) to proposals."""
         widths = [f.shape[-1] for f in features]
@@ -69,6 +88,27 @@ class RPN(nn.Module):
     def anchors_of(self, features: list[Tensor]) -> list[Tensor]:
         """Each level's anchors (H_l * W_l * A, 4), network pixels."""
         return grid_anchors([f.shape[-2:] for f in features], self.anchors, features[0].device)
+
+
+def _around(features: list[Tensor], images: Tensor, cells: Tensor) -> Tensor:
+    """The 3 x 3 cells around each of S cells, zeros outside the map: (S, 3 * 3 * C).
+
+    ``cells`` (S,): places in the cells of all levels (N, C, H_l, W_l), of ``images`` (S,).
+    """
+    found, order, first = [], [], 0
+    steps = torch.arange(-1, 2, device=cells.device)
+    for feature in features:
+        channels, height, width = feature.shape[1:]
+        some = ((cells >= first) & (cells < first + height * width)).nonzero().flatten()
+        y = ((cells[some] - first) // width)[:, None, None] + steps[:, None]
+        x = ((cells[some] - first) % width)[:, None, None] + steps
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        place = (images[some, None, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+        pixels = feature.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, place.flatten())
+        found.append((pixels * inside.flatten()[:, None]).view(len(some), 9 * channels))
+        order.append(some)
+        first += height * width
+    return torch.cat(found)[torch.cat(order).argsort()]
 
 
 def _in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:

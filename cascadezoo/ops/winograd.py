@@ -46,12 +46,30 @@ def can_pack(weight: Tensor) -> bool:
     return weight.shape[2:] == (3, 3) and weight.shape[0] % _CHUNK == 0 and weight.shape[1] % 16 == 0
 
 
-def pack_weight(weight: Tensor) -> Tensor:
-    """A convolution's weight (K, C, 3, 3) at the 36 points, (K / 32, 36, C, 32) float32, computed in float64."""
-    g = torch.tensor(_G, dtype=torch.float64)
-    points = torch.einsum("ai,kcij,bj->abck", g, weight.detach().double(), g).flatten(0, 1)
-    chunks: Tensor = points.unflatten(-1, (-1, _CHUNK)).permute(2, 0, 1, 3)
-    return chunks.float().contiguous()
+def pack_weight(weight: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A convolution's weight (K, C, 3, 3) at the 36 points, (K / 32, 36, C, 32) float32, computed in ``dtype``."""
+    channels = weight.shape[1]
+    chunks = weight.detach().to(dtype).unflatten(0, (-1, _CHUNK)).permute(0, 3, 4, 2, 1)
+    chunks = chunks.reshape(-1, 9, channels * _CHUNK)
+    points: Tensor = (_points(dtype) @ chunks).float()
+    packed: Tensor = points.unflatten(2, (channels, _CHUNK))
+    return packed
+
+
+def weight_gradient(x: Tensor, grad: Tensor, *, lanes: int = 16) -> Tensor:
+    """The gradient (K, C, 3, 3) of a convolution's weight from its input x (N, C, H, W) and its output's gradient
+    (N, K, H, W), by as few products as the convolution itself; arguments as of ``winograd_conv3x3``."""
+    points: Tensor = torch.ops.cascadezoo.winograd_weight_gradient(
+        x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1), lanes
+    )
+    chunks: Tensor = (_points(points.dtype).t() @ points.flatten(2)).unflatten(2, (-1, _CHUNK))
+    return chunks.permute(0, 3, 2, 1).reshape(grad.shape[1], x.shape[1], 3, 3)
+
+
+def _points(dtype: torch.dtype) -> Tensor:
+    """(36, 9): a weight's 3 x 3 numbers to its 6 x 6 points."""
+    g = torch.tensor(_G, dtype=dtype)
+    return torch.kron(g, g)
 
 
 def winograd_conv3x3(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False, lanes: int = 16) -> Tensor:
@@ -72,42 +90,78 @@ def _reference(x: Tensor, weight: Tensor, bias: Tensor, relu: bool, lanes: int) 
     n, h, w, _ = x.shape
     if x.numel() == 0:
         return x.new_zeros(n, h, w, bias.shape[0])
-    b, a = x.new_tensor(_B), x.new_tensor(_A)
-    below, right = -h % _TILE, -w % _TILE
-    padded = F.pad(x, (0, 0, 1, 1 + right, 1, 1 + below))
-    tiles = padded.unfold(1, _POINTS, _TILE).unfold(2, _POINTS, _TILE)  # (N, rows, columns, C, 6, 6)
-    points = torch.einsum("ai,nyxcij,bj->abnyxc", b, tiles, b).flatten(2, 4).flatten(0, 1)
-    products = points @ weight.permute(1, 2, 0, 3).flatten(2)  # (36, tiles, K)
-    products = products.unflatten(1, (n, tiles.shape[1], -1)).unflatten(0, (_POINTS, _POINTS))
+    a = x.new_tensor(_A)
+    products = _input_points(x) @ weight.permute(1, 2, 0, 3).flatten(2)  # (36, tiles, K)
+    products = products.unflatten(1, (n, -(-h // _TILE), -1)).unflatten(0, (_POINTS, _POINTS))
     pixels = torch.einsum("ia,abnyxk,jb->nyixjk", a, products, a)
     out = pixels.flatten(3, 4).flatten(1, 2)[:, :h, :w] + bias
     return (out.relu() if relu else out).contiguous()
 
 
+def _gradient_reference(x: Tensor, grad: Tensor, lanes: int) -> Tensor:
+    _check_gradient(x, grad, lanes)
+    if x.numel() == 0:
+        return x.new_zeros(grad.shape[3] // _CHUNK, _POINTS**2, x.shape[3], _CHUNK)
+    a = x.new_tensor(_A)
+    below, right = -x.shape[1] % _TILE, -x.shape[2] % _TILE
+    tiles = F.pad(grad, (0, 0, 0, right, 0, below)).unfold(1, _TILE, _TILE).unfold(2, _TILE, _TILE)
+    of_output = torch.einsum("ia,nyxkij,jb->abnyxk", a, tiles, a).flatten(2, 4).flatten(0, 1)  # (36, tiles, K)
+    sums: Tensor = (_input_points(x).transpose(1, 2) @ of_output).unflatten(2, (-1, _CHUNK))
+    return sums.permute(2, 0, 1, 3).contiguous()
+
+
+def _input_points(x: Tensor) -> Tensor:
+    """(N, H, W, C) at the 36 points of each tile, (36, tiles, C)."""
+    b = x.new_tensor(_B)
+    below, right = -x.shape[1] % _TILE, -x.shape[2] % _TILE
+    padded = F.pad(x, (0, 0, 1, 1 + right, 1, 1 + below))
+    tiles = padded.unfold(1, _POINTS, _TILE).unfold(2, _POINTS, _TILE)  # (N, rows, columns, C, 6, 6)
+    return torch.einsum("ai,nyxcij,bj->abnyxc", b, tiles, b).flatten(2, 4).flatten(0, 1)
+
+
 def _check(x: Tensor, weight: Tensor, bias: Tensor, lanes: int) -> None:
     channels, out = x.shape[-1], bias.numel()
-    if channels % 16 or out % _CHUNK:
-        raise UsageError(
-            f"winograd_conv3x3: it takes multiples of 16 channels and gives multiples of {_CHUNK}, not {channels} and"
-            f" {out}"
-        )
+    _check_numbers("winograd_conv3x3", channels, out, lanes, x, weight, bias)
     if bias.dim() != 1:
         raise UsageError(f"winograd_conv3x3: bias must be (K,), not {tuple(bias.shape)}")
     if weight.shape != (out // _CHUNK, _POINTS**2, channels, _CHUNK):
         raise UsageError("winograd_conv3x3: weight must be as pack_weight makes it")
-    if any(tensor.dtype != torch.float32 for tensor in (x, weight, bias)):
-        raise UsageError("winograd_conv3x3: tensors must be float32")
+
+
+def _check_gradient(x: Tensor, grad: Tensor, lanes: int) -> None:
+    if x.dim() != 4 or grad.dim() != 4 or x.shape[:3] != grad.shape[:3]:
+        raise UsageError("winograd_weight_gradient: x must be (N, H, W, C) and grad (N, H, W, K)")
+    _check_numbers("winograd_weight_gradient", x.shape[3], grad.shape[3], lanes, x, grad)
+
+
+def _check_numbers(name: str, channels: int, out: int, lanes: int, *tensors: Tensor) -> None:
+    if channels % 16 or out % _CHUNK:
+        raise UsageError(
+            f"{name}: it takes multiples of 16 channels and gives multiples of {_CHUNK}, not {channels} and {out}"
+        )
+    if any(tensor.dtype != torch.float32 for tensor in tensors):
+        raise UsageError(f"{name}: tensors must be float32")
     if lanes not in (4, 8, 16):
-        raise UsageError(f"winograd_conv3x3: lanes must be 4, 8 or 16, not {lanes}")
+        raise UsageError(f"{name}: lanes must be 4, 8 or 16, not {lanes}")
 
 
 def _fake(x: Tensor, weight: Tensor, bias: Tensor, *_: Any) -> Tensor:
     return x.new_empty(*x.shape[:3], bias.shape[0])
 
 
+def _gradient_fake(x: Tensor, grad: Tensor, _: int) -> Tensor:
+    return x.new_empty(grad.shape[3] // _CHUNK, _POINTS**2, x.shape[3], _CHUNK)
+
+
 define(
     "winograd_conv3x3(Tensor x, Tensor weight, Tensor bias, bool relu, int lanes) -> Tensor",
     _reference,
     _fake,
+    compiled=("cpu",),
+)
+define(
+    "winograd_weight_gradient(Tensor x, Tensor grad, int lanes) -> Tensor",
+    _gradient_reference,
+    _gradient_fake,
     compiled=("cpu",),
 )

@@ -12,10 +12,11 @@ from cascadezoo.detector import Detector
 from cascadezoo.distributed import World
 from cascadezoo.errors import FileError, UsageError
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.optimizing.precision import has_bfloat16
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training.batch_size import with_fitting
 from cascadezoo.training.classes import ChosenClasses
-from cascadezoo.training.config import TrainingConfig, recipe_of
+from cascadezoo.training.config import Precision, TrainingConfig, recipe_of
 from cascadezoo.training.criterion import Criterion
 from cascadezoo.training.hook import Augment, name_of, require_portable
 from cascadezoo.training.introduction import Rate, rate_of
@@ -70,6 +71,11 @@ def set_up(
     config = config.with_augment(None if augment is None else name_of(augment))
     if augment is not None:
         require_portable(augment, config.workers)
+    if config.precision is Precision.BF16 and world.device.type == "cpu" and not has_bfloat16():
+        raise UsageError(
+            "--precision bf16: this processor has neither avx512_bf16 nor AMX, so that it would be slower than fp32: "
+            "give fp32"
+        )
     torch.manual_seed(config.seed)
     if config.classes:
         data: CocoDataset = ChosenClasses(config.train_json, config.train_images, config.classes)

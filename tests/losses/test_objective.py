@@ -108,7 +108,7 @@ def test_the_heads_learn_from_the_objectives_proposals_inside_the_images(monkeyp
         noted["propose"] = rule, sizes, [torch.is_grad_enabled(), len(outputs), len(widths)]
         return proposals(outputs, widths, sizes, grid, rule)
 
-    def rpn(outputs, anchors, sizes, targets, coder, rule, generators):
+    def rpn(head, anchors, sizes, targets, coder, rule, generators):
         noted["rpn"] = sizes
         return {"loss_rpn": torch.zeros(())}
 
@@ -161,9 +161,12 @@ def test_gradients_of_the_proposal_network(publisher) -> None:
     deltas = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
 
     def total(logits, deltas):
+        def head(images, rows):
+            return logits[images, rows], deltas[images, rows]
+
         sizes = torch.tensor([[64.0, 64], [64, 64]])
         rule = spec.objective.rpn
-        return tuple(rpn_losses([(logits, deltas)], [grid], sizes, objects, coder, rule, [None, None]).values())
+        return tuple(rpn_losses(head, [grid], sizes, objects, coder, rule, [None, None]).values())
 
     assert torch.autograd.gradcheck(total, (logits, deltas))
     assert torch.autograd.grad(total(logits, deltas)[1], deltas)[0].abs().sum(-1).bool().tolist() == [

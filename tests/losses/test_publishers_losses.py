@@ -106,6 +106,10 @@ def one_object(box: list[float], label: int = 3) -> Targets:
     return Targets(torch.tensor([box]), torch.tensor([label]), None, torch.tensor([False]))
 
 
+def saying_zero(images: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.zeros(len(rows)), torch.zeros(len(rows), 4)
+
+
 @pytest.mark.parametrize(
     ("spec", "objectness", "box"),
     # a head that says 0 everywhere: ln 2 an anchor; where dx is 0.1, |0.1| for Paddle, 0.1^2 / 2 * 9 for Detectron
@@ -121,8 +125,8 @@ def test_proposal_losses_of_three_anchors(spec, objectness: float, box: float) -
     # 10 x 10 pixels each; the object lies one pixel to the right of the first: an IoU of 90 / 110, above 0.7
     anchors = torch.tensor([[20.0, 20, 30, 30], [40, 40, 50, 50], [-5, 40, 5, 50]]) - last
     target = one_object((torch.tensor([21.0, 20, 31, 30]) - last).tolist())
-    outputs = [(torch.zeros(1, 3), torch.zeros(1, 3, 4))]
-    found = rpn_losses(outputs, [anchors], torch.tensor([[64.0, 64]]), [target], coder, spec.objective.rpn, [None])
+    sizes = torch.tensor([[64.0, 64]])
+    found = rpn_losses(saying_zero, [anchors], sizes, [target], coder, spec.objective.rpn, [None])
     assert found["loss_objectness"].item() == pytest.approx(objectness, rel=1e-5)
     assert found["loss_rpn_box_reg"].item() == pytest.approx(box, rel=1e-5)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cascadezoo.losses import rpn_loss
-from cascadezoo.losses.rpn_loss import mean_count, rpn_losses
+from cascadezoo.losses.rpn_loss import Head, mean_count, rpn_losses
 from cascadezoo.losses.targets import Targets
 from cascadezoo.spec.conventions import BoxCoder
 from cascadezoo.spec.objective import Matching, Normaliser, RpnObjective, Sampling, SmoothL1
@@ -37,6 +37,11 @@ def objects(*boxes: list[float]) -> Targets:
     return Targets(torch.tensor(boxes).view(-1, 4), torch.zeros(count).long(), None, torch.zeros(count).bool())
 
 
+def saying(logits: torch.Tensor, deltas: torch.Tensor) -> Head:
+    """A head whose outputs are logits (N, A) and deltas (N, A, 4)."""
+    return lambda images, rows: (logits[images, rows], deltas[images, rows])
+
+
 def losses(
     given: RpnObjective, *targets: Targets, logits: torch.Tensor | None = None, deltas: torch.Tensor | None = None
 ) -> tuple[float, float]:
@@ -44,8 +49,7 @@ def losses(
     count = len(targets)
     logits = torch.zeros(count, 5) if logits is None else logits
     deltas = torch.zeros(count, 5, 4) if deltas is None else deltas
-    outputs = [(logits[:, :2], deltas[:, :2]), (logits[:, 2:], deltas[:, 2:])]
-    result = rpn_losses(outputs, LEVELS, SIZES.repeat(count, 1), targets, CODER, given, [None] * count)
+    result = rpn_losses(saying(logits, deltas), LEVELS, SIZES.repeat(count, 1), targets, CODER, given, [None] * count)
     assert list(result) == ["loss_objectness", "loss_rpn_box_reg"]
     return result["loss_objectness"].item(), result["loss_rpn_box_reg"].item()
 
@@ -106,19 +110,19 @@ def test_an_image_of_which_nothing_is_sampled_counts_as_an_image() -> None:
     # an image of 5 x 5 pixels holds no anchor; of the other, one anchor alone lies inside 15 x 15 pixels
     given = rule(inside=True, objectness_normaliser=Normaliser.IMAGE)
     anchors = [torch.tensor([[2.0, 2, 12, 12]])]
-    outputs = [(torch.zeros(2, 1), torch.zeros(2, 1, 4))]
+    head = saying(torch.zeros(2, 1), torch.zeros(2, 1, 4))
     sizes = torch.tensor([[15.0, 15], [5, 5]])
-    result = rpn_losses(outputs, anchors, sizes, [objects(), objects()], CODER, given, [None, None])
+    result = rpn_losses(head, anchors, sizes, [objects(), objects()], CODER, given, [None, None])
     assert result["loss_objectness"].item() == pytest.approx((LN2 / 1 + 0) / 2)
     assert result["loss_rpn_box_reg"].item() == 0
 
 
 def test_without_any_anchor_the_losses_are_zero() -> None:
-    outputs, sizes = [(torch.zeros(1, 1), torch.zeros(1, 1, 4))], torch.tensor([[5.0, 5]])
+    head, sizes = saying(torch.zeros(1, 1), torch.zeros(1, 1, 4)), torch.tensor([[5.0, 5]])
     for normaliser in Normaliser:
         given = rule(inside=True, objectness_normaliser=normaliser, box_normaliser=normaliser)
         anchors = [torch.tensor([[2.0, 2, 12, 12]])]
-        result = rpn_losses(outputs, anchors, sizes, [objects()], CODER, given, [None])
+        result = rpn_losses(head, anchors, sizes, [objects()], CODER, given, [None])
         assert [loss.item() for loss in result.values()] == [0, 0]
 
 
@@ -135,10 +139,10 @@ def test_without_any_anchor_the_losses_are_zero() -> None:
     ],
 )
 def test_which_anchors_lie_inside(anchor: tuple[float, ...], is_inside: bool) -> None:
-    outputs = [(torch.zeros(1, 1), torch.zeros(1, 1, 4))]
+    head = saying(torch.zeros(1, 1), torch.zeros(1, 1, 4))
     given = [rule(inside=inside) for inside in (True, False)]
     sizes, box = torch.tensor([[10.0, 20]]), [torch.tensor([anchor])]
-    inside, everywhere = (rpn_losses(outputs, box, sizes, [objects()], CODER, r, [None]) for r in given)
+    inside, everywhere = (rpn_losses(head, box, sizes, [objects()], CODER, r, [None]) for r in given)
     assert everywhere["loss_objectness"].item() == pytest.approx(LN2 / 8)
     assert inside["loss_objectness"].item() == pytest.approx(LN2 / 8 if is_inside else 0)
 
@@ -156,11 +160,11 @@ def test_inside_anchors_are_matched_to_the_right_objects() -> None:
 def test_samplers_draw_from_their_images_generators() -> None:
     given = rule(sampling=Sampling(size=2, positive_fraction=0.5))
     logits = torch.tensor([[0.0, 1, 2, 3, 4]])
-    outputs = [(logits, torch.zeros(1, 5, 4))]
+    head = saying(logits, torch.zeros(1, 5, 4))
 
     def scored(seed: int) -> float:
         generator = torch.Generator().manual_seed(seed)
-        return rpn_losses(outputs, [ANCHORS], SIZES, [objects()], CODER, given, [generator])["loss_objectness"].item()
+        return rpn_losses(head, [ANCHORS], SIZES, [objects()], CODER, given, [generator])["loss_objectness"].item()
 
     assert scored(0) == scored(0)
     rows = torch.randperm(5, generator=torch.Generator().manual_seed(0))[:2]

@@ -113,6 +113,37 @@ def test_the_heads_maps_are_read_row_by_row_then_anchor_by_anchor() -> None:
     assert deltas.shape == (1, 12, 4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_head_at_some_anchors_says_what_it_says_of_all(dtype: torch.dtype) -> None:
+    """Every anchor of two images and two levels, in any order; corners and edges are among them."""
+    generator = torch.Generator().manual_seed(0)
+    rpn = RPN(8, AnchorGrid(sizes=((8,), (16,)), ratios=(0.25, 4.0), strides=(4, 8), extent=0, rounded=False), RULE)
+    features = [torch.randn(2, 8, *sides, generator=generator).requires_grad_() for sides in ((4, 5), (2, 3))]
+    order = torch.randperm(2 * 2 * (20 + 6), generator=generator)
+    images, rows = order // 52, order % 52
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        logits, deltas = rpn.at(features, images, rows)
+        whole = [torch.cat(parts, 1) for parts in zip(*map(rpn.head, features), strict=True)]
+    assert (logits.dtype, deltas.dtype) == (torch.float32, dtype)
+    close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    torch.testing.assert_close(logits, whole[0][images, rows], **close)
+    torch.testing.assert_close(deltas, whole[1][images, rows], **close)
+    wanted = [*features, *rpn.parameters()]
+    weights = torch.randn(104, generator=generator), torch.randn(104, 4, generator=generator)
+    some = torch.autograd.grad((logits, deltas.float()), wanted, weights)
+    everywhere = (whole[0][images, rows], whole[1].float()[images, rows])
+    close = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 5e-2, "atol": 0.3}
+    for one, other in zip(some, torch.autograd.grad(everywhere, wanted, weights), strict=True):
+        torch.testing.assert_close(one, other, **close)
+
+
+def test_the_head_at_no_anchors_says_nothing() -> None:
+    rpn, none = make(RULE), torch.zeros(0, dtype=torch.int64)
+    logits, deltas = rpn.at([torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 2, 2)], none, none)
+    assert (logits.shape, deltas.shape) == ((0,), (0, 4))
+    assert all(not g.any() for g in torch.autograd.grad(logits.sum() + deltas.sum(), list(rpn.parameters())))
+
+
 def test_every_level_has_its_own_anchors() -> None:
     """Level of stride 4: 16 x 4 and 4 x 16 around (0, 0); of stride 8: 32 x 8 and 8 x 32; all cut at the corner."""
     rpn = make(changed(pre_nms_top_n=1, post_nms_top_n=2))

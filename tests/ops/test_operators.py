@@ -18,8 +18,8 @@ import cascadezoo.ops.nms
 import cascadezoo.ops.paste_rle
 import cascadezoo.ops.preprocess
 import cascadezoo.ops.roi_align
-import cascadezoo.ops.rpn_select
-import cascadezoo.ops.winograd  # noqa: F401  (they register the operators)
+import cascadezoo.ops.rpn_select  # noqa: F401  (they register the operators)
+from cascadezoo.ops import winograd
 from cascadezoo.ops.library import COMPILED, KERNELS
 from cascadezoo.ops.winograd import pack_weight
 
@@ -45,18 +45,8 @@ def nms_arguments(dtype: torch.dtype) -> list[Any]:
     low = noise(2, 40, 2).abs() * 20
     boxes = torch.cat((low, low + 4 + noise(2, 40, 2, seed=1).abs() * 20), -1)
     scores = torch.stack([torch.randperm(40, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]) / 40
-    return [
-        boxes.to(dtype),
-        scores.to(dtype),
-        torch.arange(80).view(2, 40) % 3,
-        noise(2, 40) > -1,
-        0.5,
-        0,
-        False,
-        3,
-        40,
-        25,
-    ]
+    groups = torch.arange(80).view(2, 40) % 3
+    return [boxes.to(dtype), scores.to(dtype), groups, noise(2, 40) > -1, 0.5, 0, False, 3, 40, 25]
 
 
 def nms_expected(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou: float, *_: Any) -> list[Tensor]:
@@ -260,6 +250,16 @@ def winograd_expected(x: Tensor, packed: Tensor, bias: Tensor, *_: Any) -> list[
     return [conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)]
 
 
+def gradient_arguments(dtype: torch.dtype) -> list[Any]:
+    return [noise(2, 9, 14, 16).to(dtype), noise(2, 9, 14, 32, seed=1).to(dtype), 16]
+
+
+def gradient_expected(x: Tensor, grad: Tensor, _: int) -> list[Tensor]:
+    packed = torch.zeros(1, 36, 16, 32, requires_grad=True)
+    out = winograd._reference(x.float(), packed, torch.zeros(32), False, 16)
+    return list(torch.autograd.grad(out, packed, grad.float()))
+
+
 def preprocess_arguments(dtype: torch.dtype) -> list[Any]:
     image, colours = noise(9, 14, 3).abs().mul(60).clamp(max=250).byte(), ([120.5, 110.0, 100.0], [58.0, 57.0, 1.0])
     return [[image], [16, 21], [9 / 16, 14 / 21], *colours, 16, 24, True, dtype]
@@ -282,6 +282,7 @@ OPERATORS = {
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
     "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
     "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),
+    "winograd_weight_gradient": Operator(gradient_arguments, gradient_expected, (torch.float32,)),
     "preprocess": Operator(preprocess_arguments, preprocess_expected, FLOAT[:1] + HALF),
 }
 SWEEP = [(name, dtype) for name, operator in OPERATORS.items() for dtype in operator.dtypes]

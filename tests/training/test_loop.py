@@ -19,6 +19,7 @@ from cascadezoo.loading import build
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec, NormLearning
 from cascadezoo.spec.recipe import Recipe
+from cascadezoo.training import setup
 from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.network import all_learning
 
@@ -184,13 +185,22 @@ def test_accumulated_passes_are_close_to_one_large_pass(tmp_path, drawn):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_learns_too(tmp_path, drawn, precision):
+def test_half_precision_learns_too(tmp_path, drawn, precision, monkeypatch):
+    monkeypatch.setattr(setup, "has_bfloat16", lambda: True)  # any processor can, if slowly
     run = tmp_path / "run"
     config = TrainingConfig(**options(drawn, run, precision=precision, log_every=1))
     final = cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=3))
     steps = log(run, "steps")
     assert steps[-1]["loss"] < steps[0]["loss"]
     assert all(tensor.dtype == torch.float32 for tensor in read_canonical(final)[0].values())
+
+
+def test_bf16_is_refused_where_the_processor_has_none(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(setup, "has_bfloat16", lambda: False)
+    config = TrainingConfig(**options(drawn, tmp_path / "run", precision="bf16"))
+    with pytest.raises(UsageError, match="neither avx512_bf16 nor AMX"):
+        cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=1))
+    assert not (tmp_path / "run").exists()
 
 
 def test_workers_change_nothing(tmp_path, drawn):
