@@ -48,10 +48,11 @@ def can_pack(weight: Tensor) -> bool:
 
 def pack_weight(weight: Tensor) -> Tensor:
     """A convolution's weight (K, C, 3, 3) at the 36 points, (K / 32, 36, C, 32) float32, computed in float64."""
-    g = torch.tensor(_G, dtype=torch.float64)
-    points = torch.einsum("ai,kcij,bj->abck", g, weight.detach().double(), g).flatten(0, 1)
-    chunks: Tensor = points.unflatten(-1, (-1, _CHUNK)).permute(2, 0, 1, 3)
-    return chunks.float().contiguous()
+    g, chunks = torch.tensor(_G, dtype=torch.float64), weight.detach().split(_CHUNK)
+    packed = weight.new_empty(len(chunks), _POINTS**2, weight.shape[1], _CHUNK, dtype=torch.float32)
+    for to, chunk in zip(packed, chunks, strict=True):  # one by one: in float64 all would take three times the memory
+        to.copy_(torch.einsum("ai,kcij,bj->abck", g, chunk.double(), g).flatten(0, 1))
+    return packed
 
 
 def winograd_conv3x3(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False, lanes: int = 16) -> Tensor:

@@ -1,123 +1,144 @@
-// Some tiles of a convolution by Winograd's F(4 x 4, 3 x 3).  winograd.cpp includes this once for each instruction set,
-// with these set:
-//   CZ_SET     a name for it, the namespace of what is defined here
-//   CZ_TARGET  the attribute that lets a function use it
-//   CZ_LANES   floats of one vector: 4, 8 or 16
-//   CZ_FMA     (a, b, c) -> a * b + c of vectors
-//   CZ_ROWS    tiles that the product keeps in registers, two vectors of sums each
-//   CZ_TILES   tiles of a block, a multiple of it: what was quickest, since a block of 256 channels fits a core's cache
-#define CZ_INLINE CZ_TARGET __attribute__((always_inline)) inline
+// Some tiles of a convolution by Winograd's F(4 x 4, 3 x 3), for one instruction set (instruction_sets.h).
+#include "product.h"
 
+namespace cascadezoo {
+namespace {
 namespace CZ_SET {
 
-typedef float Vector __attribute__((vector_size(4 * CZ_LANES)));
-typedef float InMemory __attribute__((vector_size(4 * CZ_LANES), aligned(4), may_alias));
+constexpr int64_t kTiles = CZ_ROWS < 12 ? 12 : CZ_ROWS;  // of a block of kChannels, which fits a core's cache
 
-CZ_INLINE Vector load(const float* from) { return *reinterpret_cast<const InMemory*>(from); }
-CZ_INLINE void store(float* to, Vector value) { *reinterpret_cast<InMemory*>(to) = value; }
-
-// B' d along one axis
-CZ_INLINE void to_points(const Vector* d, Vector* out, int step) {
-  const Vector four = Vector{} + 4, five = Vector{} + 5;
-  const Vector d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step];
-  const Vector even = CZ_FMA(-four, d2, d4), odd = CZ_FMA(-four, d1, d3);
-  const Vector near = d4 - d2, far = (d3 - d1) + (d3 - d1);
-  out[0] = CZ_FMA(four, d[0], CZ_FMA(-five, d2, d4));
-  out[step] = even + odd;
-  out[2 * step] = even - odd;
-  out[3 * step] = near + far;
-  out[4 * step] = near - far;
-  out[5 * step] = CZ_FMA(four, d1, CZ_FMA(-five, d3, d[5 * step]));
+// B' d along one axis; of a short tile the points 0, 1, -1 and infinity, which weights of six points know by other factors
+template <bool SHORT>
+CZ_INLINE void to_points(const Vector* d, Vector* out) {
+  const Vector four = Vector{} + 4;
+  if constexpr (SHORT) {
+    const Vector three = Vector{} + 3;
+    out[0] = four * (d[0] - d[2]);
+    out[1] = -three * (d[1] + d[2]);
+    out[2] = three * (d[1] - d[2]);
+    out[5] = d[3] - d[1];
+  } else {
+    const Vector five = Vector{} + 5;
+    const Vector even = CZ_FMA(-four, d[2], d[4]), odd = CZ_FMA(-four, d[1], d[3]);
+    const Vector near = d[4] - d[2], far = (d[3] - d[1]) + (d[3] - d[1]);
+    out[0] = CZ_FMA(four, d[0], CZ_FMA(-five, d[2], d[4]));
+    out[1] = even + odd;
+    out[2] = even - odd;
+    out[3] = near + far;
+    out[4] = near - far;
+    out[5] = CZ_FMA(four, d[1], CZ_FMA(-five, d[3], d[5]));
+  }
 }
 
 // A' m along one axis
-CZ_INLINE void from_points(const Vector* m, Vector* out, int step, int out_step) {
-  const Vector two = Vector{} + 2, four = Vector{} + 4, eight = Vector{} + 8;
-  const Vector sum = m[step] + m[2 * step], difference = m[step] - m[2 * step];
-  const Vector far_sum = m[3 * step] + m[4 * step], far_difference = m[3 * step] - m[4 * step];
-  out[0] = m[0] + (sum + far_sum);
-  out[out_step] = CZ_FMA(two, far_difference, difference);
-  out[2 * out_step] = CZ_FMA(four, far_sum, sum);
-  out[3 * out_step] = CZ_FMA(eight, far_difference, difference) + m[5 * step];
+template <bool SHORT>
+CZ_INLINE void from_points(const Vector* m, Vector* out) {
+  const Vector sum = m[1] + m[2], difference = m[1] - m[2];
+  if constexpr (SHORT) {
+    out[0] = m[0] + sum;
+    out[1] = difference + m[5];
+  } else {
+    const Vector two = Vector{} + 2, four = Vector{} + 4, eight = Vector{} + 8;
+    const Vector far_sum = m[3] + m[4], far_difference = m[3] - m[4];
+    out[0] = m[0] + (sum + far_sum);
+    out[1] = CZ_FMA(two, far_difference, difference);
+    out[2] = CZ_FMA(four, far_sum, sum);
+    out[3] = CZ_FMA(eight, far_difference, difference) + m[5];
+  }
 }
 
-// The 6 x 6 pixels around tile t, all channels, to 36 points: kLine of them in a row, the next ones `next` floats on
+constexpr bool absent(bool is_short, int point) { return is_short && (point == 3 || point == 4); }
+
+// The pixels around a tile, all channels, to its points: kLine of them in a row, the next ones `next` floats on
+template <bool LOW, bool NARROW>
 CZ_TARGET inline void transform_input(
-    const Convolution& p, const float* zeros, int64_t t, float* to, int64_t step, int64_t next) {
-  const Tile tile = p.tile(t);
+    const Convolution& p, const float* zeros, const Tile& tile, float* to, int64_t step, int64_t next) {
+  constexpr int rows = LOW ? 4 : 6, columns = NARROW ? 4 : 6;
   const float* pixels[36];
-  for (int i = 0; i < 36; ++i) {
-    const int64_t y = tile.y - 1 + i / 6, x = tile.x - 1 + i % 6;
-    const bool inside = y >= 0 && x >= 0 && y < p.h && x < p.w;
-    pixels[i] = inside ? p.x + ((tile.image * p.h + y) * p.w + x) * p.in : zeros;
-  }
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < columns; ++j) {
+      const int64_t y = tile.y - 1 + i, x = tile.x - 1 + j;
+      const bool inside = y >= 0 && x >= 0 && y < p.h && x < p.w;
+      pixels[6 * i + j] = inside ? p.x + ((tile.image * p.h + y) * p.w + x) * p.in : zeros;
+    }
   for (int64_t c = 0; c < p.in; c += CZ_LANES) {
-    Vector d[36], points[36];
-    for (int i = 0; i < 36; ++i) d[i] = load(pixels[i] + c);
-    for (int i = 0; i < 6; ++i) to_points(d + i, points + i, 6);
-    for (int i = 0; i < 6; ++i) to_points(points + 6 * i, d + 6 * i, 1);
-    for (int i = 0; i < 36; ++i) store(to + i * step + c / kLine * next + c % kLine, d[i]);
+    Vector half[36];
+    for (int j = 0; j < columns; ++j) {
+      Vector d[6], points[6];
+      for (int i = 0; i < rows; ++i) d[i] = load(pixels[6 * i + j] + c);
+      to_points<LOW>(d, points);
+      for (int i = 0; i < 6; ++i)
+        if (!absent(LOW, i)) half[6 * i + j] = points[i];
+    }
+    float* const at = to + c / kLine * next + c % kLine;
+    for (int i = 0; i < 6; ++i) {
+      if (absent(LOW, i)) continue;
+      Vector points[6];
+      to_points<NARROW>(half + 6 * i, points);
+      for (int j = 0; j < 6; ++j)
+        if (!absent(NARROW, j)) store(at + (6 * i + j) * step, points[j]);
+    }
   }
 }
 
-// CZ_ROWS tiles, as transform_input leaves them, times weights (p.in, kChunk), of which it takes two vectors' width
-CZ_TARGET inline void multiply(int64_t in, const float* v, int64_t next, const float* weight, float* to) {
-  Vector sums[CZ_ROWS][2] = {};
-  for (int64_t first = 0; first < in; first += kLine, v += next)
-    for (int c = 0; c < kLine; ++c, weight += kChunk) {
-      const Vector left = load(weight), right = load(weight + CZ_LANES);
-      for (int row = 0; row < CZ_ROWS; ++row) {
-        const Vector value = Vector{} + v[row * kLine + c];
-        sums[row][0] = CZ_FMA(value, left, sums[row][0]);
-        sums[row][1] = CZ_FMA(value, right, sums[row][1]);
+// The points of a tile, kChunk channels from k on, to its pixels
+template <bool LOW, bool NARROW>
+CZ_TARGET inline void transform_output(const Convolution& p, const Tile& tile, int64_t k, const float* from, int64_t step) {
+  constexpr int rows = LOW ? 2 : 4, columns = NARROW ? 2 : 4;
+  const int64_t height = std::min<int64_t>(rows, p.h - tile.y), width = std::min<int64_t>(columns, p.w - tile.x);
+  float* const at = p.y + ((tile.image * p.h + tile.y) * p.w + tile.x) * p.out + k;
+  for (int c = 0; c < kChunk; c += CZ_LANES) {
+    Vector half[24], pixels[4];
+    for (int j = 0; j < 6; ++j) {
+      if (absent(NARROW, j)) continue;
+      Vector points[6], out[4];
+      for (int i = 0; i < 6; ++i)
+        if (!absent(LOW, i)) points[i] = load(from + (6 * i + j) * step + c);
+      from_points<LOW>(points, out);
+      for (int i = 0; i < rows; ++i) half[6 * i + j] = out[i];
+    }
+    const Vector bias = load(p.bias + k + c);
+    for (int64_t i = 0; i < height; ++i) {
+      from_points<NARROW>(half + 6 * i, pixels);
+      for (int64_t j = 0; j < width; ++j) {
+        Vector value = pixels[j] + bias;
+        if (p.relu) value = value < 0 ? Vector{} : value;  // what is no number stays so
+        store(at + (i * p.w + j) * p.out + c, value);
       }
     }
-  for (int row = 0; row < CZ_ROWS; ++row)
-    for (int half : {0, 1}) store(to + row * kChunk + half * CZ_LANES, sums[row][half]);
-}
-
-// 36 points of tile t, kChunk channels from k on, to its 4 x 4 pixels
-CZ_TARGET inline void transform_output(const Convolution& p, int64_t t, int64_t k, const float* from, int64_t step) {
-  const Tile tile = p.tile(t);
-  for (int c = 0; c < kChunk; c += CZ_LANES) {
-    Vector points[36], half[24], pixels[16];
-    for (int i = 0; i < 36; ++i) points[i] = load(from + i * step + c);
-    for (int i = 0; i < 6; ++i) from_points(points + i, half + i, 6, 6);
-    for (int i = 0; i < 4; ++i) from_points(half + 6 * i, pixels + 4 * i, 1, 1);
-    const Vector bias = load(p.bias + k + c);
-    for (int64_t i = 0; i < kSide && tile.y + i < p.h; ++i)
-      for (int64_t j = 0; j < kSide && tile.x + j < p.w; ++j) {
-        Vector value = pixels[kSide * i + j] + bias;
-        if (p.relu) value = value < 0 ? Vector{} : value;  // what is no number stays so
-        store(p.y + ((tile.image * p.h + tile.y + i) * p.w + tile.x + j) * p.out + k + c, value);
-      }
   }
 }
 
-// Tiles first .. first + count of a convolution, count <= CZ_TILES.  Room: room_of(CZ_TILES, p.in) floats.
+using TransformInput = void (*)(const Convolution&, const float*, const Tile&, float*, int64_t, int64_t);
+using TransformOutput = void (*)(const Convolution&, const Tile&, int64_t, const float*, int64_t);
+constexpr TransformInput kTransformInput[2][2] = {
+    {transform_input<false, false>, transform_input<false, true>}, {transform_input<true, false>, transform_input<true, true>}};
+constexpr TransformOutput kTransformOutput[2][2] = {
+    {transform_output<false, false>, transform_output<false, true>}, {transform_output<true, false>, transform_output<true, true>}};
+
+// Tiles first .. first + count of a convolution.  Room: room_of(count, p.in) floats.
 CZ_TARGET inline void run_block(const Convolution& p, const float* zeros, int64_t first, int64_t count, float* room) {
-  const int64_t rows = (count + CZ_ROWS - 1) / CZ_ROWS * CZ_ROWS, step = rows * p.in + kApart;
+  const int64_t step = count * p.in + kApart;
   float* const products = room + 36 * step;
-  for (int64_t t = 0; t < rows; ++t)  // beyond the last tile: any one again, whose result nobody reads
-    transform_input(p, zeros, first + (t < count ? t : 0), room + t * kLine, step, rows * kLine);
+  const Places places(p, first, count);
+  for (int64_t t = 0; t < count; ++t) {
+    const Tile tile = p.tile(first + t);
+    kTransformInput[tile.low][tile.narrow](p, zeros, tile, room + places.of(t) * kLine, step, count * kLine);
+  }
   for (int64_t k = 0; k < p.out; k += kChunk) {
     for (int64_t point = 0; point < 36; ++point) {
-      const float* weight = p.weight + (k * 36 + point * kChunk) * p.in;
-      for (int64_t t = 0; t < rows; t += CZ_ROWS)
-        for (int c = 0; c < kChunk; c += 2 * CZ_LANES)
-          multiply(
-              p.in, room + point * step + t * kLine, rows * kLine, weight + c, products + (point * rows + t) * kChunk + c);
+      const auto [begin, end] = places.with(point);
+      multiply_chunk(
+          end - begin, p.in, room + point * step + begin * kLine, count * kLine,
+          p.weight + (k * 36 + point * kChunk) * p.in, products + (point * count + begin) * kChunk);
     }
-    for (int64_t t = 0; t < count; ++t) transform_output(p, first + t, k, products + t * kChunk, rows * kChunk);
+    for (int64_t t = 0; t < count; ++t) {
+      const Tile tile = p.tile(first + t);
+      kTransformOutput[tile.low][tile.narrow](p, tile, k, products + places.of(t) * kChunk, count * kChunk);
+    }
   }
 }
 
 }  // namespace CZ_SET
-
-#undef CZ_INLINE
-#undef CZ_SET
-#undef CZ_TARGET
-#undef CZ_LANES
-#undef CZ_FMA
-#undef CZ_ROWS
-#undef CZ_TILES
+}  // namespace
+}  // namespace cascadezoo
