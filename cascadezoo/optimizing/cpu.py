@@ -122,8 +122,11 @@ class CompiledMaskEnd(nn.Module):
 
 
 class OneDNNMaskEnd(nn.Module):
-    """The same by oneDNN: the 2 x 2 transposed convolution of stride 2 is a linear layer from each cell to its four; each
-    of these is then multiplied with the class's weights, so that only single numbers need to be moved to their places."""
+    """The same by oneDNN.
+
+    The 2 x 2 transposed convolution of stride 2 is a linear layer from each cell to its four; each of these is then
+    multiplied with the class's weights, so that only single numbers need to be moved to their places.
+    """
 
     def __init__(self, deconv: DeconvReLU, logits: nn.Conv2d) -> None:
         super().__init__()
@@ -146,7 +149,9 @@ class OneDNNMaskEnd(nn.Module):
 
 
 def _mask_head(head: MaskHead, exact: bool) -> nn.Module:
-    compiled = can_pack_deconvolution(head.deconv.weight) and head.deconv.weight.dtype == torch.float32 and _has_kernels()
+    compiled = (
+        can_pack_deconvolution(head.deconv.weight) and head.deconv.weight.dtype == torch.float32 and _has_kernels()
+    )
     end = CompiledMaskEnd if compiled else OneDNNMaskEnd
     return OneClassMaskHead([_conv(conv, exact) for conv in head.convs], end(head.deconv, head.mask_logits))
 

@@ -1,7 +1,7 @@
 """What the C library does with memory that a network has freed.
 
 glibc gives blocks of more than 32 MiB back to the kernel when they are freed, and the kernel clears every page of the
-next one: of an image of 800 x 1333 pixels that is a tenth of the time.
+next one.
 """
 
 import ctypes
