@@ -19,8 +19,10 @@ class FPN(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """(N, C_l, H_l, W_l) each to (N, channels, H_l, W_l) each, and (N, channels, ceil(H / 2), ceil(W / 2))."""
-        inner, levels = None, list[Tensor]()  # coarsest first, so that no more than two maps of `inner` are held
-        for lateral, output, x in zip(*map(reversed, (self.lateral, self.output, features)), strict=True):
+        inner: Tensor | None = None
+        levels: list[Tensor] = []
+        # an output as soon as what it is made of, so that no more than two maps of `inner` are held
+        for lateral, output, x in reversed(list(zip(self.lateral, self.output, features, strict=True))):
             above = None if inner is None else F.interpolate(inner, size=x.shape[-2:], mode="nearest")
             inner = lateral(x, above)
             del above

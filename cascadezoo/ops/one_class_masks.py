@@ -23,7 +23,8 @@ def can_pack(weight: Tensor) -> bool:
 def pack_deconvolution(weight: Tensor) -> Tensor:
     """A transposed convolution's weight (C, K, 2, 2) as (4 * K / 32, C, 32)."""
     corners = weight.detach().permute(2, 3, 1, 0).flatten(0, 2)  # (4 * K, C)
-    return corners.unflatten(0, (-1, _CHUNK)).transpose(1, 2).contiguous()
+    packed: Tensor = corners.unflatten(0, (-1, _CHUNK)).transpose(1, 2).contiguous()
+    return packed
 
 
 def one_class_masks(
@@ -60,7 +61,8 @@ def _reference(
     corners = weight.transpose(1, 2).reshape(4, -1, channels)
     between = (torch.einsum("rhwc,akc->rhwak", x, corners) + bias).relu()
     logits = torch.einsum("rhwak,rk->rhwa", between, class_weight[labels]) + class_bias[labels, None, None, None]
-    return logits.unflatten(3, (2, 2)).transpose(2, 3).reshape(rois, 2 * height, 2 * width)
+    masks: Tensor = logits.unflatten(3, (2, 2)).transpose(2, 3).reshape(rois, 2 * height, 2 * width)
+    return masks
 
 
 def _check(

@@ -22,8 +22,7 @@ def keep_freed_memory() -> bool:
     if any(name in os.environ for name in _BY_USER) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     library = ctypes.CDLL(None) if os.name == "posix" else None
-    if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+    if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
         return False
     library.malloc_trim(0)
-    mallopt = library.mallopt
-    return bool(mallopt(_M_MMAP_THRESHOLD, _BLOCK) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+    return bool(library.mallopt(_M_MMAP_THRESHOLD, _BLOCK) and library.mallopt(_M_TRIM_THRESHOLD, _KEPT))
