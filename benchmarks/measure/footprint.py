@@ -14,17 +14,18 @@ from typing import Any
 
 from cascadezoo.benchmarks.measure.results import RESULTS, process_memory, write_report
 
-# the heaviest of each kind: entry, with test-time augmentation or without
+# the heaviest of each kind: entry, with test-time augmentation or without, optimised or not
 ENTRIES = (
-    ("cascade_mask_r50_fpn_1x.mmdet", False),
-    ("cascade_mask_internimage_l_fpn_1x.internimage", False),
-    ("cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", False),
-    ("cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", True),
+    ("cascade_mask_r50_fpn_1x.mmdet", False, False),
+    ("cascade_mask_r50_fpn_1x.mmdet", False, True),
+    ("cascade_mask_internimage_l_fpn_1x.internimage", False, False),
+    ("cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", False, False),
+    ("cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", True, False),
 )
 
 
-def measure(name: str, tta: bool) -> dict[str, Any]:
-    """One image of 600 x 1000 in this process."""
+def measure(name: str, tta: bool, optimised: bool) -> dict[str, Any]:
+    """One image of 600 x 1000 in this process, of which an optimised model has been made before."""
     import torch
 
     import cascadezoo
@@ -36,12 +37,15 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
     for head in model.box_heads:
         torch.nn.init.zeros_(head.get_parameter("cls_score.weight"))
         torch.nn.init.constant_(head.get_parameter("cls_score.bias")[:8], 10.0)
+    if optimised:
+        model = model.optimize()
     start = time.perf_counter()
     detections = model.predict(scene(600, 1000), tta=tta)
     detections.rles()
     return {
         "entry": name,
         "tta": tta,
+        "optimised": optimised,
         "image": [600, 1000],
         "network_input": [model.spec.preprocess.min_size, model.spec.preprocess.max_size],
         "compiled_ops": list(COMPILED),
@@ -51,13 +55,13 @@ def measure(name: str, tta: bool) -> dict[str, Any]:
     }
 
 
-def run_fresh(name: str, tta: bool) -> dict[str, Any]:
+def run_fresh(name: str, tta: bool, optimised: bool) -> dict[str, Any]:
     """The result of ``measure`` in a new process."""
     code = (
         "import json, sys; from cascadezoo.benchmarks.measure.footprint import measure; "
-        "print(json.dumps(measure(sys.argv[1], sys.argv[2] == 'True')))"
+        "print(json.dumps(measure(sys.argv[1], *(each == 'True' for each in sys.argv[2:]))))"
     )
-    command = [sys.executable, "-c", code, name, str(tta)]
+    command = [sys.executable, "-c", code, name, str(tta), str(optimised)]
     result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return result
 
@@ -68,11 +72,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "footprint.json")
     output: Path = parser.parse_args().output
     rows = []
-    print(f"{'entry':52}{'tta':>5}{'seconds':>9}{'peak GiB':>10}")
-    for name, tta in ENTRIES:
-        row = run_fresh(name, tta)
+    print(f"{'entry':52}{'tta':>5}{'optimised':>11}{'seconds':>9}{'peak GiB':>10}")
+    for name, tta, optimised in ENTRIES:
+        row = run_fresh(name, tta, optimised)
         rows.append(row)
-        print(f"{name:52}{'yes' if tta else 'no':>5}{row['seconds']:9.1f}{row['peak_bytes'] / 2**30:10.2f}", flush=True)
+        kind = f"{'yes' if tta else 'no':>5}{'yes' if optimised else 'no':>11}"
+        print(f"{name:52}{kind}{row['seconds']:9.1f}{row['peak_bytes'] / 2**30:10.2f}", flush=True)
     write_report(output, {"benchmark": "footprint", "rows": rows})
     print(f"written to {output}")
 

@@ -81,7 +81,8 @@ def _latency(report: dict[str, Any]) -> list[str]:
 
 def _footprint(report: dict[str, Any]) -> list[str]:
     rows = [
-        f"| `{row['entry']}` | {'yes' if row['tta'] else 'no'} | {row['seconds']:.0f} "
+        f"| `{row['entry']}`{', optimised' if row.get('optimised') else ''} "
+        f"| {'yes' if row['tta'] else 'no'} | {row['seconds']:.0f} "
         f"| {row['peak_bytes'] / 2**30:.1f} |"
         for row in report["rows"]
     ]

@@ -19,11 +19,14 @@ class FPN(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """(N, C_l, H_l, W_l) each to (N, channels, H_l, W_l) each, and (N, channels, ceil(H / 2), ceil(W / 2))."""
-        inner: list[Tensor] = []
-        for conv, x in zip(reversed(self.lateral), reversed(features), strict=True):
-            above = F.interpolate(inner[0], size=x.shape[-2:], mode="nearest") if inner else None
-            inner.insert(0, conv(x, above))
-        levels = [conv(x) for conv, x in zip(self.output, inner, strict=True)]
+        inner: Tensor | None = None
+        levels: list[Tensor] = []
+        # an output as soon as what it is made of, so that no more than two maps of `inner` are held
+        for lateral, output, x in reversed(list(zip(self.lateral, self.output, features, strict=True))):
+            above = None if inner is None else F.interpolate(inner, size=x.shape[-2:], mode="nearest")
+            inner = lateral(x, above)
+            del above
+            levels.insert(0, output(inner))
         return [*levels, levels[-1][:, :, ::2, ::2].clone()]  # in memory of its own, laid out as the others are
 
 

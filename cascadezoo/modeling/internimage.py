@@ -27,6 +27,11 @@ def _conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return out.contiguous()
 
 
+def _gelu(x: Tensor) -> Tensor:
+    """GELU, in the memory of x where no gradients are computed: there is no larger tensor than an MLP's hidden one."""
+    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
+
+
 class DCNv3(nn.Module):
     """Deformable convolution v3: each group samples its own 3 x 3 moved points, weighted by a softmax over them."""
 
@@ -43,7 +48,7 @@ class DCNv3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to the same shape."""
-        guide = F.gelu(self.dw_norm(_conv(self.dw_conv, x)))
+        guide = _gelu(self.dw_norm(_conv(self.dw_conv, x)))
         weights = self.mask(guide).unflatten(-1, (self.groups, -1)).softmax(-1).flatten(-2)
         sampled = dcnv3(
             self.input_proj(x),
@@ -81,7 +86,7 @@ class FusedDCNv3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to the same shape; without gradients."""
-        guide = F.gelu(self.dw_norm(_conv(self.dw_conv, x)))
+        guide = _gelu(self.dw_norm(_conv(self.dw_conv, x)))
         sampled = dcnv3_fused(
             self.input_proj(x),
             self.offset_mask(guide),
@@ -104,7 +109,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(_gelu(self.fc1(x)))
         return out
 
 
@@ -143,7 +148,7 @@ class Stem(nn.Module):
         self.norm2 = nn.LayerNorm(channels, eps=_EPS)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = F.gelu(self.norm1(_conv(self.conv1, pixels.permute(0, 2, 3, 1))))
+        x = _gelu(self.norm1(_conv(self.conv1, pixels.permute(0, 2, 3, 1))))
         out: Tensor = self.norm2(_conv(self.conv2, x))
         return out
 

@@ -44,7 +44,7 @@ class Conv(nn.Conv2d):
     def finish(self, x: Tensor, onto: Tensor | None) -> Tensor:
         """What follows the convolution itself."""
         if onto is not None:
-            x = x + onto
+            x = x.add_(onto)  # a convolution's gradients do not need its result
         return F.relu(x, inplace=True) if self.relu else x
 
 

@@ -10,7 +10,6 @@ Formulas ported from (licences in NOTICE):
   ``detectron/utils/boxes.py`` (``box_voting``), and the configurations of its X-152 models
 """
 
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,9 +20,9 @@ from torch import Tensor
 
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import DetectionBatch, best, final_boxes
-from cascadezoo.modeling.preprocess import Batch, resize
+from cascadezoo.modeling.preprocess import resize
 from cascadezoo.ops.boxes import pairwise_iou
-from cascadezoo.spec.model import MaskHeadSpec
+from cascadezoo.spec.model import MaskHeadSpec, PreprocessSpec
 from cascadezoo.spec.record import Record
 
 
@@ -52,44 +51,57 @@ class TTASettings(Record):
 
 
 class _Pass(NamedTuple):
-    """One augmented run of the network."""
+    """What one augmented run of the network leaves: its candidates, and what their masks will be pooled from."""
 
     features: list[Tensor]
-    batch: Batch
+    scales: Tensor  # ``Batch.scales``
     flipped: bool
+    boxes: Tensor  # (1, R, B, 4) original pixels of the image as given
+    probabilities: Tensor  # (1, R, C)
+    valid: Tensor  # (1, R)
 
 
 def detect(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> DetectionBatch:
     """The detections on a uint8 (H, W, 3) RGB image, in a batch of one; ``rois`` are in original pixels too."""
-    rule, coder = model.spec.conventions.selection, model.spec.stages[-1]
-    width = image.shape[1] - coder.extent
-    passes, boxes, probabilities, valid = [], [], [], []
-    for run in _passes(model, image, settings):
-        predictions = model.refine(run.features, model.rpn(run.features, run.batch.sizes), run.batch.sizes)
-        original, _ = final_boxes(predictions, run.batch, coder, rule)
-        boxes.append(_mirror(original, width) if run.flipped else original)
-        probabilities.append(predictions.probabilities[..., :-1])
-        valid.append(predictions.valid)
-        passes.append(run._replace(features=run.features[: len(model.spec.roi_strides)]))
-    detections = _choose(torch.cat(boxes, 1), torch.cat(probabilities, 1), torch.cat(valid, 1), model, settings)
+    runs = _runs(model.spec.preprocess, settings)
+    # the largest image first, while the features of few are held; in their own order the candidates are put together
+    largest_first = sorted(range(len(runs)), key=lambda number: -runs[number][0].min_size)
+    done = {number: _pass(model, image, *runs[number]) for number in largest_first}
+    passes = [done[number] for number in range(len(runs))]
+    boxes, probabilities, valid = (torch.cat(each, 1) for each in list(zip(*passes, strict=True))[3:])
+    detections = _choose(boxes, probabilities, valid, model, settings)
     if model.spec.mask is None:
         return detections
+    width = image.shape[1] - model.spec.stages[-1].extent
     return detections._replace(masks=_masks(model, model.spec.mask, passes, detections, width, settings))
 
 
-def _passes(model: Network, image: NDArray[np.uint8], settings: TTASettings) -> Iterator[_Pass]:
-    spec = model.spec.preprocess
-    mirrored = np.ascontiguousarray(image[:, ::-1])
+def _runs(spec: PreprocessSpec, settings: TTASettings) -> list[tuple[PreprocessSpec, bool]]:
+    """Each run's scale, and whether the image is mirrored."""
     cap = round(settings.max_size * spec.min_size)
     runs = [(spec, True)] * settings.flip
     for scale in settings.scales:
         size = round(scale * spec.min_size)
         scaled = spec.model_copy(update={"min_size": size, "max_size": max(cap, size)})
         runs += [(scaled, False)] + [(scaled, True)] * settings.scale_flip
-    for scaled, flipped in [*runs, (spec, False)]:
-        pixels = resize(mirrored if flipped else image, scaled, model.spec.conventions.resize)
-        batch = model.prepare([pixels])
-        yield _Pass(model.extract(batch.pixels), batch, flipped)
+    return [*runs, (spec, False)]
+
+
+def _pass(model: Network, image: NDArray[np.uint8], spec: PreprocessSpec, flipped: bool) -> _Pass:
+    given = np.ascontiguousarray(image[:, ::-1]) if flipped else image
+    batch = model.prepare([resize(given, spec, model.spec.conventions.resize)])
+    features = model.extract(batch.pixels)
+    predictions = model.refine(features, model.rpn(features, batch.sizes), batch.sizes)
+    coder = model.spec.stages[-1]
+    boxes, _ = final_boxes(predictions, batch, coder, model.spec.conventions.selection)
+    return _Pass(
+        features=features[: len(model.spec.roi_strides)],
+        scales=batch.scales,
+        flipped=flipped,
+        boxes=_mirror(boxes, image.shape[1] - coder.extent) if flipped else boxes,
+        probabilities=predictions.probabilities[..., :-1],
+        valid=predictions.valid,
+    )
 
 
 def _mirror(boxes: Tensor, width: int) -> Tensor:
@@ -139,7 +151,7 @@ def _masks(
     masks = []
     for run in passes:
         boxes = _mirror(detections.boxes, width) if run.flipped else detections.boxes
-        rois = boxes * run.batch.scales.repeat(1, 2)[:, None]
+        rois = boxes * run.scales.repeat(1, 2)[:, None]
         of_pass = model.mask_probabilities(run.features, rois, detections.labels, mask)
         masks.append(of_pass.flip(-1) if run.flipped else of_pass)
     stacked = torch.stack(masks)

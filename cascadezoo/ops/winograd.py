@@ -1,6 +1,7 @@
 """3 x 3 convolutions of stride 1 and padding 1 by Winograd's minimal filtering F(4 x 4, 3 x 3).
 
-36 products give 16 results that take 144 as a plain sum; rounding errors are some four times those of that sum.
+36 products give 16 results that take 144 as a plain sum; rounding errors are some four times those of that sum.  Where
+an image ends with one or two rows or columns, the compiled operator takes F(2, 3) along that axis, of the same points.
 Source: Lavin and Gray 2016, https://arxiv.org/abs/1509.09308, with the points 0, 1, -1, 2, -2 and infinity.
 
 Shapes: N images, C channels in, K channels out, H x W pixels.
@@ -48,11 +49,11 @@ def can_pack(weight: Tensor) -> bool:
 
 def pack_weight(weight: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """A convolution's weight (K, C, 3, 3) at the 36 points, (K / 32, 36, C, 32) float32, computed in ``dtype``."""
-    channels = weight.shape[1]
-    chunks = weight.detach().to(dtype).unflatten(0, (-1, _CHUNK)).permute(0, 3, 4, 2, 1)
-    chunks = chunks.reshape(-1, 9, channels * _CHUNK)
-    points: Tensor = (_points(dtype) @ chunks).float()
-    packed: Tensor = points.unflatten(2, (channels, _CHUNK))
+    points, chunks = _points(dtype), weight.detach().split(_CHUNK)
+    packed = weight.new_empty(len(chunks), _POINTS**2, weight.shape[1], _CHUNK, dtype=torch.float32)
+    for to, chunk in zip(packed, chunks, strict=True):  # one by one: in float64 all would take three times the memory
+        rows = chunk.to(dtype).permute(2, 3, 1, 0).reshape(9, -1)
+        to.copy_((points @ rows).view(to.shape))
     return packed
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cascadezoo.modeling.layers import Conv, LinearReLU
+from cascadezoo.modeling.layers import Conv, DeconvReLU, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.ops.library import COMPILED
+from cascadezoo.ops.one_class_masks import can_pack as can_pack_deconvolution
+from cascadezoo.ops.one_class_masks import one_class_masks, pack_deconvolution
 from cascadezoo.ops.winograd import can_pack, pack_weight, winograd_conv3x3
 
 _WIDE = 16  # channels of an input, from which on oneDNN's layouts pay
@@ -89,31 +91,56 @@ class OneDNNLinear(nn.Module):
 
 
 class OneClassMaskHead(nn.Module):
-    """A mask head that computes the masks of the detected classes alone.
+    """A mask head that computes the masks of the detected classes alone; ``end`` is what follows its convolutions."""
 
-    The 2 x 2 transposed convolution of stride 2 is a linear layer from each cell to its four; each of these is then
-    multiplied with the class's weights, so that only single numbers need to be moved to their places.
-    """
-
-    def __init__(self, head: MaskHead, exact: bool) -> None:
+    def __init__(self, convs: list[nn.Module], end: nn.Module) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(_conv(conv, exact) for conv in head.convs)
-        deconv, logits = head.deconv, head.mask_logits
-        inputs, outputs = deconv.weight.shape[:2]
-        cells = LinearReLU(inputs, 4 * outputs, device="meta")
-        assert deconv.bias is not None
-        cells.weight = nn.Parameter(deconv.weight.permute(2, 3, 1, 0).reshape(-1, inputs), requires_grad=False)
-        cells.bias = nn.Parameter(deconv.bias.repeat(4), requires_grad=False)
-        self.cells = OneDNNLinear(cells)
-        assert logits.bias is not None
-        self.class_weight = nn.Parameter(logits.weight.flatten(1), requires_grad=False)
-        self.class_bias = nn.Parameter(logits.bias, requires_grad=False)
+        self.convs, self.end = nn.ModuleList(convs), end
 
     def of_classes(self, pooled: Tensor, labels: Tensor) -> Tensor:
         """The mask logits (R, M, M) of pooled features (R, C, P, P), of one class (R,) int64 each."""
         x = pooled
         for conv in self.convs:
             x = conv(x)
+        logits: Tensor = self.end(x, labels)
+        return logits
+
+
+class CompiledMaskEnd(nn.Module):
+    """From the last features (R, C, P, P) of a mask head to the logits (R, 2P, 2P) of a class each, as one operator."""
+
+    def __init__(self, deconv: DeconvReLU, logits: nn.Conv2d) -> None:
+        super().__init__()
+        assert deconv.bias is not None
+        assert logits.bias is not None
+        self.weight = nn.Parameter(pack_deconvolution(deconv.weight), requires_grad=False)
+        self.class_weight = nn.Parameter(logits.weight.flatten(1), requires_grad=False)
+        self.bias, self.class_bias = deconv.bias, logits.bias
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        return one_class_masks(x, self.weight, self.bias, self.class_weight, self.class_bias, labels)
+
+
+class OneDNNMaskEnd(nn.Module):
+    """The same by oneDNN.
+
+    The 2 x 2 transposed convolution of stride 2 is a linear layer from each cell to its four; each of these is then
+    multiplied with the class's weights, so that only single numbers need to be moved to their places.
+    """
+
+    def __init__(self, deconv: DeconvReLU, logits: nn.Conv2d) -> None:
+        super().__init__()
+        inputs, outputs = deconv.weight.shape[:2]
+        cells = LinearReLU(inputs, 4 * outputs, device="meta")
+        assert deconv.bias is not None
+        assert logits.bias is not None
+        cells.weight = nn.Parameter(deconv.weight.permute(2, 3, 1, 0).reshape(-1, inputs), requires_grad=False)
+        cells.bias = nn.Parameter(deconv.bias.repeat(4), requires_grad=False)
+        self.cells = OneDNNLinear(cells)
+        self.class_weight = nn.Parameter(logits.weight.flatten(1), requires_grad=False)
+        self.class_bias = nn.Parameter(logits.bias, requires_grad=False)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         rows, _, height, width = x.shape
         cells = self.cells(x.permute(0, 2, 3, 1).flatten(1, 2)).unflatten(2, (4, -1)).flatten(1, 2)  # (R, P * P * 4, C)
         weight, bias = self.class_weight[labels, :, None], self.class_bias[labels, None, None]
@@ -121,13 +148,25 @@ class OneClassMaskHead(nn.Module):
         return logits.permute(0, 1, 3, 2, 4).reshape(rows, 2 * height, 2 * width)
 
 
+def _mask_head(head: MaskHead, exact: bool) -> nn.Module:
+    compiled = (
+        can_pack_deconvolution(head.deconv.weight) and head.deconv.weight.dtype == torch.float32 and _has_kernels()
+    )
+    end = CompiledMaskEnd if compiled else OneDNNMaskEnd
+    return OneClassMaskHead([_conv(conv, exact) for conv in head.convs], end(head.deconv, head.mask_logits))
+
+
+def _has_kernels() -> bool:
+    """Whether the operators are compiled, and for a processor like this one."""
+    return "cpu" in COMPILED and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+
+
 def _conv(conv: Any, exact: bool) -> Any:
     if conv.in_channels < _WIDE:  # an image's colours: torch's own way is quicker there
         return conv
     plain = conv.stride == (1, 1) and conv.padding == (1, 1) and conv.groups == 1
     quick = plain and can_pack(conv.weight) and conv.bias is not None and conv.weight.dtype == torch.float32
-    wide = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    return WinogradConv(conv) if quick and wide and not exact and "cpu" in COMPILED else OneDNNConv(conv)
+    return WinogradConv(conv) if quick and not exact and _has_kernels() else OneDNNConv(conv)
 
 
 def _linear(linear: nn.Linear, _: bool) -> nn.Module:
@@ -139,5 +178,5 @@ _LAYERS: dict[type[nn.Module], Callable[[Any, bool], nn.Module]] = {
     nn.Conv2d: _conv,
     nn.Linear: _linear,
     LinearReLU: _linear,
-    MaskHead: OneClassMaskHead,
+    MaskHead: _mask_head,
 }

@@ -8,6 +8,7 @@ from cascadezoo.modeling.network import Network
 from cascadezoo.optimizing.cpu import for_cpu
 from cascadezoo.optimizing.cudnn import for_cudnn
 from cascadezoo.optimizing.lean import lean
+from cascadezoo.optimizing.memory import keep_freed_memory
 from cascadezoo.optimizing.precision import Settings
 
 
@@ -25,6 +26,7 @@ def prepared(network: Network, settings: Settings) -> Network:
     made.rpn.objectness = objectness
     if settings.device.type == "cpu" and not settings.compile:  # torch.compile brings layers of its own
         for_cpu(made, settings.exact)
+        keep_freed_memory()
     if settings.device.type == "cuda" and not settings.compile:
         for_cudnn(made)
     return made

@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from cascadezoo.modeling.postprocess import BoxPredictions
-from cascadezoo.modeling.tta import TTASettings, _mirror, _passes, _vote, detect
+from cascadezoo.modeling.tta import TTASettings, _mirror, _pass, _runs, _vote, detect
 
 from tiny import lively, tiny
 
@@ -24,17 +24,23 @@ def test_wrong_settings(wrong) -> None:
         TTASettings(**wrong)
 
 
-def test_passes_are_mirrored_and_scaled_relative_to_min_size() -> None:
+def passes(model, image, settings: TTASettings):
+    with torch.inference_mode():
+        return [_pass(model, image, *run) for run in _runs(model.spec.preprocess, settings)]
+
+
+def test_passes_are_mirrored_and_scaled_relative_to_min_size(monkeypatch) -> None:
     model = lively(tiny("cascade_r50_fpn", "detectron"))  # 64 / 96
     image = np.zeros((50, 100, 3), np.uint8)
     image[:, :10] = 255
     settings = TTASettings(scales=(0.5, 1.5), max_size=1.75)
-    with torch.inference_mode():
-        runs = list(_passes(model, image, settings))
+    extract, pixels = model.extract, []
+    monkeypatch.setattr(model, "extract", lambda given: pixels.append(given) or extract(given))
+    runs = passes(model, image, settings)
     # own scale: 96 is the limit of the longer side; half: 32 x 64; one and a half: 112 = 1.75 * 64 is the limit
     assert [run.flipped for run in runs] == [True, False, True, False, True, False]
-    assert [run.batch.scales[0, 0].item() for run in runs] == pytest.approx([0.96, 0.64, 0.64, 1.12, 1.12, 0.96])
-    bright_left = [(run.batch.pixels[0, :, 0, 0] > 0).all().item() for run in runs]
+    assert [run.scales[0, 0].item() for run in runs] == pytest.approx([0.96, 0.64, 0.64, 1.12, 1.12, 0.96])
+    bright_left = [(each[0, :, 0, 0] > 0).all().item() for each in pixels]
     assert bright_left == [not run.flipped for run in runs]
 
 
@@ -49,11 +55,19 @@ def test_passes_are_mirrored_and_scaled_relative_to_min_size() -> None:
 def test_sizes_of_a_pass_are_whole_pixels_and_never_above_their_cap(scale, max_size, size, expected) -> None:
     model = lively(tiny("cascade_r50_fpn", "detectron"))  # min_size 64
     settings = TTASettings(scales=(scale,), max_size=max_size, flip=False, scale_flip=False)
-    with torch.inference_mode():
-        scaled, own = _passes(model, np.zeros((*size, 3), np.uint8), settings)
-    assert scaled.batch.scales[0].tolist() == pytest.approx([expected] * 2)
+    scaled, own = passes(model, np.zeros((*size, 3), np.uint8), settings)
+    assert scaled.scales[0].tolist() == pytest.approx([expected] * 2)
     assert not scaled.flipped
     assert not own.flipped
+
+
+def test_the_largest_image_comes_first_while_the_features_of_few_are_held(monkeypatch) -> None:
+    model = lively(tiny("cascade_r50_fpn", "detectron"))  # 64 / 96
+    extract, heights = model.extract, []
+    monkeypatch.setattr(model, "extract", lambda given: heights.append(given.shape[2]) or extract(given))
+    with torch.inference_mode():
+        detect(model, np.zeros((50, 50, 3), np.uint8), TTASettings(scales=(0.5, 1.5)))
+    assert heights == [96, 96, 64, 64, 32, 32]
 
 
 def test_no_flips_and_no_scales_is_one_plain_pass(mask_model) -> None:

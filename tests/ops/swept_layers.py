@@ -1,0 +1,68 @@
+"""The operators that are layers of a network, for the sweep of ``test_operators.py``."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d
+
+from cascadezoo.ops import one_class_masks, winograd
+
+
+class Operator(NamedTuple):
+    """``arguments`` of a type, and what the operator gives for them by ``expected``, in float64 on the CPU."""
+
+    arguments: Callable[[torch.dtype], list[Any]]
+    expected: Callable[..., list[Tensor]]
+    dtypes: tuple[torch.dtype, ...]
+    differentiable: bool = False
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def winograd_arguments(dtype: torch.dtype) -> list[Any]:
+    packed = winograd.pack_weight(noise(32, 32, 3, 3, seed=1)).to(dtype)
+    return [noise(2, 9, 14, 32).to(dtype), packed, noise(32, seed=2).to(dtype), False, 16]
+
+
+def winograd_expected(x: Tensor, packed: Tensor, bias: Tensor, *_: Any) -> list[Tensor]:
+    weight = noise(32, 32, 3, 3, seed=1)
+    return [conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)]
+
+
+def gradient_arguments(dtype: torch.dtype) -> list[Any]:
+    return [noise(2, 9, 14, 16).to(dtype), noise(2, 9, 14, 32, seed=1).to(dtype), 16]
+
+
+def gradient_expected(x: Tensor, grad: Tensor, _: int) -> list[Tensor]:
+    packed = torch.zeros(1, 36, 16, 32, requires_grad=True)
+    out = winograd._reference(x.float(), packed, torch.zeros(32), False, 16)
+    return list(torch.autograd.grad(out, packed, grad.float()))
+
+
+def mask_end_arguments(dtype: torch.dtype) -> list[Any]:
+    numbers = (
+        noise(2, 3, 5, 16),
+        one_class_masks.pack_deconvolution(noise(16, 32, 2, 2, seed=1)),
+        noise(32),
+        noise(4, 32, seed=2),
+        noise(4),
+    )
+    return [*(each.to(dtype) for each in numbers), torch.tensor([3, 1]), 16]
+
+
+def mask_end_expected(
+    x: Tensor, _: Tensor, bias: Tensor, weight: Tensor, end: Tensor, labels: Tensor, *__: Any
+) -> list[Tensor]:
+    between = conv_transpose2d(x.permute(0, 3, 1, 2), noise(16, 32, 2, 2, seed=1), bias, stride=2).relu()
+    return [conv2d(between, weight[..., None, None], end)[torch.arange(2), labels]]
+
+
+LAYERS = {
+    "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),
+    "winograd_weight_gradient": Operator(gradient_arguments, gradient_expected, (torch.float32,)),
+    "one_class_masks": Operator(mask_end_arguments, mask_end_expected, (torch.float32,)),
+}
