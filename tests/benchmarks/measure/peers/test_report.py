@@ -33,12 +33,12 @@ def test_memory_of_imports_of_loading_and_of_an_image(given: Setting) -> None:
 
     def make(given: Setting) -> Made:
         way, weights = OURS["plain"].make(given).way, fresh()
-        np.ones(96 * MIB, np.uint8)
-        return Made(way._replace(whole=lambda: (weights, np.ones(32 * MIB, np.uint8))), None)
+        np.ones(512 * MIB, np.uint8)
+        return Made(way._replace(whole=lambda: (weights, np.ones(256 * MIB, np.uint8))), None)
 
     found = memory.peak(Contender(make), given, threads=1)
-    assert found["loading_bytes"] - found["imported_bytes"] > 112 * MIB
-    assert 16 * MIB < found["loading_bytes"] - found["inference_bytes"] < 80 * MIB
+    assert found["loading_bytes"] - found["imported_bytes"] > 448 * MIB
+    assert 128 * MIB < found["loading_bytes"] - found["inference_bytes"] < 384 * MIB
 
 
 def test_each_process_is_a_new_one() -> None:
