@@ -35,4 +35,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(cascadezoo, m) {
       "float[] halves, bool probability, float[] stds, float[] log_scale, int extent, float min_size, SymInt top) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def("winograd_conv3x3(Tensor x, Tensor weight, Tensor bias, bool relu, int lanes) -> Tensor");
+  m.def(
+      "winograd_conv3x3_bf16(Tensor x, Tensor weight, Tensor bias, Tensor? onto, bool relu, int lanes) -> Tensor");
 }

@@ -2,7 +2,8 @@
 and 3 x 3 convolutions take Winograd's way where it is quicker.
 
 They compute as the layers they replace do, but for the order of sums.  ``exact`` leaves Winograd's way out: its
-rounding errors are some four times those of a plain sum (``cascadezoo.ops.winograd``).
+rounding errors are some four times those of a plain sum (``cascadezoo.ops.winograd``), in bfloat16 two to four times
+(``cascadezoo.ops.winograd_bf16``).
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from cascadezoo.modeling.layers import Conv, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
+from cascadezoo.ops import winograd_bf16
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.ops.winograd import can_pack, pack_weight, winograd_conv3x3
 
@@ -73,6 +75,20 @@ class WinogradConv(nn.Module):
         return out.relu_() if self.relu else out
 
 
+class BFloat16WinogradConv(nn.Module):
+    """A 3 x 3 convolution of stride 1 by Winograd's F(4 x 4, 3 x 3), in bfloat16."""
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(winograd_bf16.pack_weight(conv.weight), requires_grad=False)
+        self.bias = conv.bias
+        self.relu = getattr(conv, "relu", False)
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """As ``Conv.forward``."""
+        return winograd_bf16.winograd_conv3x3_bf16(x, self.weight, self.bias, onto, relu=self.relu)
+
+
 class OneDNNLinear(nn.Module):
     """A linear layer whose weight is packed once, and the ReLU that may follow it."""
 
@@ -124,10 +140,14 @@ class OneClassMaskHead(nn.Module):
 def _conv(conv: Any, exact: bool) -> Any:
     if conv.in_channels < _WIDE:  # an image's colours: torch's own way is quicker there
         return conv
-    plain = conv.stride == (1, 1) and conv.padding == (1, 1) and conv.groups == 1
-    quick = plain and can_pack(conv.weight) and conv.bias is not None and conv.weight.dtype == torch.float32
+    plain = conv.stride == (1, 1) and conv.padding == (1, 1) and conv.dilation == (1, 1) and conv.groups == 1
+    if exact or not plain or conv.bias is None:
+        return OneDNNConv(conv)
+    if conv.weight.dtype == torch.bfloat16 and winograd_bf16.can_pack(conv.weight) and winograd_bf16.is_quick():
+        return BFloat16WinogradConv(conv)
+    quick = can_pack(conv.weight) and conv.weight.dtype == torch.float32 and "cpu" in COMPILED
     wide = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    return WinogradConv(conv) if quick and wide and not exact and "cpu" in COMPILED else OneDNNConv(conv)
+    return WinogradConv(conv) if quick and wide else OneDNNConv(conv)
 
 
 def _linear(linear: nn.Linear, _: bool) -> nn.Module:

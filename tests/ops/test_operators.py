@@ -18,10 +18,9 @@ import cascadezoo.ops.nms
 import cascadezoo.ops.paste_rle
 import cascadezoo.ops.preprocess
 import cascadezoo.ops.roi_align
-import cascadezoo.ops.rpn_select
-import cascadezoo.ops.winograd  # noqa: F401  (they register the operators)
+import cascadezoo.ops.rpn_select  # noqa: F401  (they register the operators)
+from cascadezoo.ops import winograd, winograd_bf16
 from cascadezoo.ops.library import COMPILED, KERNELS
-from cascadezoo.ops.winograd import pack_weight
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FLOAT, HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
@@ -251,12 +250,18 @@ def paste_expected(masks: Tensor, boxes: Tensor, height: int, width: int, _: boo
 
 
 def winograd_arguments(dtype: torch.dtype) -> list[Any]:
-    weight = noise(32, 16, 3, 3, seed=1)
-    return [noise(2, 9, 14, 16).to(dtype), pack_weight(weight).to(dtype), noise(32, seed=2).to(dtype), False, 16]
+    packed = winograd.pack_weight(noise(32, 32, 3, 3, seed=1)).to(dtype)
+    return [noise(2, 9, 14, 32).to(dtype), packed, noise(32, seed=2).to(dtype), False, 16]
+
+
+def winograd_bf16_arguments(dtype: torch.dtype) -> list[Any]:
+    x, _, bias, *_ = winograd_arguments(dtype)
+    packed = winograd_bf16.pack_weight(noise(32, 32, 3, 3, seed=1)).to(dtype)
+    return [x / 4 + 2, packed, bias, None, False, winograd_bf16.widest()]
 
 
 def winograd_expected(x: Tensor, packed: Tensor, bias: Tensor, *_: Any) -> list[Tensor]:
-    weight = noise(32, 16, 3, 3, seed=1)
+    weight = noise(32, 32, 3, 3, seed=1)
     return [conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)]
 
 
@@ -282,6 +287,7 @@ OPERATORS = {
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
     "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
     "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),
+    "winograd_conv3x3_bf16": Operator(winograd_bf16_arguments, winograd_expected, HALF[1:]),
     "preprocess": Operator(preprocess_arguments, preprocess_expected, FLOAT[:1] + HALF),
 }
 SWEEP = [(name, dtype) for name, operator in OPERATORS.items() for dtype in operator.dtypes]
@@ -311,7 +317,7 @@ def documented() -> dict[str, dict[str, set[torch.dtype]]]:
     """The table of docs/ops.md: for each operator and kind of device the types that its compiled version takes."""
     page = (Path(__file__).parents[2] / "docs/ops.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \| ([\w, -]+) \|", page, re.MULTILINE)
-    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}}
+    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}, "bfloat16": {torch.bfloat16}}
     return {name: {"cpu": types[cpu], "cuda": types[cuda]} for name, cpu, cuda in rows}
 
 
@@ -341,7 +347,7 @@ def test_a_cpus_kernel_takes_the_documented_types_alone(name: str) -> None:
         if dtype in documented()[forward(name)]["cpu"]:
             operator(*arguments)
         else:
-            with pytest.raises(RuntimeError, match=r"floating point|float32"):
+            with pytest.raises(RuntimeError, match=r"floating point|float32|bfloat16"):
                 operator(*arguments)
 
 

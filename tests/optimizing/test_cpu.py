@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from cascadezoo.modeling.layers import Conv, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.ops.library import COMPILED
-from cascadezoo.optimizing.cpu import OneClassMaskHead, OneDNNConv, OneDNNLinear, WinogradConv, for_cpu
+from cascadezoo.optimizing.cpu import (
+    BFloat16WinogradConv,
+    OneClassMaskHead,
+    OneDNNConv,
+    OneDNNLinear,
+    WinogradConv,
+    for_cpu,
+)
 from cascadezoo.optimizing.lean import lean
 from cascadezoo.spec.model import MaskHeadSpec
 
@@ -73,8 +80,17 @@ def test_a_3x3_convolution_takes_winograds_way_unless_it_is_to_be_exact() -> Non
     kind = WinogradConv if "cpu" in COMPILED else OneDNNConv
     assert isinstance(replaced(Conv(32, 32, 3)), kind)
     assert isinstance(replaced(Conv(32, 32, 3), exact=True), OneDNNConv)
-    assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), OneDNNConv)
     assert isinstance(replaced(Conv(32, 32, 3, stride=2)), OneDNNConv)
+
+
+def test_in_bfloat16_it_does_so_where_that_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cascadezoo.ops.winograd_bf16.is_quick", lambda: True)
+    assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), BFloat16WinogradConv)
+    assert isinstance(replaced(Conv(32, 32, 3).bfloat16(), exact=True), OneDNNConv)
+    assert isinstance(replaced(Conv(48, 32, 3).bfloat16()), OneDNNConv)
+    assert isinstance(replaced(Conv(32, 32, 3, groups=4).bfloat16()), OneDNNConv)
+    monkeypatch.setattr("cascadezoo.ops.winograd_bf16.is_quick", lambda: False)
+    assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), OneDNNConv)
 
 
 @torch.no_grad()

@@ -1,0 +1,148 @@
+// 3 x 3 convolutions of stride 1 in bfloat16 by Winograd's F(4 x 4, 3 x 3) (Lavin and Gray 2016,
+// https://arxiv.org/abs/1509.09308), whose points lie where the roundings of transformed pixels and weights cost least.
+// Transforms and sums are in float32.  Where one or two rows or columns remain, tiles are two wide: these take a part of
+// the same points, and so of the same weights.
+#include "bfloat16.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <vector>
+
+namespace cascadezoo {
+namespace {
+
+constexpr float kNear = 11.0f / 16, kFar = 3.0f / 2;  // the points are 0, kNear, -kNear, infinity, kFar, -kFar
+constexpr int kChunk = 32;  // output channels that lie side by side in the packed weight
+constexpr int kLine = 32;   // channels that a block keeps side by side: one line of a cache
+constexpr int kApart = 32;  // numbers between the points of a block, or all would fall into the same lines of a cache
+constexpr int kTiles = 14;  // of a block: their sums, two vectors each, fill the registers
+
+// `count` stretches of `side` pixels from `first` on, along one axis
+struct Stretches {
+  int64_t first, side, count;
+};
+
+// what four pixels each cover, and the one or two that may remain
+std::array<Stretches, 2> stretches(int64_t size) {
+  const int64_t rest = size % 4, whole = size / 4 + (rest == 3);
+  return {{{0, 4, whole}, {4 * whole, 2, rest == 1 || rest == 2}}};
+}
+
+struct Tile {
+  int64_t image, y, x;
+};
+
+// tiles of equal sides
+struct Kind {
+  int64_t images;
+  Stretches rows, columns;
+
+  int64_t tiles() const { return images * rows.count * columns.count; }
+  int64_t blocks() const { return (tiles() + kTiles - 1) / kTiles; }
+  Tile tile(int64_t t) const {
+    return {
+        t / columns.count / rows.count, rows.first + t / columns.count % rows.count * rows.side,
+        columns.first + t % columns.count * columns.side};
+  }
+};
+
+struct Convolution {
+  const Bits *x, *weight, *onto;  // (n, h, w, in), (out / kChunk, 36, in / 2, kChunk, 2), (n, h, w, out) or null
+  const float* bias;              // (out,)
+  Bits* y;                        // (n, h, w, out)
+  int64_t n, h, w, in, out;
+  bool relu;
+};
+
+// of one block, where nobody else writes
+struct Room {
+  const Bits* zeros;
+  Bits* v;
+  float* products;
+};
+
+#define CZ_SET plain
+#define CZ_TARGET
+#define CZ_LANES 4
+#include "winograd_bf16_block.h"
+
+#if defined(CZ_AVX512_BF16)
+#define CZ_SET avx512
+#define CZ_TARGET CZ_AVX512_BF16
+#define CZ_LANES 16
+#include "winograd_bf16_block.h"
+#endif
+
+using RunBlock = void (*)(const Convolution&, const Kind&, int64_t, int64_t, const Room&);
+
+RunBlock instruction_set(int64_t lanes) {
+#if defined(CZ_AVX512_BF16)
+  if (lanes == 16 && has_avx512_bf16()) return avx512::run_block;
+#endif
+  STD_TORCH_CHECK(
+      lanes == 4, "winograd_conv3x3_bf16: lanes must be 4 or 16, the latter with avx512_bf16 alone, not ", lanes);
+  return plain::run_block;
+}
+
+template <class T>
+T* aligned(std::vector<T>& memory) {
+  return memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64 / sizeof(T);
+}
+
+void run(const Convolution& p, int64_t lanes) {
+  const RunBlock run_block = instruction_set(lanes);
+  std::vector<Kind> kinds;
+  int64_t blocks = 0;
+  for (const Stretches& rows : stretches(p.h))
+    for (const Stretches& columns : stretches(p.w)) kinds.push_back({p.n, rows, columns}), blocks += kinds.back().blocks();
+  torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+    const std::vector<Bits> zeros(p.in);
+    std::vector<Bits> v(36 * (kTiles * p.in + kApart) + 32);
+    std::vector<float> products(36 * (kTiles * kChunk + kApart) + 16);
+    const Room room{zeros.data(), aligned(v), aligned(products)};
+    for (int64_t block = begin; block < end; ++block) {
+      int64_t of_kind = block;
+      auto kind = kinds.begin();
+      for (; of_kind >= kind->blocks(); ++kind) of_kind -= kind->blocks();
+      const int64_t first = of_kind * kTiles;
+      run_block(p, *kind, first, std::min<int64_t>(kTiles, kind->tiles() - first), room);
+    }
+  });
+}
+
+Tensor winograd_conv3x3_bf16(
+    const Tensor& x, const Tensor& weight, const Tensor& bias, const std::optional<Tensor>& onto, bool relu,
+    int64_t lanes) {
+  STD_TORCH_CHECK(x.dim() == 4, "winograd_conv3x3_bf16: x must be (N, H, W, C)");
+  const int64_t in = x.size(3), out = bias.numel();
+  STD_TORCH_CHECK(
+      in > 0 && out > 0 && in % kLine == 0 && out % kChunk == 0, "winograd_conv3x3_bf16: it takes and gives multiples of ",
+      kChunk, " channels, not ", in, " and ", out);
+  STD_TORCH_CHECK(has_shape(bias, {out}), "winograd_conv3x3_bf16: bias must be (K,)");
+  STD_TORCH_CHECK(
+      has_shape(weight, {out / kChunk, 36, in / 2, kChunk, 2}),
+      "winograd_conv3x3_bf16: weight must be as pack_weight makes it");
+  STD_TORCH_CHECK(
+      !onto || has_shape(*onto, {x.size(0), x.size(1), x.size(2), out}),
+      "winograd_conv3x3_bf16: onto must be of the result's shape");
+  for (const Tensor* tensor : {&x, &weight, &bias, onto ? &*onto : &x})
+    STD_TORCH_CHECK(
+        tensor->scalar_type() == ScalarType::BFloat16 && tensor->is_cpu(),
+        "winograd_conv3x3_bf16: tensors must be bfloat16, on a CPU");
+  const Tensor from = torch::stable::contiguous(x), w = torch::stable::contiguous(weight),
+               b = torch::stable::contiguous(cast(bias, ScalarType::Float)),
+               sum = torch::stable::contiguous(onto ? *onto : x);
+  Tensor to = torch::stable::new_empty(x, {x.size(0), x.size(1), x.size(2), out});
+  run({bits(from), bits(w), onto ? bits(sum) : nullptr, b.const_data_ptr<float>(),
+       mutable_bits(to), x.size(0), x.size(1), x.size(2), in, out, relu},
+      lanes);
+  return to;
+}
+
+}  // namespace
+}  // namespace cascadezoo
+
+STABLE_TORCH_LIBRARY_IMPL(cascadezoo, CPU, m) {
+  m.impl("winograd_conv3x3_bf16", TORCH_BOX(&cascadezoo::winograd_conv3x3_bf16));
+}

@@ -1,0 +1,189 @@
+// Some tiles of one kind of a convolution in bfloat16 by Winograd's way.  winograd_bf16.cpp includes this once for each
+// instruction set, with these set:
+//   CZ_SET     a name for it, the namespace of what is defined here
+//   CZ_TARGET  the attribute that lets a function use it
+//   CZ_LANES   floats of one vector: 16 with avx512_bf16, 4 without
+#define CZ_INLINE CZ_TARGET __attribute__((always_inline)) inline
+
+namespace CZ_SET {
+
+typedef float Vector __attribute__((vector_size(4 * CZ_LANES)));
+typedef float InMemory __attribute__((vector_size(4 * CZ_LANES), aligned(4), may_alias));
+
+CZ_INLINE Vector all(float value) { return Vector{} + value; }
+CZ_INLINE Vector load(const float* from) { return *reinterpret_cast<const InMemory*>(from); }
+CZ_INLINE void store(float* to, Vector value) { *reinterpret_cast<InMemory*>(to) = value; }
+
+#if CZ_LANES == 16
+#define CZ_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+
+CZ_INLINE Vector load(const Bits* from) { return load_bf16(from); }
+CZ_INLINE void store(Bits* to, Vector value) { store_bf16(to, value); }
+
+// Rows of tiles times weights (in / 2, kChunk, 2): sums of pairs of channels
+template <int Rows>
+CZ_INLINE void multiply(int64_t in, const Bits* v, int64_t next, const Bits* weight, float* to) {
+  __m512 sums[Rows][2] = {};
+  for (int64_t first = 0; first < in; first += kLine, v += next)
+    for (int c = 0; c < kLine; c += 2, weight += 2 * kChunk) {
+      const __m512bh left = (__m512bh)_mm512_loadu_si512(weight), right = (__m512bh)_mm512_loadu_si512(weight + kChunk);
+#pragma GCC unroll 14
+      for (int row = 0; row < Rows; ++row) {
+        int32_t pair;
+        std::memcpy(&pair, v + row * kLine + c, 4);
+        const __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
+        sums[row][0] = _mm512_dpbf16_ps(sums[row][0], value, left);
+        sums[row][1] = _mm512_dpbf16_ps(sums[row][1], value, right);
+      }
+    }
+  for (int row = 0; row < Rows; ++row)
+    for (int half : {0, 1}) _mm512_storeu_ps(to + row * kChunk + half * 16, sums[row][half]);
+}
+#else
+#define CZ_FMA(a, b, c) ((a) * (b) + (c))
+
+CZ_INLINE Vector load(const Bits* from) {
+  Vector value;
+  for (int i = 0; i < CZ_LANES; ++i) value[i] = widened(from[i]);
+  return value;
+}
+CZ_INLINE void store(Bits* to, Vector value) {
+  for (int i = 0; i < CZ_LANES; ++i) to[i] = rounded(value[i]);
+}
+
+template <int Rows>
+CZ_INLINE void multiply(int64_t in, const Bits* v, int64_t next, const Bits* weight, float* to) {
+  float sums[Rows][kChunk] = {};
+  for (int64_t first = 0; first < in; first += kLine, v += next)
+    for (int c = 0; c < kLine; c += 2, weight += 2 * kChunk)
+      for (int row = 0; row < Rows; ++row)
+        for (int k = 0; k < kChunk; ++k)
+          for (int i : {0, 1}) sums[row][k] += widened(v[row * kLine + c + i]) * widened(weight[2 * k + i]);
+  std::copy_n(&sums[0][0], Rows * kChunk, to);
+}
+#endif
+
+// B' d along one axis: of 6 pixels to all points, of 4 to the first 4.  The weights hold the divisors of six points, so
+// that four need what is left of these.
+template <int Points>
+CZ_INLINE void to_points(const Vector* d, Vector* out, int step) {
+  constexpr float a = kNear, b = kFar, aa = a * a, bb = b * b;
+  const Vector d1 = d[step], d2 = d[2 * step], d3 = d[3 * step];
+  if constexpr (Points == 4) {
+    const Vector even = all(aa - bb) * d2, odd = all(a * (aa - bb)) * d1;
+    out[0] = CZ_FMA(all(aa * bb), d[0], all(-bb) * d2);
+    out[step] = even + odd;
+    out[2 * step] = even - odd;
+    out[3 * step] = CZ_FMA(all(-aa), d1, d3);
+  } else {
+    const Vector d0 = d[0], d4 = d[4 * step], d5 = d[5 * step];
+    const Vector near = CZ_FMA(all(-bb), d2, d4), near_odd = CZ_FMA(all(-bb), d1, d3);
+    const Vector far = CZ_FMA(all(-aa), d2, d4), far_odd = CZ_FMA(all(-aa), d1, d3);
+    out[0] = CZ_FMA(all(aa * bb), d0, CZ_FMA(all(-aa - bb), d2, d4));
+    out[step] = CZ_FMA(all(a), near_odd, near);
+    out[2 * step] = CZ_FMA(all(-a), near_odd, near);
+    out[3 * step] = CZ_FMA(all(aa * bb), d1, CZ_FMA(all(-aa - bb), d3, d5));
+    out[4 * step] = CZ_FMA(all(b), far_odd, far);
+    out[5 * step] = CZ_FMA(all(-b), far_odd, far);
+  }
+}
+
+// A' m along one axis: to Points - 2 pixels
+template <int Points>
+CZ_INLINE void from_points(const Vector* m, Vector* out, int step, int out_step) {
+  constexpr float a = kNear, b = kFar;
+  const Vector sum = m[step] + m[2 * step], difference = m[step] - m[2 * step], last = m[3 * step];
+  if constexpr (Points == 4) {
+    out[0] = m[0] + sum;
+    out[out_step] = CZ_FMA(all(a), difference, last);
+  } else {
+    const Vector far_sum = m[4 * step] + m[5 * step], far_difference = m[4 * step] - m[5 * step];
+    out[0] = m[0] + (sum + far_sum);
+    out[out_step] = CZ_FMA(all(a), difference, all(b) * far_difference);
+    out[2 * out_step] = CZ_FMA(all(a * a), sum, all(b * b) * far_sum);
+    out[3 * out_step] = CZ_FMA(all(a * a * a), difference, CZ_FMA(all(b * b * b), far_difference, last));
+  }
+}
+
+// The pixels around a tile, all channels, to its points: kLine of them in a row, the next ones `next` numbers on
+template <int Py, int Px>
+CZ_TARGET inline void transform_input(
+    const Convolution& p, const Bits* zeros, const Tile& tile, Bits* to, int64_t step, int64_t next) {
+  const Bits* pixels[Py * Px];
+  for (int i = 0; i < Py * Px; ++i) {
+    const int64_t y = tile.y - 1 + i / Px, x = tile.x - 1 + i % Px;
+    const bool inside = y >= 0 && x >= 0 && y < p.h && x < p.w;
+    pixels[i] = inside ? p.x + ((tile.image * p.h + y) * p.w + x) * p.in : zeros;
+  }
+  for (int64_t c = 0; c < p.in; c += CZ_LANES) {
+    Vector d[Py * Px], points[Py * Px];
+    for (int i = 0; i < Py * Px; ++i) d[i] = load(pixels[i] + c);
+    for (int i = 0; i < Px; ++i) to_points<Py>(d + i, points + i, Px);
+    for (int i = 0; i < Py; ++i) to_points<Px>(points + Px * i, d + Px * i, 1);
+    for (int i = 0; i < Py * Px; ++i) store(to + i * step + c / kLine * next + c % kLine, d[i]);
+  }
+}
+
+// Points of a tile, kChunk channels from k on, to its pixels
+template <int Py, int Px>
+CZ_TARGET inline void transform_output(
+    const Convolution& p, const Tile& tile, int64_t k, const float* from, int64_t step) {
+  for (int c = 0; c < kChunk; c += CZ_LANES) {
+    Vector points[Py * Px], half[(Py - 2) * Px], pixels[(Py - 2) * (Px - 2)];
+    for (int i = 0; i < Py * Px; ++i) points[i] = load(from + i * step + c);
+    for (int i = 0; i < Px; ++i) from_points<Py>(points + i, half + i, Px, Px);
+    for (int i = 0; i < Py - 2; ++i) from_points<Px>(half + Px * i, pixels + (Px - 2) * i, 1, 1);
+    const Vector bias = load(p.bias + k + c);
+    for (int64_t i = 0; i < Py - 2 && tile.y + i < p.h; ++i)
+      for (int64_t j = 0; j < Px - 2 && tile.x + j < p.w; ++j) {
+        const int64_t at = ((tile.image * p.h + tile.y + i) * p.w + tile.x + j) * p.out + k + c;
+        Vector value = pixels[(Px - 2) * i + j] + bias;
+        if (p.onto) value += load(p.onto + at);
+        if (p.relu) value = value < 0 ? Vector{} : value;  // what is no number stays so
+        store(p.y + at, value);
+      }
+  }
+}
+
+template <int Rows, int Py, int Px>
+CZ_TARGET inline void multiply_points(const Convolution& p, int64_t k, const Bits* v, int64_t step, float* products) {
+  for (int point = 0; point < Py * Px; ++point) {
+    const Bits* weight = p.weight + (k * 36 + (point / Px * 6 + point % Px) * kChunk) * p.in;
+    multiply<Rows>(p.in, v + point * step, Rows * kLine, weight, products + point * (kTiles * kChunk + kApart));
+  }
+}
+
+// Tiles first .. first + count of a kind with Py x Px points, count <= Rows <= kTiles
+template <int Rows, int Py, int Px>
+CZ_TARGET inline void run_rows(const Convolution& p, const Kind& kind, int64_t first, int64_t count, const Room& room) {
+  const int64_t step = Rows * p.in + kApart;
+  for (int64_t t = 0; t < Rows; ++t)  // beyond the last tile: any one again, whose result nobody reads
+    transform_input<Py, Px>(p, room.zeros, kind.tile(first + (t < count ? t : 0)), room.v + t * kLine, step, Rows * kLine);
+  for (int64_t k = 0; k < p.out; k += kChunk) {
+    multiply_points<Rows, Py, Px>(p, k, room.v, step, room.products);
+    for (int64_t t = 0; t < count; ++t)
+      transform_output<Py, Px>(p, kind.tile(first + t), k, room.products + t * kChunk, kTiles * kChunk + kApart);
+  }
+}
+
+template <int Py, int Px>
+CZ_TARGET inline void run_kind(const Convolution& p, const Kind& kind, int64_t first, int64_t count, const Room& room) {
+  if (count <= 4) return run_rows<4, Py, Px>(p, kind, first, count, room);
+  if (count <= 8) return run_rows<8, Py, Px>(p, kind, first, count, room);
+  run_rows<kTiles, Py, Px>(p, kind, first, count, room);
+}
+
+CZ_TARGET inline void run_block(const Convolution& p, const Kind& kind, int64_t first, int64_t count, const Room& room) {
+  if (kind.rows.side == 4 && kind.columns.side == 4) return run_kind<6, 6>(p, kind, first, count, room);
+  if (kind.rows.side == 4) return run_kind<6, 4>(p, kind, first, count, room);
+  if (kind.columns.side == 4) return run_kind<4, 6>(p, kind, first, count, room);
+  run_kind<4, 4>(p, kind, first, count, room);
+}
+
+}  // namespace CZ_SET
+
+#undef CZ_FMA
+#undef CZ_INLINE
+#undef CZ_LANES
+#undef CZ_SET
+#undef CZ_TARGET
