@@ -18,7 +18,10 @@ CZ_INLINE void store(float* to, Vector value) { *reinterpret_cast<InMemory*>(to)
 #define CZ_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 
 CZ_INLINE Vector load(const Bits* from) { return load_bf16(from); }
-CZ_INLINE void store(Bits* to, Vector value) { store_bf16(to, value); }
+CZ_INLINE void store(Bits* to, Vector first, Vector second) {
+  _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+}
+CZ_INLINE void fetch(const Bits* from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0); }
 
 // Rows of tiles times weights (in / 2, kChunk, 2): sums of pairs of channels
 template <int Rows>
@@ -36,8 +39,11 @@ CZ_INLINE void multiply(int64_t in, const Bits* v, int64_t next, const Bits* wei
         sums[row][1] = _mm512_dpbf16_ps(sums[row][1], value, right);
       }
     }
-  for (int row = 0; row < Rows; ++row)
-    for (int half : {0, 1}) _mm512_storeu_ps(to + row * kChunk + half * 16, sums[row][half]);
+#pragma GCC unroll 14
+  for (int row = 0; row < Rows; ++row) {
+    _mm512_storeu_ps(to + row * kChunk, sums[row][0]);
+    _mm512_storeu_ps(to + row * kChunk + 16, sums[row][1]);
+  }
 }
 #else
 #define CZ_FMA(a, b, c) ((a) * (b) + (c))
@@ -47,9 +53,10 @@ CZ_INLINE Vector load(const Bits* from) {
   for (int i = 0; i < CZ_LANES; ++i) value[i] = widened(from[i]);
   return value;
 }
-CZ_INLINE void store(Bits* to, Vector value) {
-  for (int i = 0; i < CZ_LANES; ++i) to[i] = rounded(value[i]);
+CZ_INLINE void store(Bits* to, Vector first, Vector second) {
+  for (int i = 0; i < CZ_LANES; ++i) to[i] = rounded(first[i]), to[i + CZ_LANES] = rounded(second[i]);
 }
+CZ_INLINE void fetch(const Bits*) {}
 
 template <int Rows>
 CZ_INLINE void multiply(int64_t in, const Bits* v, int64_t next, const Bits* weight, float* to) {
@@ -66,42 +73,40 @@ CZ_INLINE void multiply(int64_t in, const Bits* v, int64_t next, const Bits* wei
 // B' d along one axis: of 6 pixels to all points, of 4 to the first 4.  The weights hold the divisors of six points, so
 // that four need what is left of these.
 template <int Points>
-CZ_INLINE void to_points(const Vector* d, Vector* out, int step) {
+CZ_INLINE void to_points(const Vector* d, Vector* out) {
   constexpr float a = kNear, b = kFar, aa = a * a, bb = b * b;
-  const Vector d1 = d[step], d2 = d[2 * step], d3 = d[3 * step];
   if constexpr (Points == 4) {
-    const Vector even = all(aa - bb) * d2, odd = all(a * (aa - bb)) * d1;
-    out[0] = CZ_FMA(all(aa * bb), d[0], all(-bb) * d2);
-    out[step] = even + odd;
-    out[2 * step] = even - odd;
-    out[3 * step] = CZ_FMA(all(-aa), d1, d3);
+    const Vector even = all(aa - bb) * d[2], odd = all(a * (aa - bb)) * d[1];
+    out[0] = CZ_FMA(all(aa * bb), d[0], all(-bb) * d[2]);
+    out[1] = even + odd;
+    out[2] = even - odd;
+    out[3] = CZ_FMA(all(-aa), d[1], d[3]);
   } else {
-    const Vector d0 = d[0], d4 = d[4 * step], d5 = d[5 * step];
-    const Vector near = CZ_FMA(all(-bb), d2, d4), near_odd = CZ_FMA(all(-bb), d1, d3);
-    const Vector far = CZ_FMA(all(-aa), d2, d4), far_odd = CZ_FMA(all(-aa), d1, d3);
-    out[0] = CZ_FMA(all(aa * bb), d0, CZ_FMA(all(-aa - bb), d2, d4));
-    out[step] = CZ_FMA(all(a), near_odd, near);
-    out[2 * step] = CZ_FMA(all(-a), near_odd, near);
-    out[3 * step] = CZ_FMA(all(aa * bb), d1, CZ_FMA(all(-aa - bb), d3, d5));
-    out[4 * step] = CZ_FMA(all(b), far_odd, far);
-    out[5 * step] = CZ_FMA(all(-b), far_odd, far);
+    const Vector near = CZ_FMA(all(-bb), d[2], d[4]), near_odd = CZ_FMA(all(-bb), d[1], d[3]);
+    const Vector far = CZ_FMA(all(-aa), d[2], d[4]), far_odd = CZ_FMA(all(-aa), d[1], d[3]);
+    out[0] = CZ_FMA(all(aa * bb), d[0], CZ_FMA(all(-aa - bb), d[2], d[4]));
+    out[1] = CZ_FMA(all(a), near_odd, near);
+    out[2] = CZ_FMA(all(-a), near_odd, near);
+    out[3] = CZ_FMA(all(aa * bb), d[1], CZ_FMA(all(-aa - bb), d[3], d[5]));
+    out[4] = CZ_FMA(all(b), far_odd, far);
+    out[5] = CZ_FMA(all(-b), far_odd, far);
   }
 }
 
 // A' m along one axis: to Points - 2 pixels
 template <int Points>
-CZ_INLINE void from_points(const Vector* m, Vector* out, int step, int out_step) {
+CZ_INLINE void from_points(const Vector* m, Vector* out) {
   constexpr float a = kNear, b = kFar;
-  const Vector sum = m[step] + m[2 * step], difference = m[step] - m[2 * step], last = m[3 * step];
+  const Vector sum = m[1] + m[2], difference = m[1] - m[2];
   if constexpr (Points == 4) {
     out[0] = m[0] + sum;
-    out[out_step] = CZ_FMA(all(a), difference, last);
+    out[1] = CZ_FMA(all(a), difference, m[3]);
   } else {
-    const Vector far_sum = m[4 * step] + m[5 * step], far_difference = m[4 * step] - m[5 * step];
+    const Vector far_sum = m[4] + m[5], far_difference = m[4] - m[5];
     out[0] = m[0] + (sum + far_sum);
-    out[out_step] = CZ_FMA(all(a), difference, all(b) * far_difference);
-    out[2 * out_step] = CZ_FMA(all(a * a), sum, all(b * b) * far_sum);
-    out[3 * out_step] = CZ_FMA(all(a * a * a), difference, CZ_FMA(all(b * b * b), far_difference, last));
+    out[1] = CZ_FMA(all(a), difference, all(b) * far_difference);
+    out[2] = CZ_FMA(all(a * a), sum, all(b * b) * far_sum);
+    out[3] = CZ_FMA(all(a * a * a), difference, CZ_FMA(all(b * b * b), far_difference, m[3]));
   }
 }
 
@@ -115,12 +120,25 @@ CZ_TARGET inline void transform_input(
     const bool inside = y >= 0 && x >= 0 && y < p.h && x < p.w;
     pixels[i] = inside ? p.x + ((tile.image * p.h + y) * p.w + x) * p.in : zeros;
   }
-  for (int64_t c = 0; c < p.in; c += CZ_LANES) {
-    Vector d[Py * Px], points[Py * Px];
-    for (int i = 0; i < Py * Px; ++i) d[i] = load(pixels[i] + c);
-    for (int i = 0; i < Px; ++i) to_points<Py>(d + i, points + i, Px);
-    for (int i = 0; i < Py; ++i) to_points<Px>(points + Px * i, d + Px * i, 1);
-    for (int i = 0; i < Py * Px; ++i) store(to + i * step + c / kLine * next + c % kLine, d[i]);
+  for (int64_t c = 0; c < p.in; c += 2 * CZ_LANES) {
+    Vector columns[2][Px][Py];
+    for (int half : {0, 1})
+      for (int x = 0; x < Px; ++x) {
+        Vector d[Py];
+        for (int y = 0; y < Py; ++y) d[y] = load(pixels[y * Px + x] + c + half * CZ_LANES);
+        to_points<Py>(d, columns[half][x]);
+      }
+    if (c + kLine < p.in)
+      for (const Bits* pixel : pixels) fetch(pixel + c + kLine);
+    for (int y = 0; y < Py; ++y) {
+      Vector d[Px], points[2][Px];
+      for (int half : {0, 1}) {
+        for (int x = 0; x < Px; ++x) d[x] = columns[half][x][y];
+        to_points<Px>(d, points[half]);
+      }
+      for (int x = 0; x < Px; ++x)
+        store(to + (y * Px + x) * step + c / kLine * next + c % kLine, points[0][x], points[1][x]);
+    }
   }
 }
 
@@ -128,20 +146,31 @@ CZ_TARGET inline void transform_input(
 template <int Py, int Px>
 CZ_TARGET inline void transform_output(
     const Convolution& p, const Tile& tile, int64_t k, const float* from, int64_t step) {
-  for (int c = 0; c < kChunk; c += CZ_LANES) {
-    Vector points[Py * Px], half[(Py - 2) * Px], pixels[(Py - 2) * (Px - 2)];
-    for (int i = 0; i < Py * Px; ++i) points[i] = load(from + i * step + c);
-    for (int i = 0; i < Px; ++i) from_points<Py>(points + i, half + i, Px, Px);
-    for (int i = 0; i < Py - 2; ++i) from_points<Px>(half + Px * i, pixels + (Px - 2) * i, 1, 1);
-    const Vector bias = load(p.bias + k + c);
-    for (int64_t i = 0; i < Py - 2 && tile.y + i < p.h; ++i)
-      for (int64_t j = 0; j < Px - 2 && tile.x + j < p.w; ++j) {
-        const int64_t at = ((tile.image * p.h + tile.y + i) * p.w + tile.x + j) * p.out + k + c;
-        Vector value = pixels[(Px - 2) * i + j] + bias;
-        if (p.onto) value += load(p.onto + at);
-        if (p.relu) value = value < 0 ? Vector{} : value;  // what is no number stays so
-        store(p.y + at, value);
+  for (int c = 0; c < kChunk; c += 2 * CZ_LANES) {
+    Vector columns[2][Px][Py - 2];
+    for (int half : {0, 1})
+      for (int x = 0; x < Px; ++x) {
+        Vector m[Py];
+        for (int y = 0; y < Py; ++y) m[y] = load(from + (y * Px + x) * step + c + half * CZ_LANES);
+        from_points<Py>(m, columns[half][x]);
       }
+    for (int64_t y = 0; y < Py - 2 && tile.y + y < p.h; ++y) {
+      Vector m[Px], pixels[2][Px - 2];
+      for (int half : {0, 1}) {
+        for (int x = 0; x < Px; ++x) m[x] = columns[half][x][y];
+        from_points<Px>(m, pixels[half]);
+      }
+      for (int64_t x = 0; x < Px - 2 && tile.x + x < p.w; ++x) {
+        const int64_t at = ((tile.image * p.h + tile.y + y) * p.w + tile.x + x) * p.out + k + c;
+        for (int half : {0, 1}) {
+          Vector& value = pixels[half][x];
+          value += load(p.bias + k + c + half * CZ_LANES);
+          if (p.onto) value += load(p.onto + at + half * CZ_LANES);
+          if (p.relu) value = value < 0 ? Vector{} : value;  // what is no number stays so
+        }
+        store(p.y + at, pixels[0][x], pixels[1][x]);
+      }
+    }
   }
 }
 
