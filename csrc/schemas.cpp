@@ -19,6 +19,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(cascadezoo, m) {
       "grouped_nms(Tensor boxes, Tensor scores, Tensor groups, Tensor valid, float iou, int extent, "
       "bool rounded_shift, SymInt group_count, SymInt group_size, SymInt max_keep) -> (Tensor, Tensor)");
   m.def(
+      "one_class_masks_bf16(Tensor x, Tensor weight, Tensor bias, Tensor class_weight, Tensor class_bias, Tensor labels, "
+      "int lanes) -> Tensor");
+  m.def(
       "paste_rle(Tensor probabilities, Tensor boxes, SymInt height, SymInt width, bool integer_box, SymInt cap) -> "
       "(Tensor, Tensor)");
   m.def(

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cascadezoo.modeling.layers import Conv, LinearReLU
+from cascadezoo.modeling.layers import Conv, DeconvReLU, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
-from cascadezoo.ops import winograd_bf16
+from cascadezoo.ops import one_class_masks_bf16, winograd_bf16
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.ops.winograd import can_pack, pack_weight, winograd_conv3x3
+from cascadezoo.optimizing.cpu_bf16 import BFloat16MaskEnd, BFloat16WinogradConv
 
 _WIDE = 16  # channels of an input, from which on oneDNN's layouts pay
 _ROWS = 1000  # of a linear layer's input, a hint: the proposals of an image
@@ -75,20 +76,6 @@ class WinogradConv(nn.Module):
         return out.relu_() if self.relu else out
 
 
-class BFloat16WinogradConv(nn.Module):
-    """A 3 x 3 convolution of stride 1 by Winograd's F(4 x 4, 3 x 3), in bfloat16."""
-
-    def __init__(self, conv: Any) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(winograd_bf16.pack_weight(conv.weight), requires_grad=False)
-        self.bias = conv.bias
-        self.relu = getattr(conv, "relu", False)
-
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
-        """As ``Conv.forward``."""
-        return winograd_bf16.winograd_conv3x3_bf16(x, self.weight, self.bias, onto, relu=self.relu)
-
-
 class OneDNNLinear(nn.Module):
     """A linear layer whose weight is packed once, and the ReLU that may follow it."""
 
@@ -105,36 +92,53 @@ class OneDNNLinear(nn.Module):
 
 
 class OneClassMaskHead(nn.Module):
-    """A mask head that computes the masks of the detected classes alone.
+    """A mask head that computes the masks of the detected classes alone; ``end`` is what follows its convolutions."""
 
-    The 2 x 2 transposed convolution of stride 2 is a linear layer from each cell to its four; each of these is then
-    multiplied with the class's weights, so that only single numbers need to be moved to their places.
-    """
-
-    def __init__(self, head: MaskHead, exact: bool) -> None:
+    def __init__(self, convs: list[nn.Module], end: nn.Module) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(_conv(conv, exact) for conv in head.convs)
-        deconv, logits = head.deconv, head.mask_logits
-        inputs, outputs = deconv.weight.shape[:2]
-        cells = LinearReLU(inputs, 4 * outputs, device="meta")
-        assert deconv.bias is not None
-        cells.weight = nn.Parameter(deconv.weight.permute(2, 3, 1, 0).reshape(-1, inputs), requires_grad=False)
-        cells.bias = nn.Parameter(deconv.bias.repeat(4), requires_grad=False)
-        self.cells = OneDNNLinear(cells)
-        assert logits.bias is not None
-        self.class_weight = nn.Parameter(logits.weight.flatten(1), requires_grad=False)
-        self.class_bias = nn.Parameter(logits.bias, requires_grad=False)
+        self.convs, self.end = nn.ModuleList(convs), end
 
     def of_classes(self, pooled: Tensor, labels: Tensor) -> Tensor:
         """The mask logits (R, M, M) of pooled features (R, C, P, P), of one class (R,) int64 each."""
         x = pooled
         for conv in self.convs:
             x = conv(x)
+        logits: Tensor = self.end(x, labels)
+        return logits
+
+
+class OneDNNMaskEnd(nn.Module):
+    """From the last features (R, C, P, P) of a mask head to the logits (R, 2P, 2P) of a class each, by oneDNN.
+
+    The 2 x 2 transposed convolution of stride 2 is a linear layer from each cell to its four; each of these is then
+    multiplied with the class's weights, so that only single numbers need to be moved to their places.
+    """
+
+    def __init__(self, deconv: DeconvReLU, logits: nn.Conv2d) -> None:
+        super().__init__()
+        inputs, outputs = deconv.weight.shape[:2]
+        cells = LinearReLU(inputs, 4 * outputs, device="meta")
+        assert deconv.bias is not None
+        assert logits.bias is not None
+        cells.weight = nn.Parameter(deconv.weight.permute(2, 3, 1, 0).reshape(-1, inputs), requires_grad=False)
+        cells.bias = nn.Parameter(deconv.bias.repeat(4), requires_grad=False)
+        self.cells = OneDNNLinear(cells)
+        self.class_weight = nn.Parameter(logits.weight.flatten(1), requires_grad=False)
+        self.class_bias = nn.Parameter(logits.bias, requires_grad=False)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         rows, _, height, width = x.shape
         cells = self.cells(x.permute(0, 2, 3, 1).flatten(1, 2)).unflatten(2, (4, -1)).flatten(1, 2)  # (R, P * P * 4, C)
         weight, bias = self.class_weight[labels, :, None], self.class_bias[labels, None, None]
         logits = torch.baddbmm(bias, cells, weight).view(rows, height, width, 2, 2)
         return logits.permute(0, 1, 3, 2, 4).reshape(rows, 2 * height, 2 * width)
+
+
+def _mask_head(head: MaskHead, exact: bool) -> nn.Module:
+    weight = head.deconv.weight
+    own = weight.dtype == torch.bfloat16 and one_class_masks_bf16.can_pack(weight) and winograd_bf16.is_quick()
+    end = BFloat16MaskEnd if own else OneDNNMaskEnd
+    return OneClassMaskHead([_conv(conv, exact) for conv in head.convs], end(head.deconv, head.mask_logits))
 
 
 def _conv(conv: Any, exact: bool) -> Any:
@@ -159,5 +163,5 @@ _LAYERS: dict[type[nn.Module], Callable[[Any, bool], nn.Module]] = {
     nn.Conv2d: _conv,
     nn.Linear: _linear,
     LinearReLU: _linear,
-    MaskHead: OneClassMaskHead,
+    MaskHead: _mask_head,
 }

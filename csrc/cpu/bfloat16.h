@@ -3,8 +3,10 @@
 
 #include "../stable.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 14 : __GNUC__ >= 12)
 #define CZ_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
@@ -14,6 +16,21 @@
 namespace cascadezoo {
 
 using Bits = uint16_t;  // of a bfloat16
+
+constexpr int kChunk = 32;  // outputs that lie side by side in packed weights
+constexpr int kLine = 32;   // channels of a row that lie side by side: one line of a cache
+constexpr int kRows = 14;   // of a product: their sums, two vectors each, fill the registers
+
+// Memory from the begin of a line on
+template <class T>
+class Lines {
+ public:
+  explicit Lines(int64_t count) : memory_(count + 64 / sizeof(T)) {}
+  T* begin() { return memory_.data() + (64 - reinterpret_cast<uintptr_t>(memory_.data()) % 64) % 64 / sizeof(T); }
+
+ private:
+  std::vector<T> memory_;
+};
 
 inline float widened(Bits bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;

@@ -4,19 +4,15 @@
 // the same points, and so of the same weights.
 #include "bfloat16.h"
 
-#include <algorithm>
 #include <array>
 #include <optional>
-#include <vector>
 
 namespace cascadezoo {
 namespace {
 
 constexpr float kNear = 11.0f / 16, kFar = 3.0f / 2;  // the points are 0, kNear, -kNear, infinity, kFar, -kFar
-constexpr int kChunk = 32;  // output channels that lie side by side in the packed weight
-constexpr int kLine = 32;   // channels that a block keeps side by side: one line of a cache
 constexpr int kApart = 32;  // numbers between the points of a block, or all would fall into the same lines of a cache
-constexpr int kTiles = 14;  // of a block: their sums, two vectors each, fill the registers
+constexpr int kTiles = kRows;  // of a block
 
 // `count` stretches of `side` pixels from `first` on, along one axis
 struct Stretches {
@@ -62,45 +58,26 @@ struct Room {
   float* products;
 };
 
-#define CZ_SET plain
-#define CZ_TARGET
-#define CZ_LANES 4
-#include "winograd_bf16_block.h"
+}  // namespace
+}  // namespace cascadezoo
 
-#if defined(CZ_AVX512_BF16)
-#define CZ_SET avx512
-#define CZ_TARGET CZ_AVX512_BF16
-#define CZ_LANES 16
-#include "winograd_bf16_block.h"
-#endif
+#define CZ_BLOCK "winograd_bf16_block.h"
+#include "instruction_sets_bf16.h"
 
-using RunBlock = void (*)(const Convolution&, const Kind&, int64_t, int64_t, const Room&);
-
-RunBlock instruction_set(int64_t lanes) {
-#if defined(CZ_AVX512_BF16)
-  if (lanes == 16 && has_avx512_bf16()) return avx512::run_block;
-#endif
-  STD_TORCH_CHECK(
-      lanes == 4, "winograd_conv3x3_bf16: lanes must be 4 or 16, the latter with avx512_bf16 alone, not ", lanes);
-  return plain::run_block;
-}
-
-template <class T>
-T* aligned(std::vector<T>& memory) {
-  return memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64 / sizeof(T);
-}
+namespace cascadezoo {
+namespace {
 
 void run(const Convolution& p, int64_t lanes) {
-  const RunBlock run_block = instruction_set(lanes);
+  const auto run_block = CZ_OF_LANES(lanes, run_block);
   std::vector<Kind> kinds;
   int64_t blocks = 0;
   for (const Stretches& rows : stretches(p.h))
     for (const Stretches& columns : stretches(p.w)) kinds.push_back({p.n, rows, columns}), blocks += kinds.back().blocks();
   torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
     const std::vector<Bits> zeros(p.in);
-    std::vector<Bits> v(36 * (kTiles * p.in + kApart) + 32);
-    std::vector<float> products(36 * (kTiles * kChunk + kApart) + 16);
-    const Room room{zeros.data(), aligned(v), aligned(products)};
+    Lines<Bits> v(36 * (kTiles * p.in + kApart));
+    Lines<float> products(36 * (kTiles * kChunk + kApart));
+    const Room room{zeros.data(), v.begin(), products.begin()};
     for (int64_t block = begin; block < end; ++block) {
       int64_t of_kind = block;
       auto kind = kinds.begin();

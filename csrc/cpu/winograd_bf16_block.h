@@ -1,74 +1,9 @@
-// Some tiles of one kind of a convolution in bfloat16 by Winograd's way.  winograd_bf16.cpp includes this once for each
-// instruction set, with these set:
-//   CZ_SET     a name for it, the namespace of what is defined here
-//   CZ_TARGET  the attribute that lets a function use it
-//   CZ_LANES   floats of one vector: 16 with avx512_bf16, 4 without
-#define CZ_INLINE CZ_TARGET __attribute__((always_inline)) inline
+// Some tiles of one kind of a convolution by Winograd's way, for one instruction set (instruction_sets_bf16.h).
+#include "product_bf16.h"
 
+namespace cascadezoo {
+namespace {
 namespace CZ_SET {
-
-typedef float Vector __attribute__((vector_size(4 * CZ_LANES)));
-typedef float InMemory __attribute__((vector_size(4 * CZ_LANES), aligned(4), may_alias));
-
-CZ_INLINE Vector all(float value) { return Vector{} + value; }
-CZ_INLINE Vector load(const float* from) { return *reinterpret_cast<const InMemory*>(from); }
-CZ_INLINE void store(float* to, Vector value) { *reinterpret_cast<InMemory*>(to) = value; }
-
-#if CZ_LANES == 16
-#define CZ_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-
-CZ_INLINE Vector load(const Bits* from) { return load_bf16(from); }
-CZ_INLINE void store(Bits* to, Vector first, Vector second) {
-  _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(second, first));
-}
-CZ_INLINE void fetch(const Bits* from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0); }
-
-// Rows of tiles times weights (in / 2, kChunk, 2): sums of pairs of channels
-template <int Rows>
-CZ_INLINE void multiply(int64_t in, const Bits* v, int64_t next, const Bits* weight, float* to) {
-  __m512 sums[Rows][2] = {};
-  for (int64_t first = 0; first < in; first += kLine, v += next)
-    for (int c = 0; c < kLine; c += 2, weight += 2 * kChunk) {
-      const __m512bh left = (__m512bh)_mm512_loadu_si512(weight), right = (__m512bh)_mm512_loadu_si512(weight + kChunk);
-#pragma GCC unroll 14
-      for (int row = 0; row < Rows; ++row) {
-        int32_t pair;
-        std::memcpy(&pair, v + row * kLine + c, 4);
-        const __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
-        sums[row][0] = _mm512_dpbf16_ps(sums[row][0], value, left);
-        sums[row][1] = _mm512_dpbf16_ps(sums[row][1], value, right);
-      }
-    }
-#pragma GCC unroll 14
-  for (int row = 0; row < Rows; ++row) {
-    _mm512_storeu_ps(to + row * kChunk, sums[row][0]);
-    _mm512_storeu_ps(to + row * kChunk + 16, sums[row][1]);
-  }
-}
-#else
-#define CZ_FMA(a, b, c) ((a) * (b) + (c))
-
-CZ_INLINE Vector load(const Bits* from) {
-  Vector value;
-  for (int i = 0; i < CZ_LANES; ++i) value[i] = widened(from[i]);
-  return value;
-}
-CZ_INLINE void store(Bits* to, Vector first, Vector second) {
-  for (int i = 0; i < CZ_LANES; ++i) to[i] = rounded(first[i]), to[i + CZ_LANES] = rounded(second[i]);
-}
-CZ_INLINE void fetch(const Bits*) {}
-
-template <int Rows>
-CZ_INLINE void multiply(int64_t in, const Bits* v, int64_t next, const Bits* weight, float* to) {
-  float sums[Rows][kChunk] = {};
-  for (int64_t first = 0; first < in; first += kLine, v += next)
-    for (int c = 0; c < kLine; c += 2, weight += 2 * kChunk)
-      for (int row = 0; row < Rows; ++row)
-        for (int k = 0; k < kChunk; ++k)
-          for (int i : {0, 1}) sums[row][k] += widened(v[row * kLine + c + i]) * widened(weight[2 * k + i]);
-  std::copy_n(&sums[0][0], Rows * kChunk, to);
-}
-#endif
 
 // B' d along one axis: of 6 pixels to all points, of 4 to the first 4.  The weights hold the divisors of six points, so
 // that four need what is left of these.
@@ -178,11 +113,11 @@ template <int Rows, int Py, int Px>
 CZ_TARGET inline void multiply_points(const Convolution& p, int64_t k, const Bits* v, int64_t step, float* products) {
   for (int point = 0; point < Py * Px; ++point) {
     const Bits* weight = p.weight + (k * 36 + (point / Px * 6 + point % Px) * kChunk) * p.in;
-    multiply<Rows>(p.in, v + point * step, Rows * kLine, weight, products + point * (kTiles * kChunk + kApart));
+    multiply<Rows>(p.in, v + point * step, Rows * kLine, weight, products + point * (kRows * kChunk + kApart));
   }
 }
 
-// Tiles first .. first + count of a kind with Py x Px points, count <= Rows <= kTiles
+// Tiles first .. first + count of a kind with Py x Px points, count <= Rows <= kRows
 template <int Rows, int Py, int Px>
 CZ_TARGET inline void run_rows(const Convolution& p, const Kind& kind, int64_t first, int64_t count, const Room& room) {
   const int64_t step = Rows * p.in + kApart;
@@ -191,7 +126,7 @@ CZ_TARGET inline void run_rows(const Convolution& p, const Kind& kind, int64_t f
   for (int64_t k = 0; k < p.out; k += kChunk) {
     multiply_points<Rows, Py, Px>(p, k, room.v, step, room.products);
     for (int64_t t = 0; t < count; ++t)
-      transform_output<Py, Px>(p, kind.tile(first + t), k, room.products + t * kChunk, kTiles * kChunk + kApart);
+      transform_output<Py, Px>(p, kind.tile(first + t), k, room.products + t * kChunk, kRows * kChunk + kApart);
   }
 }
 
@@ -199,7 +134,7 @@ template <int Py, int Px>
 CZ_TARGET inline void run_kind(const Convolution& p, const Kind& kind, int64_t first, int64_t count, const Room& room) {
   if (count <= 4) return run_rows<4, Py, Px>(p, kind, first, count, room);
   if (count <= 8) return run_rows<8, Py, Px>(p, kind, first, count, room);
-  run_rows<kTiles, Py, Px>(p, kind, first, count, room);
+  run_rows<kRows, Py, Px>(p, kind, first, count, room);
 }
 
 CZ_TARGET inline void run_block(const Convolution& p, const Kind& kind, int64_t first, int64_t count, const Room& room) {
@@ -210,9 +145,5 @@ CZ_TARGET inline void run_block(const Convolution& p, const Kind& kind, int64_t 
 }
 
 }  // namespace CZ_SET
-
-#undef CZ_FMA
-#undef CZ_INLINE
-#undef CZ_LANES
-#undef CZ_SET
-#undef CZ_TARGET
+}  // namespace
+}  // namespace cascadezoo

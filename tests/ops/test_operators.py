@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from ops.swept_layers import LAYERS, Operator, noise
 from torch import Tensor
-from torch.nn.functional import conv2d, grid_sample, interpolate, pad
+from torch.nn.functional import grid_sample, interpolate, pad
 from torchvision.ops import batched_nms, clip_boxes_to_image, deform_conv2d, roi_align
 
 import cascadezoo.ops.dcnv3_fused
@@ -19,25 +20,11 @@ import cascadezoo.ops.paste_rle
 import cascadezoo.ops.preprocess
 import cascadezoo.ops.roi_align
 import cascadezoo.ops.rpn_select  # noqa: F401  (they register the operators)
-from cascadezoo.ops import winograd, winograd_bf16
 from cascadezoo.ops.library import COMPILED, KERNELS
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FLOAT, HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
 BOUND = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}  # of the largest value
-
-
-class Operator(NamedTuple):
-    """``arguments`` of a type, and what the operator gives for them by ``expected``, in float64 on the CPU."""
-
-    arguments: Callable[[torch.dtype], list[Any]]
-    expected: Callable[..., list[Tensor]]
-    dtypes: tuple[torch.dtype, ...]
-    differentiable: bool = False
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def nms_arguments(dtype: torch.dtype) -> list[Any]:
@@ -249,22 +236,6 @@ def paste_expected(masks: Tensor, boxes: Tensor, height: int, width: int, _: boo
     return [ends, counts]
 
 
-def winograd_arguments(dtype: torch.dtype) -> list[Any]:
-    packed = winograd.pack_weight(noise(32, 32, 3, 3, seed=1)).to(dtype)
-    return [noise(2, 9, 14, 32).to(dtype), packed, noise(32, seed=2).to(dtype), False, 16]
-
-
-def winograd_bf16_arguments(dtype: torch.dtype) -> list[Any]:
-    x, _, bias, *_ = winograd_arguments(dtype)
-    packed = winograd_bf16.pack_weight(noise(32, 32, 3, 3, seed=1)).to(dtype)
-    return [x / 4 + 2, packed, bias, None, False, winograd_bf16.widest()]
-
-
-def winograd_expected(x: Tensor, packed: Tensor, bias: Tensor, *_: Any) -> list[Tensor]:
-    weight = noise(32, 32, 3, 3, seed=1)
-    return [conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)]
-
-
 def preprocess_arguments(dtype: torch.dtype) -> list[Any]:
     image, colours = noise(9, 14, 3).abs().mul(60).clamp(max=250).byte(), ([120.5, 110.0, 100.0], [58.0, 57.0, 1.0])
     return [[image], [16, 21], [9 / 16, 14 / 21], *colours, 16, 24, True, dtype]
@@ -286,9 +257,8 @@ OPERATORS = {
     "dcnv3_fused": Operator(fused_arguments, fused_expected, FLOAT + HALF),
     "dcnv3_backward": Operator(dcn_backward_arguments, dcn_backward_expected, FLOAT + HALF),
     "paste_rle": Operator(paste_arguments, paste_expected, FLOAT + HALF),
-    "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),
-    "winograd_conv3x3_bf16": Operator(winograd_bf16_arguments, winograd_expected, HALF[1:]),
     "preprocess": Operator(preprocess_arguments, preprocess_expected, FLOAT[:1] + HALF),
+    **LAYERS,
 }
 SWEEP = [(name, dtype) for name, operator in OPERATORS.items() for dtype in operator.dtypes]
 

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from cascadezoo.modeling.layers import Conv, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.ops.library import COMPILED
+from cascadezoo.ops.winograd_bf16 import is_quick
 from cascadezoo.optimizing.cpu import (
+    BFloat16MaskEnd,
     BFloat16WinogradConv,
     OneClassMaskHead,
     OneDNNConv,
     OneDNNLinear,
+    OneDNNMaskEnd,
     WinogradConv,
     for_cpu,
 )
@@ -113,12 +116,17 @@ def test_a_linear_layer(shape: tuple[int, ...], kind: type[nn.Linear], dtype: to
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [0, 5])
 @pytest.mark.parametrize("exact", [False, True])
-def test_a_mask_head_gives_the_mask_of_each_rows_class(exact: bool, rows: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("between", [24, 32])
+def test_a_mask_head_gives_the_mask_of_each_rows_class(
+    between: int, exact: bool, rows: int, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
-    spec = MaskHeadSpec(resolution=7, convs=(32, 32), deconv=24, heads=1)
+    spec = MaskHeadSpec(resolution=7, convs=(32, 32), deconv=between, heads=1)
     head = MaskHead(32, 6, spec).to(dtype)
     layer = replaced(head, exact)
     assert isinstance(layer, OneClassMaskHead)
+    own = dtype == torch.bfloat16 and between == 32 and is_quick()
+    assert isinstance(layer.end, BFloat16MaskEnd if own else OneDNNMaskEnd)
     pooled, labels = noise(rows, 32, 7, 7, dtype=dtype), torch.tensor([3, 0, 5, 5, 1])[:rows]
     found = layer.of_classes(pooled, labels)
     expected = head.double().of_classes(pooled.double(), labels)
