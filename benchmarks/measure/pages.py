@@ -11,6 +11,7 @@ from typing import Any
 from cascadezoo.benchmarks.measure import operator_sections
 from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.operator_sections import machine
+from cascadezoo.benchmarks.measure.precision_section import precision_sections
 from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
@@ -18,9 +19,10 @@ SPEED = Path("docs/speed.md")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of a GPU that are there."""
+    """docs/speed.md, from the reports that ``_SECTIONS`` names, and those of precisions and of a GPU that are there."""
     sections = [section(json.loads((results / f"{name}.json").read_text())) for name, section in _SECTIONS.items()]
-    return "\n".join((_HEAD, *chain(*sections), *gpu_sections(results))).rstrip() + "\n"
+    optional = (*precision_sections(results), *gpu_sections(results))
+    return "\n".join((_HEAD, *chain(*sections), *optional)).rstrip() + "\n"
 
 
 _HEAD = """\

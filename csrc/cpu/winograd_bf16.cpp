@@ -6,6 +6,7 @@
 
 #include <array>
 #include <optional>
+#include <utility>
 
 namespace cascadezoo {
 namespace {
@@ -35,7 +36,6 @@ struct Kind {
   Stretches rows, columns;
 
   int64_t tiles() const { return images * rows.count * columns.count; }
-  int64_t blocks() const { return (tiles() + kTiles - 1) / kTiles; }
   Tile tile(int64_t t) const {
     return {
         t / columns.count / rows.count, rows.first + t / columns.count % rows.count * rows.side,
@@ -67,24 +67,37 @@ struct Room {
 namespace cascadezoo {
 namespace {
 
+struct Block {
+  Kind kind;
+  int64_t first;
+
+  int64_t count() const { return std::min<int64_t>(kTiles, kind.tiles() - first); }
+};
+
+// of all kinds evenly mixed, so that each thread gets as many of those that take long
+std::vector<Block> blocks_of(const Convolution& p) {
+  std::vector<std::pair<double, Block>> placed;
+  for (const Stretches& rows : stretches(p.h))
+    for (const Stretches& columns : stretches(p.w)) {
+      const Kind kind{p.n, rows, columns};
+      for (int64_t first = 0; first < kind.tiles(); first += kTiles)
+        placed.push_back({static_cast<double>(first) / kind.tiles(), {kind, first}});
+    }
+  std::stable_sort(placed.begin(), placed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<Block> blocks;
+  for (const auto& each : placed) blocks.push_back(each.second);
+  return blocks;
+}
+
 void run(const Convolution& p, int64_t lanes) {
   const auto run_block = CZ_OF_LANES(lanes, run_block);
-  std::vector<Kind> kinds;
-  int64_t blocks = 0;
-  for (const Stretches& rows : stretches(p.h))
-    for (const Stretches& columns : stretches(p.w)) kinds.push_back({p.n, rows, columns}), blocks += kinds.back().blocks();
-  torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+  const std::vector<Block> blocks = blocks_of(p);
+  torch::stable::parallel_for(0, static_cast<int64_t>(blocks.size()), 1, [&](int64_t begin, int64_t end) {
     const std::vector<Bits> zeros(p.in);
     Lines<Bits> v(36 * (kTiles * p.in + kApart));
     Lines<float> products(36 * (kTiles * kChunk + kApart));
     const Room room{zeros.data(), v.begin(), products.begin()};
-    for (int64_t block = begin; block < end; ++block) {
-      int64_t of_kind = block;
-      auto kind = kinds.begin();
-      for (; of_kind >= kind->blocks(); ++kind) of_kind -= kind->blocks();
-      const int64_t first = of_kind * kTiles;
-      run_block(p, *kind, first, std::min<int64_t>(kTiles, kind->tiles() - first), room);
-    }
+    for (int64_t i = begin; i < end; ++i) run_block(p, blocks[i].kind, blocks[i].first, blocks[i].count(), room);
   });
 }
 
