@@ -46,7 +46,7 @@ def test_equals_the_convolution(lanes: int, n: int, h: int, w: int, channels: in
     assert found.shape == (n, out, h, w)
     assert found.dtype == torch.bfloat16
     if found.numel():
-        assert (found - exact(x, weight, bias)).abs().max() <= 0.08 * 3 * channels**0.5  # of what such sums are
+        assert (found - exact(x, weight, bias)).abs().max() <= 0.12 * 3 * channels**0.5  # of what such sums are
 
 
 @pytest.mark.parametrize("lanes", LANES)
