@@ -25,7 +25,8 @@ def can_pack(weight: Tensor) -> bool:
 def pack_deconvolution(weight: Tensor) -> Tensor:
     """A transposed convolution's weight (C, K, 2, 2) as (4 * K / 32, C / 2, 32, 2) bfloat16."""
     corners = weight.detach().permute(2, 3, 1, 0).flatten(0, 2)  # (4 * K, C)
-    return corners.unflatten(1, (-1, 2)).unflatten(0, (-1, _CHUNK)).transpose(1, 2).bfloat16().contiguous()
+    chunks: Tensor = corners.unflatten(1, (-1, 2)).unflatten(0, (-1, _CHUNK)).transpose(1, 2)
+    return chunks.bfloat16().contiguous()
 
 
 def one_class_masks_bf16(
@@ -63,7 +64,8 @@ def _reference(
     between = (torch.einsum("rhwc,akc->rhwak", x.float(), corners) + bias.float()).relu()
     logits = torch.einsum("rhwak,rk->rhwa", between, class_weight.float()[labels])
     logits = logits + class_bias.float()[labels, None, None, None]
-    return logits.unflatten(3, (2, 2)).transpose(2, 3).reshape(rois, 2 * height, 2 * width).bfloat16()
+    masks: Tensor = logits.unflatten(3, (2, 2)).transpose(2, 3).reshape(rois, 2 * height, 2 * width)
+    return masks.bfloat16()
 
 
 def _check(

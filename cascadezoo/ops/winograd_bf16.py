@@ -22,8 +22,7 @@ from cascadezoo.ops.library import COMPILED, define
 _CHUNK = 32  # output channels that lie side by side in a packed weight
 _TILE, _POINTS = 4, 6  # along a side
 _NEAR, _FAR = 11 / 16, 3 / 2
-_INFINITY = 3  # its place among the points: the first four are those of tiles two wide
-_AT = (0.0, _NEAR, -_NEAR, None, _FAR, -_FAR)
+_AT = (0.0, _NEAR, -_NEAR, None, _FAR, -_FAR)  # None: infinity; the first four are those of tiles two wide
 
 
 def _powers(count: int) -> list[list[float]]:
@@ -42,10 +41,12 @@ def _weights_to_points() -> Tensor:
 def _pixels_to_points() -> Tensor:
     """(6, 6) float64: row i has the coefficients of the product over all other points j of (x - p_j)."""
     near, far = _NEAR**2, _FAR**2
-    rows = [(near * far, 0, -near - far, 0, 1, 0)]
-    rows += [(0, -far * p, -far, p, 1, 0) for p in (_NEAR, -_NEAR)]
-    rows += [(0, near * far, 0, -near - far, 0, 1)]
-    rows += [(0, -near * p, -near, p, 1, 0) for p in (_FAR, -_FAR)]
+    rows: list[list[float]] = [
+        [near * far, 0, -near - far, 0, 1, 0],
+        *([0, -far * p, -far, p, 1, 0] for p in (_NEAR, -_NEAR)),
+        [0, near * far, 0, -near - far, 0, 1],
+        *([0, -near * p, -near, p, 1, 0] for p in (_FAR, -_FAR)),
+    ]
     return torch.tensor(rows, dtype=torch.float64)
 
 
