@@ -22,6 +22,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(cascadezoo, m) {
       "one_class_masks(Tensor x, Tensor weight, Tensor bias, Tensor class_weight, Tensor class_bias, Tensor labels, "
       "int lanes) -> Tensor");
   m.def(
+      "one_class_masks_bf16(Tensor x, Tensor weight, Tensor bias, Tensor class_weight, Tensor class_bias, Tensor labels, "
+      "int lanes) -> Tensor");
+  m.def(
       "paste_rle(Tensor probabilities, Tensor boxes, SymInt height, SymInt width, bool integer_box, SymInt cap) -> "
       "(Tensor, Tensor)");
   m.def(
@@ -39,4 +42,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(cascadezoo, m) {
       "-> (Tensor, Tensor, Tensor, Tensor)");
   m.def("winograd_conv3x3(Tensor x, Tensor weight, Tensor bias, bool relu, int lanes) -> Tensor");
   m.def("winograd_weight_gradient(Tensor x, Tensor grad, int lanes) -> Tensor");
+  m.def(
+      "winograd_conv3x3_bf16(Tensor x, Tensor weight, Tensor bias, Tensor? onto, bool relu, int lanes) -> Tensor");
 }

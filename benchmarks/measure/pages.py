@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cascadezoo.benchmarks.measure import cost_sections, operator_sections
+from cascadezoo.benchmarks.measure import cost_sections, operator_sections, predicting_section
 from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.operator_sections import machine
 from cascadezoo.benchmarks.measure.peer_section import peer_section
+from cascadezoo.benchmarks.measure.precision_section import precision_sections
 from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
@@ -18,7 +19,7 @@ SPEED, IMAGES = Path("docs/speed.md"), Path("docs/images")
 
 
 def speed_page(results: Path) -> str:
-    """docs/speed.md, from the reports that ``_SECTIONS`` names and those of other programs and a GPU that are there."""
+    """docs/speed.md, from the reports that are there; it says which of ``_SECTIONS`` are not."""
     lines, absent = [_HEAD, *peer_section(results)], []
     for name, section in _SECTIONS.items():
         path = results / f"{name}.json"
@@ -28,7 +29,7 @@ def speed_page(results: Path) -> str:
             absent.append(f"`{path.name}`")
     if absent:
         lines += ["", "## Not measured yet", "", f"Reports that are not there: {', '.join(absent)}."]
-    return "\n".join((*lines, *gpu_sections(results))).rstrip() + "\n"
+    return "\n".join((*lines, *precision_sections(results), *gpu_sections(results))).rstrip() + "\n"
 
 
 def charts(results: Path) -> dict[str, str]:
@@ -327,10 +328,12 @@ _SECTIONS = {
     "latency_entries": cost_sections.entries,
     "floor": cost_sections.floor,
     "network_growth": cost_sections.network_growth,
+    "predicting": predicting_section.predicting,
     "footprint": _footprint,
     "ops": operator_sections.ops,
     "roi_align": operator_sections.roi_align,
     "nms": operator_sections.nms,
+    "paste": operator_sections.paste,
     "folding": _folding,
     "launches": _launches,
     "training": _training,

@@ -2,7 +2,8 @@
 and 3 x 3 convolutions take Winograd's way where it is quicker.
 
 They compute as the layers they replace do, but for the order of sums.  ``exact`` leaves Winograd's way out: its
-rounding errors are some four times those of a plain sum (``cascadezoo.ops.winograd``).
+rounding errors are some four times those of a plain sum (``cascadezoo.ops.winograd``), in bfloat16 two to four times
+(``cascadezoo.ops.winograd_bf16``).
 """
 
 from collections.abc import Callable
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 
 from cascadezoo.modeling.layers import Conv, DeconvReLU, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
+from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd_bf16
 from cascadezoo.ops.library import COMPILED
-from cascadezoo.ops.one_class_masks import can_pack as can_pack_deconvolution
-from cascadezoo.ops.one_class_masks import one_class_masks, pack_deconvolution
 from cascadezoo.ops.winograd import can_pack, pack_weight, winograd_conv3x3
+from cascadezoo.optimizing.cpu_bf16 import BFloat16MaskEnd, BFloat16WinogradConv
 
 _WIDE = 16  # channels of an input, from which on oneDNN's layouts pay
 _ROWS = 1000  # of a linear layer's input, a hint: the proposals of an image
@@ -113,12 +114,12 @@ class CompiledMaskEnd(nn.Module):
         super().__init__()
         assert deconv.bias is not None
         assert logits.bias is not None
-        self.weight = nn.Parameter(pack_deconvolution(deconv.weight), requires_grad=False)
+        self.weight = nn.Parameter(one_class_masks.pack_deconvolution(deconv.weight), requires_grad=False)
         self.class_weight = nn.Parameter(logits.weight.flatten(1), requires_grad=False)
         self.bias, self.class_bias = deconv.bias, logits.bias
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        return one_class_masks(x, self.weight, self.bias, self.class_weight, self.class_bias, labels)
+        return one_class_masks.one_class_masks(x, self.weight, self.bias, self.class_weight, self.class_bias, labels)
 
 
 class OneDNNMaskEnd(nn.Module):
@@ -149,11 +150,16 @@ class OneDNNMaskEnd(nn.Module):
 
 
 def _mask_head(head: MaskHead, exact: bool) -> nn.Module:
-    compiled = (
-        can_pack_deconvolution(head.deconv.weight) and head.deconv.weight.dtype == torch.float32 and _has_kernels()
-    )
-    end = CompiledMaskEnd if compiled else OneDNNMaskEnd
-    return OneClassMaskHead([_conv(conv, exact) for conv in head.convs], end(head.deconv, head.mask_logits))
+    return OneClassMaskHead([_conv(conv, exact) for conv in head.convs], _mask_end(head.deconv, head.mask_logits))
+
+
+def _mask_end(deconv: DeconvReLU, logits: nn.Conv2d) -> nn.Module:
+    weight = deconv.weight
+    if weight.dtype == torch.bfloat16 and one_class_masks_bf16.can_pack(weight) and winograd_bf16.is_quick():
+        return BFloat16MaskEnd(deconv, logits)
+    if weight.dtype == torch.float32 and one_class_masks.can_pack(weight) and _has_kernels():
+        return CompiledMaskEnd(deconv, logits)
+    return OneDNNMaskEnd(deconv, logits)
 
 
 def _has_kernels() -> bool:
@@ -164,9 +170,13 @@ def _has_kernels() -> bool:
 def _conv(conv: Any, exact: bool) -> Any:
     if conv.in_channels < _WIDE:  # an image's colours: torch's own way is quicker there
         return conv
-    plain = conv.stride == (1, 1) and conv.padding == (1, 1) and conv.groups == 1
-    quick = plain and can_pack(conv.weight) and conv.bias is not None and conv.weight.dtype == torch.float32
-    return WinogradConv(conv) if quick and not exact and _has_kernels() else OneDNNConv(conv)
+    plain = conv.stride == (1, 1) and conv.padding == (1, 1) and conv.dilation == (1, 1) and conv.groups == 1
+    if exact or not plain or conv.bias is None:
+        return OneDNNConv(conv)
+    if conv.weight.dtype == torch.bfloat16 and winograd_bf16.can_pack(conv.weight) and winograd_bf16.is_quick():
+        return BFloat16WinogradConv(conv)
+    quick = conv.weight.dtype == torch.float32 and can_pack(conv.weight) and _has_kernels()
+    return WinogradConv(conv) if quick else OneDNNConv(conv)
 
 
 def _linear(linear: nn.Linear, _: bool) -> nn.Module:

@@ -33,7 +33,7 @@ class CudnnConv(nn.Module):
     def __init__(self, conv: Conv) -> None:
         super().__init__()
         self.plain = conv
-        self.geometry = list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups
+        self.geometry: tuple[Any, ...] = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """As ``Conv.forward``."""

@@ -3,9 +3,11 @@
 #include "../roi_align.h"
 #include "../stable.h"
 #include "rows.h"
+#include "rows_bf16.h"
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 namespace cascadezoo {
@@ -121,21 +123,22 @@ struct Bins {
   }
 };
 
-template <class A>
+// T: what maps and results hold, A or bfloat16
+template <class T, class A>
 Tensor run_forward(const Pyramid<A>& p, const Tensor& like) {
   const int64_t area = p.bins * p.bins;
   Tensor pooled = torch::stable::new_empty(like, {p.rois(), p.bins, p.bins, p.channels});
-  A* to = pooled.mutable_data_ptr<A>();
+  T* to = static_cast<T*>(pooled.mutable_data_ptr());
   torch::stable::parallel_for(0, p.rois(), 1, [&](int64_t begin, int64_t end) {
     Bins<A> bins;
     for (int64_t k = begin; k < end; ++k) {
-      A* out = to + k * area * p.channels;
+      T* out = to + k * area * p.channels;
       const int64_t level = p.level_of(k);
       if (level < 0 || p.maps[level].numel() == 0) {
-        std::fill_n(out, area * p.channels, A(0));
+        std::fill_n(out, area * p.channels, T(0));
         continue;
       }
-      const A* from = p.maps[level].template const_data_ptr<A>();
+      const T* from = static_cast<const T*>(p.maps[level].const_data_ptr());
       bins.place(p.box(k), p.level[level]);
       bins.each(p.image(k), p.level[level], [&](int64_t bin) {
         sum_rows(
@@ -192,10 +195,9 @@ void check_boxes(const Pyramid<A>& p) {
   }
 }
 
-// (n, channels, h, w) as (n, h, w, channels), in memory too, of the accumulating type
+// (n, channels, h, w) as (n, h, w, channels), in memory too
 Tensor channels_last(const Tensor& tensor) {
-  const Tensor wide = cast(tensor, accumulating(tensor.scalar_type()));
-  return seen_channels_last(torch::stable::contiguous(wide, MemoryFormat::ChannelsLast));
+  return seen_channels_last(torch::stable::contiguous(tensor, MemoryFormat::ChannelsLast));
 }
 
 // All but the maps.  ``like`` is of the type of the features, or grad; sizes are (N, C, H, W) of each level.
@@ -262,8 +264,14 @@ Tensor pyramid_roi_align(
   return by_type(features[0], [&](auto number) {
     auto p = pyramid<decltype(number)>(
         features[0], sizes, boxes, levels, scales, resolution, sampling_ratio, aligned);
-    for (const Tensor& map : features) p.maps.push_back(channels_last(map));
-    return seen_channels_first(cast(run_forward(p, p.maps[0]), features[0].scalar_type()));
+    const ScalarType type = features[0].scalar_type();
+    if constexpr (std::is_same_v<decltype(number), float>)
+      if (type == ScalarType::BFloat16) {
+        for (const Tensor& map : features) p.maps.push_back(channels_last(map));
+        return seen_channels_first(run_forward<Bits>(p, p.maps[0]));
+      }
+    for (const Tensor& map : features) p.maps.push_back(channels_last(cast(map, accumulating(type))));
+    return seen_channels_first(cast(run_forward<decltype(number)>(p, p.maps[0]), type));
   });
 }
 
@@ -281,7 +289,7 @@ std::vector<Tensor> pyramid_roi_align_backward(
   return by_type(grad, [&](auto number) {
     auto p = pyramid<decltype(number)>(
         grad, sizes, boxes, levels, scales, grad.size(2), sampling_ratio, aligned);
-    const Tensor up = channels_last(grad);
+    const Tensor up = channels_last(cast(grad, accumulating(grad.scalar_type())));
     for (const auto& [n, channels, h, w] : sizes) p.maps.push_back(torch::stable::new_zeros(up, {n, h, w, channels}));
     run_backward(p, up);
     std::vector<Tensor> grads;

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from cascadezoo.ops import one_class_masks, winograd
+from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd, winograd_bf16
 
 
 class Operator(NamedTuple):
@@ -26,6 +26,12 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def winograd_arguments(dtype: torch.dtype) -> list[Any]:
     packed = winograd.pack_weight(noise(32, 32, 3, 3, seed=1)).to(dtype)
     return [noise(2, 9, 14, 32).to(dtype), packed, noise(32, seed=2).to(dtype), False, 16]
+
+
+def winograd_bf16_arguments(dtype: torch.dtype) -> list[Any]:
+    x, _, bias, *_ = winograd_arguments(dtype)
+    packed = winograd_bf16.pack_weight(noise(32, 32, 3, 3, seed=1)).to(dtype)
+    return [x / 4 + 2, packed, bias, None, False, winograd_bf16.widest()]
 
 
 def winograd_expected(x: Tensor, packed: Tensor, bias: Tensor, *_: Any) -> list[Tensor]:
@@ -61,8 +67,25 @@ def mask_end_expected(
     return [conv2d(between, weight[..., None, None], end)[torch.arange(2), labels]]
 
 
+def masks_bf16_arguments(dtype: torch.dtype) -> list[Any]:
+    x, weight, bias = noise(3, 5, 6, 32), noise(32, 64, 2, 2, seed=1), noise(64, seed=2)
+    packed = one_class_masks_bf16.pack_deconvolution(weight)
+    numbers = [each.to(dtype) for each in (x, packed, bias, noise(4, 64, seed=3), noise(4, seed=4))]
+    return [*numbers, torch.tensor([3, 0, 2]), winograd_bf16.widest()]
+
+
+def masks_bf16_expected(
+    x: Tensor, packed: Tensor, bias: Tensor, classes: Tensor, class_bias: Tensor, labels: Tensor, _: int
+) -> list[Tensor]:
+    weight = noise(32, 64, 2, 2, seed=1).bfloat16().double()
+    between = conv_transpose2d(x.permute(0, 3, 1, 2), weight, bias, stride=2).relu()
+    return [conv2d(between, classes[..., None, None], class_bias)[torch.arange(3), labels]]
+
+
 LAYERS = {
     "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),
     "winograd_weight_gradient": Operator(gradient_arguments, gradient_expected, (torch.float32,)),
     "one_class_masks": Operator(mask_end_arguments, mask_end_expected, (torch.float32,)),
+    "winograd_conv3x3_bf16": Operator(winograd_bf16_arguments, winograd_expected, (torch.bfloat16,)),
+    "one_class_masks_bf16": Operator(masks_bf16_arguments, masks_bf16_expected, (torch.bfloat16,)),
 }

@@ -277,7 +277,7 @@ def documented() -> dict[str, dict[str, set[torch.dtype]]]:
     """The table of docs/ops.md: for each operator and kind of device the types that its compiled version takes."""
     page = (Path(__file__).parents[2] / "docs/ops.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \| ([\w, -]+) \|", page, re.MULTILINE)
-    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}}
+    types = {"all": {*FLOAT, *HALF}, "-": set(), "float32": {torch.float32}, "bfloat16": {torch.bfloat16}}
     return {name: {"cpu": types[cpu], "cuda": types[cuda]} for name, cpu, cuda in rows}
 
 
@@ -307,7 +307,7 @@ def test_a_cpus_kernel_takes_the_documented_types_alone(name: str) -> None:
         if dtype in documented()[forward(name)]["cpu"]:
             operator(*arguments)
         else:
-            with pytest.raises(RuntimeError, match=r"floating point|float32"):
+            with pytest.raises(RuntimeError, match=r"floating point|float32|bfloat16"):
                 operator(*arguments)
 
 

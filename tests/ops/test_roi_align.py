@@ -145,3 +145,15 @@ def test_gradients_are_of_the_features_type(dtype: torch.dtype, device: str) -> 
     pooled.sum().backward()
     assert feature.grad.dtype == pooled.dtype == dtype
     assert feature.grad.sum((0, 2, 3)).tolist() == pytest.approx([9, 9], rel=2e-3)
+
+
+@pytest.mark.parametrize("channels", [3, 16, 149, 256])
+def test_bfloat16_is_read_and_written_as_it_is_and_summed_in_float32(channels: int, device: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    feature = torch.randn(2, channels, 20, 24, generator=generator).bfloat16().to(device)
+    corner, side = torch.rand(2, 2, 9, 2, generator=generator) * 60
+    boxes = torch.cat((corner, corner + side), -1).to(device)
+    pooled = pyramid_roi_align([feature], boxes, [4], RULE, ALIGN, 3)
+    expected = pyramid_roi_align([feature.float()], boxes, [4], RULE, ALIGN, 3)
+    assert pooled.dtype == torch.bfloat16
+    assert ((pooled.float() - expected).abs() <= 2**-8 * expected.abs() + 1e-5).all()

@@ -10,7 +10,18 @@ from torch import Tensor, nn
 from cascadezoo.modeling.layers import Conv, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.ops.library import COMPILED
-from cascadezoo.optimizing.cpu import OneClassMaskHead, OneDNNConv, OneDNNLinear, WinogradConv, for_cpu
+from cascadezoo.ops.winograd_bf16 import is_quick
+from cascadezoo.optimizing.cpu import (
+    BFloat16MaskEnd,
+    BFloat16WinogradConv,
+    CompiledMaskEnd,
+    OneClassMaskHead,
+    OneDNNConv,
+    OneDNNLinear,
+    OneDNNMaskEnd,
+    WinogradConv,
+    for_cpu,
+)
 from cascadezoo.optimizing.lean import lean
 from cascadezoo.spec.model import MaskHeadSpec
 
@@ -73,8 +84,17 @@ def test_a_3x3_convolution_takes_winograds_way_unless_it_is_to_be_exact() -> Non
     kind = WinogradConv if "cpu" in COMPILED else OneDNNConv
     assert isinstance(replaced(Conv(32, 32, 3)), kind)
     assert isinstance(replaced(Conv(32, 32, 3), exact=True), OneDNNConv)
-    assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), OneDNNConv)
     assert isinstance(replaced(Conv(32, 32, 3, stride=2)), OneDNNConv)
+
+
+def test_in_bfloat16_it_does_so_where_that_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cascadezoo.ops.winograd_bf16.is_quick", lambda: True)
+    assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), BFloat16WinogradConv)
+    assert isinstance(replaced(Conv(32, 32, 3).bfloat16(), exact=True), OneDNNConv)
+    assert isinstance(replaced(Conv(48, 32, 3).bfloat16()), OneDNNConv)
+    assert isinstance(replaced(Conv(32, 32, 3, groups=4).bfloat16()), OneDNNConv)
+    monkeypatch.setattr("cascadezoo.ops.winograd_bf16.is_quick", lambda: False)
+    assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), OneDNNConv)
 
 
 @torch.no_grad()
@@ -97,12 +117,18 @@ def test_a_linear_layer(shape: tuple[int, ...], kind: type[nn.Linear], dtype: to
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [0, 5])
 @pytest.mark.parametrize("exact", [False, True])
-def test_a_mask_head_gives_the_mask_of_each_rows_class(exact: bool, rows: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("between", [24, 32])
+def test_a_mask_head_gives_the_mask_of_each_rows_class(
+    between: int, exact: bool, rows: int, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
-    spec = MaskHeadSpec(resolution=7, convs=(32, 32), deconv=24, heads=1)
+    spec = MaskHeadSpec(resolution=7, convs=(32, 32), deconv=between, heads=1)
     head = MaskHead(32, 6, spec).to(dtype)
     layer = replaced(head, exact)
     assert isinstance(layer, OneClassMaskHead)
+    compiled = {torch.bfloat16: BFloat16MaskEnd, torch.float32: CompiledMaskEnd}[dtype]
+    has_kernel = {torch.bfloat16: is_quick(), torch.float32: "cpu" in COMPILED}[dtype]
+    assert type(layer.end) is (compiled if between == 32 and has_kernel else OneDNNMaskEnd)
     pooled, labels = noise(rows, 32, 7, 7, dtype=dtype), torch.tensor([3, 0, 5, 5, 1])[:rows]
     found = layer.of_classes(pooled, labels)
     expected = head.double().of_classes(pooled.double(), labels)
