@@ -6,6 +6,7 @@
 
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 #include <algorithm>
 #include <vector>
@@ -109,7 +110,7 @@ void by_type(ScalarType type, const F& f) {
 // torch's function of one tensor
 Tensor torchs(const char* name, const Tensor& x) {
   std::array<StableIValue, 1> stack{torch::stable::detail::from(x)};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
