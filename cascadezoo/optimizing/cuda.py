@@ -1,4 +1,4 @@
-"""CUDA graphs, as ``graphs.Graphs`` records and replays them.  No GPU has run this yet: tests look at its calls.
+"""CUDA graphs, as ``graphs.Graphs`` records and replays them.
 
 https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """

@@ -17,7 +17,8 @@ def gpu_sections(results: Path) -> list[str]:
         path = results / f"gpu_{part.name}.json"
         if path.exists():
             report = json.loads(path.read_text())
-            lines += [f"### {part.about.capitalize()}", "", *_begin(report, path.name), *_SECTIONS[part.name](report)]
+            title = part.about[0].upper() + part.about[1:]
+            lines += [f"### {title}", "", *_begin(report, path.name), *_SECTIONS[part.name](report)]
             lines += [*_failures(report), ""]
         else:
             absent.append(part.about)
@@ -30,7 +31,8 @@ def _begin(report: Report, name: str) -> list[str]:
     here = report["environment"]
     torch = here["torch"] or {}
     machine = f"{torch.get('gpu') or 'no GPU'}, driver {here['driver']}, CUDA {torch.get('cuda')}"
-    packages = f"torch {here['packages'].get('torch')}, commit {(here['commit'] or 'unknown')[:8]}"
+    changed = " with changes" if here["modified"] else ""
+    packages = f"torch {here['packages'].get('torch')}, commit {(here['commit'] or 'unknown')[:8]}{changed}"
     lines = [f"({machine}, {packages}, {here['date'][:10]}; `{name}`)", ""]
     if report["status"] != "passed":
         lines += [f"This part {_STATUS[report['status']]}.", ""]
