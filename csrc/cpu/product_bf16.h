@@ -1,14 +1,11 @@
 // Rows of bfloat16 numbers times packed weights, with sums in float32, for one instruction set (instruction_sets_bf16.h).
+#include "vectors.h"
+
 namespace cascadezoo {
 namespace {
 namespace CZ_SET {
 
-typedef float Vector __attribute__((vector_size(4 * CZ_LANES)));
-typedef float InMemory __attribute__((vector_size(4 * CZ_LANES), aligned(4), may_alias));
-
 CZ_INLINE Vector all(float value) { return Vector{} + value; }
-CZ_INLINE Vector load(const float* from) { return *reinterpret_cast<const InMemory*>(from); }
-CZ_INLINE void store(float* to, Vector value) { *reinterpret_cast<InMemory*>(to) = value; }
 
 #if CZ_LANES == 16
 CZ_INLINE Vector load(const Bits* from) { return load_bf16(from); }
