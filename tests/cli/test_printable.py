@@ -125,9 +125,13 @@ class _Model:
     categories = Categories((f"a{EVIL}", "b"))
     spec = SPECS["mmdet"]["cascade_mask_r50_fpn"]
 
-    def predict(self, image: Any, tta: bool) -> Detections:
+    def optimize(self, *_: Any, **__: Any) -> "_Model":
+        return self
+
+    def predict(self, images: list[Any], tta: bool, batch_size: int) -> list[Detections]:
+        (image,) = images
         boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [2.0, 2.0, 8.0, 6.0]])
-        return Detections(boxes, torch.tensor([0.9, 0.8]), torch.arange(2), image.shape[:2], self.categories)
+        return [Detections(boxes, torch.tensor([0.9, 0.8]), torch.arange(2), image.shape[:2], self.categories)]
 
 
 def image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -153,7 +153,7 @@ def test_P10_a_whole_network_folds_once() -> None:
     assert set(counting.names) == {
         "convolution.default",
         "relu_.default",
-        "add.Tensor",
+        "add_.Tensor",
         "max_pool2d_with_indices.default",
     }
     assert counting.names.count("convolution.default") == 1 + 4 * 4  # the stem; four blocks, each with its shortcut

@@ -54,10 +54,10 @@ def test_equals_the_convolution(lanes: int, n: int, h: int, w: int, channels: in
 def test_errors_of_independent_pixels_are_below_those_of_the_usual_points(
     sides: tuple[int, int], most: float, lanes: int
 ) -> None:
-    """Which are 0.026 at 0, 1, -1, 2, -2 and infinity; tiles two wide have less."""
+    """Which are 0.026 at 0, 1, -1, 2, -2 and infinity; tiles two wide, which only the kernel makes, have less."""
     x, weight, bias = drawn(1, *sides, 256, 256)
     found = winograd_conv3x3_bf16(x, pack_weight(weight), bias, lanes=lanes)
-    assert spread(found, exact(x, weight, bias)) <= most
+    assert spread(found, exact(x, weight, bias)) <= (most if "cpu" in COMPILED else 0.013)
 
 
 @pytest.mark.parametrize("lanes", LANES)
