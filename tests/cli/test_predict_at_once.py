@@ -101,7 +101,7 @@ def test_one_image_at_a_time_takes_all_threads(folder, calls, two_threads, monke
 
     monkeypatch.setattr(FakeModel, "predict", watched)
     paths = [write_image(folder / f"{number}.png") for number in range(3)]
-    assert run(NAME, *paths, "--device", "cpu", *options) == 0
+    assert run(NAME, *paths, "--device", "cpu", "--threshold", "0.05", *options) == 0
     assert seen == {(threading.get_ident(), 2)}
 
 
@@ -151,7 +151,7 @@ def test_the_network_finds_the_same_whichever_way_images_share_the_cores(folder,
     documents = []
     for threads, options in ((1, ("--at-once", "1")), (2, ())):
         torch.set_num_threads(threads)
-        assert run(NAME, *paths, "--device", "cpu", *options) == 0
+        assert run(NAME, *paths, "--device", "cpu", "--threshold", "0.05", *options) == 0
         documents.append((folder / "predictions" / "detections.json").read_text())
     assert len(json.loads(documents[0])["annotations"]) > 4
     assert documents[0] == documents[1]
