@@ -60,10 +60,12 @@ inline bool has_avx512_bf16() {
 }
 
 #if defined(CZ_AVX512_BF16)
+constexpr __mmask16 kAll = 0xffff;  // without a mask, gcc 12 warns of what its own header leaves undefined
+
 // 16 numbers from and to bfloat16
 CZ_AVX512_BF16 __attribute__((always_inline)) inline __m512 load_bf16(const Bits* from) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, wide, 16));
 }
 CZ_AVX512_BF16 __attribute__((always_inline)) inline void store_bf16(Bits* to, __m512 value) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(value));

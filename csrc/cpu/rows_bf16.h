@@ -25,13 +25,13 @@ CZ_AVX512_BF16 inline void sum_vectors(const Tap<float>* taps, int64_t count, co
     const Bits* row = from + taps[t].row;
     for (int i = 0; i < Vectors; ++i) {
       const __m512i pairs = _mm512_loadu_si512(row + 32 * i);
-      even[i] = _mm512_fmadd_ps(weight, _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), even[i]);
+      even[i] = _mm512_fmadd_ps(weight, _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, pairs, 16)), even[i]);
       odd[i] = _mm512_fmadd_ps(weight, _mm512_castsi512_ps(_mm512_and_si512(pairs, high)), odd[i]);
     }
   }
   for (int i = 0; i < Vectors; ++i) {
-    const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(even[i]));
-    const __m512i above = _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(odd[i])), 16);
+    const __m512i low = _mm512_maskz_cvtepu16_epi32(kAll, (__m256i)_mm512_cvtneps_pbh(even[i]));
+    const __m512i above = _mm512_maskz_slli_epi32(kAll, _mm512_maskz_cvtepu16_epi32(kAll, (__m256i)_mm512_cvtneps_pbh(odd[i])), 16);
     _mm512_storeu_si512(to + 32 * i, _mm512_or_si512(low, above));
   }
 }

@@ -119,7 +119,6 @@ __global__ void __launch_bounds__(kThreads) group_kernel(
     for (int i = base + kWarp + threadIdx.x; i < total; i += kThreads)
       for (unsigned left = alive; left != 0 && !gone[i]; left &= left - 1)
         gone[i] = suppresses(boxes[base + __ffs(left) - 1], boxes[i], rule.threshold);
-    __syncthreads();
   }
   if (threadIdx.x == 0) reinterpret_cast<int*>(scratch + plan.kept_count)[block] = found;
 }

@@ -152,6 +152,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_operators_are_tested_and_a_missing_library_is_a_failure(asked, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(operators, "sanitizer", lambda: None)
+    monkeypatch.setattr(operators, "COMPILED", {})
     report = Report(tmp_path / "gpu_ops.json", "ops", Deadline(60))
     operators.run(report, torch.device("cuda"))
     assert os.environ["KERNELS_ON"] == "cuda"
