@@ -57,6 +57,13 @@ def _reference(
     x: Tensor, weight: Tensor, bias: Tensor, class_weight: Tensor, class_bias: Tensor, labels: Tensor, lanes: int
 ) -> Tensor:
     _check(x, weight, bias, class_weight, class_bias, labels, lanes)
+    return computed(x, weight, bias, class_weight, class_bias, labels)
+
+
+def computed(
+    x: Tensor, weight: Tensor, bias: Tensor, class_weight: Tensor, class_bias: Tensor, labels: Tensor
+) -> Tensor:
+    """What the operator computes, of x (R, P, P, C) and weights packed in any chunks, by PyTorch."""
     rois, height, width, channels = x.shape
     corners = weight.transpose(1, 2).reshape(4, -1, channels)
     between = (torch.einsum("rhwc,akc->rhwak", x, corners) + bias).relu()
@@ -68,7 +75,7 @@ def _reference(
 def _check(
     x: Tensor, weight: Tensor, bias: Tensor, class_weight: Tensor, class_bias: Tensor, labels: Tensor, lanes: int
 ) -> None:
-    channels, between, classes = x.shape[-1], bias.numel(), class_bias.numel()
+    channels, between = x.shape[-1], bias.numel()
     if channels % 16 or between % _CHUNK:
         raise UsageError(
             f"one_class_masks: it takes multiples of 16 channels and makes multiples of {_CHUNK} of them, not"
@@ -76,20 +83,26 @@ def _check(
         )
     if weight.shape != (4 * between // _CHUNK, channels, _CHUNK):
         raise UsageError("one_class_masks: weight must be as pack_deconvolution makes it")
-    shapes = (bias.shape, class_weight.shape, class_bias.shape, labels.shape)
-    if shapes != ((between,), (classes, between), (classes,), (len(x),)):
-        raise UsageError(
-            "one_class_masks: bias must be (K,), class_weight (classes, K), class_bias (classes,) and labels (R,)"
-        )
     if any(tensor.dtype != torch.float32 for tensor in (x, weight, bias, class_weight, class_bias)):
         raise UsageError("one_class_masks: tensors must be float32")
-    if labels.dtype != torch.int64 or not bool(((labels >= 0) & (labels < classes)).all()):
-        raise UsageError(f"one_class_masks: labels must be int64 and lie in 0..{classes - 1}")
+    check_classes("one_class_masks", x, bias, class_weight, class_bias, labels)
     if lanes not in (4, 8, 16):
         raise UsageError(f"one_class_masks: lanes must be 4, 8 or 16, not {lanes}")
 
 
-def _fake(x: Tensor, *_: Any) -> Tensor:
+def check_classes(name: str, x: Tensor, bias: Tensor, class_weight: Tensor, class_bias: Tensor, labels: Tensor) -> None:
+    """See that what comes after the transposed convolution belongs together; raises UsageError in the name of the
+    operator ``name``."""
+    between, classes = bias.numel(), class_bias.numel()
+    shapes = (bias.shape, class_weight.shape, class_bias.shape, labels.shape)
+    if shapes != ((between,), (classes, between), (classes,), (len(x),)):
+        raise UsageError(f"{name}: bias must be (K,), class_weight (classes, K), class_bias (classes,) and labels (R,)")
+    if labels.dtype != torch.int64 or not bool(((labels >= 0) & (labels < classes)).all()):
+        raise UsageError(f"{name}: labels must be int64 and lie in 0..{classes - 1}")
+
+
+def fake(x: Tensor, *_: Any) -> Tensor:
+    """The result's shape and type alone."""
     rois, height, width, _channels = x.shape
     return x.new_empty(rois, 2 * height, 2 * width)
 
@@ -98,6 +111,6 @@ define(
     "one_class_masks(Tensor x, Tensor weight, Tensor bias, Tensor class_weight, Tensor class_bias, Tensor labels,"
     " int lanes) -> Tensor",
     _reference,
-    _fake,
+    fake,
     compiled=("cpu",),
 )

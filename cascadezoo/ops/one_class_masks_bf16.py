@@ -6,13 +6,12 @@ What lies between the two convolutions is float32.
 Shapes: R RoIs, C channels in, K channels between the convolutions, P x P cells, 2P x 2P mask logits.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from cascadezoo.errors import UsageError
 from cascadezoo.ops.library import define
+from cascadezoo.ops.one_class_masks import check_classes, computed, fake
 
 _CHUNK = 32  # channels that lie side by side in a packed weight
 
@@ -59,43 +58,30 @@ def _reference(
     x: Tensor, weight: Tensor, bias: Tensor, class_weight: Tensor, class_bias: Tensor, labels: Tensor, lanes: int
 ) -> Tensor:
     _check(x, weight, bias, class_weight, class_bias, labels, lanes)
-    rois, height, width, channels = x.shape
-    corners = weight.float().transpose(1, 2).reshape(4, -1, channels)
-    between = (torch.einsum("rhwc,akc->rhwak", x.float(), corners) + bias.float()).relu()
-    logits = torch.einsum("rhwak,rk->rhwa", between, class_weight.float()[labels])
-    logits = logits + class_bias.float()[labels, None, None, None]
-    masks: Tensor = logits.unflatten(3, (2, 2)).transpose(2, 3).reshape(rois, 2 * height, 2 * width)
-    return masks.bfloat16()
+    numbers = (x, weight.transpose(2, 3).flatten(1, 2), bias, class_weight, class_bias)
+    x, weight, bias, class_weight, class_bias = (tensor.float() for tensor in numbers)
+    return computed(x, weight, bias, class_weight, class_bias, labels).bfloat16()
 
 
 def _check(
     x: Tensor, weight: Tensor, bias: Tensor, class_weight: Tensor, class_bias: Tensor, labels: Tensor, lanes: int
 ) -> None:
-    name, channels, between, classes = "one_class_masks_bf16", x.shape[-1], bias.numel(), class_bias.numel()
+    name, channels, between = "one_class_masks_bf16", x.shape[-1], bias.numel()
     if channels % _CHUNK or between % _CHUNK:
         raise UsageError(f"{name}: it takes and makes multiples of {_CHUNK} channels, not {channels} and {between}")
     if weight.shape != (4 * between // _CHUNK, channels // 2, _CHUNK, 2):
         raise UsageError(f"{name}: weight must be as pack_deconvolution makes it")
-    shapes = (bias.shape, class_weight.shape, class_bias.shape, labels.shape)
-    if shapes != ((between,), (classes, between), (classes,), (len(x),)):
-        raise UsageError(f"{name}: bias must be (K,), class_weight (classes, K), class_bias (classes,) and labels (R,)")
     if any(tensor.dtype != torch.bfloat16 for tensor in (x, weight, bias, class_weight, class_bias)):
         raise UsageError(f"{name}: tensors must be bfloat16")
-    if labels.dtype != torch.int64 or not bool(((labels >= 0) & (labels < classes)).all()):
-        raise UsageError(f"{name}: labels must be int64 and lie in 0..{classes - 1}")
+    check_classes(name, x, bias, class_weight, class_bias, labels)
     if lanes not in (4, 16):
         raise UsageError(f"{name}: lanes must be 4 or 16, not {lanes}")
-
-
-def _fake(x: Tensor, *_: Any) -> Tensor:
-    rois, height, width, _channels = x.shape
-    return x.new_empty(rois, 2 * height, 2 * width)
 
 
 define(
     "one_class_masks_bf16(Tensor x, Tensor weight, Tensor bias, Tensor class_weight, Tensor class_bias,"
     " Tensor labels, int lanes) -> Tensor",
     _reference,
-    _fake,
+    fake,
     compiled=("cpu",),
 )

@@ -73,17 +73,25 @@ def _points(dtype: torch.dtype) -> Tensor:
     return torch.kron(g, g)
 
 
-def winograd_conv3x3(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False, lanes: int = 16) -> Tensor:
+def winograd_conv3x3(
+    x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None = None, *, relu: bool = False, lanes: int = 16
+) -> Tensor:
     """Convolve x (N, C, H, W) with a packed weight and a bias (K,) to (N, K, H, W), both channels last in memory.
 
     Args:
         x: float32; other layouts are copied.
         weight: from ``pack_weight``.
-        relu: whether numbers below zero become zero.
+        onto: (N, K, H, W), to which the result is added, in its memory.
+        relu: whether numbers below zero become zero, at last.
         lanes: the most floats (4, 8 or 16) that the compiled kernel computes at once, where the processor can.
     """
-    out: Tensor = torch.ops.cascadezoo.winograd_conv3x3(x.permute(0, 2, 3, 1), weight, bias, relu, lanes)
-    return out.permute(0, 3, 1, 2)
+    rectified = relu and onto is None
+    rows: Tensor = torch.ops.cascadezoo.winograd_conv3x3(x.permute(0, 2, 3, 1), weight, bias, rectified, lanes)
+    out = rows.permute(0, 3, 1, 2)
+    if onto is None:
+        return out
+    onto.add_(out)
+    return onto.relu_() if relu else onto
 
 
 def _reference(x: Tensor, weight: Tensor, bias: Tensor, relu: bool, lanes: int) -> Tensor:

@@ -7,22 +7,50 @@ rounding errors are some four times those of a plain sum (``cascadezoo.ops.winog
 """
 
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cascadezoo.modeling.layers import Conv, DeconvReLU, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
-from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd_bf16
+from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd, winograd_bf16
 from cascadezoo.ops.library import COMPILED
-from cascadezoo.ops.winograd import can_pack, pack_weight, winograd_conv3x3
-from cascadezoo.optimizing.cpu_bf16 import BFloat16MaskEnd, BFloat16WinogradConv
 
 _WIDE = 16  # channels of an input, from which on oneDNN's layouts pay
 _ROWS = 1000  # of a linear layer's input, a hint: the proposals of an image
 
 _onednn = torch.ops.mkldnn
+
+
+class Kernels(NamedTuple):
+    """The compiled operators of one type, and whether they are quicker here than oneDNN's."""
+
+    conv: ModuleType
+    convolve: Callable[..., Tensor]
+    masks: ModuleType
+    end: Callable[..., Tensor]
+    are_quick: Callable[[], bool]
+
+
+def _has_vectors() -> bool:
+    """Whether the operators are compiled, and for a processor like this one."""
+    return "cpu" in COMPILED and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+
+
+KERNELS = {
+    torch.float32: Kernels(
+        winograd, winograd.winograd_conv3x3, one_class_masks, one_class_masks.one_class_masks, _has_vectors
+    ),
+    torch.bfloat16: Kernels(
+        winograd_bf16,
+        winograd_bf16.winograd_conv3x3_bf16,
+        one_class_masks_bf16,
+        one_class_masks_bf16.one_class_masks_bf16,
+        winograd_bf16.is_quick,
+    ),
+}
 
 
 def for_cpu(network: nn.Module, exact: bool = False) -> None:
@@ -60,20 +88,18 @@ class OneDNNConv(nn.Module):
 
 
 class WinogradConv(nn.Module):
-    """A 3 x 3 convolution of stride 1 by Winograd's F(4 x 4, 3 x 3), in float32."""
+    """A 3 x 3 convolution of stride 1 by Winograd's F(4 x 4, 3 x 3)."""
 
-    def __init__(self, conv: Any) -> None:
+    def __init__(self, conv: Any, kernels: "Kernels") -> None:
         super().__init__()
-        self.weight = nn.Parameter(pack_weight(conv.weight), requires_grad=False)
+        self.weight = nn.Parameter(kernels.conv.pack_weight(conv.weight), requires_grad=False)
         self.bias = conv.bias
         self.relu = getattr(conv, "relu", False)
+        self.convolve = kernels.convolve
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """As ``Conv.forward``."""
-        if onto is None:
-            return winograd_conv3x3(x, self.weight, self.bias, relu=self.relu)
-        out = onto.add_(winograd_conv3x3(x, self.weight, self.bias))
-        return out.relu_() if self.relu else out
+        return self.convolve(x, self.weight, self.bias, onto, relu=self.relu)
 
 
 class OneDNNLinear(nn.Module):
@@ -110,16 +136,15 @@ class OneClassMaskHead(nn.Module):
 class CompiledMaskEnd(nn.Module):
     """From the last features (R, C, P, P) of a mask head to the logits (R, 2P, 2P) of a class each, as one operator."""
 
-    def __init__(self, deconv: DeconvReLU, logits: nn.Conv2d) -> None:
+    def __init__(self, deconv: DeconvReLU, logits: nn.Conv2d, kernels: "Kernels") -> None:
         super().__init__()
-        assert deconv.bias is not None
-        assert logits.bias is not None
-        self.weight = nn.Parameter(one_class_masks.pack_deconvolution(deconv.weight), requires_grad=False)
+        self.weight = nn.Parameter(kernels.masks.pack_deconvolution(deconv.weight), requires_grad=False)
         self.class_weight = nn.Parameter(logits.weight.flatten(1), requires_grad=False)
         self.bias, self.class_bias = deconv.bias, logits.bias
+        self.end = kernels.end
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        return one_class_masks.one_class_masks(x, self.weight, self.bias, self.class_weight, self.class_bias, labels)
+        return self.end(x, self.weight, self.bias, self.class_weight, self.class_bias, labels)
 
 
 class OneDNNMaskEnd(nn.Module):
@@ -154,29 +179,21 @@ def _mask_head(head: MaskHead, exact: bool) -> nn.Module:
 
 
 def _mask_end(deconv: DeconvReLU, logits: nn.Conv2d) -> nn.Module:
-    weight = deconv.weight
-    if weight.dtype == torch.bfloat16 and one_class_masks_bf16.can_pack(weight) and winograd_bf16.is_quick():
-        return BFloat16MaskEnd(deconv, logits)
-    if weight.dtype == torch.float32 and one_class_masks.can_pack(weight) and _has_kernels():
-        return CompiledMaskEnd(deconv, logits)
+    kernels = KERNELS.get(deconv.weight.dtype)
+    if kernels is not None and kernels.masks.can_pack(deconv.weight) and kernels.are_quick():
+        return CompiledMaskEnd(deconv, logits, kernels)
     return OneDNNMaskEnd(deconv, logits)
-
-
-def _has_kernels() -> bool:
-    """Whether the operators are compiled, and for a processor like this one."""
-    return "cpu" in COMPILED and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def _conv(conv: Any, exact: bool) -> Any:
     if conv.in_channels < _WIDE:  # an image's colours: torch's own way is quicker there
         return conv
     plain = conv.stride == (1, 1) and conv.padding == (1, 1) and conv.dilation == (1, 1) and conv.groups == 1
-    if exact or not plain or conv.bias is None:
+    kernels = KERNELS.get(conv.weight.dtype)
+    if exact or not plain or conv.bias is None or kernels is None:
         return OneDNNConv(conv)
-    if conv.weight.dtype == torch.bfloat16 and winograd_bf16.can_pack(conv.weight) and winograd_bf16.is_quick():
-        return BFloat16WinogradConv(conv)
-    quick = conv.weight.dtype == torch.float32 and can_pack(conv.weight) and _has_kernels()
-    return WinogradConv(conv) if quick else OneDNNConv(conv)
+    quick = kernels.conv.can_pack(conv.weight) and kernels.are_quick()
+    return WinogradConv(conv, kernels) if quick else OneDNNConv(conv)
 
 
 def _linear(linear: nn.Linear, _: bool) -> nn.Module:

@@ -1,9 +1,8 @@
 // The end of a mask head (Mask R-CNN, https://arxiv.org/abs/1703.06870): a 2 x 2 transposed convolution of stride 2, a ReLU, and the
 // 1 x 1 convolution to the mask of one class.  What lies between them is never written to memory: of 100 RoIs of
 // 14 x 14 cells it would be 80 MB.
-#include "../stable.h"
+#include "one_class_masks_arguments.h"
 
-#include <algorithm>
 #include <numeric>
 
 namespace cascadezoo {
@@ -33,21 +32,13 @@ Tensor one_class_masks(
     const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& class_weight, const Tensor& class_bias,
     const Tensor& labels, int64_t lanes) {
   STD_TORCH_CHECK(x.dim() == 4, "one_class_masks: x must be (R, P, P, C)");
-  const int64_t rois = x.size(0), in = x.size(3), out = bias.numel(), classes = class_bias.numel();
+  const int64_t rois = x.size(0), in = x.size(3), out = bias.numel();
   STD_TORCH_CHECK(
       in > 0 && out > 0 && in % kLine == 0 && out % kChunk == 0, "one_class_masks: it takes multiples of ", kLine,
       " channels and makes multiples of ", kChunk, " of them, not ", in, " and ", out);
   STD_TORCH_CHECK(
       has_shape(weight, {4 * out / kChunk, in, kChunk}), "one_class_masks: weight must be as pack_deconvolution makes it");
-  STD_TORCH_CHECK(
-      has_shape(bias, {out}) && has_shape(class_weight, {classes, out}) && has_shape(class_bias, {classes}) &&
-          has_shape(labels, {rois}),
-      "one_class_masks: bias must be (K,), class_weight (classes, K), class_bias (classes,) and labels (R,)");
-  for (const Tensor* tensor : {&x, &weight, &bias, &class_weight, &class_bias})
-    STD_TORCH_CHECK(
-        tensor->scalar_type() == ScalarType::Float && tensor->is_cpu(), "one_class_masks: tensors must be float32, on a CPU");
-  STD_TORCH_CHECK(
-      labels.scalar_type() == ScalarType::Long && labels.is_cpu(), "one_class_masks: labels must be int64, on a CPU");
+  check_mask_end("one_class_masks", ScalarType::Float, x, weight, bias, class_weight, class_bias, labels);
   STD_TORCH_CHECK(lanes == 4 || lanes == 8 || lanes == 16, "one_class_masks: lanes must be 4, 8 or 16, not ", lanes);
   const Tensor from = torch::stable::contiguous(x), w = torch::stable::contiguous(weight),
                b = torch::stable::contiguous(bias), cw = torch::stable::contiguous(class_weight),
@@ -56,9 +47,6 @@ Tensor one_class_masks(
   const MaskHead p{
       from.const_data_ptr<float>(), w.const_data_ptr<float>(), b.const_data_ptr<float>(), cw.const_data_ptr<float>(),
       cb.const_data_ptr<float>(), of.const_data_ptr<int64_t>(), to.mutable_data_ptr<float>(), x.size(1), x.size(2), in, out};
-  STD_TORCH_CHECK(
-      std::all_of(p.labels, p.labels + rois, [&](int64_t label) { return label >= 0 && label < classes; }),
-      "one_class_masks: labels must lie in 0..", classes - 1);
   const auto run_roi = CZ_WIDEST(lanes, run_roi);
   torch::stable::parallel_for(0, rois, 1, [&](int64_t begin, int64_t end) {
     const Room room(room_of(p));

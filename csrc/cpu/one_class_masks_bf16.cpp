@@ -2,6 +2,7 @@
 // 2, a ReLU, and the 1 x 1 convolution to the mask of one class.  What lies between them, of 100 RoIs of 14 x 14 cells
 // 40 MB, stays in float32 and in a core's cache.
 #include "bfloat16.h"
+#include "one_class_masks_arguments.h"
 
 #include <numeric>
 
@@ -29,23 +30,14 @@ Tensor one_class_masks_bf16(
     const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& class_weight, const Tensor& class_bias,
     const Tensor& labels, int64_t lanes) {
   STD_TORCH_CHECK(x.dim() == 4, "one_class_masks_bf16: x must be (R, P, P, C)");
-  const int64_t rois = x.size(0), in = x.size(3), out = bias.numel(), classes = class_bias.numel();
+  const int64_t rois = x.size(0), in = x.size(3), out = bias.numel();
   STD_TORCH_CHECK(
       in > 0 && out > 0 && in % kLine == 0 && out % kChunk == 0, "one_class_masks_bf16: it takes and makes multiples of ",
       kChunk, " channels, not ", in, " and ", out);
   STD_TORCH_CHECK(
       has_shape(weight, {4 * out / kChunk, in / 2, kChunk, 2}),
       "one_class_masks_bf16: weight must be as pack_deconvolution makes it");
-  STD_TORCH_CHECK(
-      has_shape(bias, {out}) && has_shape(class_weight, {classes, out}) && has_shape(class_bias, {classes}) &&
-          has_shape(labels, {rois}),
-      "one_class_masks_bf16: bias must be (K,), class_weight (classes, K), class_bias (classes,) and labels (R,)");
-  for (const Tensor* tensor : {&x, &weight, &bias, &class_weight, &class_bias})
-    STD_TORCH_CHECK(
-        tensor->scalar_type() == ScalarType::BFloat16 && tensor->is_cpu(),
-        "one_class_masks_bf16: tensors must be bfloat16, on a CPU");
-  STD_TORCH_CHECK(
-      labels.scalar_type() == ScalarType::Long && labels.is_cpu(), "one_class_masks_bf16: labels must be int64, on a CPU");
+  check_mask_end("one_class_masks_bf16", ScalarType::BFloat16, x, weight, bias, class_weight, class_bias, labels);
   const auto run_cells = CZ_OF_LANES(lanes, run_cells);
   const auto wide = [](const Tensor& each) { return torch::stable::contiguous(cast(each, ScalarType::Float)); };
   const Tensor from = torch::stable::contiguous(x), w = torch::stable::contiguous(weight), b = wide(bias),
@@ -54,9 +46,6 @@ Tensor one_class_masks_bf16(
   const MaskHead p{
       bits(from), bits(w), b.const_data_ptr<float>(), cw.const_data_ptr<float>(), cb.const_data_ptr<float>(),
       of.const_data_ptr<int64_t>(), mutable_bits(to), x.size(1), x.size(2), in, out};
-  STD_TORCH_CHECK(
-      std::all_of(p.labels, p.labels + rois, [&](int64_t label) { return label >= 0 && label < classes; }),
-      "one_class_masks_bf16: labels must lie in 0..", classes - 1);
   const int64_t cells = p.height * p.width;
   torch::stable::parallel_for(0, rois, 1, [&](int64_t begin, int64_t end) {
     Lines<Bits> rows(kRows * p.in);

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -96,3 +96,33 @@ def as_detected(detections: int, height: int, width: int) -> tuple[Tensor, Tenso
     sides[0] = 1.6 * whole
     masks = F.interpolate(noise(detections, 1, 5, 5, seed=3) * 12 - 4, size=28, mode="bicubic")[:, 0].sigmoid()
     return masks, torch.cat((centre - sides / 2, centre + sides / 2), 1)
+
+
+BAD_ARGUMENTS = pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"probabilities": torch.zeros(2, 28, 27)}, "probabilities must be \\(D"),
+        ({"probabilities": torch.zeros(2, 0, 0)}, "probabilities must be \\(D"),
+        ({"probabilities": torch.zeros(2, 28, 28).long()}, "floating point"),
+        ({"boxes": torch.zeros(2, 4).long()}, "floating point"),
+        ({"boxes": torch.zeros(3, 4)}, "boxes must be"),
+        ({"height": -1}, "2\\^31 - 1 in all"),
+        ({"height": 2**16, "width": 2**15}, "2\\^31 - 1 in all"),
+        ({"height": 2**24 + 1, "width": 1}, "2\\^24 pixels a side"),
+        ({"cap": 0}, "cap must lie"),
+    ],
+    ids=str,
+)
+
+
+def changed(change: dict[str, Any]) -> Iterable[Any]:
+    """The operator's arguments, in order, with some of them changed."""
+    arguments = {
+        "probabilities": torch.zeros(2, 28, 28),
+        "boxes": torch.zeros(2, 4),
+        "height": 5,
+        "width": 6,
+        "integer_box": False,
+        "cap": 8,
+    }
+    return (arguments | change).values()

@@ -8,7 +8,19 @@ from torch import Tensor
 from cascadezoo.ops.paste_rle import default_cap
 
 from cuda_emulation.building import operators
-from cuda_emulation.pasted import METHODS, SIZES, as_detected, drawn, everywhere, noise, of_every_size, reference, same
+from cuda_emulation.pasted import (
+    BAD_ARGUMENTS,
+    METHODS,
+    SIZES,
+    as_detected,
+    changed,
+    drawn,
+    everywhere,
+    noise,
+    of_every_size,
+    reference,
+    same,
+)
 
 pytestmark = pytest.mark.emulated
 
@@ -84,27 +96,7 @@ def test_no_detections(integer_box: bool) -> None:
     assert (ends.shape, counts.shape) == ((0, 5), (0,))
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"probabilities": torch.zeros(2, 28, 27)}, "probabilities must be"),
-        ({"probabilities": torch.zeros(2, 0, 0)}, "probabilities must be"),
-        ({"boxes": torch.zeros(3, 4)}, "boxes must be"),
-        ({"height": -1}, "2\\^31 - 1 in all"),
-        ({"height": 2**16, "width": 2**15}, "2\\^31 - 1 in all"),
-        ({"height": 2**24 + 1, "width": 1}, "2\\^24 pixels a side"),
-        ({"cap": 0}, "cap must lie"),
-    ],
-    ids=str,
-)
+@BAD_ARGUMENTS
 def test_arguments_that_do_not_belong_together_are_refused(change: dict, words: str) -> None:
-    arguments = {
-        "probabilities": torch.zeros(2, 28, 28),
-        "boxes": torch.zeros(2, 4),
-        "height": 5,
-        "width": 6,
-        "integer_box": False,
-        "cap": 8,
-    }
     with pytest.raises(RuntimeError, match=words):
-        operators().paste_rle(*(arguments | change).values())
+        operators().paste_rle(*changed(change))

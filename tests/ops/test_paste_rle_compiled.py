@@ -13,10 +13,12 @@ from cascadezoo.ops.library import COMPILED
 from cascadezoo.ops.paste_rle import default_cap
 
 from cuda_emulation.pasted import (
+    BAD_ARGUMENTS,
     BILINEAR,
     METHODS,
     SIZES,
     as_detected,
+    changed,
     drawn,
     everywhere,
     noise,
@@ -125,29 +127,7 @@ def test_millions_of_pixels_without_a_value_are_left_to_the_caller() -> None:
     assert len(found[0]["counts"]) == 5  # one run of 22 bits: 5 a character
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"probabilities": torch.zeros(2, 28, 27)}, "probabilities must be \\(D"),
-        ({"probabilities": torch.zeros(2, 0, 0)}, "probabilities must be \\(D"),
-        ({"probabilities": torch.zeros(2, 28, 28).long()}, "floating point"),
-        ({"boxes": torch.zeros(2, 4).long()}, "floating point"),
-        ({"boxes": torch.zeros(3, 4)}, "boxes must be"),
-        ({"height": -1}, "2\\^31 - 1 in all"),
-        ({"height": 2**16, "width": 2**15}, "2\\^31 - 1 in all"),
-        ({"height": 2**24 + 1, "width": 1}, "2\\^24 pixels a side"),
-        ({"cap": 0}, "cap must lie"),
-    ],
-    ids=str,
-)
+@BAD_ARGUMENTS
 def test_arguments_that_do_not_belong_together_are_refused(change: dict, words: str) -> None:
-    arguments = {
-        "probabilities": torch.zeros(2, 28, 28),
-        "boxes": torch.zeros(2, 4),
-        "height": 5,
-        "width": 6,
-        "integer_box": False,
-        "cap": 8,
-    }
     with pytest.raises(RuntimeError, match=words):
-        compiled(*(arguments | change).values())
+        compiled(*changed(change))

@@ -12,8 +12,7 @@ from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.ops.winograd_bf16 import is_quick
 from cascadezoo.optimizing.cpu import (
-    BFloat16MaskEnd,
-    BFloat16WinogradConv,
+    KERNELS,
     CompiledMaskEnd,
     OneClassMaskHead,
     OneDNNConv,
@@ -88,12 +87,15 @@ def test_a_3x3_convolution_takes_winograds_way_unless_it_is_to_be_exact() -> Non
 
 
 def test_in_bfloat16_it_does_so_where_that_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cascadezoo.ops.winograd_bf16.is_quick", lambda: True)
-    assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), BFloat16WinogradConv)
+    def quick(answer: bool) -> None:
+        monkeypatch.setitem(KERNELS, torch.bfloat16, KERNELS[torch.bfloat16]._replace(are_quick=lambda: answer))
+
+    quick(True)
+    assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), WinogradConv)
     assert isinstance(replaced(Conv(32, 32, 3).bfloat16(), exact=True), OneDNNConv)
     assert isinstance(replaced(Conv(48, 32, 3).bfloat16()), OneDNNConv)
     assert isinstance(replaced(Conv(32, 32, 3, groups=4).bfloat16()), OneDNNConv)
-    monkeypatch.setattr("cascadezoo.ops.winograd_bf16.is_quick", lambda: False)
+    quick(False)
     assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), OneDNNConv)
 
 
@@ -126,9 +128,8 @@ def test_a_mask_head_gives_the_mask_of_each_rows_class(
     head = MaskHead(32, 6, spec).to(dtype)
     layer = replaced(head, exact)
     assert isinstance(layer, OneClassMaskHead)
-    compiled = {torch.bfloat16: BFloat16MaskEnd, torch.float32: CompiledMaskEnd}[dtype]
     has_kernel = {torch.bfloat16: is_quick(), torch.float32: "cpu" in COMPILED}[dtype]
-    assert type(layer.end) is (compiled if between == 32 and has_kernel else OneDNNMaskEnd)
+    assert type(layer.end) is (CompiledMaskEnd if between == 32 and has_kernel else OneDNNMaskEnd)
     pooled, labels = noise(rows, 32, 7, 7, dtype=dtype), torch.tensor([3, 0, 5, 5, 1])[:rows]
     found = layer.of_classes(pooled, labels)
     expected = head.double().of_classes(pooled.double(), labels)
