@@ -137,12 +137,15 @@ def _refuse_more_than(limit: int, size: int, what: str) -> None:
         )
 
 
-def decode(what: str, data: bytes) -> Pixels:
-    """The bytes of an image file as ``read_image`` reads them, with its errors; ``what``: their name in these."""
+def decode(what: str, data: bytes, most: int | None = None) -> Pixels:
+    """The bytes of an image file as ``read_image`` reads them, with its errors; ``what``: their name in these.
+
+    ``most``: the pixels that it may have, as ``image_files.read_header`` takes them.
+    """
     if not data:
         raise UnreadableImage(f"{what} is empty, an empty file is not an image")
     require_whole(what, data)
-    header = read_header(what, data)
+    header = read_header(what, data, most)
     if header.format in _BY_PILLOW:
         return _by_pillow(what, data)
     _refuse_without_range(header.mode, what)

@@ -125,8 +125,7 @@ def serve_command(
             weights=weights,
         )
         places = ", ".join(f"{worker.device} with {worker.threads} threads" for worker in models.workers)
-        opened.listen()  # from here on a client is answered, or waits for it
+        line = f"serving {name} at {address(opened)}, workers: {places}"
         with log_shown():
-            echo(f"serving {name} at {address(opened)}, workers: {places}", err=True)
-            run(App(models, settings), opened)
+            run(App(models, settings), opened, lambda: echo(line, err=True))
             echo("ended: all requests are answered", err=True)

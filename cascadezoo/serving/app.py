@@ -116,6 +116,8 @@ class App:
             "ready": self._places.are_free,
             "requests": self._places.taken,
             "waiting": self._batcher.waiting,
+            "images": self._batcher.items,
+            "batches": self._batcher.batches,
         }
 
     async def _ready(self, response: Response) -> dict[str, Any]:

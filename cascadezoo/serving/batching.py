@@ -37,6 +37,8 @@ class Batcher(Generic[T, R]):
     Leaving takes no more items, computes on those that are there, and ends the threads.
 
     Attributes:
+        items: how many have been computed on.
+        batches: in how many calls of a worker.
         seconds_per_item: a moving mean of what a worker takes for an item; 0 before the first.
     """
 
@@ -48,7 +50,7 @@ class Batcher(Generic[T, R]):
             max_batch: items that a worker gets at a time, at most.
             max_wait: seconds that an item waits for others of its key.
         """
-        self.seconds_per_item = 0.0
+        self.items, self.batches, self.seconds_per_item = 0, 0, 0.0
         self._workers, self._max_batch, self._max_wait = workers, max_batch, max_wait
         self._groups: dict[Hashable, list[_Job[T, R]]] = {}  # in each the oldest first
         self._changed = asyncio.Event()
@@ -101,7 +103,7 @@ class Batcher(Generic[T, R]):
             while jobs := await self._next():
                 start = time.perf_counter()
                 outcomes = await loop.run_in_executor(thread, _outcomes, work, [job.item for job in jobs])
-                self._note((time.perf_counter() - start) / len(jobs))
+                self._note(len(jobs), time.perf_counter() - start)
                 for job, outcome in zip(jobs, outcomes, strict=True):
                     if job.result.done():  # whoever asked has gone
                         continue
@@ -137,9 +139,10 @@ class Batcher(Generic[T, R]):
             self._changed.set()  # for another worker
         return group[: self._max_batch]
 
-    def _note(self, seconds: float) -> None:
-        before = self.seconds_per_item or seconds
-        self.seconds_per_item = before + _WEIGHT * (seconds - before)
+    def _note(self, items: int, seconds: float) -> None:
+        self.items, self.batches = self.items + items, self.batches + 1
+        before = self.seconds_per_item or seconds / items
+        self.seconds_per_item = before + _WEIGHT * (seconds / items - before)
 
 
 def _outcomes(work: Work[T, R], items: Sequence[T]) -> Sequence[R | Exception]:

@@ -60,4 +60,4 @@ READY: dict[str, Any] = {
     "responses": {503: {"description": "As many requests as allowed are being worked on"}},
 }
 
-METADATA: dict[str, Any] = {"operation_id": "metadata", "summary": "The model, its categories and terms, and the limits"}
+METADATA: dict[str, Any] = {"operation_id": "metadata", "summary": "The model and its terms, and the limits"}

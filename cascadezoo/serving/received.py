@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from fastapi import HTTPException, Request
 
 from cascadezoo.errors import TooManyPixels, UnreadableImage
-from cascadezoo.image_files import read_header
 from cascadezoo.images import Pixels, decode
 from cascadezoo.serving.settings import Settings
 
@@ -16,7 +15,6 @@ FIELD = "image"
 
 _FORM = "multipart/form-data"
 _MOST_FIELDS = 16  # of a form, beside the file: all are ignored
-_WHAT = "the image sent"
 
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -46,11 +44,8 @@ async def received(request: Request, settings: Settings) -> Sent:
 
 def decoded(data: bytes, most_pixels: int) -> Pixels:
     """The image, uint8 (H, W, 3) RGB; raises HTTPException: 413 for too many pixels, 422 for what is no image."""
-    if not data:
-        raise HTTPException(422, "the body is empty: send the bytes of an image file")
     try:
-        read_header(_WHAT, data, most_pixels)
-        return decode(_WHAT, data)
+        return decode("the image sent", data, most_pixels)
     except TooManyPixels as error:
         raise HTTPException(413, str(error)) from error
     except UnreadableImage as error:

@@ -2,8 +2,9 @@
 
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -41,8 +42,11 @@ def address(opened: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def run(app: App, opened: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; then take no more connections, answer what is there, and return."""
+def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; then take no more connections, answer what is there, and return.
+
+    ``listening`` is called when clients can connect: they are answered, or wait for it.
+    """
     config = uvicorn.Config(
         RequestLog(app.asgi),
         log_config=None,
@@ -54,17 +58,20 @@ def run(app: App, opened: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    with _signals_asked_for():
-        uvicorn.Server(config).run(sockets=[opened])
+    server = uvicorn.Server(config)
+    with _handled(server.handle_exit):
+        opened.listen()
+        listening()
+        server.run(sockets=[opened])
 
 
 @contextmanager
-def _signals_asked_for() -> Iterator[None]:
-    """uvicorn ends at a signal, and then sends the signal again to whoever handled it before: here to nobody, since
-    having ended is all that was asked for."""
-    before = {each: signal.signal(each, lambda *_: None) for each in _SIGNALS}
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Signals that come before uvicorn handles them itself are not lost; and when it has ended it sends those that it
+    got again, to whoever had them before: here they ask for nothing more."""
+    before = {each: signal.signal(each, handler) for each in _SIGNALS}
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for each, other in before.items():
+            signal.signal(each, other)
