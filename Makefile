@@ -55,11 +55,11 @@ $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	$(PYTHON) -m venv $(EXTRAS)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(EXTRAS)/base.pth
 	mv $(EXTRAS)/base.pth "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[fleet,tensorboard]" albumentations
+	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[fleet,tensorboard,serve]" albumentations
 	touch $@
 
 test-extras: $(EXTRAS)/.ok
-	$(EXTRAS)/bin/python -m pytest tests/fleet tests/training/test_writers.py tests/training/test_hook.py
+	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew
@@ -170,7 +170,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup
+bench: setup $(EXTRAS)/.ok
 	$(BIN)/python -m cascadezoo.benchmarks.measure.startup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.convert
 	$(BIN)/python -m cascadezoo.benchmarks.measure.load
@@ -194,6 +194,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.dense
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
 	$(BIN)/python -m cascadezoo.benchmarks.measure.predicting
+	$(EXTRAS)/bin/python -m cascadezoo.benchmarks.measure.serving
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pages
 
 # bent files for every reader; FUZZ_SECONDS, for each of the 12, is 10 in a smoke run.  Finds lie in tests/fuzz/crashes
