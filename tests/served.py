@@ -49,10 +49,10 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def running(command: list[str], log: Path) -> Iterator[Server]:
-    """``command`` of the command line, given after its name, as a server on a free port."""
+def listening(command: list[str], log: Path) -> Iterator[Server]:
+    """The server that a command starts; what it says goes into ``log``."""
     with log.open("w") as file:
-        process = subprocess.Popen([*SERVE, *command, "--port", "0"], stderr=file, env=environ())
+        process = subprocess.Popen(command, stderr=file, env=environ())
     try:
         yield Server(process, _url(process, log), log)
     finally:

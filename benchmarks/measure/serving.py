@@ -150,7 +150,7 @@ def measure(
         loop.append(_timed(lambda: loop_of(one, seconds)))
         for way, options in ways.items():
             with server(options) as url:
-                load_of(url, images, max(clients), 0.1)  # threads and connections of the first answers
+                load_of(url, images, 4, 0.1)  # what a server makes at its first answers
                 for n in clients:
                     loads[way][n].append(_timed(lambda url=url, n=n: load_of(url, images, n, seconds)))  # type: ignore[misc]
     base = _spreads(loop)["images_per_second"]["median"]
@@ -183,7 +183,7 @@ def _spreads(rows: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Measure, print the rates, write the report."""
     parser = argparse.ArgumentParser(description="Throughput and latency of serve, beside the model in a loop.")
-    parser.add_argument("--seconds", type=float, default=6, help="of each load")
+    parser.add_argument("--seconds", type=float, default=4, help="of each load")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS / "serving.json")
     options = parser.parse_args()

@@ -41,7 +41,7 @@ PREDICT: dict[str, Any] = {
             "description": "What was found",
             "content": {"application/json": {"schema": {"type": "object"}}, "image/png": _FILE, "image/jpeg": _FILE},
         },
-        400: _error("A form that is none"),
+        400: _error("A malformed form"),
         406: _error("No answer of an accepted type"),
         408: _error("The body took too long"),
         413: _error("More bytes or more pixels than allowed"),

@@ -29,7 +29,7 @@ class Sent(NamedTuple):
 async def received(request: Request, settings: Settings) -> Sent:
     """The image file in a request's body.
 
-    Raises HTTPException: 408, 413, 415, 422, or 400 for a form that is none.  Raises ``ClientDisconnect`` where the
+    Raises HTTPException: 408, 413, 415, 422, or 400 for a malformed form.  Raises ``ClientDisconnect`` where the
     client leaves before the end.
     """
     media_type = _media_type(request)

@@ -11,7 +11,7 @@ import cascadezoo
 from cascadezoo.predictor import Predictor
 from cascadezoo.providers import SPECS
 
-from served import SCORE, running
+from served import SCORE, SERVE, listening
 from tiny import lively
 from tiny_zoo import ENTRY, narrow
 
@@ -45,7 +45,7 @@ def start(weights, tmp_path_factory) -> Iterator[Callable]:
     folder = tmp_path_factory.mktemp("logs")
 
     def started(*options: str):
-        common = [ENTRY, "--weights", str(weights), "--device", "cpu", "--score", str(SCORE)]
-        return running([*common, *options], folder / f"{len(list(folder.iterdir()))}.log")
+        common = [ENTRY, "--weights", str(weights), "--device", "cpu", "--score", str(SCORE), "--port", "0"]
+        return listening([*SERVE, *common, *options], folder / f"{len(list(folder.iterdir()))}.log")
 
     return started
