@@ -16,8 +16,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -138,7 +139,7 @@ def _timed(measured: Callable[[], list[float]]) -> dict[str, float]:
 
 
 def measure(
-    ways: dict[str, Sequence[str]], clients: Sequence[int], rounds: int, seconds: float, model: Detector
+    ways: Mapping[str, Sequence[str]], clients: Sequence[int], rounds: int, seconds: float, model: Detector
 ) -> dict[str, Any]:
     """The report; ``model`` is what the loop calls."""
     images = files()
@@ -147,12 +148,12 @@ def measure(
     loop: list[dict[str, float]] = []
     loads: dict[str, dict[int, list[dict[str, float]]]] = {way: {n: [] for n in clients} for way in ways}
     for _ in range(rounds):
-        loop.append(_timed(lambda: loop_of(one, seconds)))
+        loop.append(_timed(partial(loop_of, one, seconds)))
         for way, options in ways.items():
             with server(options) as url:
                 load_of(url, images, 4, 0.1)  # what a server makes at its first answers
                 for n in clients:
-                    loads[way][n].append(_timed(lambda url=url, n=n: load_of(url, images, n, seconds)))  # type: ignore[misc]
+                    loads[way][n].append(_timed(partial(load_of, url, images, n, seconds)))
     base = _spreads(loop)["images_per_second"]["median"]
     return {
         "benchmark": "serving",

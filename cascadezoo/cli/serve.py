@@ -124,7 +124,7 @@ def serve_command(
             score=score,
             weights=weights,
         )
-        places = ", ".join(f"{worker.device} with {worker.threads} threads" for worker in models.workers)
+        places = ", ".join(f"{at} ({threads} thread{'s' * (threads != 1)})" for at, threads in models.workers)
         line = f"serving {name} at {address(opened)}, workers: {places}"
         with log_shown():
             run(App(models, settings), opened, lambda: echo(line, err=True))

@@ -83,7 +83,7 @@ class Models:
             model = predictor.prepare(loaded)
             self._on[place] = _Model(predictor, model, score)
             del loaded, model
-            self._on[place](_BLANK)  # what is made at a first image is there before the first request
+            self._on[place].detect(_BLANK)  # what is made at a first image is there before the first request
         self.facts |= {
             "device": [str(worker.device) for worker in self.workers],
             "threads": [worker.threads for worker in self.workers],
@@ -102,7 +102,7 @@ class Models:
 
     def works(self) -> list[Callable[[Sequence[Pixels]], list[Detections]]]:
         """What each worker does with images of equal padded size, in a thread of its own."""
-        return [partial(self._on[worker.device], threads=worker.threads) for worker in self.workers]
+        return [partial(self._on[worker.device].detect, threads=worker.threads) for worker in self.workers]
 
 
 _BLANK = [np.zeros((64, 64, 3), np.uint8)]
@@ -113,7 +113,7 @@ class _Model(NamedTuple):
     model: Detector
     score: float
 
-    def __call__(self, images: Sequence[Pixels], threads: int | None = None) -> list[Detections]:
+    def detect(self, images: Sequence[Pixels], threads: int | None = None) -> list[Detections]:
         """As ``predict`` in this model's arithmetic, in one batch; ``threads``: those of torch in this thread."""
         if threads is not None:
             torch.set_num_threads(threads)
