@@ -153,4 +153,6 @@ def _outcomes(work: Work[T, R], items: Sequence[T]) -> Sequence[R | Exception]:
             raise RuntimeError(f"{len(results)} results for {len(items)} items")
         return results
     except Exception as error:
-        return [error] if len(items) == 1 else [each for item in items for each in _outcomes(work, [item])]
+        if len(items) > 1:
+            return [each for item in items for each in _outcomes(work, [item])]
+        return [RuntimeError(repr(error)) if isinstance(error, StopIteration) else error]  # which no future can hold

@@ -120,6 +120,15 @@ def test_an_item_that_fails_fails_alone() -> None:
     assert isinstance(second, ValueError)
 
 
+def test_any_error_is_told_and_the_worker_goes_on() -> None:
+    def work(items: Sequence[int]) -> list[int]:
+        return [next(iter(items)) if items[0] else next(iter([]))]
+
+    failed, done = run(work, [0, 1], max_batch=1)
+    assert isinstance(failed, RuntimeError)
+    assert done == 1
+
+
 def test_a_worker_that_loses_an_item_is_an_error_for_each() -> None:
     """Never the neighbour's result."""
     results = run(lambda items: list(items)[1:], [1, 2], max_batch=2)

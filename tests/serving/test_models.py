@@ -55,6 +55,18 @@ def test_a_worker_finds_what_predict_finds_bit_for_bit(models, threads) -> None:
     assert 0 < sum(map(len, got)) < sum(map(len, found))
 
 
+def test_unprepared_and_with_a_low_score_it_finds_what_such_a_model_finds(threads) -> None:
+    threads(1)
+    models = Models(ENTRY, device="cpu", workers=1, precision="fp32", optimize=False, score=0.01, weights=None)
+    assert models.facts["optimized"] is False
+    image = scene("val", 0).image
+    found = cascadezoo.load(ENTRY, pretrained=True, box_score_thresh=0.01).predict(image)
+    (work,) = models.works()
+    (got,) = work([image])
+    assert got.to_coco(1) == found.to_coco(1)
+    assert got.scores.min() < 0.05
+
+
 def test_images_of_equal_padded_size_may_share(models) -> None:
     image = scene("val", 0).image
     assert models.padded(image) == models.padded(image[:-1])
