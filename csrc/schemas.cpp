@@ -40,6 +40,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(cascadezoo, m) {
       "rpn_select(Tensor[] logits, Tensor[] deltas, Tensor sizes, SymInt[] widths, int[] strides, float[] firsts, "
       "float[] halves, bool probability, float[] stds, float[] log_scale, int extent, float min_size, SymInt top) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("winograd6_conv3x3(Tensor x, Tensor weight, Tensor bias, bool relu, int lanes) -> Tensor");
   m.def("winograd_conv3x3(Tensor x, Tensor weight, Tensor bias, bool relu, int lanes) -> Tensor");
   m.def("winograd_weight_gradient(Tensor x, Tensor grad, int lanes) -> Tensor");
   m.def(

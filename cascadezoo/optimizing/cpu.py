@@ -2,8 +2,9 @@
 and 3 x 3 convolutions take Winograd's way where it is quicker.
 
 They compute as the layers they replace do, but for the order of sums.  ``exact`` leaves Winograd's way out: its
-rounding errors are some four times those of a plain sum (``cascadezoo.ops.winograd``), in bfloat16 two to four times
-(``cascadezoo.ops.winograd_bf16``).
+rounding errors are larger than those of a plain sum, for 256 channels below 9e-6 of the results' spread
+(``cascadezoo.ops.winograd6``; layers of more channels: ``cascadezoo.ops.winograd``), in bfloat16 two to four times as
+large (``cascadezoo.ops.winograd_bf16``).
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from cascadezoo.modeling.layers import Conv, DeconvReLU, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
-from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd, winograd_bf16
+from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd, winograd6, winograd_bf16
 from cascadezoo.ops.library import COMPILED
 
 _WIDE = 16  # channels of an input, from which on oneDNN's layouts pay
@@ -27,8 +28,7 @@ _onednn = torch.ops.mkldnn
 class Kernels(NamedTuple):
     """The compiled operators of one type, and whether they are quicker here than oneDNN's."""
 
-    conv: ModuleType
-    convolve: Callable[..., Tensor]
+    convs: tuple[tuple[ModuleType, Callable[..., Tensor]], ...]  # the first that takes a weight is the quickest
     masks: ModuleType
     end: Callable[..., Tensor]
     are_quick: Callable[[], bool]
@@ -41,11 +41,13 @@ def _has_vectors() -> bool:
 
 KERNELS = {
     torch.float32: Kernels(
-        winograd, winograd.winograd_conv3x3, one_class_masks, one_class_masks.one_class_masks, _has_vectors
+        ((winograd6, winograd6.winograd6_conv3x3), (winograd, winograd.winograd_conv3x3)),
+        one_class_masks,
+        one_class_masks.one_class_masks,
+        _has_vectors,
     ),
     torch.bfloat16: Kernels(
-        winograd_bf16,
-        winograd_bf16.winograd_conv3x3_bf16,
+        ((winograd_bf16, winograd_bf16.winograd_conv3x3_bf16),),
         one_class_masks_bf16,
         one_class_masks_bf16.one_class_masks_bf16,
         winograd_bf16.is_quick,
@@ -88,14 +90,14 @@ class OneDNNConv(nn.Module):
 
 
 class WinogradConv(nn.Module):
-    """A 3 x 3 convolution of stride 1 by Winograd's F(4 x 4, 3 x 3)."""
+    """A 3 x 3 convolution of stride 1 by Winograd's way."""
 
-    def __init__(self, conv: Any, kernels: "Kernels") -> None:
+    def __init__(self, conv: Any, operator: ModuleType, convolve: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(kernels.conv.pack_weight(conv.weight), requires_grad=False)
+        self.weight = nn.Parameter(operator.pack_weight(conv.weight), requires_grad=False)
         self.bias = conv.bias
         self.relu = getattr(conv, "relu", False)
-        self.convolve = kernels.convolve
+        self.convolve = convolve
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """As ``Conv.forward``."""
@@ -192,8 +194,10 @@ def _conv(conv: Any, exact: bool) -> Any:
     kernels = KERNELS.get(conv.weight.dtype)
     if exact or not plain or conv.bias is None or kernels is None:
         return OneDNNConv(conv)
-    quick = kernels.conv.can_pack(conv.weight) and kernels.are_quick()
-    return WinogradConv(conv, kernels) if quick else OneDNNConv(conv)
+    for operator, convolve in kernels.convs:
+        if operator.can_pack(conv.weight) and kernels.are_quick():
+            return WinogradConv(conv, operator, convolve)
+    return OneDNNConv(conv)
 
 
 def _linear(linear: nn.Linear, _: bool) -> nn.Module:

@@ -4,6 +4,7 @@
 //   CZ_INLINE  the same, of a function that is always part of its caller
 //   CZ_LANES   floats of one vector: 4, 8 or 16
 //   CZ_FMA     (a, b, c) -> a * b + c of vectors
+//   CZ_STREAM  (to, a) stores a vector where a line of a cache begins, past the caches where the processor can
 //   CZ_ROWS    the most rows of a product that are kept in registers, two vectors of sums each
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -15,12 +16,14 @@
 #define CZ_TARGET
 #define CZ_LANES 4
 #define CZ_FMA(a, b, c) ((a) * (b) + (c))
+#define CZ_STREAM(to, a) store(to, a)
 #define CZ_ROWS 4
 #include CZ_BLOCK
 #undef CZ_SET
 #undef CZ_TARGET
 #undef CZ_LANES
 #undef CZ_FMA
+#undef CZ_STREAM
 #undef CZ_ROWS
 
 #if defined(__x86_64__)
@@ -28,24 +31,28 @@
 #define CZ_TARGET __attribute__((target("avx2,fma")))
 #define CZ_LANES 8
 #define CZ_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define CZ_STREAM(to, a) _mm256_stream_ps(to, a)
 #define CZ_ROWS 6
 #include CZ_BLOCK
 #undef CZ_SET
 #undef CZ_TARGET
 #undef CZ_LANES
 #undef CZ_FMA
+#undef CZ_STREAM
 #undef CZ_ROWS
 
 #define CZ_SET avx512
 #define CZ_TARGET __attribute__((target("avx512f")))
 #define CZ_LANES 16
 #define CZ_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define CZ_STREAM(to, a) _mm512_stream_ps(to, a)
 #define CZ_ROWS 14
 #include CZ_BLOCK
 #undef CZ_SET
 #undef CZ_TARGET
 #undef CZ_LANES
 #undef CZ_FMA
+#undef CZ_STREAM
 #undef CZ_ROWS
 #endif
 

@@ -3,10 +3,9 @@
 // Transforms and sums are in float32.  Where one or two rows or columns remain, tiles are two wide: these take a part of
 // the same points, and so of the same weights.
 #include "bfloat16.h"
+#include "winograd_tiles.h"
 
-#include <array>
 #include <optional>
-#include <utility>
 
 namespace cascadezoo {
 namespace {
@@ -15,33 +14,11 @@ constexpr float kNear = 11.0f / 16, kFar = 3.0f / 2;  // the points are 0, kNear
 constexpr int kApart = 32;  // numbers between the points of a block, or all would fall into the same lines of a cache
 constexpr int kTiles = kRows;  // of a block
 
-// `count` stretches of `side` pixels from `first` on, along one axis
-struct Stretches {
-  int64_t first, side, count;
-};
-
 // what four pixels each cover, and the one or two that may remain
 std::array<Stretches, 2> stretches(int64_t size) {
   const int64_t rest = size % 4, whole = size / 4 + (rest == 3);
   return {{{0, 4, whole}, {4 * whole, 2, rest == 1 || rest == 2}}};
 }
-
-struct Tile {
-  int64_t image, y, x;
-};
-
-// tiles of equal sides
-struct Kind {
-  int64_t images;
-  Stretches rows, columns;
-
-  int64_t tiles() const { return images * rows.count * columns.count; }
-  Tile tile(int64_t t) const {
-    return {
-        t / columns.count / rows.count, rows.first + t / columns.count % rows.count * rows.side,
-        columns.first + t % columns.count * columns.side};
-  }
-};
 
 struct Convolution {
   const Bits *x, *weight, *onto;  // (n, h, w, in), (out / kChunk, 36, in / 2, kChunk, 2), (n, h, w, out) or null
@@ -67,37 +44,16 @@ struct Room {
 namespace cascadezoo {
 namespace {
 
-struct Block {
-  Kind kind;
-  int64_t first;
-
-  int64_t count() const { return std::min<int64_t>(kTiles, kind.tiles() - first); }
-};
-
-// of all kinds evenly mixed, so that each thread gets as many of those that take long
-std::vector<Block> blocks_of(const Convolution& p) {
-  std::vector<std::pair<double, Block>> placed;
-  for (const Stretches& rows : stretches(p.h))
-    for (const Stretches& columns : stretches(p.w)) {
-      const Kind kind{p.n, rows, columns};
-      for (int64_t first = 0; first < kind.tiles(); first += kTiles)
-        placed.push_back({static_cast<double>(first) / kind.tiles(), {kind, first}});
-    }
-  std::stable_sort(placed.begin(), placed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::vector<Block> blocks;
-  for (const auto& each : placed) blocks.push_back(each.second);
-  return blocks;
-}
-
 void run(const Convolution& p, int64_t lanes) {
   const auto run_block = CZ_OF_LANES(lanes, run_block);
-  const std::vector<Block> blocks = blocks_of(p);
+  const std::vector<Block> blocks =
+      blocks_of(p.n, stretches(p.h), stretches(p.w), [](const Kind&) -> int64_t { return kTiles; });
   torch::stable::parallel_for(0, static_cast<int64_t>(blocks.size()), 1, [&](int64_t begin, int64_t end) {
     const std::vector<Bits> zeros(p.in);
     Lines<Bits> v(36 * (kTiles * p.in + kApart));
     Lines<float> products(36 * (kTiles * kChunk + kApart));
     const Room room{zeros.data(), v.begin(), products.begin()};
-    for (int64_t i = begin; i < end; ++i) run_block(p, blocks[i].kind, blocks[i].first, blocks[i].count(), room);
+    for (int64_t i = begin; i < end; ++i) run_block(p, blocks[i].kind, blocks[i].first, blocks[i].count, room);
   });
 }
 

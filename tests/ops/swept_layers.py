@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd, winograd_bf16
+from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd, winograd6, winograd_bf16
 
 
 class Operator(NamedTuple):
@@ -26,6 +26,11 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def winograd_arguments(dtype: torch.dtype) -> list[Any]:
     packed = winograd.pack_weight(noise(32, 32, 3, 3, seed=1)).to(dtype)
     return [noise(2, 9, 14, 32).to(dtype), packed, noise(32, seed=2).to(dtype), False, 16]
+
+
+def winograd6_arguments(dtype: torch.dtype) -> list[Any]:
+    x, _, *rest = winograd_arguments(dtype)
+    return [x, winograd6.pack_weight(noise(32, 32, 3, 3, seed=1)).to(dtype), *rest]
 
 
 def winograd_bf16_arguments(dtype: torch.dtype) -> list[Any]:
@@ -84,6 +89,7 @@ def masks_bf16_expected(
 
 LAYERS = {
     "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),
+    "winograd6_conv3x3": Operator(winograd6_arguments, winograd_expected, (torch.float32,)),
     "winograd_weight_gradient": Operator(gradient_arguments, gradient_expected, (torch.float32,)),
     "one_class_masks": Operator(mask_end_arguments, mask_end_expected, (torch.float32,)),
     "winograd_conv3x3_bf16": Operator(winograd_bf16_arguments, winograd_expected, (torch.bfloat16,)),

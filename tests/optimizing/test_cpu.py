@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from cascadezoo.modeling.layers import Conv, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.ops.library import COMPILED
+from cascadezoo.ops.winograd import winograd_conv3x3
+from cascadezoo.ops.winograd6 import winograd6_conv3x3
 from cascadezoo.ops.winograd_bf16 import is_quick
 from cascadezoo.optimizing.cpu import (
     KERNELS,
@@ -82,8 +84,15 @@ def test_a_convolution(make: Callable[[bool], Conv], exact: bool, summed: bool, 
 def test_a_3x3_convolution_takes_winograds_way_unless_it_is_to_be_exact() -> None:
     kind = WinogradConv if "cpu" in COMPILED else OneDNNConv
     assert isinstance(replaced(Conv(32, 32, 3)), kind)
+    assert isinstance(replaced(Conv(512, 512, 3)), kind)
     assert isinstance(replaced(Conv(32, 32, 3), exact=True), OneDNNConv)
     assert isinstance(replaced(Conv(32, 32, 3, stride=2)), OneDNNConv)
+
+
+@pytest.mark.skipif("cpu" not in COMPILED, reason="oneDNN's convolution has one way")
+def test_its_tiles_are_smaller_where_its_weights_are_large() -> None:
+    assert replaced(Conv(256, 256, 3)).convolve is winograd6_conv3x3
+    assert replaced(Conv(512, 512, 3)).convolve is winograd_conv3x3
 
 
 def test_in_bfloat16_it_does_so_where_that_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
