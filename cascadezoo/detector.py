@@ -151,7 +151,7 @@ class Detector(Network):
             compile: ``torch.compile`` what sees tensors alone, which makes the first batch take long.  With CUDA graphs
                 it is the compiled code that they replay.
             exact: on a CPU, keep 3 x 3 convolutions plain sums; else Winograd's way, which is quicker and whose
-                rounding errors are some four times as large.
+                rounding errors are larger.
 
         Raises:
             MissingResource: the device is not there.

@@ -1,7 +1,8 @@
 """3 x 3 convolutions of stride 1 and padding 1 by Winograd's minimal filtering F(4 x 4, 3 x 3).
 
 36 products give 16 results that take 144 as a plain sum.  Rounding errors are larger than those of that sum: for 256
-channels below 6e-6 of the results' spread.  Where an image ends with one or two rows or columns, the compiled operator takes F(2, 3) along that axis, of the same points.
+channels below 6e-6 of the results' spread.  Where an image ends with one or two rows or columns, the compiled operator
+takes F(2, 3) along that axis, of the same points.
 Source: Lavin and Gray 2016, https://arxiv.org/abs/1509.09308, with the points 0, 1, -1, 2, -2 and infinity.
 
 Shapes: N images, C channels in, K channels out, H x W pixels.
