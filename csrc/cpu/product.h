@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kChunk = 32;  // outputs that lie side by side in packed weights
 constexpr int kLine = 16;   // channels of a row that lie side by side: one line of a cache
-constexpr int kAhead = 16;  // channels by which weights are fetched ahead
+constexpr int kAhead = 32;  // channels by which weights are fetched ahead
 
 // Memory for a thread, not set, from the begin of a line on
 class Room {
@@ -47,7 +47,7 @@ CZ_TARGET inline void multiply(int64_t in, const float* rows, int64_t next, cons
       for (int line = 0; line < 2 * CZ_LANES; line += kLine) __builtin_prefetch(weight + kAhead * kChunk + line);
       const Vector left = load(weight), right = load(weight + CZ_LANES);
       for (int row = 0; row < ROWS; ++row) {
-        const Vector value = Vector{} + rows[row * kLine + c];
+        const Vector value = all(rows[row * kLine + c]);
         sums[row][0] = CZ_FMA(value, left, sums[row][0]);
         sums[row][1] = CZ_FMA(value, right, sums[row][1]);
       }

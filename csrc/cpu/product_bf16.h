@@ -5,8 +5,6 @@ namespace cascadezoo {
 namespace {
 namespace CZ_SET {
 
-CZ_INLINE Vector all(float value) { return Vector{} + value; }
-
 #if CZ_LANES == 16
 CZ_INLINE Vector load(const Bits* from) { return load_bf16(from); }
 CZ_INLINE void store(Bits* to, Vector first, Vector second) {

@@ -11,7 +11,7 @@ template <int COUNT>
 CZ_INLINE void sum_vectors(const Tap<float>* taps, int64_t count, const float* from, float* to) {
   Vector sums[COUNT] = {};
   for (int64_t t = 0; t < count; ++t) {
-    const Vector weight = Vector{} + taps[t].weight;
+    const Vector weight = all(taps[t].weight);
     for (int i = 0; i < COUNT; ++i) sums[i] = CZ_FMA(weight, load(from + taps[t].row + i * CZ_LANES), sums[i]);
   }
   for (int i = 0; i < COUNT; ++i) store(to + i * CZ_LANES, sums[i]);

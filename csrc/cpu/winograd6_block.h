@@ -7,8 +7,6 @@ namespace CZ_SET {
 
 constexpr int64_t kTiles = CZ_ROWS < 12 ? 24 : 2 * CZ_ROWS;  // of a block
 
-CZ_INLINE Vector all(float value) { return Vector{} + value; }
-
 // B' d along one axis: of 8 pixels to all points, of 6 or 4 to the first ones.  The weights hold the divisors of eight
 // points, so that fewer need what is left of these.
 template <int Points>

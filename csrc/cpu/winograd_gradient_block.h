@@ -48,7 +48,7 @@ CZ_TARGET inline void add_products(int64_t tiles, const float* v, const float* l
   for (int64_t t = 0; t < tiles; ++t) {
     const Vector l = load(left + t * kLine), r = load(right + t * kLine);
     for (int row = 0; row < kSums; ++row) {
-      const Vector value = Vector{} + v[t * kLine + row];
+      const Vector value = all(v[t * kLine + row]);
       sum[row][0] = CZ_FMA(value, l, sum[row][0]);
       sum[row][1] = CZ_FMA(value, r, sum[row][1]);
     }
