@@ -55,7 +55,8 @@ def can_pack(weight: Tensor) -> bool:
 def pack_weight(weight: Tensor) -> Tensor:
     """A convolution's weight (K, C, 3, 3) as (K / 32, C, 9, 32); every call of the operator takes it to the 64 points
     anew, so that no memory is held for them."""
-    return weight.detach().flatten(2).unflatten(0, (-1, CHUNK)).permute(0, 2, 3, 1).contiguous()
+    chunks: Tensor = weight.detach().flatten(2).unflatten(0, (-1, CHUNK))
+    return chunks.permute(0, 2, 3, 1).contiguous()
 
 
 def winograd6_conv3x3(

@@ -38,7 +38,7 @@ struct Block {
   int64_t first, count;
 };
 
-// Blocks of at most tiles_of(kind) tiles, of all kinds evenly mixed, so that each thread gets as many of those that take long
+// Blocks of at most tiles_of(kind) tiles, of all kinds evenly mixed, so that each thread gets as many that take long
 template <class TilesOf>
 std::vector<Block> blocks_of(
     int64_t images, const std::array<Stretches, 2>& rows, const std::array<Stretches, 2>& columns, TilesOf tiles_of) {
