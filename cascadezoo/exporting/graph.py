@@ -102,7 +102,7 @@ def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:
 def _axis(name: str, step: int) -> Any:
     """A side that is any multiple of ``step``."""
     if step == 1:
-        return Dim(name, min=32, max=_MOST)
+        return Dim.AUTO(min=32, max=_MOST)
     return step * Dim(f"{name}_{step}", min=2, max=_MOST // step)
 
 
