@@ -19,6 +19,16 @@ from tiny import lively, tiny
 pytestmark = pytest.mark.export
 
 
+# what TensorRT 10.0 takes of the operators that networks like these could meet (docs/operators.md of onnx-tensorrt)
+TENSORRT = set(
+    "Add And AveragePool Cast Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose Div Equal Exp Expand Flatten "
+    "Floor Gather GatherElements Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GridSample Identity IsInf IsNaN "
+    "LayerNormalization Less LessOrEqual Log MatMul Max MaxPool Min Mod Mul Neg NonMaxSuppression NonZero Not Or Pad Pow "
+    "Range ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize RoiAlign ScatterND Shape Sigmoid Slice "
+    "Softmax Split Sqrt Squeeze Sub Sum Tile TopK Transpose Unsqueeze Where Xor".split()
+)
+
+
 def axes(value: Any) -> list[str | int]:
     return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
@@ -48,6 +58,7 @@ def test_a_file_detects_what_the_model_does(
     assert [value.name for value in made.graph.input] == list(graph.inputs)
     assert [value.name for value in made.graph.output] == list(graph.outputs)
     assert {node.domain for node in made.graph.node} == {""}  # standard operators alone
+    assert {node.op_type for node in made.graph.node} - TENSORRT == set()
     assert len(made.functions) == 0
     assert [opset.version for opset in made.opset_import] == [options.get("opset", 20)]
     named = ["batch", 3, "height", "width"] if graph.inputs[0] == "pixels" else ["batch", "height", "width", 3]
