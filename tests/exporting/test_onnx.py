@@ -1,6 +1,7 @@
 """ONNX files of tiny networks of every family, run by onnxruntime: an export that differs from PyTorch raises."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,17 @@ pytestmark = pytest.mark.export
 
 # what TensorRT 10.0 takes of the operators that networks like these could meet (docs/operators.md of onnx-tensorrt)
 TENSORRT = set(
-    "Add And AveragePool Cast Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose Div Equal Exp Expand Flatten "
-    "Floor Gather GatherElements Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GridSample Identity IsInf IsNaN "
-    "LayerNormalization Less LessOrEqual Log MatMul Max MaxPool Min Mod Mul Neg NonMaxSuppression NonZero Not Or Pad Pow "
-    "Range ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize RoiAlign ScatterND Shape Sigmoid Slice "
-    "Softmax Split Sqrt Squeeze Sub Sum Tile TopK Transpose Unsqueeze Where Xor".split()
+    re.findall(
+        r"\w+",
+        """
+    Add And AveragePool Cast Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose Div Equal Exp Expand
+    Flatten Floor Gather GatherElements Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GridSample Identity
+    IsInf IsNaN LayerNormalization Less LessOrEqual Log MatMul Max MaxPool Min Mod Mul Neg NonMaxSuppression
+    NonZero Not Or Pad Pow Range ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize
+    RoiAlign ScatterND Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Sum Tile TopK Transpose Unsqueeze
+    Where Xor
+    """,
+    )
 )
 
 
