@@ -63,6 +63,17 @@ def test_a_loaded_model_is_no_checkpoint_of_a_publisher(mask_model: Detector) ->
         cascadezoo.export(mask_model, "coreml")
 
 
+def test_a_model_that_is_no_network_as_written_is_refused(box_model: Detector) -> None:
+    with pytest.raises(UsageError, match="export the model that it was made of"):
+        cascadezoo.export(box_model.optimize(), "onnx")
+    box_model.train()
+    try:
+        with pytest.raises(UsageError, match=r"call model.eval\(\) before export"):
+            cascadezoo.export(box_model, "onnx")
+    finally:
+        box_model.eval()
+
+
 def test_an_output_is_not_replaced_without_force(mask_model: Detector, tmp_path: Path) -> None:
     (tmp_path / "there.onnx").touch()
     with pytest.raises(OutputExists, match="pass --force"):
