@@ -60,7 +60,7 @@ $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 
 test-extras: $(EXTRAS)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/training/test_writers.py tests/training/test_hook.py
-	$(EXTRAS)/bin/python -m pytest -m export tests/exporting
+	$(EXTRAS)/bin/python -m pytest -m "export and not slow" tests/exporting
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew

@@ -120,7 +120,9 @@ def runner(content: bytes, graph: Graph) -> Infer:
     """How to run an ONNX file by onnxruntime on the CPU."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    settings = onnxruntime.SessionOptions()
+    settings.enable_cpu_mem_arena = False  # a few runs, whose memory need not be kept
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
 
     def infer(inputs: Arrays) -> Arrays:
         return dict(zip(graph.outputs, session.run(list(graph.outputs), inputs), strict=True))
