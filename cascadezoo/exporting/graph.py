@@ -103,7 +103,7 @@ def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:
 def _axis(name: str, step: int) -> Any:
     """A side of ``LEAST`` pixels or more that is any multiple of ``step``."""
     if step == 1:
-        return Dim(name, min=LEAST, max=_MOST)
+        return Dim.AUTO(min=LEAST, max=_MOST)  # with a name torch would solve for it, which fails where it is padded
     return step * Dim(f"{name}_{step}", min=-(-LEAST // step), max=_MOST // step)
 
 

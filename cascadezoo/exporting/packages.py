@@ -79,9 +79,11 @@ def _write(
         raise UsageError(
             f"a package takes sides of {LEAST} pixels or more: load the model with a min_size above {shorter}"
         )
+    if any(weight.device.type != "cpu" or weight.dtype != torch.float32 for weight in model.parameters()):
+        raise UsageError("a package is made of a model in float32 on the CPU: load it so")
     own = Graph(model, preprocess)
     words = text(document(model, own, options))
-    made = program(Graph(lean(model, torch.device("cpu"), fused=False), preprocess), options.axes)
+    made = program(Graph(lean(model, fused=False), preprocess), options.axes)
     with whole_file(target) as file:
         module = save(made, words, file)
         found = check(model, own, _infer(module, own), options.axes)

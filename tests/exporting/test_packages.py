@@ -129,6 +129,8 @@ def test_a_package_has_a_least_size(tmp_path: Path) -> None:
 
 
 def test_packages_are_written_in_float32_alone(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a model in float32 on the CPU"):
+        cascadezoo.export(small("faster_r50_fpn", "detectron").half(), "pt2", output=tmp_path / "a.pt2")
     with pytest.raises(UsageError, match="not written in int8"):
         cascadezoo.export(EMBEDDED, "aoti", output=tmp_path / "a.pt2", precision="int8")
 
