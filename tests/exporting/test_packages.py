@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,15 +23,15 @@ from cascadezoo.detector import Detector
 from cascadezoo.errors import BuildError, DepartsFromModel, NoCompiler, UsageError
 from cascadezoo.exporting import packages
 from cascadezoo.exporting.graph import Graph
-from cascadezoo.modeling.postprocess import DetectionBatch
 from cascadezoo.ops import building
 from cascadezoo.shapes.dataset import scene
 
-from cases import Case
 from tiny import lively, tiny
 
 TORCH = Path(str(find_spec("torch").origin)).parent
 EXAMPLE = Path(__file__).parents[2] / "examples/aoti_detect/main.cpp"
+PAGE = (Path(__file__).parents[2] / "docs/export.md").read_text()
+BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "torch.export.load" in block]
 EMBEDDED = "cascade_mask_r18_fpn_shapes"
 FAMILIES = [
     pytest.param("faster_r50_fpn", "detectron"),
@@ -135,12 +135,43 @@ def test_packages_are_written_in_float32_alone(tmp_path: Path) -> None:
         cascadezoo.export(EMBEDDED, "aoti", output=tmp_path / "a.pt2", precision="int8")
 
 
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The compiled operators: their schemas, and those for a CPU."""
+    if not shutil.which("c++"):
+        pytest.skip("no C++ compiler here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CASCADEZOO_HOME", str(tmp_path_factory.mktemp("home")))
+        return [building.build(kind) for kind in (building.SCHEMAS, "cpu")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_blocks_of_the_page_run_without_this_package(number: int, libraries: list[Path], tmp_path: Path) -> None:
+    model = small("cascade_mask_internimage_l_fpn", "internimage")
+    cascadezoo.export(model, "pt2", output=tmp_path / "detector.pt2")
+    batch = model.prepare([model.resize(scene("val", 3).image)] * 2)
+    torch.save(tuple(batch), tmp_path / "batch.pt")
+    code = f"""
+import sys, torch
+operators = {str(libraries[0].parent)!r}
+pixels, sizes, scales, original_sizes = torch.load("batch.pt")
+{BLOCKS[number]}
+assert not any(name.startswith("cascadezoo") for name in sys.modules)
+torch.save(found, "found.pt")
+"""
+    subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd=tmp_path)
+    found = torch.load(tmp_path / "found.pt")
+    with torch.no_grad():
+        expected = model.infer(batch)
+    assert int(expected.counts.min()) > 5
+    for name in Graph(model).outputs:
+        torch.testing.assert_close(found[name], getattr(expected, name), atol=1e-3, rtol=1e-4)
+
+
 @pytest.mark.slow  # AOTInductor compiles what it makes: minutes on two cores
-@pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler here")
 @pytest.mark.timeout(1800)
-def test_the_example_detects_without_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path / "home"))
-    libraries = [building.build(kind) for kind in (building.SCHEMAS, "cpu")]
+def test_the_example_detects_without_python(libraries: list[Path], tmp_path: Path) -> None:
     model = cascadezoo.load(EMBEDDED, pretrained=True)
     package = tmp_path / "shapes.aoti.pt2"
     report = cascadezoo.export(model, "aoti", output=package, preprocess=True)
@@ -172,43 +203,3 @@ def test_the_example_detects_without_python(tmp_path: Path, monkeypatch: pytest.
         np.testing.assert_allclose(rows[:, :4], expected.boxes, atol=0.1)
         np.testing.assert_allclose(rows[:, 4], expected.scores, atol=1e-3)
         assert rows[:, 5].tolist() == expected.labels.tolist()
-
-
-SIX = [
-    ("mmdet", "cascade_r50_fpn"),
-    ("mmdet", "cascade_mask_r50_fpn"),
-    ("paddle", "mask_r50_c4"),
-    ("detectron", "cascade_r50_fpn"),
-    ("detectron", "mask_r50_fpn"),
-    ("internimage", "cascade_mask_internimage_l_fpn"),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parity
-@pytest.mark.parametrize(("publisher", "name"), SIX, ids="-".join)
-def test_a_program_finds_what_the_publisher_found(publisher: str, name: str, tmp_path: Path) -> None:
-    case = Case(Case.root() / publisher / name)
-    model, _ = case.convert(tmp_path)
-    cascadezoo.export(model, "pt2", output=tmp_path / "a.pt2")
-    module = torch.export.load(tmp_path / "a.pt2").module()
-    report = case.compare(detecting_by(module, model).predict(case.image))
-    for file in tmp_path.iterdir():  # a few hundred megabytes a case
-        file.unlink()
-    assert report["ok"], report
-
-
-def detecting_by(module: Callable[..., tuple[Tensor, ...]], model: Detector) -> Detector:
-    """The model with what lies between preparation and results done by an exported file."""
-    names, found = Graph(model).outputs, {}
-
-    def find(features: list[Tensor], batch: tuple[Tensor, ...]) -> DetectionBatch:
-        found.update(zip(names, module(*batch), strict=True))
-        rows = [found[name] for name in ("boxes", "scores", "labels", "counts")]
-        return DetectionBatch(*rows, rois=rows[0], masks=None)
-
-    model.extract, model.find = lambda pixels: [pixels], find
-    model.segment = lambda _, rows: (
-        rows._replace(masks=found["masks"][:, : rows.boxes.shape[1]]) if "masks" in found else rows
-    )
-    return model
