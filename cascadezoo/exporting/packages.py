@@ -27,7 +27,7 @@ from cascadezoo.optimizing.lean import lean
 
 Module = Callable[..., tuple[torch.Tensor, ...]]
 _DOCUMENT = f"{KEY}.json"
-_OPERATORS = "a process without Python loads the compiled operators first: run `cascadezoo build-ops`; docs/packages.md shows how"
+_OPERATORS = "without Python the compiled operators are loaded first, of `cascadezoo build-ops`: see docs/packages.md"
 
 
 def write_pt2(model: Detector, options: Options, target: Path) -> Written:
