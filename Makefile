@@ -86,9 +86,11 @@ test-lowest: $(LOWEST)/.ok
 check:
 	bash .ci/run
 
-# a package of AOTInductor in a program without Python, and the wheel of prebuilt operators: compilers take a minute
+# packages of torch.export and AOTInductor in programs without Python, and the wheel of prebuilt operators: compilers
+# take minutes
 test-standalone: setup
-	$(BIN)/python -m pytest -m slow tests/ops/test_without_python.py tests/ops/test_wheel.py
+	$(BIN)/python -m pytest -m slow tests/ops/test_without_python.py tests/ops/test_wheel.py \
+		tests/exporting/test_packages.py
 
 # PARITY_OPS="torch auto compiled" runs all cases with each of these ways of CASCADEZOO_OPS
 PARITY_OPS ?= auto

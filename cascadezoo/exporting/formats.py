@@ -90,6 +90,10 @@ GRAPHS: dict[str, Format] = {
     "onnx": Format(
         "cascadezoo.exporting.to_onnx:write", ".onnx", frozenset({"precision", "opset", "preprocess", "dynamic"})
     ),
+    "pt2": Format("cascadezoo.exporting.packages:write_pt2", ".pt2", frozenset({"precision", "preprocess", "dynamic"})),
+    "aoti": Format(
+        "cascadezoo.exporting.packages:write_aoti", ".aoti.pt2", frozenset({"precision", "preprocess", "dynamic"})
+    ),
 }
 
 

@@ -14,6 +14,8 @@ from cascadezoo.ops.boxes import at_least, clip, decode
 from cascadezoo.ops.library import define
 from cascadezoo.spec.conventions import AnchorGrid, BoxCoder, ProposalRule, RpnScore
 
+_LOWEST = torch.finfo(torch.float32).min  # whose exponential is 0, as that of minus infinity is
+
 
 class Candidates(NamedTuple):
     """K rows of each level, one level after another, and of each level best first."""
@@ -59,7 +61,7 @@ def rpn_select(
         [half for level in levels for pair in cell_halves(grid, level) for half in pair],
         rule.score is RpnScore.PROBABILITY,
         list(rule.coder.stds),
-        list(rule.coder.log_scale),
+        [max(bound, _LOWEST) for bound in rule.coder.log_scale],  # AOTInductor's packages hold no infinity
         rule.coder.extent,
         rule.min_size,
         rule.pre_nms_top_n,

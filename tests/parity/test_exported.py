@@ -1,0 +1,57 @@
+"""A detector exported by ``torch.export`` finds what its publisher's own code found, for a network of each kind.
+
+Recorded in the folders beside this file.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import cascadezoo
+from cascadezoo.detector import Detector
+from cascadezoo.exporting.graph import Graph
+from cascadezoo.modeling.postprocess import DetectionBatch
+
+from cases import Case
+
+SIX = [
+    ("mmdet", "cascade_r50_fpn"),
+    ("mmdet", "cascade_mask_r50_fpn"),
+    ("paddle", "mask_r50_c4"),
+    ("detectron", "cascade_r50_fpn"),
+    ("detectron", "mask_r50_fpn"),
+    ("internimage", "cascade_mask_internimage_l_fpn"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+@pytest.mark.parametrize(("publisher", "name"), SIX, ids=["-".join(row) for row in SIX])
+def test_a_program_finds_what_the_publisher_found(publisher: str, name: str, tmp_path: Path) -> None:
+    case = Case(Case.root() / publisher / name)
+    model, _ = case.convert(tmp_path)
+    cascadezoo.export(model, "pt2", output=tmp_path / "a.pt2")
+    module = torch.export.load(tmp_path / "a.pt2").module()
+    report = case.compare(detecting_by(module, model).predict(case.image))
+    for file in tmp_path.iterdir():  # a few hundred megabytes a case
+        file.unlink()
+    assert report["ok"], report
+
+
+def detecting_by(module: Callable[..., tuple[Tensor, ...]], model: Detector) -> Detector:
+    """The model with what lies between preparation and results done by an exported file."""
+    names, found = Graph(model).outputs, {}
+
+    def find(features: list[Tensor], batch: tuple[Tensor, ...]) -> DetectionBatch:
+        found.update(zip(names, module(*batch), strict=True))
+        rows = [found[name] for name in ("boxes", "scores", "labels", "counts")]
+        return DetectionBatch(*rows, rois=rows[0], masks=None)
+
+    model.extract, model.find = lambda pixels: [pixels], find
+    model.segment = lambda _, rows: (
+        rows._replace(masks=found["masks"][:, : rows.boxes.shape[1]]) if "masks" in found else rows
+    )
+    return model
