@@ -22,7 +22,9 @@ def resized(image, rule):
     if rule["step"] == "nominal" and round(scale * min(height, width)) >= 1:
         size, steps = None, {"fx": scale, "fy": scale}
     method = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}[rule["interpolation"]]
-    return cv2.resize(image.astype(np.float32 if rule["float32"] else np.uint8), size, interpolation=method, **steps), scale
+    return cv2.resize(
+        image.astype(np.float32 if rule["float32"] else np.uint8), size, interpolation=method, **steps
+    ), scale
 
 
 def inputs(image, rule, names):

@@ -29,6 +29,7 @@ class Options:
         preprocess: the graph takes images at network scale, and normalises and pads them itself.
         dynamic: the axes of the input that may differ from call to call, of ``AXES``; the default is all.
         calibration: a folder of images to quantise by.
+        val_json, val_images: COCO annotations and their images, on which the cost of a quantisation is measured.
         force: write a file that the check of its accuracy refuses.
     """
 
@@ -37,6 +38,8 @@ class Options:
     preprocess: bool | None = None
     dynamic: tuple[str, ...] | None = None
     calibration: Path | None = None
+    val_json: Path | None = None
+    val_images: Path | None = None
     force: bool = False
 
     @property
@@ -100,7 +103,7 @@ def check_options(name: str, options: Options) -> None:
     if refused := [option for option in options.given() if option not in takes]:
         others = [other for other, one in GRAPHS.items() if refused[0] in one.takes]
         hint = f"; {' and '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
-        raise UsageError(f"the format {name} does not take --{refused[0]}{hint}")
+        raise UsageError(f"the format {name} does not take --{refused[0].replace('_', '-')}{hint}")
     if chosen is not None and options.precision not in (None, *chosen.precisions):
         raise UsageError(
             f"the format {name} is not written in {options.precision}: choose {' or '.join(chosen.precisions)}"
