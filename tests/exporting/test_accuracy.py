@@ -1,5 +1,7 @@
-"""What 8 bits cost, measured on data of the model's own, and images to calibrate on; the network itself stands in for files
-that a runtime runs."""
+"""What 8 bits cost, measured on a model's own kind of data, and images to calibrate on.
+
+The network itself stands in for a file that a runtime runs.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
