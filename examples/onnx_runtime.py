@@ -1,7 +1,7 @@
 """Detect with an exported ONNX file, without PyTorch: ``python onnx_runtime.py model.onnx image.jpg ... > found.json``.
 
-Needs numpy, onnxruntime and OpenCV alone.  Prints COCO's results, masks as uncompressed run lengths; the first image has
-the number 1.  What the network wants done before and after it stands in the file's metadata (docs/export.md).
+Needs numpy, onnxruntime and OpenCV alone.  Prints COCO's results, masks as uncompressed run lengths; the first image is
+number 1.  What the network wants done before and after it stands in the file's metadata (docs/export.md).
 """
 
 import json
