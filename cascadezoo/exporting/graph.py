@@ -16,7 +16,8 @@ from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.preprocess import Batch, ResizedImage, padded_size
 
 PLACES = Batch._fields[1:]  # sizes, scales, original_sizes: (N, 2) each
-_MOST = 16_384  # pixels of a side
+_LEAST = 96  # pixels of a side: the coarsest level has two cells, and torch makes a special case of one
+_MOST = 16_384
 _BATCH = 1024
 _SAMPLE = (160, 224)  # of a dynamic side: the coarsest level has several cells, of which torch makes no special case
 
@@ -100,10 +101,10 @@ def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:
 
 
 def _axis(name: str, step: int) -> Any:
-    """A side that is any multiple of ``step``."""
+    """A side of ``_LEAST`` pixels or more that is any multiple of ``step``."""
     if step == 1:
-        return Dim(name, min=32, max=_MOST)
-    return step * Dim(f"{name}_{step}", min=2, max=_MOST // step)
+        return Dim.AUTO(min=_LEAST, max=_MOST)  # with a name torch would solve for it, which fails where it is padded
+    return step * Dim(f"{name}_{step}", min=-(-_LEAST // step), max=_MOST // step)
 
 
 def _pixels(graph: Graph, n: int, height: int, width: int) -> Tensor:
