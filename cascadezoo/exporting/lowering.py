@@ -1,8 +1,8 @@
 """The graph's own operators in terms of those that standard ONNX has, as decompositions of PyTorch.
 
 What is left after these are two operators that ``translation`` writes in ONNX: ``cascadezoo_export::kept``, greedy
-suppression, and ``cascadezoo::pyramid_roi_align``.  ``topk`` stands where equal values have to come in their order: ONNX's
-TopK promises this, PyTorch's does not, so what is lowered is not run by PyTorch.
+suppression, and ``cascadezoo::pyramid_roi_align``.  ``topk`` stands where equal values have to come in their order:
+ONNX's TopK promises this, PyTorch's does not, so what is lowered is not run by PyTorch.
 
 Shapes: N images, K candidates, G groups, R proposals, C classes, B = C or 1, D results per image.
 """
@@ -65,7 +65,7 @@ def _rpn_select(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _best_of_level(scores: Tensor, deltas: Tensor, anchors: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As ``ops.rpn_select.best_of_level``, whatever the size of the level; rows that are not present hold any anchor."""
+    """As ``ops.rpn_select.best_of_level``, for levels of any size; rows that are not present hold any anchor."""
     count = scores.shape[1]
     padded = F.pad(scores, (0, top), value=LOWEST)
     best, index = torch.topk(padded, top)
@@ -155,7 +155,7 @@ def _dcnv3(
     groups: int,
     offset_scale: float,
 ) -> Tensor:
-    """Sampling by ``grid_sample``, one point of the kernel after another: all at once would take nine times the memory."""
+    """Sampling by ``grid_sample``, a point of the kernel at a time: all at once would take nine times the memory."""
     pairs = [(size[0], size[1]) for size in (kernel, stride, pad, dilation)]
     window = Window(pairs[0], pairs[1], pairs[2], pairs[3], groups, offset_scale)
     n, h, w, channels = input.shape
