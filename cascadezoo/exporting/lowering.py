@@ -155,26 +155,22 @@ def _dcnv3(
     groups: int,
     offset_scale: float,
 ) -> Tensor:
-    """Sampling by ``grid_sample``, a point of the kernel at a time: all at once would take nine times the memory."""
+    """Sampling by ``grid_sample``, whose grid holds one point of the kernel below another."""
     pairs = [(size[0], size[1]) for size in (kernel, stride, pad, dilation)]
     window = Window(pairs[0], pairs[1], pairs[2], pairs[3], groups, offset_scale)
     n, h, w, channels = input.shape
     ho, wo = offset.shape[1:3]
+    k = window.points
     pixels = input.view(n, h, w, groups, -1).permute(0, 3, 4, 1, 2).flatten(0, 1)  # (N * G, D, H, W)
-    moved = offset.view(n, ho, wo, groups, -1, 2).permute(4, 0, 3, 1, 2, 5).flatten(1, 2)  # (K, N * G, Ho, Wo, 2)
-    weights = mask.view(n, ho, wo, groups, -1).permute(4, 0, 3, 1, 2).flatten(1, 2)[:, :, None]
-    centres = window.centres(wo, 1, offset), window.centres(ho, 0, offset)[:, None]
-    points = [window.grid(axis, torch.empty(0, dtype=offset.dtype)).tolist() for axis in (1, 0)]
-    total = None
-    for k, (x, y) in enumerate(zip(*points, strict=True)):
-        at = [
-            (2 * (centre + (moved[k, ..., axis] + point) * offset_scale) + 1) / size - 1
-            for axis, (centre, point, size) in enumerate(((centres[0], x, w), (centres[1], y, h)))
-        ]
-        one = F.grid_sample(pixels, torch.stack(at, -1), padding_mode="zeros", align_corners=False) * weights[k]
-        total = one if total is None else total + one
-    assert total is not None
-    return total.view(n, groups, -1, ho, wo).permute(0, 3, 4, 1, 2).reshape(n, ho, wo, channels)
+    moved = offset.view(n, ho, wo, groups, k, 2).permute(0, 3, 4, 1, 2, 5).flatten(0, 1)  # (N * G, K, Ho, Wo, 2)
+    weights = mask.view(n, ho, wo, groups, 1, k).permute(0, 3, 4, 5, 1, 2).flatten(0, 1)  # (N * G, 1, K, Ho, Wo)
+    x, y = (moved[..., i] + window.grid(axis, offset)[:, None, None] for i, axis in enumerate((1, 0)))
+    x = window.centres(wo, 1, offset) + x * offset_scale
+    y = window.centres(ho, 0, offset)[:, None] + y * offset_scale
+    grid = torch.stack(((2 * x + 1) / w - 1, (2 * y + 1) / h - 1), -1).flatten(1, 2)  # (N * G, K * Ho, Wo, 2)
+    sampled = F.grid_sample(pixels, grid, padding_mode="zeros", align_corners=False)
+    total = (sampled.unflatten(2, (k, ho)) * weights).sum(2)  # (N * G, D, Ho, Wo)
+    return total.unflatten(0, (n, groups)).permute(0, 3, 4, 1, 2).reshape(n, ho, wo, channels)
 
 
 _TABLE: dict[Any, Callable[..., Any]] = {
