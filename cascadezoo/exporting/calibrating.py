@@ -2,6 +2,7 @@
 
 The last layers of the heads give scores and box deltas: one step of 8 bits is more there than the differences that rank
 detections.  What follows them, decoding, suppression and the choice of the best, compares numbers and is geometry.
+Convolutions and matrix products alone are quantised; what lies between two of them is computed in float32.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from cascadezoo.exporting.graph import Graph
 from cascadezoo.images import Pixels, read_image
 
 MOST = 300  # images that are looked at: the first by name
-IN_FLOAT32 = ("cls_score", "bbox_pred", "mask_logits", "objectness", "deltas")  # modules: the last layers of all heads
+_IN_FLOAT32 = frozenset(
+    {"cls_score", "bbox_pred", "mask_logits", "objectness", "deltas", "offset", "mask", "offset_mask"}
+)  # modules: the last layers of all heads, and what says where DCNv3 samples
 
 
 class Calibration:
@@ -45,6 +48,11 @@ class Calibration:
         """Of one image."""
         arguments = self._graph.arguments([self._model.resize(image)])
         return {name: tensor.contiguous().cpu().numpy() for name, tensor in arguments.items()}
+
+
+def in_float32(weight: str) -> bool:
+    """Whether the layer of a weight, by its name as a parameter, is left in float32."""
+    return not _IN_FLOAT32.isdisjoint(weight.split("."))
 
 
 def facts(calibration: Calibration, cost: Cost | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 AXES = ("batch", "height", "width")
 PRECISIONS = ("fp32", "fp16", "int8")
+_QUANTISING = ("calibration", "val_json", "val_images")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,16 @@ class Format:
 
 GRAPHS: dict[str, Format] = {
     "onnx": Format(
-        "cascadezoo.exporting.to_onnx:write", ".onnx", frozenset({"precision", "opset", "preprocess", "dynamic"})
+        "cascadezoo.exporting.to_onnx:write",
+        ".onnx",
+        frozenset({"precision", "opset", "preprocess", "dynamic", *_QUANTISING}),
+        ("fp32", "int8"),
+    ),
+    "openvino": Format(
+        "cascadezoo.exporting.to_openvino:write",
+        ".xml",
+        frozenset({"precision", "preprocess", "dynamic", *_QUANTISING}),
+        ("fp32", "int8"),
     ),
 }
 
@@ -108,5 +118,9 @@ def check_options(name: str, options: Options) -> None:
         raise UsageError(
             f"the format {name} is not written in {options.precision}: choose {' or '.join(chosen.precisions)}"
         )
+    if options.precision != "int8" and (unused := [option for option in _QUANTISING if option in options.given()]):
+        raise UsageError(f"--{unused[0].replace('_', '-')} is for --precision int8 alone")
+    if (options.val_json is None) != (options.val_images is None):
+        raise UsageError("--val-json and --val-images belong together: give both")
     if wrong := [axis for axis in options.axes if axis not in AXES]:
         raise UsageError(f"{wrong[0]!r} is no axis of the input: choose of {', '.join(AXES)}")
