@@ -4,6 +4,7 @@ OpenVINO computes in float32 only where it is told to: on processors that have b
 ``INFERENCE_PRECISION_HINT`` is ``f32``, which no file can say.
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -52,7 +53,7 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     if options.precision == "int8":
         require("nncf", extra="openvino")
         calibration = Calibration(model, graph, options)
-    network = read(translated(graph, options, ""))
+    network = folded(read(translated(graph, options, "")))
     more: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     if calibration is not None:
@@ -82,6 +83,16 @@ def read(file: Path | bytes) -> Any:
     return openvino.Core().read_model(file)
 
 
+def folded(network: Any) -> Any:
+    """The same with its constants folded: a weight that is computed is neither stored in 8 bits nor quantised well."""
+    from openvino.passes import ConstantFolding, Manager
+
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(network)
+    return network
+
+
 def runner(network: Any, threads: int | None = None) -> Infer:
     """How to run a model on the CPU, in float32 where it is not quantised; None: on as many threads as it likes."""
     import openvino
@@ -102,6 +113,7 @@ def quantised(network: Any, calibration: Calibration) -> Any:
     os.environ.setdefault("NNCF_CI", "1")  # else it tells its makers that it is used
     import nncf
 
+    nncf.set_log_level(logging.ERROR)  # it names all that it leaves as it is
     others = [
         node.get_friendly_name()
         for node in network.get_ordered_ops()
