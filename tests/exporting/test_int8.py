@@ -98,7 +98,8 @@ def test_8_bits_cost_little_and_say_what(
     assert f"calibrated on {CALIBRATED} images; on {MEASURED} images of shapes val: box AP" in report.notes[0]
     assert path.with_suffix({"onnx": ".onnx", "openvino": ".bin"}[format]).stat().st_size < len(content) / 3
     floats = _onnx_floats(path) if format == "onnx" else _openvino_floats(path)
-    last = [name for name in model.state_dict() if name.split(".")[-2] in ("cls_score", "bbox_pred", "mask_logits")]
+    heads = ("cls_score.weight", "bbox_pred.weight", "mask_logits.weight", "objectness.weight", "deltas.weight")
+    last = [name for name in model.state_dict() if name.endswith(heads)]
     assert not [name for name in last if f"model.{name}" not in floats]
     for name in ("box_heads.0.fcs.0.weight", "rpn.conv.weight", "mask_heads.0.convs.0.weight"):
         assert f"model.{name}" not in floats

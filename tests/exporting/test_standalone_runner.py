@@ -42,7 +42,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints-dev.txt", *PACKAGES]
     subprocess.run(install, check=True, env={"PATH": "/usr/bin:/bin"})
     for module in ("torch", "cascadezoo", "PIL", "pycocotools"):
-        assert subprocess.run([python, "-c", f"import {module}"], capture_output=True, cwd=folder).returncode == 1
+        assert (
+            subprocess.run([python, "-c", f"import {module}"], capture_output=True, cwd=folder, env={}).returncode == 1
+        )
     return python
 
 
