@@ -128,9 +128,8 @@ def _rows(outputs: Mapping[str, NDArray[Any]], image: int) -> Arrays:
 
 def _one(model: Detector, ours: Arrays, theirs: Arrays) -> Check:
     selection = model.spec.conventions.selection
-    iou = pairwise_iou(
-        *(torch.from_numpy(side["boxes"]).double() for side in (ours, theirs)), selection.nms.extent
-    ).numpy()
+    one, other = (torch.from_numpy(side["boxes"]).double() for side in (ours, theirs))
+    iou = pairwise_iou(one, other, selection.nms.extent).numpy()
     iou = iou * (ours["labels"][:, None] == theirs["labels"][None])
     pairs, free = [], np.ones(len(theirs["scores"]), dtype=bool)
     for row in range(len(ours["scores"])):

@@ -58,7 +58,8 @@ def export(
         force: replace ``output`` if it exists; write a quantised file whatever it costs.
 
     Raises:
-        UsageError: no such entry or format, an option that the format does not take, OutputExists.
+        UsageError: no such entry or format, an option that the format does not take, a model in training mode or an
+            optimised one, OutputExists.
         MissingResource: a package that the format needs is not installed, or the weights are not to be had.
         DepartsFromModel: the file does not detect what the model does; nothing is left at ``output``.
         LosesAccuracy: a quantised file loses too much average precision; nothing is left at ``output``.
@@ -99,14 +100,19 @@ def _export_graph(
     chosen = GRAPHS[format]
     if output is not None:
         _protect(expanded(output), options.force)
-    from cascadezoo.exporting.report import GraphReport  # torch, now that there is something to export
+    from cascadezoo.detector import OptimizedDetector  # torch, now that there is something to export
+    from cascadezoo.exporting.report import GraphReport
     from cascadezoo.loading import load
     from cascadezoo.saving import bare
 
     detector = load(model, weights=weights, pretrained=weights is None) if isinstance(model, str) else bare(model)
+    if isinstance(detector, OptimizedDetector):
+        raise UsageError("an optimised model has layers of its own: export the model that it was made of")
+    if detector.training:
+        raise UsageError("the model is in training mode: call model.eval() before export")
     target = expanded(output) if output is not None else _default(detector, weights, chosen.suffix)
     _protect(target, options.force)
-    written = chosen.write()(detector.eval(), options, target)
+    written = chosen.write()(detector, options, target)
     return GraphReport(
         entry=detector.origin.entry,
         format=format,

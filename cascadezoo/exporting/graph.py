@@ -30,6 +30,9 @@ class Graph(nn.Module):
     float32 where the entry resizes in floating point.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: Network, preprocess: bool = False) -> None:
         super().__init__()
         self.model, self.preprocess = model, preprocess

@@ -48,7 +48,8 @@ torch.library.register_fake(
 
 def lowered(program: ExportedProgram) -> ExportedProgram:
     """A program of ``graph.program`` in terms of what ONNX has."""
-    return program.run_decompositions(_TABLE)
+    result: ExportedProgram = program.run_decompositions(_TABLE)
+    return result
 
 
 def _sort(x: Tensor, *, stable: bool = True, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
@@ -170,7 +171,8 @@ def _dcnv3(
     grid = torch.stack(((2 * x + 1) / w - 1, (2 * y + 1) / h - 1), -1).flatten(1, 2)  # (N * G, K * Ho, Wo, 2)
     sampled = F.grid_sample(pixels, grid, padding_mode="zeros", align_corners=False)
     total = (sampled.unflatten(2, (k, ho)) * weights).sum(2)  # (N * G, D, Ho, Wo)
-    return total.unflatten(0, (n, groups)).permute(0, 3, 4, 1, 2).reshape(n, ho, wo, channels)
+    result: Tensor = total.unflatten(0, (n, groups)).permute(0, 3, 4, 1, 2).reshape(n, ho, wo, channels)
+    return result
 
 
 _TABLE: dict[Any, Callable[..., Any]] = {

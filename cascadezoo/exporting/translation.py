@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from onnxscript import FLOAT
 from onnxscript import opset18 as op
 
 from cascadezoo.exporting.lowering import LOWEST
@@ -55,9 +56,8 @@ def pyramid_roi_align(
     shape = op.Concat(op.Shape(rois, start=0, end=1), op.Shape(features[0], start=1, end=2), sides, axis=0)
     pooled = op.Expand(op.Constant(value_float=0.0), shape)
     for number, (feature, scale) in enumerate(zip(features, scales, strict=True)):
-        rows = op.Reshape(
-            op.NonZero(op.Equal(level, op.Constant(value_int=number))), op.Constant(value_ints=[-1])
-        )  # (boxes of this level,)
+        own = op.Cast(op.Equal(level, op.Constant(value_int=number)), to=FLOAT.dtype)  # TensorRT's NonZero takes floats
+        rows = op.Reshape(op.NonZero(own), op.Constant(value_ints=[-1]))  # (boxes of this level,)
         some = op.RoiAlign(
             feature,
             op.Gather(rois, rows, axis=0),

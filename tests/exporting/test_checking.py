@@ -1,0 +1,73 @@
+"""The comparison of detections: what is a difference, and what a tie."""
+
+import numpy as np
+import pytest
+
+from cascadezoo.detector import Detector
+from cascadezoo.exporting.checking import Arrays, Check, _one
+
+from tiny import lively, tiny
+
+# of the tiny mask model: a threshold of 0.05, suppression beyond an IoU of 0.5, at most 100 detections
+SQUARE = [10.0, 10.0, 20.0, 20.0]
+
+
+@pytest.fixture(scope="module")
+def model() -> Detector:
+    return lively(tiny())
+
+
+def found(*rows: tuple[list[float], float, int], masks: float | None = None) -> Arrays:
+    boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
+    result = {
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "scores": np.array(scores, np.float32),
+        "labels": np.array(labels, np.int64),
+    }
+    return result if masks is None else {**result, "masks": np.full((len(rows), 4, 4), masks, np.float32)}
+
+
+def test_the_same_detections(model: Detector) -> None:
+    rows = found((SQUARE, 0.9, 1), (SQUARE, 0.8, 2), masks=0.7)
+    assert _one(model, rows, rows) == Check(images=1, detections=2, unpaired=0, box=0, score=0, mask=1)
+    assert _one(model, found(), found()) == Check(images=1, detections=0, unpaired=0, box=0, score=0, mask=None)
+
+
+def test_differences_are_those_of_pairs(model: Detector) -> None:
+    result = _one(model, found((SQUARE, 0.9, 1)), found(([10.0, 10.0, 20.25, 20.0], 0.875, 1)))
+    assert (result.unpaired, result.box) == (0, 0.25)
+    assert result.score == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_detection_of_one_side_is_counted(model: Detector, ours_first: bool) -> None:
+    two, one = found((SQUARE, 0.9, 1), (SQUARE, 0.8, 2)), found((SQUARE, 0.9, 1))
+    assert _one(model, *((two, one) if ours_first else (one, two))).unpaired == 1
+    assert _one(model, found((SQUARE, 0.9, 1)), found((SQUARE, 0.9, 2))).unpaired == 2
+
+
+def test_at_the_threshold_a_detection_may_go(model: Detector) -> None:
+    assert _one(model, found((SQUARE, 0.9, 1), (SQUARE, 0.0505, 2)), found((SQUARE, 0.9, 1))).unpaired == 0
+
+
+def test_of_two_that_just_overlap_either_may_stay(model: Detector) -> None:
+    beside = [10.0, 10.0, 20.0, 10 + 5.0]  # an IoU of one half
+    assert _one(model, found((SQUARE, 0.9, 1), (beside, 0.8, 1)), found((SQUARE, 0.9, 1))).unpaired == 0
+    apart = [10.0, 10.0, 20.0, 14.0]
+    assert _one(model, found((SQUARE, 0.9, 1), (apart, 0.8, 1)), found((SQUARE, 0.9, 1))).unpaired == 1
+
+
+def test_the_last_of_as_many_as_are_kept_may_go(model: Detector) -> None:
+    many = [([20.0 * i, 0.0, 20.0 * i + 10, 10.0], 0.9 - 0.001 * i, 1) for i in range(100)]
+    assert _one(model, found(*many), found(*many[:-1])).unpaired == 0
+    assert _one(model, found(*many), found(*many[1:])).unpaired == 1
+
+
+def test_masks_are_compared_at_one_half(model: Detector) -> None:
+    one = found((SQUARE, 0.9, 1), masks=0.7)
+    other = found((SQUARE, 0.9, 1), masks=0.7)
+    other["masks"][0, 0, 0] = 0.4  # one of sixteen cells
+    assert _one(model, one, other).mask == 15 / 16
+    other["masks"][0, 0, 0] = 0.4995
+    one["masks"][0, 0, 0] = 0.5005
+    assert _one(model, one, other).mask == 1

@@ -1,0 +1,147 @@
+"""What each format can be told, and what is refused before anything is computed."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cascadezoo
+from cascadezoo.cli import main
+from cascadezoo.detector import Detector
+from cascadezoo.errors import DepartsFromModel, MissingResource, OutputExists, UsageError, WrongType
+from cascadezoo.exporting import to_onnx
+from cascadezoo.exporting.checking import Arrays
+from cascadezoo.exporting.graph import Graph
+
+NAME = "cascade_mask_r50_fpn_1x.mmdet"
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*args: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(["export", NAME, *map(str, args)])
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--format", "mmdet", "--opset", "20"), "the format mmdet does not take --opset; onnx"),
+        (("--format", "mmdet", "--preprocess"), "the format mmdet does not take --preprocess; onnx"),
+        (("--format", "paddle", "--dynamic", "batch"), "the format paddle does not take --dynamic; onnx"),
+        (("--format", "onnx", "--precision", "int8"), "the format onnx is not written in int8: choose fp32"),
+        (("--format", "onnx", "--dynamic", "batch,depth"), "'depth' is no axis of the input"),
+    ],
+)
+def test_what_a_format_does_not_take_is_refused_in_a_sentence(run: Run, options: Any, said: str) -> None:
+    code, err = run(*options)
+    assert code == 2
+    assert err.startswith("cascadezoo: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_calibration_is_refused_where_nothing_is_quantised(run: Run, tmp_path: Path) -> None:
+    code, err = run("--format", "onnx", "--calibration", tmp_path)
+    assert code == 2
+    assert "the format onnx does not take --calibration" in err
+
+
+def test_a_loaded_model_is_no_checkpoint_of_a_publisher(mask_model: Detector) -> None:
+    with pytest.raises(WrongType, match="not a loaded model"):
+        cascadezoo.export(mask_model, "mmdet")
+    with pytest.raises(UsageError, match="leave weights=FILE out"):
+        cascadezoo.export(mask_model, "onnx", weights="some.safetensors")
+    with pytest.raises(UsageError, match="no files of 'coreml'"):
+        cascadezoo.export(mask_model, "coreml")
+
+
+def test_a_model_that_is_no_network_as_written_is_refused(box_model: Detector) -> None:
+    with pytest.raises(UsageError, match="export the model that it was made of"):
+        cascadezoo.export(box_model.optimize(), "onnx")
+    box_model.train()
+    try:
+        with pytest.raises(UsageError, match=r"call model.eval\(\) before export"):
+            cascadezoo.export(box_model, "onnx")
+    finally:
+        box_model.eval()
+
+
+def test_an_output_is_not_replaced_without_force(mask_model: Detector, tmp_path: Path) -> None:
+    (tmp_path / "there.onnx").touch()
+    with pytest.raises(OutputExists, match="pass --force"):
+        cascadezoo.export(mask_model, "onnx", output=tmp_path / "there.onnx")
+
+
+def test_without_the_extra_the_error_says_what_to_install(
+    mask_model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingResource, match=r"onnx is not installed: pip install 'cascadezoo\[export\]'"):
+        cascadezoo.export(mask_model, "onnx", output=tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def untranslated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ONNX is made: what is written is a text, and what runs it stands in for a file that goes wrong."""
+    monkeypatch.setattr(to_onnx, "require", lambda *packages: None)
+    monkeypatch.setattr(to_onnx, "translated", lambda graph, options, about: about.encode())
+
+
+def test_a_file_that_detects_something_else_is_not_written(
+    mask_model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untranslated: None
+) -> None:
+    def wrong(content: bytes, graph: Graph) -> Callable[[Arrays], Arrays]:
+        return lambda inputs: moved(graph, inputs)
+
+    monkeypatch.setattr(to_onnx, "runner", wrong)
+    with pytest.raises(DepartsFromModel, match="nothing was written") as raised:
+        cascadezoo.export(mask_model, "onnx", output=tmp_path / "model.onnx")
+    assert raised.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def moved(graph: Graph, inputs: Arrays) -> Arrays:
+    """What the model finds, half a pixel away."""
+    found = ran(graph, inputs)
+    return {**found, "boxes": found["boxes"] + 0.5}
+
+
+def ran(graph: Graph, inputs: Arrays) -> Arrays:
+    """What the model finds."""
+    import torch
+
+    with torch.no_grad():
+        outputs = graph(*(torch.from_numpy(inputs[name]) for name in graph.inputs))
+    return {name: value.numpy() for name, value in zip(graph.outputs, outputs, strict=True)}
+
+
+@pytest.mark.parametrize("opset", [17, 99])
+def test_an_opset_that_lacks_operators_is_refused(mask_model: Detector, opset: int, untranslated: None) -> None:
+    with pytest.raises(UsageError, match=f"--opset {opset}: choose one from 20 to 23"):
+        cascadezoo.export(mask_model, "onnx", opset=opset)
+
+
+def test_a_model_of_half_precision_is_refused(untranslated: None) -> None:
+    from tiny import lively, tiny
+
+    with pytest.raises(UsageError, match="float32 on the CPU"):
+        cascadezoo.export(lively(tiny()).bfloat16(), "onnx")
+
+
+def test_the_report_says_what_was_compared(
+    mask_model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untranslated: None
+) -> None:
+    monkeypatch.setattr(to_onnx, "runner", lambda content, graph: lambda inputs: ran(graph, inputs))
+    report = cascadezoo.export(mask_model, "onnx", output=tmp_path / "model.onnx")
+    assert (report.format, report.precision, report.images) == ("onnx", "fp32", 4)
+    assert report.detections > 50
+    assert (report.box_difference, report.score_difference, report.mask_iou) == (0, 0, 1)
+    assert cascadezoo.export(mask_model, "onnx", output=tmp_path / "one.onnx", dynamic=()).images == 2

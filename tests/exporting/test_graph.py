@@ -1,0 +1,70 @@
+"""The graph that is exported: names, axes, and pixels that it prepares itself; the document beside it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cascadezoo.detector import Detector
+from cascadezoo.exporting import metadata
+from cascadezoo.exporting.formats import Options
+from cascadezoo.exporting.graph import Graph, fixed_size, program
+
+from tiny import lively, tiny
+
+
+def test_inputs_and_outputs_are_named(mask_model: Detector, box_model: Detector) -> None:
+    assert Graph(mask_model).inputs == ("pixels", "sizes", "scales", "original_sizes")
+    assert Graph(mask_model, preprocess=True).inputs == ("images", "sizes", "scales", "original_sizes")
+    assert Graph(mask_model).outputs == ("boxes", "scores", "labels", "counts", "masks")
+    assert Graph(box_model).outputs == ("boxes", "scores", "labels", "counts")
+
+
+@pytest.mark.parametrize("publisher", ["mmdet", "detectron"])
+def test_a_graph_that_prepares_pixels_finds_the_same(publisher: str) -> None:
+    model = lively(tiny("cascade_mask_r50_fpn", publisher))
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    found = []
+    for preprocess in (False, True):
+        graph = Graph(model, preprocess)
+        inputs = graph.arguments([model.resize(image)])
+        with torch.no_grad():
+            found.append(dict(zip(graph.outputs, graph(*inputs.values()), strict=True)))
+    kind = torch.float32 if publisher == "detectron" else torch.uint8  # Detectron resizes in floating point
+    assert inputs["images"].dtype == kind
+    assert int(found[0]["counts"]) > 3
+    for name in found[0]:
+        torch.testing.assert_close(found[0][name], found[1][name], atol=1e-4, rtol=1e-5)
+
+
+def test_the_document_is_what_a_runner_needs(mask_model: Detector) -> None:
+    graph = Graph(mask_model)
+    about = json.loads(metadata.text(metadata.document(mask_model, graph, Options(dynamic=("batch",)))))
+    assert about["categories"][0] == {"id": 1, "name": "class 0"}
+    assert about["preprocess"]["min_size"] == 64
+    assert about["preprocess"]["interpolation"] == "linear"
+    assert about["preprocess"]["in_graph"] is False
+    assert (about["paste"], about["extent"], about["mask_side"]) == ("bilinear", 0, 28)
+    assert about["dynamic"] == ["batch"]
+    assert len(about["content_digest"]) == 64
+    assert about["conventions"]["selection"]["score_thresh"] == about["score_threshold"] == 0.05
+
+
+@pytest.mark.parametrize(("architecture", "publisher"), [("mask_r50_c4", "paddle"), ("mask_r50_fpn", "detectron")])
+def test_the_side_of_a_mask_is_that_of_the_output(architecture: str, publisher: str) -> None:
+    model = lively(tiny(architecture, publisher))
+    image = np.zeros((64, 64, 3), np.uint8)
+    graph = Graph(model)
+    with torch.no_grad():
+        masks = graph(*graph.arguments([model.resize(image)]).values())[-1]
+    about = metadata.document(model, graph, Options())
+    assert [about["mask_side"]] * 2 == list(masks.shape[2:])
+
+
+def test_axes_that_are_not_dynamic_are_those_of_one_image(box_model: Detector) -> None:
+    assert fixed_size(box_model) == (64, 96)
+    exported = program(Graph(box_model), axes=())
+    shapes = {node.name: tuple(node.meta["val"].shape) for node in exported.graph.nodes if node.op == "placeholder"}
+    assert shapes["pixels"] == (1, 3, 64, 96)
+    assert exported.range_constraints == {}
