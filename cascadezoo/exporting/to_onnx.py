@@ -49,8 +49,9 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     graph = Graph(model, bool(options.preprocess)).eval()
     calibration = Calibration(model, graph, options) if options.precision == "int8" else None
     content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
+    notes: tuple[str, ...] = ()
     if calibration is None:
-        found, notes = check(model, graph, runner(content, graph), options.axes), ()
+        found = check(model, graph, runner(content, graph), options.axes)
     else:
         narrow = quantised(content, calibration)
         infer = runner(narrow, graph)
