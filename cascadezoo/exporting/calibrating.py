@@ -2,7 +2,8 @@
 
 The last layers of the heads give scores and box deltas: one step of 8 bits is more there than the differences that rank
 detections.  What follows them, decoding, suppression and the choice of the best, compares numbers and is geometry.
-Convolutions and matrix products alone are quantised; what lies between two of them is computed in float32.
+Convolutions and the heads' matrix products alone are quantised; what lies between two of them is computed in float32.
+InternImage's linear layers stay in float32: they say where its convolutions sample, and files do not keep their names.
 """
 
 from collections.abc import Iterator
@@ -17,9 +18,7 @@ from cascadezoo.exporting.graph import Graph
 from cascadezoo.images import Pixels, read_image
 
 MOST = 300  # images that are looked at: the first by name
-_IN_FLOAT32 = frozenset(
-    {"cls_score", "bbox_pred", "mask_logits", "objectness", "deltas", "offset", "mask", "offset_mask"}
-)  # modules: the last layers of all heads, and what says where DCNv3 samples
+_LAST = frozenset({"cls_score", "bbox_pred", "mask_logits", "objectness", "deltas"})  # the last layers of all heads
 
 
 class Calibration:
@@ -52,7 +51,7 @@ class Calibration:
 
 def in_float32(weight: str) -> bool:
     """Whether the layer of a weight, by its name as a parameter, is left in float32."""
-    return not _IN_FLOAT32.isdisjoint(weight.split("."))
+    return not _LAST.isdisjoint(weight.split("."))
 
 
 def facts(calibration: Calibration, cost: Cost | None) -> dict[str, Any]:

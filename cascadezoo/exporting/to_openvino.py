@@ -114,11 +114,7 @@ def quantised(network: Any, calibration: Calibration) -> Any:
     import nncf
 
     nncf.set_log_level(logging.ERROR)  # it names all that it leaves as it is
-    others = [
-        node.get_friendly_name()
-        for node in network.get_ordered_ops()
-        if node.get_type_name() not in _PRODUCTS or in_float32(node.input_value(1).get_node().get_friendly_name())
-    ]
+    others = [node.get_friendly_name() for node in network.get_ordered_ops() if not _narrowed(node)]
     with redirect_stdout(sys.stderr):  # its progress
         return nncf.quantize(
             network,
@@ -126,3 +122,11 @@ def quantised(network: Any, calibration: Calibration) -> Any:
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(names=others, validate=False),
         )
+
+
+def _narrowed(node: Any) -> bool:
+    if node.get_type_name() not in _PRODUCTS:
+        return False
+    weight = node.input_value(1).get_node().get_friendly_name()
+    unnamed = node.get_type_name() == "MatMul" and not weight.startswith("model.")  # one of InternImage's linear layers
+    return not (unnamed or in_float32(weight))
