@@ -55,12 +55,12 @@ $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	$(PYTHON) -m venv $(EXTRAS)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(EXTRAS)/base.pth
 	mv $(EXTRAS)/base.pth "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[export,fleet,serve,tensorboard]" albumentations
+	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[fleet,openvino,serve,tensorboard]" albumentations
 	touch $@
 
 test-extras: $(EXTRAS)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py
-	$(EXTRAS)/bin/python -m pytest -m "export and not slow" tests/exporting
+	$(EXTRAS)/bin/python -m pytest -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew

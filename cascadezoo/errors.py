@@ -186,6 +186,10 @@ class DepartsFromModel(CascadezooError):
     """An exported file, run beside the model it was made of, does not detect the same; it is not written."""
 
 
+class LosesAccuracy(CascadezooError):
+    """A quantised file detects too much worse than the model in float32; it is not written without ``force``."""
+
+
 class TrainingDiverged(CascadezooError):
     """A loss or gradient that is not finite; the message names the step, the loss and the images."""
 

@@ -31,6 +31,8 @@ def export(
     preprocess: bool = False,
     dynamic: Sequence[str] | None = None,
     calibration: str | os.PathLike[str] | None = None,
+    val_json: str | os.PathLike[str] | None = None,
+    val_images: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> "ExportReport | GraphReport":
     """Write a model as a file that other programs run: a whole detector, or a checkpoint of its publisher.
@@ -51,13 +53,16 @@ def export(
         dynamic: which of batch, height and width may differ from call to call; default: all.  What may not is one image
             of the entry's scale.
         calibration: a folder of images to quantise by.
-        force: replace ``output`` if it exists.
+        val_json, val_images: COCO annotations and the folder of their images, on which the cost of a quantisation is
+            measured; default: for an entry that was trained on the drawn shapes, these.
+        force: replace ``output`` if it exists; write a quantised file whatever it costs.
 
     Raises:
         UsageError: no such entry or format, an option that the format does not take, a model in training mode or an
             optimised one, OutputExists.
         MissingResource: a package that the format needs is not installed, or the weights are not to be had.
         DepartsFromModel: the file does not detect what the model does; nothing is left at ``output``.
+        LosesAccuracy: a quantised file loses too much average precision; nothing is left at ``output``.
         FileError: the weights cannot be read, or the output cannot be written.
     """
     options = Options(
@@ -66,6 +71,8 @@ def export(
         preprocess=preprocess or None,
         dynamic=None if dynamic is None else tuple(dynamic),
         calibration=None if calibration is None else expanded(calibration),
+        val_json=None if val_json is None else expanded(val_json),
+        val_images=None if val_images is None else expanded(val_images),
         force=force,
     )
     if format not in GRAPHS and format not in FORMATS:

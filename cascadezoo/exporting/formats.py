@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 AXES = ("batch", "height", "width")
 PRECISIONS = ("fp32", "fp16", "int8")
+_QUANTISING = ("calibration", "val_json", "val_images")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Options:
         preprocess: the graph takes images at network scale, and normalises and pads them itself.
         dynamic: the axes of the input that may differ from call to call, of ``AXES``; the default is all.
         calibration: a folder of images to quantise by.
+        val_json, val_images: COCO annotations and their images, on which the cost of a quantisation is measured.
         force: write a file that the check of its accuracy refuses.
     """
 
@@ -37,6 +39,8 @@ class Options:
     preprocess: bool | None = None
     dynamic: tuple[str, ...] | None = None
     calibration: Path | None = None
+    val_json: Path | None = None
+    val_images: Path | None = None
     force: bool = False
 
     @property
@@ -88,7 +92,16 @@ class Format:
 
 GRAPHS: dict[str, Format] = {
     "onnx": Format(
-        "cascadezoo.exporting.to_onnx:write", ".onnx", frozenset({"precision", "opset", "preprocess", "dynamic"})
+        "cascadezoo.exporting.to_onnx:write",
+        ".onnx",
+        frozenset({"precision", "opset", "preprocess", "dynamic", *_QUANTISING}),
+        ("fp32", "int8"),
+    ),
+    "openvino": Format(
+        "cascadezoo.exporting.to_openvino:write",
+        ".xml",
+        frozenset({"precision", "preprocess", "dynamic", *_QUANTISING}),
+        ("fp32", "int8"),
     ),
     "pt2": Format("cascadezoo.exporting.packages:write_pt2", ".pt2", frozenset({"precision", "preprocess", "dynamic"})),
     "aoti": Format(
@@ -104,10 +117,14 @@ def check_options(name: str, options: Options) -> None:
     if refused := [option for option in options.given() if option not in takes]:
         others = [other for other, one in GRAPHS.items() if refused[0] in one.takes]
         hint = f"; {' and '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
-        raise UsageError(f"the format {name} does not take --{refused[0]}{hint}")
+        raise UsageError(f"the format {name} does not take --{refused[0].replace('_', '-')}{hint}")
     if chosen is not None and options.precision not in (None, *chosen.precisions):
         raise UsageError(
             f"the format {name} is not written in {options.precision}: choose {' or '.join(chosen.precisions)}"
         )
+    if options.precision != "int8" and (unused := [option for option in _QUANTISING if option in options.given()]):
+        raise UsageError(f"--{unused[0].replace('_', '-')} is for --precision int8 alone")
+    if (options.val_json is None) != (options.val_images is None):
+        raise UsageError("--val-json and --val-images belong together: give both")
     if wrong := [axis for axis in options.axes if axis not in AXES]:
         raise UsageError(f"{wrong[0]!r} is no axis of the input: choose of {', '.join(AXES)}")

@@ -17,10 +17,13 @@ import torch
 from cascadezoo.detector import Detector
 from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.exporting import metadata
-from cascadezoo.exporting.checking import Arrays, Infer, check
+from cascadezoo.exporting.accuracy import measured
+from cascadezoo.exporting.calibrating import Calibration, facts, note
+from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph, program
 from cascadezoo.exporting.lowering import lowered
+from cascadezoo.exporting.onnx_int8 import quantised, with_metadata
 from cascadezoo.files import whole_file, written_sha256
 
 OPSETS = range(20, 24)
@@ -34,33 +37,49 @@ def write(model: Detector, options: Options, target: Path) -> Written:
 
     Raises:
         MissingResource: onnx, onnxscript or onnxruntime is not installed.
-        UsageError: no such opset, a model that is not on the CPU, or one of 2 GiB, which no entry has.
+        UsageError: no such opset, or what ``require_exportable`` refuses.
         DepartsFromModel: the file does not detect what the model does.
+        LosesAccuracy: int8 costs too much; and what else ``accuracy.measured`` and ``Calibration`` raise.
         UnwritableOutput: there is no room, or no right, to write it.
     """
     require("onnx", "onnxscript", "onnxruntime")
     if options.opset is not None and options.opset not in OPSETS:
         raise UsageError(f"--opset {options.opset}: choose one from {OPSETS[0]} to {OPSETS[-1]}")
+    require_exportable(model)
+    graph = Graph(model, bool(options.preprocess)).eval()
+    calibration = Calibration(model, graph, options) if options.precision == "int8" else None
+    content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
+    notes: tuple[str, ...] = ()
+    if calibration is None:
+        found = check(model, graph, runner(content, graph), options.axes)
+    else:
+        narrow = quantised(content, calibration)
+        infer = runner(narrow, graph)
+        cost = measured(model, graph, options, runner(content, graph), infer)
+        about = metadata.document(model, graph, options, "int8", **facts(calibration, cost))
+        content = with_metadata(narrow, metadata.KEY, metadata.text(about))
+        found, notes = compared(model, graph, infer, options.axes), (note(calibration, cost),)
+    with whole_file(target) as file:
+        file.write(content)
+        return Written(written_sha256(file), found, notes)
+
+
+def require_exportable(model: Detector) -> None:
+    """Raise UsageError for a model that is not on the CPU in float32, or one of 2 GiB, which no entry has."""
     weights = list(model.parameters())
     if weights[0].device.type != "cpu" or weights[0].dtype != torch.float32:
         raise UsageError("an ONNX file is made of a model in float32 on the CPU: load it so")
     if sum(each.nbytes for each in weights) > _LARGEST:
         raise UsageError("this model has 2 GiB of weights, which one ONNX file cannot hold")
-    graph = Graph(model, bool(options.preprocess)).eval()
-    content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
-    found = check(model, graph, runner(content, graph), options.axes)
-    with whole_file(target) as file:
-        file.write(content)
-        return Written(written_sha256(file), found)
 
 
-def require(*packages: str) -> None:
-    """Raise MissingResource where a package of the extra ``export`` is not there."""
+def require(*packages: str, extra: str = "export") -> None:
+    """Raise MissingResource where a package of an extra is not there."""
     for package in packages:
         try:
             import_module(package)
         except ImportError as error:
-            raise MissingResource(f"{package} is not installed: pip install 'cascadezoo[export]'") from error
+            raise MissingResource(f"{package} is not installed: pip install 'cascadezoo[{extra}]'") from error
 
 
 def translated(graph: Graph, options: Options, about: str) -> bytes:
@@ -116,12 +135,13 @@ def _name_axes(made: Any, graph: Graph) -> None:
         node.doc_string = ""
 
 
-def runner(content: bytes, graph: Graph) -> Infer:
-    """How to run an ONNX file by onnxruntime on the CPU."""
+def runner(content: bytes, graph: Graph, threads: int = 0) -> Infer:
+    """How to run an ONNX file by onnxruntime on the CPU; 0: on as many threads as it likes."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
-    settings.enable_cpu_mem_arena = False  # a few runs, whose memory need not be kept
+    settings.enable_cpu_mem_arena = threads > 0  # not for a few runs, whose memory need not be kept
+    settings.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
 
     def infer(inputs: Arrays) -> Arrays:

@@ -36,10 +36,16 @@ def pyramid_roi_align(
 ) -> Any:
     """``cascadezoo::pyramid_roi_align``: each level's boxes are pooled from it and written into their rows.
 
-    A level may have no boxes; a box of no level stays zero.
+    A level may have no boxes; a box of no level stays zero.  So does one without area, where the sampled points follow
+    from its size: PyTorch samples none, and OpenVINO's mean of none is NaN.
     """
     rois = op.Reshape(boxes, op.Constant(value_ints=[-1, 4]))
     level = op.Reshape(levels, op.Constant(value_ints=[-1]))
+    if aligned and sampling_ratio == 0:
+        corner, opposite = op.Split(rois, num_outputs=2, axis=1)
+        shorter = op.ReduceMin(op.Sub(opposite, corner), op.Constant(value_ints=[1]), keepdims=0)
+        solid = op.Greater(shorter, op.Constant(value_float=0.0))
+        level = op.Where(solid, level, op.Constant(value_int=-1))
     zero, one = op.Constant(value_int=0), op.Constant(value_int=1)
     images = op.Range(zero, op.Squeeze(op.Shape(boxes, start=0, end=1)), one)
     image = op.Reshape(

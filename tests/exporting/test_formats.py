@@ -36,7 +36,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         (("--format", "mmdet", "--opset", "20"), "the format mmdet does not take --opset; onnx"),
         (("--format", "mmdet", "--preprocess"), "the format mmdet does not take --preprocess; onnx"),
         (("--format", "paddle", "--dynamic", "batch"), "the format paddle does not take --dynamic; onnx"),
-        (("--format", "onnx", "--precision", "int8"), "the format onnx is not written in int8: choose fp32"),
+        (("--format", "onnx", "--precision", "fp16"), "the format onnx is not written in fp16: choose fp32 or int8"),
         (("--format", "onnx", "--dynamic", "batch,depth"), "'depth' is no axis of the input"),
     ],
 )
@@ -49,9 +49,17 @@ def test_what_a_format_does_not_take_is_refused_in_a_sentence(run: Run, options:
 
 
 def test_calibration_is_refused_where_nothing_is_quantised(run: Run, tmp_path: Path) -> None:
-    code, err = run("--format", "onnx", "--calibration", tmp_path)
-    assert code == 2
-    assert "the format onnx does not take --calibration" in err
+    (tmp_path / "truth.json").touch()
+    truth = ("--val-json", tmp_path / "truth.json")
+    for options, said in (
+        (("mmdet", "--calibration", tmp_path), "the format mmdet does not take --calibration; onnx and openvino do"),
+        (("mmdet", *truth), "the format mmdet does not take --val-json; onnx and openvino do"),
+        (("onnx", "--calibration", tmp_path), "--calibration is for --precision int8 alone"),
+        (("openvino", "--precision", "int8", *truth), "--val-json and --val-images belong together"),
+    ):
+        code, err = run("--format", *options)
+        assert code == 2
+        assert said in err
 
 
 def test_a_loaded_model_is_no_checkpoint_of_a_publisher(mask_model: Detector) -> None:

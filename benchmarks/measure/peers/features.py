@@ -1,7 +1,4 @@
-"""Backbone and neck alone, which runtimes take as an ONNX file: from the same prepared pixels to the pyramid's levels.
-
-The whole network is no peer of theirs yet: its operators have no form in ONNX.
-"""
+"""Backbone and neck alone, for runtimes as an ONNX file: from the same prepared pixels to the pyramid's levels."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cascadezoo.benchmarks.measure.peers import mmdetection
+from cascadezoo.benchmarks.measure.peers import mmdetection, runtimes
 from cascadezoo.benchmarks.measure.peers.contender import CPU, Contender, Made, Setting, made
 from cascadezoo.benchmarks.measure.peers.ours import OURS, torchvision
 from cascadezoo.benchmarks.measure.ways import SPANS, compared, row
@@ -15,6 +15,7 @@ CONTENDERS: dict[str, Contender[Made]] = {
     **OURS,
     "torchvision": Contender(torchvision),
     "mmdetection": mmdetection.CONTENDER,
+    **runtimes.CONTENDERS,
 }
 
 

@@ -1,0 +1,133 @@
+"""The average precision of an exported detector, whatever runs it: what 8 bits cost, measured beside float32.
+
+Shapes: N images, always one at a time here; D detections of an image.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cascadezoo import registry
+from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.coco.evaluation import Kind, evaluate
+from cascadezoo.detecting import read_annotated
+from cascadezoo.detector import Detector
+from cascadezoo.errors import LosesAccuracy, UsageError
+from cascadezoo.exporting.checking import Infer
+from cascadezoo.exporting.formats import Options
+from cascadezoo.exporting.graph import Graph
+from cascadezoo.modeling.postprocess import DetectionBatch
+from cascadezoo.shapes.dataset import generate
+
+IMAGES = 200  # that are measured: the first of the data set
+MOST_LOST = 1.0  # box AP in percent that 8 bits may cost without --force
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a narrower precision costs.
+
+    Attributes:
+        data: the name of the annotation file, or "shapes val".
+        images: how many of it were measured.
+        fp32, int8: "box_ap" and, from a model with masks, "mask_ap", in percent; None where nothing is annotated.
+    """
+
+    data: str
+    images: int
+    fp32: dict[str, float | None]
+    int8: dict[str, float | None]
+
+    @property
+    def lost(self) -> float:
+        """Box AP in percent that int8 has less than fp32."""
+        return (self.fp32["box_ap"] or 0.0) - (self.int8["box_ap"] or 0.0)
+
+    def __str__(self) -> str:
+        figures = ", ".join(
+            f"{name.replace('_ap', ' AP')} {self._figure(value)} beside {self._figure(self.fp32[name])} in float32"
+            for name, value in self.int8.items()
+        )
+        return f"on {self.images} images of {self.data}: {figures}"
+
+    @staticmethod
+    def _figure(value: float | None) -> str:
+        return "unknown" if value is None else f"{value:.2f}"
+
+    def document(self) -> dict[str, Any]:
+        """For the metadata of a file."""
+        return asdict(self)
+
+
+def measured(model: Detector, graph: Graph, options: Options, fp32: Infer, int8: Infer) -> Cost | None:
+    """The cost of what ``int8`` runs beside what ``fp32`` runs; None where there is nothing to measure it on, and
+    ``options.force`` says that it need not be.
+
+    Measured on ``options.val_json`` and ``options.val_images``, which have to have the model's categories, or for an
+    entry that was trained on the drawn shapes on these.  Raises UsageError where there are neither, BadAnnotations and
+    MissingResource as ``CocoDataset``, LosesAccuracy where more than ``MOST_LOST`` is lost and ``options.force`` is not
+    set.
+    """
+    with _data(model, options) as found:
+        if found is None:
+            return None
+        name, data = found
+        figures = [_average_precision(model, graph, infer, data) for infer in (fp32, int8)]
+        cost = Cost(name, min(IMAGES, len(data)), *figures)
+    if cost.lost > MOST_LOST and not options.force:
+        raise LosesAccuracy(
+            f"int8 costs {cost.lost:.2f} box AP ({cost}), more than {MOST_LOST}, so nothing was written: calibrate on "
+            "more images or on such as it will see, or pass --force to have the file all the same"
+        )
+    return cost
+
+
+@contextmanager
+def _data(model: Detector, options: Options) -> Iterator[tuple[str, CocoDataset] | None]:
+    """What to measure on, with its name."""
+    if options.val_json is not None and options.val_images is not None:
+        data = CocoDataset(options.val_json, options.val_images)
+        if tuple(data.categories) != tuple(model.categories):
+            raise UsageError(
+                f"{options.val_json} has other categories than the model: give data that it was trained for"
+            )
+        yield options.val_json.name, data
+    elif model.origin.entry is not None and registry.info(model.origin.entry).data == "shapes":
+        with TemporaryDirectory(prefix="cascadezoo-") as folder:
+            annotations = generate("val", folder, IMAGES)
+            yield "shapes val", CocoDataset(annotations, Path(folder) / "val")
+    elif options.force:
+        yield None
+    else:
+        raise UsageError(
+            "what int8 costs this model cannot be measured: give --val-json and --val-images, annotated images that it "
+            "was trained for, or pass --force to go without"
+        )
+
+
+def _average_precision(model: Detector, graph: Graph, infer: Infer, data: CocoDataset) -> dict[str, float | None]:
+    """Box AP and, of a model with masks, mask AP, in percent, on the first ``IMAGES`` images."""
+    kinds: dict[Kind, str] = {"bbox": "box_ap"} if model.spec.mask is None else {"bbox": "box_ap", "segm": "mask_ap"}
+    results: list[dict[str, Any]] = []
+    records = [data.record(index) for index in range(min(IMAGES, len(data)))]
+    for record in records:
+        resized = model.resize(read_annotated(record.path, record.height, record.width))
+        inputs = {name: tensor.contiguous().cpu().numpy() for name, tensor in graph.arguments([resized]).items()}
+        found = as_batch(infer(inputs))
+        (detections,) = model.detections(found, found.on_host(), [(record.height, record.width)])
+        results += detections.to_coco(record.image_id)
+    figures = evaluate(data.annotations, results, tuple(kinds), [record.image_id for record in records])
+    return {name: figures[kind]["AP"] for kind, name in kinds.items()}
+
+
+def as_batch(outputs: Mapping[str, NDArray[Any]]) -> DetectionBatch:
+    """The outputs of an exported file as the network's; boxes in network pixels are no output, and are left zero."""
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in outputs.items()}
+    return DetectionBatch(rois=torch.zeros_like(tensors["boxes"]), **tensors)

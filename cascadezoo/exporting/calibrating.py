@@ -1,0 +1,65 @@
+"""A quantisation to 8 bits: the images that it is calibrated on, and what of a detector is left in float32.
+
+The last layers of the heads give scores and box deltas: one step of 8 bits is more there than the differences that rank
+detections.  What follows them, decoding, suppression and the choice of the best, compares numbers and is geometry.
+Convolutions and the heads' matrix products alone are quantised; what lies between two of them is computed in float32.
+InternImage's linear layers stay in float32: they say where its convolutions sample, and files do not keep their names.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from cascadezoo.detector import Detector
+from cascadezoo.errors import MissingResource, UsageError
+from cascadezoo.exporting.accuracy import Cost
+from cascadezoo.exporting.checking import Arrays
+from cascadezoo.exporting.formats import Options
+from cascadezoo.exporting.graph import Graph
+from cascadezoo.images import Pixels, read_image
+
+MOST = 300  # images that are looked at: the first by name
+_LAST = frozenset({"cls_score", "bbox_pred", "mask_logits", "objectness", "deltas"})  # the last layers of all heads
+
+
+class Calibration:
+    """The inputs of a graph for images of ``options.calibration``, one at a time; may be gone through again and again.
+
+    Raises UsageError without that folder, MissingResource where no file lies in it, and UnreadableImage, as it is gone
+    through, for a file that is no image.
+    """
+
+    def __init__(self, model: Detector, graph: Graph, options: Options) -> None:
+        if options.calibration is None:
+            raise UsageError("int8 is calibrated on images: give a folder of some hundred with --calibration")
+        files = (path for path in options.calibration.iterdir() if path.is_file() and not path.name.startswith("."))
+        self.paths = sorted(files)[:MOST]
+        if not self.paths:
+            raise MissingResource(f"no images in the folder {options.calibration}: give some that the model is to see")
+        self._model, self._graph = model, graph
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        return (self.inputs(read_image(path)) for path in self.paths)
+
+    def inputs(self, image: Pixels) -> Arrays:
+        """Of one image."""
+        arguments = self._graph.arguments([self._model.resize(image)])
+        return {name: tensor.contiguous().cpu().numpy() for name, tensor in arguments.items()}
+
+
+def in_float32(weight: str) -> bool:
+    """Whether the layer of a weight, by its name as a parameter, is left in float32."""
+    return not _LAST.isdisjoint(weight.split("."))
+
+
+def facts(calibration: Calibration, cost: Cost | None) -> dict[str, Any]:
+    """For the metadata of a quantised file."""
+    return {"calibration_images": len(calibration), "accuracy": None if cost is None else cost.document()}
+
+
+def note(calibration: Calibration, cost: Cost | None) -> str:
+    """The same for whoever asked for the file."""
+    lost = "what that costs was not measured" if cost is None else str(cost)
+    return f"calibrated on {len(calibration)} images; {lost}"

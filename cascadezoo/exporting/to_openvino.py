@@ -1,0 +1,132 @@
+"""OpenVINO's intermediate representation of a detector, a ``.xml`` and a ``.bin`` file, made of its ONNX file.
+
+OpenVINO computes in float32 only where it is told to: on processors that have bfloat16 its CPU plugin takes that unless
+``INFERENCE_PRECISION_HINT`` is ``f32``, which no file can say.
+"""
+
+import logging
+import os
+import shutil
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from cascadezoo.detector import Detector
+from cascadezoo.errors import OutputExists
+from cascadezoo.exporting.accuracy import measured
+from cascadezoo.exporting.calibrating import Calibration, facts, in_float32, note
+from cascadezoo.exporting.checking import Arrays, Infer, check, compared
+from cascadezoo.exporting.formats import Options, Written
+from cascadezoo.exporting.graph import Graph
+from cascadezoo.exporting.metadata import KEY, document, text
+from cascadezoo.exporting.to_onnx import require, require_exportable, translated
+from cascadezoo.files import whole_file, written_sha256
+
+FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+_PRODUCTS = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
+
+
+def write(model: Detector, options: Options, target: Path) -> Written:
+    """Write ``target`` and the ``.bin`` file beside it, read again and run beside PyTorch.
+
+    int8 is quantised by NNCF after training, on the images of ``options.calibration``, and what it costs is measured
+    (``accuracy.measured``).  The metadata lie in ``rt_info`` under ``metadata.KEY``.
+
+    Raises:
+        DepartsFromModel: the file does not detect what the model does.
+        LosesAccuracy: int8 costs too much; and what else ``accuracy.measured`` and ``Calibration`` raise.
+        MissingResource: a package is not installed.
+        OutputExists: the ``.bin`` file is there.
+        UnwritableOutput: there is no room, or no right, to write them.
+    """
+    require("openvino", "onnx", "onnxscript", extra="openvino")
+    require_exportable(model)
+    weights = target.with_suffix(".bin")
+    if weights.exists() and not options.force:
+        raise OutputExists(f"{weights} is already there: choose another output, or pass --force to replace it")
+    graph = Graph(model, bool(options.preprocess)).eval()
+    calibration = None
+    if options.precision == "int8":
+        require("nncf", extra="openvino")
+        calibration = Calibration(model, graph, options)
+    network = folded(read(translated(graph, options, "")))
+    more: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    if calibration is not None:
+        plain, network = network, quantised(network, calibration)
+        cost = measured(model, graph, options, runner(plain), runner(network))
+        more, notes = facts(calibration, cost), (note(calibration, cost),)
+    precision = options.precision or "fp32"
+    network.set_rt_info(text(document(model, graph, options, precision, **more)), [KEY])
+    with TemporaryDirectory(prefix="cascadezoo-") as folder:
+        made = Path(folder) / "model.xml"
+        import openvino
+
+        openvino.save_model(network, made, compress_to_fp16=False)
+        compare = compared if precision == "int8" else check
+        found = compare(model, graph, runner(read(made)), options.axes)
+        with whole_file(target) as xml, whole_file(weights) as binary:  # the second is in its place before the first
+            for source, file in ((made, xml), (made.with_suffix(".bin"), binary)):
+                with source.open("rb") as content:
+                    shutil.copyfileobj(content, file)
+            return Written(written_sha256(binary), found, notes)
+
+
+def read(file: Path | bytes) -> Any:
+    """OpenVINO's model of an ONNX or ``.xml`` file."""
+    import openvino
+
+    return openvino.Core().read_model(file)
+
+
+def folded(network: Any) -> Any:
+    """The same with its constants folded: a weight that is computed is neither stored in 8 bits nor quantised well."""
+    from openvino.passes import ConstantFolding, Manager
+
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(network)
+    return network
+
+
+def runner(network: Any, threads: int | None = None) -> Infer:
+    """How to run a model on the CPU, in float32 where it is not quantised; None: on as many threads as it likes."""
+    import openvino
+
+    settings = FLOAT32 if threads is None else {**FLOAT32, "INFERENCE_NUM_THREADS": threads}
+    compiled = openvino.Core().compile_model(network, "CPU", settings)
+    names = [port.any_name for port in compiled.outputs]
+
+    def infer(inputs: Arrays) -> Arrays:
+        contiguous = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        return dict(zip(names, compiled(contiguous).values(), strict=True))
+
+    return infer
+
+
+def quantised(network: Any, calibration: Calibration) -> Any:
+    """The same with convolutions and matrix products in 8 bits, but for those ``in_float32``."""
+    os.environ.setdefault("NNCF_CI", "1")  # else it tells its makers that it is used
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)  # it names all that it leaves as it is
+    others = [node.get_friendly_name() for node in network.get_ordered_ops() if not _narrowed(node)]
+    with redirect_stdout(sys.stderr):  # its progress
+        return nncf.quantize(
+            network,
+            nncf.Dataset(calibration),
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=others, validate=False),
+        )
+
+
+def _narrowed(node: Any) -> bool:
+    if node.get_type_name() not in _PRODUCTS:
+        return False
+    weight = node.input_value(1).get_node().get_friendly_name()
+    unnamed = node.get_type_name() == "MatMul" and not weight.startswith("model.")  # one of InternImage's linear layers
+    return not (unnamed or in_float32(weight))

@@ -1,0 +1,102 @@
+"""Detect with an exported ONNX file, without PyTorch: ``python onnx_runtime.py model.onnx image.jpg ... > found.json``.
+
+Needs numpy, onnxruntime and OpenCV alone.  Prints COCO's results, masks as uncompressed run lengths; the first image is
+number 1.  What the network wants done before and after it stands in the file's metadata (docs/export.md).
+"""
+
+import json
+import sys
+
+import cv2
+import numpy as np
+import onnxruntime
+
+INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+
+
+def resize(image, rule):
+    """An (H, W, 3) image at the network's scale, and that scale before any rounding."""
+    short, long = sorted(image.shape[:2])
+    scale = rule["min_size"] / short
+    length = round(scale * long) if rule["rounded_limit"] else scale * long
+    scale = rule["max_size"] / long if length > rule["max_size"] else scale
+    given = {"dsize": [max(1, int(side * scale + 0.5)) for side in image.shape[1::-1]]}
+    if rule["step"] == "nominal" and round(scale * short) >= 1:
+        given = {"dsize": None, "fx": scale, "fy": scale}
+    levels = image.astype(np.float32) if rule["float32"] else image
+    return cv2.resize(levels, interpolation=INTERPOLATION[rule["interpolation"]], **given), scale
+
+
+def prepare(image, rule):
+    """Whatever a file may take of an (H, W, 3) uint8 RGB image, as batches of one."""
+    pixels, scale = resize(image, rule)
+    original, size = np.float64(image.shape[:2]), np.float64(pixels.shape[:2])
+    below, right = padding = (-size % rule["size_divisor"]).astype(int)
+    normed = (np.float32(pixels) - np.float32(rule["mean"])) / np.float32(rule["std"])
+    padded = np.pad(normed, ((0, below), (0, right), (0, 0)))
+    bounds = {"resized": size, "unrounded": scale * original, "padded": size + padding}[rule["bounds"]]
+    scales = [scale, scale] if rule["step"] == "nominal" else (size / original)[::-1]
+    rows = {"sizes": bounds, "scales": scales, "original_sizes": original}
+    return {
+        "images": pixels[None],  # of a file that normalises and pads by itself
+        "pixels": np.ascontiguousarray(padded.transpose(2, 0, 1)[None]),
+        **{name: np.float32(row)[None] for name, row in rows.items()},
+    }
+
+
+def bilinear(cells, box, height, width):
+    """Cells (M, M) over the box, sampled at the pixels' centres and zero beyond it; set at one half or more."""
+    x1, y1, x2, y2 = np.float64(box)
+    columns, rows = (
+        (np.arange(width) + 0.5 - x1) / max(x2 - x1, 1e-6),
+        (np.arange(height) + 0.5 - y1) / max(y2 - y1, 1e-6),
+    )
+    across, down = (
+        np.maximum(0, 1 - np.abs(at[:, None] * len(cells) - 0.5 - np.arange(len(cells)))) for at in (columns, rows)
+    )
+    return down @ cells @ across.T >= 0.5
+
+
+def integer_box(cells, box, height, width):
+    """Cells (M, M) with a rim of zeros, resized to the box widened by that rim, in whole pixels; set above one half."""
+    middle, half = (box[2:] + box[:2]) / 2, (box[2:] - box[:2]) / 2 * np.float32((len(cells) + 2) / len(cells))
+    (x1, y1), (x2, y2) = (middle - half).astype(int), (middle + half).astype(int)
+    mask = np.zeros((height, width), bool)
+    window = mask[max(y1, 0) : max(y2 + 1, 0), max(x1, 0) : max(x2 + 1, 0)]
+    resized = cv2.resize(np.pad(cells, 1), (int(x2 - x1 + 1), int(y2 - y1 + 1)))[max(-y1, 0) :, max(-x1, 0) :]
+    window[:] = resized[: window.shape[0], : window.shape[1]] > 0.5
+    return mask
+
+
+def run_lengths(mask):
+    """An (H, W) mask as COCO's uncompressed runs of empty and set pixels by turns, down the columns."""
+    changes = np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False))
+    return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}
+
+
+def detect(session, about, path, number):
+    """COCO's results for the image at ``path``."""
+    image = cv2.imread(path)[..., ::-1]  # turned as its EXIF orientation says, BGR to RGB
+    inputs, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
+    prepared = prepare(np.ascontiguousarray(image), about["preprocess"])
+    values = session.run(outputs, {name: prepared[name] for name in inputs})
+    found = {name: value[0] for name, value in zip(outputs, values, strict=True)}
+    for row in range(found["counts"]):
+        x1, y1, x2, y2 = found["boxes"][row].tolist()
+        result = {
+            "image_id": number,
+            "category_id": about["categories"][found["labels"][row]]["id"],
+            "bbox": [x1, y1, x2 - x1 + about["extent"], y2 - y1 + about["extent"]],
+            "score": float(found["scores"][row]),
+        }
+        if "masks" in found:
+            paste = {"bilinear": bilinear, "integer_box": integer_box}[about["paste"]]
+            mask = paste(found["masks"][row], found["boxes"][row], *image.shape[:2])
+            result["segmentation"] = run_lengths(mask)
+        yield result
+
+
+if __name__ == "__main__":
+    session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+    about = json.loads(session.get_modelmeta().custom_metadata_map["cascadezoo"])
+    print(json.dumps([found for i, path in enumerate(sys.argv[2:], 1) for found in detect(session, about, path, i)]))

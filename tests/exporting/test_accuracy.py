@@ -1,0 +1,120 @@
+"""What 8 bits cost, measured on a model's own kind of data, and images to calibrate on.
+
+The network itself stands in for a file that a runtime runs.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cascadezoo
+from cascadezoo.detector import Detector
+from cascadezoo.errors import LosesAccuracy, MissingResource, UnreadableImage, UsageError
+from cascadezoo.exporting import accuracy
+from cascadezoo.exporting.accuracy import Cost, measured
+from cascadezoo.exporting.calibrating import Calibration, facts, note
+from cascadezoo.exporting.checking import Arrays, Infer
+from cascadezoo.exporting.formats import Options
+from cascadezoo.exporting.graph import Graph
+from cascadezoo.shapes.dataset import generate
+
+from tiny import lively, tiny
+
+
+@pytest.fixture(scope="module")
+def model() -> Detector:
+    return cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True).eval()
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Detector:
+    return lively(tiny()).eval()
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "IMAGES", 6)
+
+
+def itself(graph: Graph) -> Infer:
+    def infer(inputs: Arrays) -> Arrays:
+        with torch.no_grad():
+            outputs = graph(*map(torch.from_numpy, inputs.values()))
+        return {name: output.numpy() for name, output in zip(graph.outputs, outputs, strict=True)}
+
+    return infer
+
+
+def spoilt(infer: Infer, spoil: Callable[[np.ndarray], np.ndarray]) -> Infer:
+    """The same with other boxes."""
+    return lambda inputs: {**(found := infer(inputs)), "boxes": spoil(found["boxes"])}
+
+
+def test_the_cost_of_boxes_that_are_two_pixels_off(few: None, model: Detector) -> None:
+    graph = Graph(model)
+    infer = itself(graph)
+    same = measured(model, graph, Options(), infer, infer)
+    assert (same.data, same.images, same.lost) == ("shapes val", 6, 0)
+    assert same.fp32 == same.int8
+    assert min(same.fp32.values()) > 60
+    off = spoilt(infer, lambda boxes: boxes + 2)
+    with pytest.raises(LosesAccuracy, match=r"int8 costs \d+\.\d\d box AP .*nothing was written"):
+        measured(model, graph, Options(), infer, off)
+    cost = measured(model, graph, Options(force=True), infer, off)
+    assert cost.lost > accuracy.MOST_LOST
+    assert cost.fp32 == same.fp32
+
+
+def test_it_is_measured_on_the_data_that_is_given(
+    few: None, model: Detector, stranger: Detector, tmp_path: Path
+) -> None:
+    annotations = generate("train", tmp_path, 3)
+    options = Options(val_json=annotations, val_images=tmp_path / "train")
+    graph = Graph(model)
+    cost = measured(model, graph, options, itself(graph), itself(graph))
+    assert (cost.data, cost.images) == ("instances_train.json", 3)
+    with pytest.raises(UsageError, match="has other categories than the model"):
+        measured(stranger, Graph(stranger), options, itself(graph), itself(graph))
+
+
+def test_without_data_it_is_not_measured_and_said_so(stranger: Detector) -> None:
+    graph = Graph(stranger)
+    with pytest.raises(UsageError, match="give --val-json and --val-images"):
+        measured(stranger, graph, Options(), itself(graph), itself(graph))
+    assert measured(stranger, graph, Options(force=True), itself(graph), itself(graph)) is None
+
+
+def test_a_cost_in_words_and_for_the_metadata(model: Detector, tmp_path: Path) -> None:
+    generate("train", tmp_path, 2)
+    calibration = Calibration(model, Graph(model), Options(calibration=tmp_path / "train"))
+    cost = Cost("shapes val", 200, {"box_ap": 85.125, "mask_ap": None}, {"box_ap": 84.5, "mask_ap": None})
+    assert cost.lost == pytest.approx(0.625)
+    said = (
+        "on 200 images of shapes val: box AP 84.50 beside 85.12 in float32, mask AP unknown beside unknown in float32"
+    )
+    assert note(calibration, cost) == f"calibrated on 2 images; {said}"
+    assert note(calibration, None) == "calibrated on 2 images; what that costs was not measured"
+    assert facts(calibration, None) == {"calibration_images": 2, "accuracy": None}
+    assert facts(calibration, cost)["accuracy"]["int8"] == {"box_ap": 84.5, "mask_ap": None}
+
+
+def test_images_to_calibrate_on(model: Detector, tmp_path: Path) -> None:
+    graph = Graph(model)
+    with pytest.raises(UsageError, match="--calibration"):
+        Calibration(model, graph, Options())
+    with pytest.raises(MissingResource, match="no images in the folder"):
+        Calibration(model, graph, Options(calibration=tmp_path))
+    generate("train", tmp_path, 3)
+    folder = tmp_path / "train"
+    (folder / ".hidden").touch()
+    calibration = Calibration(model, graph, Options(calibration=folder))
+    first, again = list(calibration), list(calibration)
+    assert len(calibration) == len(first) == len(again) == 3
+    assert all((a["pixels"] == b["pixels"]).all() for a, b in zip(first, again, strict=True))
+    assert list(first[0]) == list(graph.inputs)
+    (folder / "words.txt").write_text("no image")
+    with pytest.raises(UnreadableImage, match="words"):
+        list(Calibration(model, graph, Options(calibration=folder)))
