@@ -14,6 +14,7 @@ from cascadezoo import registry
 
 ROOT = Path(__file__).parents[1]
 SHAPES = "cascade_mask_r18_fpn_shapes"
+(PAGE,) = re.findall(r"```python\n(import torch\n.*?)```", (ROOT / "docs/integrations.md").read_text(), re.DOTALL)
 # the editable install's finder must not find it; nor may what hubconf.py does not ask for
 ALONE = """
 import json, sys
@@ -50,6 +51,9 @@ BODY = f"""
 model = torch.hub.load(clone, {SHAPES!r}, source="local", pretrained=True, box_detections_per_img=7)
 import cascadezoo.shapes; cascadezoo.shapes.generate("val", "shapes", 1)
 found = model.predict("shapes/val/000001.png")
+import shutil; shutil.copy("shapes/val/000001.png", "photo.jpg")
+page = {{}}
+exec({PAGE!r}.replace("path/of/a/clone", clone), page)
 untrained = torch.hub.load(clone, "cascade_mask_r50_fpn_1x", source="local", pretrained=False)
 names = torch.hub.list(cached, trust_repo=True, verbose=False, skip_validation=True)
 chosen = [*names[:3], {SHAPES!r}, "mask_r50_fpn_1x.detectron"]
@@ -58,6 +62,7 @@ print(json.dumps({{
     "modules": list(sys.modules),
     "limit": model.spec.conventions.selection.detections_per_img,
     "masks": len(found.rles()),
+    "page": len(page["detections"]),
     "untrained": untrained.origin.entry,
     "names": names,
     "help": {{name: torch.hub.help(cached, name, trust_repo=True, skip_validation=True) for name in chosen}},
@@ -84,6 +89,7 @@ def test_a_model_is_loaded_and_detects_with_the_dependencies_alone(alone: dict[s
     assert alone["file"] == str(ROOT / "cascadezoo/__init__.py")
     assert alone["limit"] == 7
     assert 0 < alone["masks"] <= 7
+    assert alone["page"] >= alone["masks"]
     assert dependencies() <= set(alone["modules"]), "a dependency that nothing imports"
 
 
