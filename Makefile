@@ -70,7 +70,7 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 
 test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/training/test_writers.py tests/training/test_hook.py \
-		tests/integrations/test_sahi.py
+		tests/integrations/test_sahi.py tests/test_docker.py
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
