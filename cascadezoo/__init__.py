@@ -14,11 +14,12 @@ from cascadezoo.version import __version__
 if TYPE_CHECKING:
     from cascadezoo.benchmarks.verify.verify import verify
     from cascadezoo.checkpoints.conversion import convert
-    from cascadezoo.checkpoints.exporting import export
     from cascadezoo.checkpoints.weights import download
     from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
     from cascadezoo.converters.report import ConversionReport, ExportReport
     from cascadezoo.detections import Detections
+    from cascadezoo.exporting.dispatch import export
+    from cascadezoo.exporting.report import GraphReport
     from cascadezoo.loading import build, load
     from cascadezoo.manifest import ZooEntry
     from cascadezoo.modeling.tta import TTASettings
@@ -42,6 +43,7 @@ _HOME = {
     "ConversionReport": "cascadezoo.converters.report",
     "Detections": "cascadezoo.detections",
     "ExportReport": "cascadezoo.converters.report",
+    "GraphReport": "cascadezoo.exporting.report",
     "ModelSpec": "cascadezoo.spec.model",
     "Predictor": "cascadezoo.predictor",
     "TTASettings": "cascadezoo.modeling.tta",
@@ -50,7 +52,7 @@ _HOME = {
     "build": "cascadezoo.loading",
     "convert": "cascadezoo.checkpoints.conversion",
     "download": "cascadezoo.checkpoints.weights",
-    "export": "cascadezoo.checkpoints.exporting",
+    "export": "cascadezoo.exporting.dispatch",
     "info": "cascadezoo.registry",
     "list_models": "cascadezoo.registry",
     "load": "cascadezoo.loading",
@@ -66,6 +68,7 @@ __all__ = [
     "ConversionReport",
     "Detections",
     "ExportReport",
+    "GraphReport",
     "ModelSpec",
     "Predictor",
     "TTASettings",

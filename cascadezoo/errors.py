@@ -178,6 +178,10 @@ class NoCompiler(MissingResource):
     """No compiler for the operators, or none that this torch can use."""
 
 
+class DepartsFromModel(CascadezooError):
+    """An exported file, run beside the model it was made of, does not detect the same; it is not written."""
+
+
 class TrainingDiverged(CascadezooError):
     """A loss or gradient that is not finite; the message names the step, the loss and the images."""
 

@@ -3,7 +3,7 @@
 Shapes: N images, L levels of H_l x W_l cells, A anchors per cell, K rows per level (``pre_nms_top_n``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -67,7 +67,15 @@ def rpn_select(
     return Candidates(boxes, scores, of_level, valid)
 
 
-def _reference(
+BestOfLevel = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor, Tensor]]
+
+
+def _reference(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return candidates(best_of_level, *arguments)
+
+
+def candidates(
+    best: BestOfLevel,
     logits: list[Tensor],
     deltas: list[Tensor],
     sizes: Tensor,
@@ -82,21 +90,22 @@ def _reference(
     min_size: float,
     top: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The operator by ``best``, which is as ``best_of_level``; the other arguments are those of the schema below."""
     pairs = list(zip(halves[::2], halves[1::2], strict=True))
     cell = len(pairs) // len(logits)
-    best = []
+    parts = []
     for i, (width, stride, first) in enumerate(zip(widths, strides, firsts, strict=True)):
         shape = logits[i].shape[1] // (cell * width), width
         anchors = laid_out(shape, pairs[i * cell : (i + 1) * cell], stride, first, sizes.device)
-        best.append(_best_of_level(logits[i].sigmoid() if probability else logits[i], deltas[i], anchors, top))
-    scores, moves, anchors, present = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
-    levels = torch.arange(len(best), device=sizes.device).repeat_interleave(top, output_size=scores.shape[1])
+        parts.append(best(logits[i].sigmoid() if probability else logits[i], deltas[i], anchors, top))
+    scores, moves, anchors, present = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+    levels = torch.arange(len(parts), device=sizes.device).repeat_interleave(top, output_size=scores.shape[1])
     coder = BoxCoder.model_validate({"stds": stds, "log_scale": log_scale, "extent": extent})
     boxes = clip(decode(moves, anchors, coder), sizes, extent)
-    return boxes, scores, levels.repeat(len(scores), 1), present & at_least(boxes, min_size, extent)
+    return boxes, scores, levels.repeat(scores.shape[0], 1), present & at_least(boxes, min_size, extent)
 
 
-def _best_of_level(scores: Tensor, deltas: Tensor, anchors: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def best_of_level(scores: Tensor, deltas: Tensor, anchors: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The scores (N, K), deltas (N, K, 4) and anchors (N, K, 4) of a level's best, best first; (N, K) bool says which
     rows are present."""
     anchors = anchors.expand(len(scores), -1, -1)

@@ -23,9 +23,11 @@ N = TypeVar("N", bound=Network)
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def lean(network: N, device: torch.device | None = None) -> N:
+def lean(network: N, device: torch.device | None = None, fused: bool = True) -> N:
     """The network for inference on ``device``, by default its own: a copy of the same class in evaluation mode, whose
     parameters want no gradients.
+
+    Without ``fused`` DCNv3 stays apart from its softmax: of the two as one operator there is no kernel for CPUs.
 
     Tensors that need no change are shared with ``network``, whose weights should stay as they are from then on: a
     change would reach some layers and not others.
@@ -35,17 +37,17 @@ def lean(network: N, device: torch.device | None = None) -> N:
     made = copy.deepcopy(network, shared)
     if device is not None:
         made.to(device)
-    _substitute(made)
+    _substitute(made, _RULES if fused else {kind: rule for kind, rule in _RULES.items() if kind is not DCNv3})
     return made.eval()
 
 
-def _substitute(parent: nn.Module) -> None:
+def _substitute(parent: nn.Module, rules: "_Rules") -> None:
     """What the rules make of the modules inside ``parent``, and inside what they made, in their places."""
     for name, child in parent.named_children():
-        rule = _RULES.get(type(child))
+        rule = rules.get(type(child))
         made = child if rule is None else rule(child)
         setattr(parent, name, made)
-        _substitute(made)
+        _substitute(made, rules)
 
 
 def _one_convolution(conv: ConvNorm) -> nn.Module:
@@ -109,7 +111,8 @@ def _frozen(x: Tensor) -> nn.Parameter:
     return nn.Parameter(x.detach(), requires_grad=False)
 
 
-_RULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+_Rules = dict[type[nn.Module], Callable[[Any], nn.Module]]
+_RULES: _Rules = {
     ConvNorm: _one_convolution,
     Conv: _channels_last,
     DeconvReLU: _channels_last,

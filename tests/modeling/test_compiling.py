@@ -163,7 +163,7 @@ def test_P9_an_exported_graph_takes_every_size(architecture: str, publisher: str
     with torch.no_grad():
         program = torch.export.export(Infer(model), (batch(2, 160, 224),), dynamic_shapes=(shapes,)).module()
         # levels of fewer anchors than pre_nms_top_n, and of more; one image, and three
-        for other in (batch(3, 128, 192), batch(1, 352, 224), batch(1, 96, 96)):
+        for other in (batch(3, 128, 192), batch(1, 352, 224), batch(1, 96, 96), batch(2, 96, 352)):
             for ours, theirs in zip(program(other), model.infer(other), strict=True):
                 if theirs is None:  # no masks
                     continue

@@ -1,0 +1,172 @@
+"""The detections of an exported file beside PyTorch's: one set of bounds for every format.
+
+Two images of different sizes go through both, one after the other, then a batch of two; where the file's axes are
+fixed, what it takes of these.  Shapes: D detections of one image, M side of a mask.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cascadezoo.detector import Detector
+from cascadezoo.errors import DepartsFromModel
+from cascadezoo.exporting.graph import Graph, fixed_size
+from cascadezoo.modeling.preprocess import ResizedImage
+from cascadezoo.ops.boxes import pairwise_iou
+from cascadezoo.shapes.dataset import scene
+
+Arrays = dict[str, NDArray[Any]]
+Infer = Callable[[Arrays], Mapping[str, NDArray[Any]]]
+"""A file's inputs by name to its outputs by name."""
+
+_PAIRED = 0.9  # IoU of boxes from which on two detections of a class are the same one
+_TIED = 1e-3  # of a score beside a cut, an IoU beside the threshold, a probability beside one half
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far a file may be from PyTorch.
+
+    Attributes:
+        box: largest difference of a coordinate, pixels of the original image.
+        score: largest difference of a score.
+        mask: least IoU of two masks of a detection.
+    """
+
+    box: float = 0.1
+    score: float = 1e-3
+    mask: float = 0.99
+
+
+class Check(NamedTuple):
+    """What was compared, and how far apart it was at most."""
+
+    images: int
+    detections: int
+    unpaired: int  # detections of one side alone, ties left out
+    box: float
+    score: float
+    mask: float | None  # the least IoU; None without masks
+
+    def __str__(self) -> str:
+        masks = "" if self.mask is None else f", their masks overlap by an IoU of {self.mask:.4f} or more"
+        return (
+            f"{self.detections} detections on {self.images} images, {self.unpaired} without a partner; boxes differ by "
+            f"at most {self.box:.2g} pixels, scores by {self.score:.2g}{masks}"
+        )
+
+
+def check(model: Detector, graph: Graph, infer: Infer, axes: Sequence[str], bounds: Bounds | None = None) -> Check:
+    """Compare a file, run by ``infer``, with the model it was made of; ``axes``: those of the file that are dynamic.
+
+    Raises DepartsFromModel where they differ by more than ``bounds``; the default is that of float32.
+    """
+    found = compared(model, graph, infer, axes)
+    limits = bounds or Bounds()
+    masks_differ = found.mask is not None and found.mask < limits.mask
+    if found.unpaired or found.box > limits.box or found.score > limits.score or masks_differ:
+        raise DepartsFromModel(
+            f"the exported file does not detect what the model does ({found}), so nothing was written: please report "
+            "it with the entry's name and the versions that `cascadezoo doctor` prints"
+        )
+    return found
+
+
+def compared(model: Detector, graph: Graph, infer: Infer, axes: Sequence[str]) -> Check:
+    """What ``check`` finds, within bounds or not."""
+    checks = []
+    for images in _batches(model, axes):
+        inputs = {name: tensor.cpu().numpy() for name, tensor in graph.arguments(images).items()}
+        with torch.no_grad():
+            ours = graph(*graph.arguments(images).values())
+        expected = {name: tensor.cpu().numpy() for name, tensor in zip(graph.outputs, ours, strict=True)}
+        got = infer(inputs)
+        checks += [_one(model, _rows(expected, i), _rows(got, i)) for i in range(len(images))]
+    masks = [one.mask for one in checks if one.mask is not None]
+    return Check(
+        images=len(checks),
+        detections=sum(one.detections for one in checks),
+        unpaired=sum(one.unpaired for one in checks),
+        box=max(one.box for one in checks),
+        score=max(one.score for one in checks),
+        mask=min(masks) if masks else None,
+    )
+
+
+def _batches(model: Detector, axes: Sequence[str]) -> list[list[ResizedImage]]:
+    """Images as the file takes them: of two sizes where both sides are dynamic, and two at once where the batch is."""
+    first, second = (scene("val", index).image for index in (0, 2))
+    if {"height", "width"} <= set(axes):
+        images = [model.resize(first), model.resize(np.ascontiguousarray(second[: len(second) * 3 // 4]))]
+        twin = model.resize(np.ascontiguousarray(first[:, ::-1]))
+    else:
+        images = [_stretched(image, model) for image in (first, second)]
+        twin = images[1]
+    return [[image] for image in images] + ([[images[0], twin]] if "batch" in axes else [])
+
+
+def _stretched(image: NDArray[np.uint8], model: Detector) -> ResizedImage:
+    """An image of exactly the network's fixed size."""
+    height, width = fixed_size(model)
+    return ResizedImage(
+        cv2.resize(image, (width, height)).astype(np.float32 if model.spec.conventions.resize.float32 else np.uint8),
+        (height, width),
+        1.0,
+    )
+
+
+def _rows(outputs: Mapping[str, NDArray[Any]], image: int) -> Arrays:
+    """The detections of one image of a batch."""
+    count = int(outputs["counts"][image])
+    return {name: value[image][:count] for name, value in outputs.items() if name != "counts"}
+
+
+def _one(model: Detector, ours: Arrays, theirs: Arrays) -> Check:
+    selection = model.spec.conventions.selection
+    iou = pairwise_iou(
+        *(torch.from_numpy(side["boxes"]).double() for side in (ours, theirs)), selection.nms.extent
+    ).numpy()
+    iou = iou * (ours["labels"][:, None] == theirs["labels"][None])
+    pairs, free = [], np.ones(len(theirs["scores"]), dtype=bool)
+    for row in range(len(ours["scores"])):
+        best = int(np.argmax(np.where(free, iou[row], 0))) if free.any() else -1
+        if best >= 0 and free[best] and iou[row, best] >= _PAIRED:
+            pairs.append((row, best))
+            free[best] = False
+    i, j = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    lost = np.ones(len(ours["scores"]), dtype=bool)
+    lost[i] = False
+    full = selection.detections_per_img
+    near = np.abs(iou - selection.nms.iou) < _TIED  # which of two suppresses the other is decided by rounding
+    alone = sum(
+        int((missing & ~(_at_cut(side["scores"], selection.score_thresh, full) | tied)).sum())
+        for missing, side, tied in ((lost, ours, near.any(1)), (free, theirs, near.any(0)))
+    )
+    masks = [_mask_iou(ours["masks"][a], theirs["masks"][b]) for a, b in pairs] if "masks" in ours else None
+    return Check(
+        images=1,
+        detections=len(ours["scores"]),
+        unpaired=alone,
+        box=float(np.abs(ours["boxes"][i] - theirs["boxes"][j]).max(initial=0)),
+        score=float(np.abs(ours["scores"][i] - theirs["scores"][j]).max(initial=0)),
+        mask=None if masks is None else min(masks, default=1.0),
+    )
+
+
+def _at_cut(scores: NDArray[Any], threshold: float, most: int) -> NDArray[np.bool_]:
+    """The detections that a rounding error leaves out: at the threshold, or last of as many as are kept."""
+    at = scores < threshold + _TIED
+    return at | (scores < scores.min() + _TIED) if len(scores) >= most else at
+
+
+def _mask_iou(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """The IoU of two masks (M, M), less the cells where either probability is one half but for rounding."""
+    sure = (np.abs(one - 0.5) >= _TIED) & (np.abs(other - 0.5) >= _TIED)
+    a, b = (one > 0.5) & sure, (other > 0.5) & sure
+    union = int((a | b).sum())
+    return 1.0 if union == 0 else int((a & b).sum()) / union

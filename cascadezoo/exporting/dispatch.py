@@ -1,0 +1,125 @@
+"""``cascadezoo.export``: a model out of this package, by format.
+
+(Not ``export.py``: that is the function's name.)
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cascadezoo.checkpoints.exporting import export as export_checkpoint
+from cascadezoo.errors import OutputExists, UsageError, WeightsNotFound, WrongType
+from cascadezoo.exporting.formats import GRAPHS, Options, check_options
+from cascadezoo.paths import expanded
+from cascadezoo.providers import FORMATS
+
+if TYPE_CHECKING:
+    from cascadezoo.converters.report import ExportReport
+    from cascadezoo.detector import Detector
+    from cascadezoo.exporting.report import GraphReport
+
+
+def export(
+    model: "str | Detector",
+    format: str,
+    weights: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    precision: str | None = None,
+    opset: int | None = None,
+    preprocess: bool = False,
+    dynamic: Sequence[str] | None = None,
+    calibration: str | os.PathLike[str] | None = None,
+    force: bool = False,
+) -> "ExportReport | GraphReport":
+    """Write a model as a file that other programs run: a whole detector, or a checkpoint of its publisher.
+
+    A publisher's format (mmdet, paddle, …) holds canonical weights as the publisher's own code reads them, equal in
+    every tensor that inference uses.  The other formats hold the whole detector; what is written has been run beside
+    PyTorch on two images of different sizes and on a batch of two.
+
+    Args:
+        model: an entry's name, or what else ``load`` takes; a loaded model for a format that is no publisher's.
+        format: a publisher, or one of ``exporting.formats.GRAPHS``.
+        weights: a file, as for ``load``; for a publisher's format a canonical one.  Default: the entry's, as published.
+        output: the file to write; default: ``<entry>`` with the format's ending, beside ``weights`` or in the current
+            folder.
+        precision: what the file computes in; default: float32.
+        opset: the version of ONNX's operators; default: the lowest that has all that is used.
+        preprocess: the graph takes RGB images (N, h, w, 3), resized already, and normalises and pads them itself.
+        dynamic: which of batch, height and width may differ from call to call; default: all.  What may not is one image
+            of the entry's scale.
+        calibration: a folder of images to quantise by.
+        force: replace ``output`` if it exists.
+
+    Raises:
+        UsageError: no such entry or format, an option that the format does not take, OutputExists.
+        MissingResource: a package that the format needs is not installed, or the weights are not to be had.
+        DepartsFromModel: the file does not detect what the model does; nothing is left at ``output``.
+        FileError: the weights cannot be read, or the output cannot be written.
+    """
+    options = Options(
+        precision=precision,
+        opset=opset,
+        preprocess=preprocess or None,
+        dynamic=None if dynamic is None else tuple(dynamic),
+        calibration=None if calibration is None else expanded(calibration),
+        force=force,
+    )
+    if format not in GRAPHS and format not in FORMATS:
+        raise UsageError(f"no files of {format!r} can be written: choose one of {', '.join((*GRAPHS, *FORMATS))}")
+    check_options(format, options)
+    if format in GRAPHS:
+        return _export_graph(model, format, weights, output, options)
+    if not isinstance(model, str):
+        raise WrongType(f"model: give an entry's name and weights=FILE for the format {format}, not a loaded model")
+    source = None if weights is None else expanded(weights)
+    return export_checkpoint(model, format, source, None if output is None else expanded(output), force=force)
+
+
+def _export_graph(
+    model: "str | Detector",
+    format: str,
+    weights: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str] | None,
+    options: Options,
+) -> "GraphReport":
+    if not isinstance(model, str) and weights is not None:
+        raise UsageError("a loaded model brings its own weights: leave weights=FILE out")
+    if weights is not None and not expanded(weights).is_file():
+        raise WeightsNotFound(f"{expanded(weights)}: no such file; give the weights of {model}")
+    chosen = GRAPHS[format]
+    if output is not None:
+        _protect(expanded(output), options.force)
+    from cascadezoo.exporting.report import GraphReport  # torch, now that there is something to export
+    from cascadezoo.loading import load
+    from cascadezoo.saving import bare
+
+    detector = load(model, weights=weights, pretrained=weights is None) if isinstance(model, str) else bare(model)
+    target = expanded(output) if output is not None else _default(detector, weights, chosen.suffix)
+    _protect(target, options.force)
+    written = chosen.write()(detector.eval(), options, target)
+    return GraphReport(
+        entry=detector.origin.entry,
+        format=format,
+        output=target,
+        output_sha256=written.sha256,
+        precision=options.precision or chosen.precisions[0],
+        images=written.check.images,
+        detections=written.check.detections,
+        box_difference=written.check.box,
+        score_difference=written.check.score,
+        mask_iou=written.check.mask,
+        notes=written.notes,
+    )
+
+
+def _default(model: "Detector", weights: str | os.PathLike[str] | None, suffix: str) -> Path:
+    name = f"{model.origin.entry or model.origin.architecture or 'model'}{suffix}"
+    return Path(name) if weights is None else expanded(weights).with_name(name)
+
+
+def _protect(target: Path, force: bool) -> None:
+    if (target.is_file() or target.is_dir()) and not force:
+        raise OutputExists(f"{target} is already there: choose another output, or pass --force to replace it")

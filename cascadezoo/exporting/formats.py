@@ -1,0 +1,109 @@
+"""The formats of a whole detector: what each can be told, and what writes it.  Without torch, for the command line.
+
+A writer is called with the model, the options and the target; it checks what it has made beside PyTorch before anything
+is at the target, and raises ``DepartsFromModel`` where the two differ.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cascadezoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from cascadezoo.exporting.checking import Check
+
+AXES = ("batch", "height", "width")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller asks of a format; None: not asked, so the format's own default.
+
+    Attributes:
+        precision: one of ``PRECISIONS``.
+        opset: the version of ONNX's operators.
+        preprocess: the graph takes images at network scale, and normalises and pads them itself.
+        dynamic: the axes of the input that may differ from call to call, of ``AXES``; the default is all.
+        calibration: a folder of images to quantise by.
+        force: write a file that the check of its accuracy refuses.
+    """
+
+    precision: str | None = None
+    opset: int | None = None
+    preprocess: bool | None = None
+    dynamic: tuple[str, ...] | None = None
+    calibration: Path | None = None
+    force: bool = False
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes that may differ from call to call."""
+        return AXES if self.dynamic is None else self.dynamic
+
+    def given(self) -> dict[str, Any]:
+        """What was asked, without ``force``."""
+        return {name: value for name, value in vars(self).items() if name != "force" and value is not None}
+
+
+class Written(NamedTuple):
+    """What a writer has written.
+
+    Attributes:
+        sha256: of the file; of the largest where there are several.
+        check: its detections beside PyTorch's.
+        notes: sentences for whoever asked for it.
+    """
+
+    sha256: str
+    check: "Check"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        writer: "module:function" of ``write(model: Detector, options: Options, target: Path) -> Written``.
+        suffix: the ending of its files.
+        takes: the names of the options that it takes.
+        precisions: of those that it can be written in, the default first.
+    """
+
+    writer: str
+    suffix: str
+    takes: frozenset[str]
+    precisions: tuple[str, ...] = ("fp32",)
+
+    def write(self) -> Callable[..., Written]:
+        """The writer, imported."""
+        module, function = self.writer.split(":")
+        writer: Callable[..., Written] = getattr(import_module(module), function)
+        return writer
+
+
+GRAPHS: dict[str, Format] = {
+    "onnx": Format(
+        "cascadezoo.exporting.to_onnx:write", ".onnx", frozenset({"precision", "opset", "preprocess", "dynamic"})
+    ),
+}
+
+
+def check_options(name: str, options: Options) -> None:
+    """Raise UsageError where a format is asked for what it cannot do; ``name`` is of ``GRAPHS`` or a publisher's."""
+    chosen = GRAPHS.get(name)
+    takes = frozenset[str]() if chosen is None else chosen.takes
+    if refused := [option for option in options.given() if option not in takes]:
+        others = [other for other, one in GRAPHS.items() if refused[0] in one.takes]
+        hint = f"; {' and '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
+        raise UsageError(f"the format {name} does not take --{refused[0]}{hint}")
+    if chosen is not None and options.precision not in (None, *chosen.precisions):
+        raise UsageError(
+            f"the format {name} is not written in {options.precision}: choose {' or '.join(chosen.precisions)}"
+        )
+    if wrong := [axis for axis in options.axes if axis not in AXES]:
+        raise UsageError(f"{wrong[0]!r} is no axis of the input: choose of {', '.join(AXES)}")
