@@ -90,6 +90,9 @@ GRAPHS: dict[str, Format] = {
     "onnx": Format(
         "cascadezoo.exporting.to_onnx:write", ".onnx", frozenset({"precision", "opset", "preprocess", "dynamic"})
     ),
+    "triton": Format(
+        "cascadezoo.exporting.to_triton:write", "", frozenset({"precision", "opset", "preprocess", "dynamic"})
+    ),
 }
 
 
