@@ -166,7 +166,8 @@ def run_lines(name: str, folder: Path) -> Built:
             (site,) = venv.glob("lib/python*/site-packages")
             shutil.rmtree(site / "setuptools", ignore_errors=True)  # Python 3.11's own is older than the build needs
             packages = [path for path in sys.path if path.endswith("site-packages")]
-            (site / "base.pth").write_text("\n".join(packages) + "\n")
+            # the first environment before one that only adds to it, and has Python's own setuptools too
+            (site / "base.pth").write_text("\n".join(reversed(packages)) + "\n")
         done.append(here)
     assert len(done) >= 3
     (home := folder / "home").mkdir()
