@@ -55,7 +55,7 @@ $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	$(PYTHON) -m venv $(EXTRAS)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(EXTRAS)/base.pth
 	mv $(EXTRAS)/base.pth "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[fleet,sahi,tensorboard]" albumentations
+	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[export,fleet,sahi,serve,tensorboard]" albumentations
 	touch $@
 
 # FiftyOne wants OpenCV 4, which shadows the first environment's (0.9 GB)
@@ -69,8 +69,8 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 	touch $@
 
 test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
-	$(EXTRAS)/bin/python -m pytest tests/fleet tests/training/test_writers.py tests/training/test_hook.py \
-		tests/integrations/test_sahi.py tests/test_docker.py
+	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
+		tests/exporting/test_triton.py tests/integrations/test_sahi.py tests/test_docker.py
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
@@ -182,7 +182,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup
+bench: setup $(EXTRAS)/.ok
 	$(BIN)/python -m cascadezoo.benchmarks.measure.startup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.convert
 	$(BIN)/python -m cascadezoo.benchmarks.measure.load
@@ -206,6 +206,7 @@ bench: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.dense
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
 	$(BIN)/python -m cascadezoo.benchmarks.measure.predicting
+	$(EXTRAS)/bin/python -m cascadezoo.benchmarks.measure.serving
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pages
 
 # bent files for every reader; FUZZ_SECONDS, for each of the 12, is 10 in a smoke run.  Finds lie in tests/fuzz/crashes

@@ -140,8 +140,8 @@ class Detector(Network):
     ) -> "OptimizedDetector":
         """A new model for inference alone, prepared for one device and one precision (docs/model.md).
 
-        It detects as this one does, by the same methods; this one stays as it is.  They share what weights they can:
-        change this one's weights, and the other has to be made again.
+        It detects as this one does, by the same methods; this one stays as it is.  They may share weights: change
+        this one's, and the other has to be made again.
 
         Args:
             device: where it computes; None: where this model is.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -89,10 +90,13 @@ def join(device: str | None = None, backend: str | None = None) -> Iterator[Worl
         if size == 1:
             yield World(0, 1, chosen)
             return
+        # Imported while there is a group, which torch._dynamo does, this module keeps it as a default of its functions,
+        # and the threads outlive it: one that lets go of a tensor while the interpreter ends aborts the process
+        import_module("torch.distributed.nn.functional")
         dist.init_process_group(backend or ("nccl" if chosen.type == "cuda" else "gloo"), timeout=_PATIENCE)
         try:
             yield World(rank, size, chosen)
-            dist.barrier()  # a process that leaves while another still waits for it can abort
+            dist.barrier()  # none closes its connections while another still reads from them
         finally:
             dist.destroy_process_group()
 

@@ -82,6 +82,10 @@ class UnreadableImage(FileError):
     """Not an image that can be decoded, or an array of the wrong kind."""
 
 
+class TooManyPixels(UnreadableImage):
+    """An image whose header claims more pixels than are decoded."""
+
+
 class FailedImages(UnreadableImage):
     """Some of a list of images failed; the others are done, and what was found on them is here.
 

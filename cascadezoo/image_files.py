@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
-from cascadezoo.errors import MissingResource, UnreadableImage
+from cascadezoo.errors import MissingResource, TooManyPixels, UnreadableImage
 
 MOST_PIXELS = 2**27  # 134 million, 400 MB decoded
 
@@ -61,14 +61,15 @@ class Header(NamedTuple):
     height: int
 
 
-def read_header(what: str, data: bytes | BinaryIO) -> Header:
+def read_header(what: str, data: bytes | BinaryIO, most: int | None = None) -> Header:
     """The header of an image that it says is small enough to decode; ``what`` is how a message calls the image.
 
-    ``data``: the file's bytes, or the file, of which only the header is read.
+    ``data``: the file's bytes, or the file, of which only the header is read.  ``most``: the pixels that it may have,
+    at most ``most_pixels()``, which None means.
 
-    Raises UnreadableImage for more pixels than ``most_pixels()`` and for a header that Pillow does not know.
+    Raises TooManyPixels, and UnreadableImage for a header that Pillow does not know.
     """
-    limit = most_pixels()
+    limit = most_pixels() if most is None else most
     if limit > MOST_PIXELS:
         Image.MAX_IMAGE_PIXELS = None  # whoever lifts our limit means Pillow's too
     try:
@@ -79,11 +80,11 @@ def read_header(what: str, data: bytes | BinaryIO) -> Header:
                 kind, mode = header.format or "", header.mode
                 turned = 1 if kind in _TURNED_BY_OPENCV else header.getexif().get(_ORIENTATION, 1)
     except Image.DecompressionBombError as error:
-        raise UnreadableImage(_too_large(what, "far too many", limit)) from error
+        raise TooManyPixels(_too_large(what, "far too many", most)) from error
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, OverflowError) as error:
         raise UnreadableImage(f"{what} is no image that can be decoded: damaged or of another kind") from error
     if width * height > limit:
-        raise UnreadableImage(_too_large(what, f"{width} x {height}", limit))
+        raise TooManyPixels(_too_large(what, f"{width} x {height}", most))
     return Header(kind, mode, turned if turned in range(1, 9) else 1, width, height)
 
 
@@ -94,11 +95,10 @@ def require_whole(what: str, data: bytes) -> None:
             raise UnreadableImage(f"{what} is an image that is damaged or cut short: get it again")
 
 
-def _too_large(what: str, pixels: str, limit: int) -> str:
-    return (
-        f"{what} claims {pixels} pixels, more than the {limit:,} allowed: shrink it, or set "
-        "CASCADEZOO_MAX_IMAGE_PIXELS if you trust it"
-    )
+def _too_large(what: str, pixels: str, most: int | None) -> str:
+    advice = ", or set CASCADEZOO_MAX_IMAGE_PIXELS if you trust it" if most is None else ""
+    limit = most_pixels() if most is None else most
+    return f"{what} claims {pixels} pixels, more than the {limit:,} allowed: shrink it{advice}"
 
 
 def _is_whole_png(data: bytes) -> bool:

@@ -63,9 +63,9 @@ def read_image(image: ImageInput) -> Pixels:
     types or value ranges.
     """
     if isinstance(image, str | os.PathLike):
-        return _decode(str(image), _content_of_path(image))
+        return decode(str(image), _content_of_path(image))
     if isinstance(image, bytes | bytearray | memoryview):
-        return _decode(f"the {type(image).__name__} object given", bytes(image))
+        return decode(f"the {type(image).__name__} object given", bytes(image))
     if isinstance(image, Image.Image):
         return _from_pil(image, f"the PIL image of mode {image.mode}")
     if isinstance(image, np.ndarray):
@@ -76,7 +76,7 @@ def read_image(image: ImageInput) -> Pixels:
     if hasattr(image, "read"):
         name = getattr(image, "name", None)
         what = f"the open file {name}" if isinstance(name, str) else f"the {type(image).__name__} object given"
-        return _decode(what, _content_of_file(cast("IO[bytes]", image), what))
+        return decode(what, _content_of_file(cast("IO[bytes]", image), what))
     raise UnreadableImage(f"a {type(image).__name__} is no image; {_EXPECTED}")
 
 
@@ -137,11 +137,15 @@ def _refuse_more_than(limit: int, size: int, what: str) -> None:
         )
 
 
-def _decode(what: str, data: bytes) -> Pixels:
+def decode(what: str, data: bytes, most: int | None = None) -> Pixels:
+    """The bytes of an image file as ``read_image`` reads them, with its errors; ``what``: their name in these.
+
+    ``most``: the pixels that it may have, as ``image_files.read_header`` takes them.
+    """
     if not data:
         raise UnreadableImage(f"{what} is empty, an empty file is not an image")
     require_whole(what, data)
-    header = read_header(what, data)
+    header = read_header(what, data, most)
     if header.format in _BY_PILLOW:
         return _by_pillow(what, data)
     _refuse_without_range(header.mode, what)

@@ -111,10 +111,14 @@ class Predictor:
         return self._model
 
     def build(self) -> Detector:
-        """The model, made anew and not kept, optimised where that was asked for; where it would drop scores that reach
-        the threshold, with the threshold for its own.
+        """The model, made anew and not kept: ``prepare`` of ``load``, with their errors."""
+        return self.prepare(self.load())
 
-        Raises UsageError where an optimised model's device does not compute in the precision.
+    def load(self) -> Detector:
+        """The model as ``cascadezoo.load`` makes it; where it would drop scores that reach the threshold, with the
+        threshold for its own.
+
+        Raises what ``load`` raises, and UsageError where an optimised model's device does not compute in the precision.
         """
         device = usable(self.device)
         if self._is_optimized(device):
@@ -123,9 +127,12 @@ class Predictor:
         if self.threshold is not None and self.threshold < model.spec.conventions.selection.score_thresh:
             del model
             model = loading.load(self.name, **self._loaded, box_score_thresh=self.threshold)
-        if self._is_optimized(device):
-            return model.optimize(device, self.precision, exact=self.exact)
         return model
+
+    def prepare(self, model: Detector) -> Detector:
+        """The loaded model, optimised where that was asked for."""
+        device = usable(self.device)
+        return model.optimize(device, self.precision, exact=self.exact) if self._is_optimized(device) else model
 
     def _is_optimized(self, device: torch.device) -> bool:
         return device.type == "cpu" if self.optimize is None else self.optimize

@@ -57,6 +57,11 @@ def write_folder(
         file.write(config.to_json().encode())
 
 
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """The content digest of a canonical file of these tensors."""
+    return content_digest(_float32(tensors))
+
+
 def _float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().float().cpu() for name, tensor in tensors.items()}
 

@@ -73,14 +73,17 @@ def test_two_processes_equal_one(tmp_path, options):
         assert b["losses"] == pytest.approx(a["losses"], rel=2e-3, abs=1e-5)
 
 
-# argument: a folder; process r of 2 has the first or the last two of four images of noise
+# argument: a folder; process r of 2 has the first or the last two of four images of noise, and tells which threads are
+# left without the group.  The module imported within the block is the one that would keep it
 NORM = """
 import sys
+from pathlib import Path
 import torch
 from cascadezoo.modeling.resnet import BatchNorm
 from cascadezoo.distributed import join
 
 with join("cpu") as world:
+    import torch.distributed.nn.functional
     torch.manual_seed(0)
     x, weight = torch.randn(4, 3, 5, 7) * 3 + 2, torch.randn(4, 3, 5, 7)
     share = slice(world.rank, None) if world.size == 1 else (slice(0, 1), slice(1, 4))[world.rank]
@@ -89,22 +92,39 @@ with join("cpu") as world:
     (y * weight[share]).sum().backward()
     held = [y, mine.grad, norm.running_mean, norm.running_var, norm.weight.grad]
     torch.save([t.detach() for t in held], f"{sys.argv[1]}/{world.size}{world.rank}.pt")
+threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+Path(f"{sys.argv[1]}/{world.size}{world.rank}.threads").write_text("".join(threads))
 """
 
 
-def test_norms_learn_the_statistics_of_all_processes(tmp_path):
-    script = tmp_path / "norm.py"
+@pytest.fixture(scope="module")
+def normed(tmp_path_factory) -> Path:
+    """The folder of what one and two processes wrote."""
+    folder = tmp_path_factory.mktemp("norm")
+    script = folder / "norm.py"
     script.write_text(NORM)
     for launcher in ([sys.executable], TORCHRUN):
-        done = subprocess.run([*launcher, str(script), str(tmp_path)], capture_output=True, text=True, check=False)
+        done = subprocess.run([*launcher, str(script), str(folder)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    alone, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("10", "20", "21"))
+    return folder
+
+
+def test_norms_learn_the_statistics_of_all_processes(normed):
+    alone, first, second = (torch.load(normed / f"{name}.pt") for name in ("10", "20", "21"))
     for whole, a, b in zip(alone[:2], first[:2], second[:2], strict=True):  # outputs and their inputs' gradients
         torch.testing.assert_close(torch.cat((a, b)), whole, rtol=1e-4, atol=1e-5)
     for whole, a, b in zip(alone[2:4], first[2:4], second[2:4], strict=True):
         assert torch.equal(a, b)
         torch.testing.assert_close(a, whole)
     torch.testing.assert_close(first[4] + second[4], alone[4], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc names the threads")
+@pytest.mark.parametrize("process", ["20", "21"])
+def test_no_thread_of_a_group_outlives_it(normed, process):
+    threads = (normed / f"{process}.threads").read_text().split()
+    assert threads
+    assert not [name for name in threads if "gloo" in name]
 
 
 def test_normalisers_are_those_of_one_process(monkeypatch):

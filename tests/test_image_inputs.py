@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cascadezoo.errors import MissingResource, UnreadableImage
-from cascadezoo.images import read_image
+from cascadezoo.errors import MissingResource, TooManyPixels, UnreadableImage
+from cascadezoo.images import decode, read_image
 from cascadezoo.paths import expanded
 
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
@@ -69,8 +69,15 @@ def test_P11_bad_bytes_are_refused_as_bad_files_are(content: bytes, says: str) -
 def test_P11_bytes_have_the_limit_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CASCADEZOO_MAX_IMAGE_PIXELS", "5")
     for given in (png(), io.BytesIO(png())):
-        with pytest.raises(UnreadableImage, match="claims 3 x 2 pixels, more than the 5 allowed"):
+        with pytest.raises(TooManyPixels, match="claims 3 x 2 pixels, more than the 5 allowed: shrink it, or set"):
             read_image(given)
+
+
+def test_a_limit_of_the_caller_is_told_without_what_only_the_machine_can_set() -> None:
+    with pytest.raises(TooManyPixels) as refused:
+        decode("the image sent", png(), 5)
+    assert str(refused.value) == "the image sent claims 3 x 2 pixels, more than the 5 allowed: shrink it"
+    assert decode("the image sent", png(), 6).shape == (2, 3, 3)
 
 
 def test_P11_no_more_is_read_than_an_image_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

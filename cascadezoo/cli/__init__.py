@@ -27,6 +27,7 @@ _COMMANDS = {
     "export": "cascadezoo.cli.export:export_command",
     "inspect": "cascadezoo.cli.checkpoints:inspect_command",
     "predict": "cascadezoo.cli.predict:predict_command",
+    "serve": "cascadezoo.cli.serve:serve_command",
     "publish": "cascadezoo.cli.publish:publish_command",
     "data": "cascadezoo.cli.data:data_command",
     "train": "cascadezoo.cli.train:train_command",

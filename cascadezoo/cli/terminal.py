@@ -5,10 +5,12 @@ Commands print with nothing but these functions.
 
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,29 @@ def messages_shown() -> Iterator[None]:
             yield
     finally:
         log.removeHandler(handler)
+
+
+@contextmanager
+def log_shown() -> Iterator[None]:
+    """What the library notes of its work goes to stderr inside too, a line each with its time, and the traceback of an
+    error that it went on after."""
+    log, before = logging.getLogger("cascadezoo"), logging.getLogger("cascadezoo").level
+    handler = _Noted(logging.INFO)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
+
+
+class _Noted(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING:  # others are shown already
+            echo(f"{datetime.fromtimestamp(record.created):%Y-%m-%d %H:%M:%S} {record.getMessage()}", err=True)
+        elif record.exc_info:
+            echo_text("".join(traceback.format_exception(record.exc_info[1])), err=True)
 
 
 class _Echoed(logging.Handler):

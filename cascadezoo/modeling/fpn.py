@@ -17,15 +17,19 @@ class FPN(nn.Module):
         self.lateral = nn.ModuleList(Conv(c, channels, 1) for c in inputs)
         self.output = nn.ModuleList(Conv(channels, channels, 3) for _ in inputs)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """(N, C_l, H_l, W_l) each to (N, channels, H_l, W_l) each, and (N, channels, ceil(H / 2), ceil(W / 2))."""
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """(N, C_l, H_l, W_l) each to (N, channels, H_l, W_l) each, and (N, channels, ceil(H / 2), ceil(W / 2)).
+
+        The list is empty afterwards: each map is freed as soon as nobody needs it.
+        """
         inner: Tensor | None = None
         levels: list[Tensor] = []
         # an output as soon as what it is made of, so that no more than two maps of `inner` are held
-        for lateral, output, x in reversed(list(zip(self.lateral, self.output, features, strict=True))):
+        for lateral, output in reversed(list(zip(self.lateral, self.output, strict=True))):
+            x = features.pop()
             above = None if inner is None else F.interpolate(inner, size=x.shape[-2:], mode="nearest")
             inner = lateral(x, above)
-            del above
+            del x, above
             levels.insert(0, output(inner))
         return [*levels, F.max_pool2d(levels[-1], 1, 2)]  # every second cell; a slice's layout would depend on its size
 

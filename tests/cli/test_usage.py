@@ -107,6 +107,11 @@ WRONG = [
     ("analyse file.json --annotations gone.json", 3, "gone.json does not exist"),
     ("analyse file.json --annotations file.json --images .", 2, "give --out DIR"),
     ("analyse file.json --annotations file.json", 4, "is no file of COCO results"),
+    ("serve nonsense", 2, "no entry is called"),
+    (f"serve {NAME} --port 70000", 2, "not in the range"),
+    (f"serve {NAME} --max-pixels 1000000000", 2, "no image of more than 134,217,728 pixels"),
+    (f"serve {NAME} --weights gone.pth", 3, "gone.pth does not exist"),
+    (f"serve {NAME} --device gpu", 2, "names no device"),
     ("publish nonsense --repo a/b", 2, "no entry is called"),
     (f"publish {NAME} --repo nonsense", 2, "'nonsense' names no repository"),
     (f"publish {NAME} --repo a/b", 3, "no weights of"),
@@ -214,7 +219,7 @@ EVERY = list(commands(cli))
 
 
 def test_C4_every_command_is_seen_whole_in_the_list_of_commands() -> None:
-    assert len(EVERY) == 1 + 22 + 3 + 2 + 2 + 6  # and those of cache, data, lock and report
+    assert len(EVERY) == 1 + 23 + 3 + 2 + 2 + 6  # and those of cache, data, lock and report
     for path, command in EVERY[1:]:
         assert command.short_help, path
         assert len(command.short_help) <= 45, path

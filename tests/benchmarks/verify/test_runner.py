@@ -3,6 +3,7 @@ shared out or split up."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -256,22 +257,27 @@ def test_killed_three_times_it_ends_the_same(root: Path, tmp_path: Path) -> None
     assert report.entries[0].accuracy[0].timing.images < 8
 
 
-def test_two_processes_equal_one(root: Path, tmp_path: Path) -> None:
-    whole = run(NAME, root, batch_size=2)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
-    assert execute([*torchrun, *command(root, "--json", str(tmp_path / "report.json"))]) == 0
-    report = read_report(tmp_path / "report.json")
-    assert text(report) == text(whole)
-    assert report.entries[0].accuracy[0].timing.processes == 2
-
-
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
 
 
-def test_V4_what_two_processes_have_done_one_goes_on_with(root: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shared(root: Path, tmp_path_factory) -> Path:
+    """What two processes write: their report.json and their run folder."""
+    folder = tmp_path_factory.mktemp("shared")
+    options = ["--run-dir", str(folder / "run"), "--json", str(folder / "report.json")]
+    assert execute([*TORCHRUN, *command(root, *options)]) == 0
+    return folder
+
+
+def test_two_processes_equal_one(root: Path, shared: Path) -> None:
+    report = read_report(shared / "report.json")
+    assert text(report) == text(run(NAME, root, batch_size=2))
+    assert report.entries[0].accuracy[0].timing.processes == 2
+
+
+def test_V4_what_two_processes_have_done_one_goes_on_with(root: Path, shared: Path, tmp_path: Path) -> None:
     whole = run(NAME, root, batch_size=2)
-    folder = tmp_path / "run"
-    assert execute([*TORCHRUN, *command(root, "--run-dir", str(folder))]) == 0
+    folder = shutil.copytree(shared / "run", tmp_path / "run")
     assert sorted(path.name for path in (folder / NAME).iterdir()) == [
         "plain.0of2.results", "plain.1of2.results", "report.json",
     ]  # fmt: skip
@@ -300,8 +306,7 @@ def test_V4_what_one_process_has_done_two_go_on_with(root: Path, tmp_path: Path)
 def test_two_processes_agree_on_a_failure(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "coco")
     spoil(root / "val2017" / "000000000007.jpg")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
-    assert execute([*torchrun, *command(root, "--json", str(tmp_path / "report.json"))]) == 1
+    assert execute([*TORCHRUN, *command(root, "--json", str(tmp_path / "report.json"))]) == 1
     (accuracy,) = read_report(tmp_path / "report.json").entries[0].accuracy
     assert accuracy.verdict is Verdict.ERROR
     assert "000000000007.jpg" in accuracy.reason

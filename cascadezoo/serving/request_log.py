@@ -1,0 +1,53 @@
+"""One line of the log for each request, under an id that the client gets too."""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
+
+_HEADER = b"x-request-id"
+_OWN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # what a client may call its request
+
+_log = logging.getLogger("cascadezoo")
+
+
+class RequestLog:
+    """An ASGI application round another, which it gives ids and writes about."""
+
+    def __init__(self, app: _App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        """As ASGI calls it; ``scope["state"]["request_id"]`` is the request's id."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        name = _id_of(scope)
+        scope["state"] = {**scope.get("state", {}), "request_id": name}
+        start, status = time.perf_counter(), 0
+
+        async def sent(message: _Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (_HEADER, name.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except Exception:  # the client has been told what it may know
+            _log.exception("%s: an unexpected error", name)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        _log.info("%s %s %s %d %.0f ms", name, scope["method"], scope["path"], status, milliseconds)
+
+
+def _id_of(scope: _Message) -> str:
+    own = next((value for key, value in scope["headers"] if key == _HEADER), b"")
+    return own.decode() if _OWN_ID.fullmatch(own) else uuid.uuid4().hex

@@ -1,0 +1,77 @@
+"""A port, and the process that listens on it until it is told to end."""
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from cascadezoo.errors import UsageError
+from cascadezoo.serving.app import App
+from cascadezoo.serving.request_log import RequestLog
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_GRACE = 120  # seconds for the requests that are there when the server is told to end
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket of this address, on which nobody listens yet; port 0 is any free one.
+
+    Raises UsageError where the address cannot be had.
+    """
+    opened = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        opened = socket.socket(family, kind, protocol)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        return opened
+    except OSError as error:
+        if opened is not None:
+            opened.close()
+        raise UsageError(
+            f"cannot listen on port {port} of {host} ({error.strerror or error}): give another --port or --host"
+        ) from error
+
+
+def address(opened: socket.socket) -> str:
+    """The server's address as a client types it."""
+    host, port = opened.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; then take no more connections, answer what is there, and return.
+
+    ``listening`` is called when clients can connect: they are answered, or wait for it.
+    """
+    config = uvicorn.Config(
+        RequestLog(app.asgi),
+        log_config=None,
+        access_log=False,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    server = uvicorn.Server(config)
+    with _handled(server.handle_exit):
+        opened.listen()
+        listening()
+        server.run(sockets=[opened])
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Signals that come before uvicorn handles them itself are not lost; and when it has ended it sends those that it
+    got again, to whoever had them before: here they ask for nothing more."""
+    before = {each: signal.signal(each, handler) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, other in before.items():
+            signal.signal(each, other)
