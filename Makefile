@@ -55,12 +55,25 @@ $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	$(PYTHON) -m venv $(EXTRAS)
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(EXTRAS)/base.pth
 	mv $(EXTRAS)/base.pth "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[fleet,openvino,serve,tensorboard]" albumentations
+	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt \
+		-e ".[fleet,openvino,sahi,serve,tensorboard]" albumentations
 	touch $@
 
-test-extras: $(EXTRAS)/.ok
-	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py
-	$(EXTRAS)/bin/python -m pytest -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
+# FiftyOne wants OpenCV 4, which shadows the first environment's (0.9 GB)
+FIFTYONE := build/fiftyone
+$(FIFTYONE)/.ok: $(EXTRAS)/.ok
+	rm -rf $(FIFTYONE)
+	$(PYTHON) -m venv $(FIFTYONE)
+	cp "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth" \
+		"$$($(FIFTYONE)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(FIFTYONE)/bin/pip install --quiet --disable-pip-version-check fiftyone==1.22.1
+	touch $@
+
+test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
+	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
+		tests/integrations/test_sahi.py tests/test_docker.py
+	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
+	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--weights", type=WeightsFile(), help="The canonical .safetensors; default: the entry's in the cache.")
 @click.option("--license", metavar="ID", help="The weights' licence (SPDX), where their publisher states none.")
 @click.option("--report", type=InputFile(), help="A report of `cascadezoo verify`, whose figures the card then shows.")
+@click.option("--picture", type=InputFile(), metavar="IMAGE", help="Show on the card what the weights find on it.")
 @click.option("--private", is_flag=True, help="A private repository.")
 @click.option("--revision", metavar="BRANCH", help="The branch to commit to; default: main.")
 @click.option("--dry-run", is_flag=True, help="Touch no network: print what would be uploaded, and the card.")
@@ -38,6 +39,7 @@ def publish_command(
     weights: Path | None,
     license: str | None,
     report: Path | None,
+    picture: Path | None,
     private: bool,
     revision: str | None,
     dry_run: bool,
@@ -57,6 +59,7 @@ def publish_command(
         dry_run=dry_run,
         license=license,
         report=report,
+        picture=picture,
         revision=revision,
     )
     if as_json:

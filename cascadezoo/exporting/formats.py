@@ -107,6 +107,9 @@ GRAPHS: dict[str, Format] = {
     "aoti": Format(
         "cascadezoo.exporting.packages:write_aoti", ".aoti.pt2", frozenset({"precision", "preprocess", "dynamic"})
     ),
+    "triton": Format(
+        "cascadezoo.exporting.to_triton:write", "", frozenset({"precision", "opset", "preprocess", "dynamic"})
+    ),
 }
 
 

@@ -4,11 +4,13 @@ What comes from a file's metadata or a report may be anyone's: it stands here on
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cascadezoo.benchmarks.reports.markdown import is_web_address, link, one_line, plain, words
 from cascadezoo.coco.metrics import METRICS
+from cascadezoo.hub.sources import is_repository
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing.figures import Figures, Row, eval_results
 from cascadezoo.publishing.licensing import WeightsLicense
@@ -43,6 +45,12 @@ class Weights:
     def from_scratch(self) -> bool:
         return is_from_scratch(self.metadata)
 
+    @property
+    def base_model(self) -> str | None:
+        """The repository of the Hub whose weights these were trained from; None where it was none."""
+        started = re.match(r"hf-hub:([^@\s]+)@", self.metadata.get("started_from", ""))
+        return started[1] if started and is_repository(started[1]) and not self.of_the_publisher else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -56,6 +64,7 @@ class Card:
         license: the licence of the weights.
         attribution: whom the weights are by; None for weights that were trained from scratch.
         figures: their accuracy; None where nothing is known of it.
+        picture: the name in the repository of a picture of what they find; None: there is none.
     """
 
     repo: str
@@ -65,6 +74,7 @@ class Card:
     license: WeightsLicense
     attribution: str | None
     figures: Figures | None
+    picture: str | None = None
 
     def text(self) -> str:
         """README.md, front matter and all."""
@@ -80,6 +90,7 @@ class Card:
             library_name="cascadezoo",
             pipeline_tag=task,
             tags=["object-detection", *(["instance-segmentation"] if self.config.spec.mask else []), self._model[1]],
+            base_model=self.weights.base_model,
             datasets=["detection-datasets/coco"] if self.weights.of_the_publisher else None,
             model_name=words(self.entry.name),
             eval_results=eval_results(self.figures) if self.figures else None,
@@ -105,6 +116,9 @@ class Card:
             yield "The weights were trained with cascadezoo."
         else:
             yield "The weights were trained with cascadezoo: the publisher's figures are not theirs."
+        if self.picture:
+            yield ""
+            yield f"![What these weights find on an image]({self.picture})"
 
     def _use(self) -> Iterator[str]:
         yield "## Use"

@@ -45,14 +45,14 @@ class Figures(Record):
         dataset: its name.
         rows: one per evaluation.
         source_name: for people.
-        source_url: the publisher's page, or the report.
+        source_url: the publisher's page, or the report; None: it has no address.
     """
 
     basis: Literal["published", "measured"]
     dataset: str
     rows: tuple[Row, ...]
     source_name: str
-    source_url: str
+    source_url: str | None
 
 
 def published(entry: ZooEntry) -> Figures:
@@ -60,17 +60,17 @@ def published(entry: ZooEntry) -> Figures:
     later = entry.evaluations[0].basis == "later"
     return Figures(
         basis="published",
-        dataset=COCO,
+        dataset=COCO if entry.data == "coco" else entry.data,
         rows=tuple(Row(tta=each.tta, values=metrics.published(each)) for each in entry.evaluations),
         source_name=entry.later_figures[0].evidence if later else f'the publisher\'s table "{entry.source.table}"',
         source_url=page_of(entry),
     )
 
 
-def page_of(entry: ZooEntry) -> str:
-    """The publisher's page with the entry's table: the folder of its configuration."""
+def page_of(entry: ZooEntry) -> str | None:
+    """The publisher's page with the entry's table: the folder of its configuration; None for our own entry."""
     config = entry.source.config_url or ""
-    return config.rpartition("/")[0] if config.startswith("http") else _PAGES[entry.publisher]
+    return config.rpartition("/")[0] if config.startswith("http") else _PAGES.get(entry.publisher)
 
 
 def measured(report: Path, entry: ZooEntry, digest: str, url: str) -> Figures:
@@ -101,7 +101,8 @@ def eval_results(figures: Figures) -> list["EvalResult"]:
     """The figures as a model card's ``model-index`` has them, in fractions of 1."""
     from huggingface_hub import EvalResult
 
-    linked = is_web_address(figures.source_url)  # the Hub takes a source's name with its address only
+    url = figures.source_url  # the Hub takes a source's name with its address only
+    linked = url is not None and is_web_address(url)
     return [
         EvalResult(
             task_type=METRICS[field].hub_task,
@@ -112,7 +113,7 @@ def eval_results(figures: Figures) -> list["EvalResult"]:
             metric_name=METRICS[field].long_name + (", test-time augmentation" if row.tta else ""),
             metric_value=float(value / 100),
             source_name=words(f"{figures.basis}: {figures.source_name}") if linked else None,
-            source_url=figures.source_url if linked else None,
+            source_url=url if linked else None,
         )
         for row in figures.rows
         for field, value in row.values.items()

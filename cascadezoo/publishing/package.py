@@ -10,32 +10,36 @@ from cascadezoo.converters.canonical import read_network
 from cascadezoo.converters.safetensors_file import is_safetensors
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
 from cascadezoo.files import file_sha256
+from cascadezoo.hub.cache import embedded_file
 from cascadezoo.hub.client import shown_endpoint
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.publishing import figures
 from cascadezoo.publishing.card import Card, Weights
 from cascadezoo.publishing.licensing import license_of
+from cascadezoo.publishing.picture import picture_of
 from cascadezoo.repo_config import CategoryNames, RepoConfig
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.writing import CONFIG, WEIGHTS
 
-CARD, REPORT = "README.md", "report.json"
+CARD, REPORT, PICTURE = "README.md", "report.json", "picture.jpg"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """The files of a repository: the card and the config, made here, and the weights and the report, as they are."""
+    """The files of a repository: card, config and picture, made here; the weights and the report, as they are."""
 
     card: Card
     weights: Path
     report: Path | None
+    picture: bytes | None
 
     def files(self) -> dict[str, Path | bytes]:
         """Name in the repository -> the file, or what it holds."""
         texts = {CARD: self.card.text(), CONFIG: self.card.config.to_json()}
         files: dict[str, Path | bytes] = {name: text.encode() for name, text in texts.items()}
         files[WEIGHTS] = self.weights
-        return {**files, REPORT: self.report} if self.report else files
+        others: dict[str, Path | bytes | None] = {REPORT: self.report, PICTURE: self.picture}
+        return {**files, **{name: content for name, content in others.items() if content is not None}}
 
     def sizes(self) -> dict[str, int]:
         """Name in the repository -> bytes."""
@@ -45,15 +49,26 @@ class Package:
         }
 
 
-def pack(entry: ZooEntry, repo: str, branch: str, path: Path, *, license: str | None, report: Path | None) -> Package:
+def pack(
+    entry: ZooEntry,
+    repo: str,
+    branch: str,
+    path: Path,
+    *,
+    license: str | None,
+    report: Path | None,
+    image: Path | None = None,
+) -> Package:
     """The canonical file at ``path`` with its card and its config, for a branch of the repository ``repo``.
+
+    ``image``: what the card's picture is to show the weights' detections on.
 
     Raises UsageError (LicenseUnstated, a wrong licence, a report of other weights), and FileError where the weights
     are corrupt, or belong to another entry.
     """
     weights = _weights(entry, path)
     stated, attribution = _terms(entry, weights)
-    shown = figures.published(entry) if weights.of_the_publisher else None
+    shown = figures.published(entry) if weights.of_the_publisher or _embedded(entry, weights) else None
     if report is not None:
         url = f"{shown_endpoint()}/{repo}/blob/{quote(branch, safe='/')}/{REPORT}"
         shown = figures.measured(report, entry, weights.metadata["content_digest"], url)
@@ -65,8 +80,14 @@ def pack(entry: ZooEntry, repo: str, branch: str, path: Path, *, license: str | 
         license=license_of(stated, license, entry.name),
         attribution=attribution,
         figures=shown,
+        picture=PICTURE if image else None,
     )
-    return Package(card=card, weights=path, report=report)
+    return Package(card=card, weights=path, report=report, picture=picture_of(entry, path, image) if image else None)
+
+
+def _embedded(entry: ZooEntry, weights: Weights) -> bool:
+    """Whether these are the weights inside this package, whose figures the manifest has."""
+    return entry.availability == "embedded" and weights.sha256 == file_sha256(embedded_file(entry))
 
 
 def _weights(entry: ZooEntry, path: Path) -> Weights:

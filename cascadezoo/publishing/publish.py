@@ -56,6 +56,7 @@ def publish(
     dry_run: bool = False,
     license: str | None = None,
     report: str | Path | None = None,
+    picture: str | Path | None = None,
     revision: str | None = None,
 ) -> Publication:
     """Publish an entry's canonical weights as the Hub repository ``repo``, with a card and a config, in one commit.
@@ -68,13 +69,14 @@ def publish(
         dry_run: touch no network, and say what would be uploaded.
         license: the weights' licence (SPDX), where their publisher states none.
         report: a report of ``cascadezoo verify``, whose figures the card then shows; published beside it.
+        picture: an image: what the weights find on it is drawn and shown on the card; published as ``picture.jpg``.
         revision: the branch to commit to, created if it is not there; default: main.
 
     Raises:
         UsageError: no such entry, a model of no entry, a malformed name, LicenseUnstated, or a licence that is not the
             publisher's.
         WeightsNotFound: no canonical weights.
-        FileError: the weights are corrupt, or belong to another entry.
+        FileError: the weights are corrupt, or belong to another entry; ``picture`` is no image (UnreadableImage).
         Offline, NotAllowed, RepoNotFound, DownloadFailed: the Hub refuses or cannot be reached.
     """
     if not is_repository(repo):
@@ -88,8 +90,8 @@ def publish(
             entry, path = _saved(name, weights, Path(stack.enter_context(TemporaryDirectory())))
         from cascadezoo.publishing.package import pack  # and torch, now that there is something to publish
 
-        shown = expanded(report) if report else None
-        package = pack(entry, repo, revision or "main", path, license=license, report=shown)
+        shown, image = (expanded(each) if each else None for each in (report, picture))
+        package = pack(entry, repo, revision or "main", path, license=license, report=shown, image=image)
         return _published(package, entry, repo, revision=revision, private=private, dry_run=dry_run)
 
 

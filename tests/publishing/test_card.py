@@ -1,26 +1,37 @@
 """The generated model card: its front matter read by a YAML library, its text by eye and here by phrase."""
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from hub.publishing import SOURCE_SHA256, canonical_file, shrink
+from hub.fake_hub import FakeHub
+from hub.publishing import SOURCE_SHA256, canonical_file, shrink, use_hub
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from PIL import Image
 
-from cascadezoo import registry
+import cascadezoo
+from cascadezoo import registry, shapes
 from cascadezoo.benchmarks.reports import schema as report
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.converters.canonical import read_canonical
-from cascadezoo.errors import FileError, LicenseUnstated, MissingResource, UsageError
-from cascadezoo.publishing.figures import page_of
+from cascadezoo.errors import FileError, LicenseUnstated, MissingResource, UnreadableImage, UsageError
+from cascadezoo.hub.cache import embedded_file
+from cascadezoo.images import read_image
+from cascadezoo.publishing.figures import eval_results, page_of, published
 from cascadezoo.publishing.licensing import license_of
+from cascadezoo.publishing.picture import picture_of
 from cascadezoo.publishing.publish import publish
 
 REPO = "org/model"
 BOX, MASK = "cascade_r50_fpn_1x.detectron", "mask_r50_fpn_1x.detectron"
 AUGMENTED, LATER = "mask_x152_32x8d_in5k_fpn_s1x.detectron", "cascade_mask_r101_fpn_1x.detectron"
+SHAPES = "cascade_mask_r18_fpn_shapes.cascadezoo"
 TRAINED = {"categories": '{"ids":[1,2],"names":["a","b"]}', "source_sha256": None, "trained_by": "me"}
 
 
@@ -28,6 +39,13 @@ TRAINED = {"categories": '{"ids":[1,2],"names":["a","b"]}', "source_sha256": Non
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch, BOX, MASK, AUGMENTED, LATER)
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    with FakeHub() as running:
+        use_hub(monkeypatch, running, tmp_path / "hf")
+        yield running
 
 
 def card(folder: Path, name: str, license: str | None = None, changes: dict[str, Any] | None = None, **options) -> str:
@@ -140,11 +158,70 @@ def test_an_unstated_licence_is_said_to_be_chosen(tmp_path: Path) -> None:
 
 
 def test_our_own_entry_has_no_other_publisher() -> None:
-    text = publish("cascade_mask_r18_fpn_shapes.cascadezoo", REPO, dry_run=True).card
+    text = publish(SHAPES, REPO, dry_run=True).card
     assert front(text)["license"] == "apache-2.0"
     assert "The weights were trained with cascadezoo." in text
     assert "publisher's figures" not in text
     assert "publisher's code" not in text
+
+
+def test_the_weights_in_the_package_have_the_manifests_figures_and_others_none(tmp_path: Path) -> None:
+    text = publish(SHAPES, REPO, dry_run=True).card
+    matter = front(text)
+    [result, _] = matter["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "shapes", "type": "shapes", "split": "validation"}
+    assert "source" not in result  # it has no page
+    assert figures(matter)["object-detection", "box AP@[.50:.95]"] == 0.851
+    assert "Average precision in percent on shapes, **as published**" in text
+    model = cascadezoo.load(SHAPES, pretrained=True)
+    next(model.parameters()).data += 1
+    assert "model-index" not in front(publish(model, REPO, dry_run=True).card)
+
+
+def test_the_hubs_own_reader_finds_the_same(tmp_path: Path) -> None:
+    text = card(tmp_path, MASK)
+    read = ModelCard(text).data
+    expected = eval_results(published(registry.info(MASK)))
+    assert read.eval_results == expected
+    assert model_index_to_eval_results(front(text)["model-index"]) == (MASK, expected)
+    assert not any(each.verified for each in read.eval_results)  # the Hub's own word, for its own evaluations
+    assert (read.library_name, read.pipeline_tag, read.datasets) == (
+        "cascadezoo", "image-segmentation", ["detection-datasets/coco"],
+    )  # fmt: skip
+
+
+def test_weights_trained_from_a_repository_name_it(tmp_path: Path) -> None:
+    started = "hf-hub:org/base@0123abc, which started from something else"
+    trained = {**TRAINED, "started_from": started}
+    assert front(card(tmp_path, MASK, changes=trained))["base_model"] == "org/base"
+    for words in ("mask_r50_fpn_1x.detectron as published", "hf-hub:no repository@1", "see hf-hub:org/base@1"):
+        assert "base_model" not in front(card(tmp_path, MASK, changes={**TRAINED, "started_from": words}))
+    assert "base_model" not in front(card(tmp_path, MASK, changes={"started_from": started}))  # the publisher's still
+
+
+def test_a_picture_of_what_the_weights_find(tmp_path: Path, hub: FakeHub) -> None:
+    shapes.generate("val", tmp_path, 2)
+    image = tmp_path / "val/000002.png"
+    done = publish(SHAPES, REPO, picture=image)
+    repo = hub.repos[REPO]
+    files = repo.commits[repo.branches["main"]]
+    shown = read_image(files["picture.jpg"])
+    own = read_image(image)
+    assert shown.shape == own.shape
+    found = cascadezoo.load(SHAPES, pretrained=True).predict(own)
+    drawn = np.asarray(found[found.scores >= 0.5].plot(own))
+    assert len(files["picture.jpg"]) == done.files["picture.jpg"]
+    difference = [np.abs(shown.astype(float) - each).mean() for each in (drawn, own)]
+    assert difference[0] < 0.5 * difference[1]
+    assert "![What these weights find on an image](picture.jpg)" in done.card
+    with pytest.raises(UnreadableImage):
+        publish(SHAPES, REPO, picture=Path(__file__), dry_run=True)
+
+
+def test_a_large_picture_is_made_smaller(tmp_path: Path) -> None:
+    Image.new("RGB", (2000, 1000)).save(tmp_path / "large.png")
+    made = picture_of(registry.info(SHAPES), embedded_file(registry.info(SHAPES)), tmp_path / "large.png")
+    assert read_image(made).shape == (640, 1280, 3)
 
 
 def test_files_that_may_be_several_entries_say_so(tmp_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""The folder for Triton Inference Server, read by a parser of protocol buffers' text format; no server was at hand."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cascadezoo
+from cascadezoo.errors import DepartsFromModel, OutputExists, UnwritableOutput
+from cascadezoo.exporting import to_onnx, to_triton
+from cascadezoo.exporting.formats import Options
+
+pytestmark = pytest.mark.export
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[\w.+-]+|[\[\]{}:,])')
+FLOAT, INT64, UINT8 = 1, 7, 2
+
+
+def parse(text: str) -> dict[str, list[Any]]:
+    """A message of the text format: field -> its values; scalars as JSON has them, names of enumerations as text."""
+    tokens, end = [], 0
+    while text[end:].strip():
+        match = _TOKEN.match(text, end)
+        assert match, f"not the text format: {text[end : end + 40]!r}"
+        tokens.append(match[1])
+        end = match.end()
+    rest = iter([*tokens, "}"])
+    message = _message(rest)
+    assert next(rest, None) is None, "a closing brace too many"
+    return message
+
+
+def _message(tokens: Iterator[str]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    while (name := next(tokens)) != "}":
+        assert re.fullmatch(r"[a-z_]+", name), f"{name!r} is no field"
+        token = next(tokens)
+        if token == ":":
+            token = next(tokens)
+        found.setdefault(name, []).extend(_list(tokens) if token == "[" else [_value(token, tokens)])
+    return found
+
+
+def _list(tokens: Iterator[str]) -> Iterator[Any]:
+    token = next(tokens)
+    while token != "]":
+        yield _value(token, tokens)
+        token = next(tokens)
+        assert token in ",]"
+        if token == ",":
+            token = next(tokens)
+            assert token != "]"
+
+
+def _value(token: str, tokens: Iterator[str]) -> Any:
+    if token == "{":
+        return _message(tokens)
+    return json.loads(token) if re.match(r'["\d-]', token) else token
+
+
+def model_of(inputs: dict[str, tuple[int, list[Any]]], outputs: dict[str, tuple[int, list[Any]]]) -> Any:
+    """An ONNX model of these inputs and outputs, without nodes."""
+    values = [
+        [onnx.helper.make_tensor_value_info(name, *of_it) for name, of_it in group.items()]
+        for group in (inputs, outputs)
+    ]
+    return onnx.helper.make_model(onnx.helper.make_graph([], "g", *values))
+
+
+@pytest.mark.parametrize("text", ["a: {", "a: [1 2]", "a: [1,]", "}", "a: 1 }", "1: 2", "a: ?"])
+def test_the_parser_refuses_what_is_not_balanced(text: str) -> None:
+    with pytest.raises((AssertionError, StopIteration, RuntimeError)):
+        parse(text)
+
+
+def test_the_batch_is_left_out_of_the_dimensions() -> None:
+    model = model_of(
+        {"images": (UINT8, ["n", "h", "w", 3]), "sizes": (FLOAT, ["n", 2])},
+        {"boxes": (FLOAT, ["n", 100, 4]), "counts": (INT64, ["n"])},
+    )
+    assert parse(to_triton.config(model, 'a "name"')) == {
+        "name": ['a "name"'],
+        "backend": ["onnxruntime"],
+        "max_batch_size": [8],
+        "input": [
+            {"name": ["images"], "data_type": ["TYPE_UINT8"], "dims": [-1, -1, 3]},
+            {"name": ["sizes"], "data_type": ["TYPE_FP32"], "dims": [2]},
+        ],
+        "output": [
+            {"name": ["boxes"], "data_type": ["TYPE_FP32"], "dims": [100, 4]},
+            {"name": ["counts"], "data_type": ["TYPE_INT64"], "dims": [1], "reshape": [{"shape": []}]},
+        ],
+        "dynamic_batching": [{"max_queue_delay_microseconds": [2000]}],
+        "instance_group": [{"count": [1], "kind": ["KIND_AUTO"]}],
+    }
+
+
+def test_a_fixed_batch_is_a_dimension_and_nothing_is_joined() -> None:
+    model = model_of({"pixels": (FLOAT, [1, 3, "h", "w"])}, {"counts": (INT64, [1])})
+    found = parse(to_triton.config(model, "fixed"))
+    assert found["max_batch_size"] == [0]
+    assert found["input"][0]["dims"] == [1, 3, -1, -1]
+    assert found["output"] == [{"name": ["counts"], "data_type": ["TYPE_INT64"], "dims": [1]}]
+    assert "dynamic_batching" not in found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded entry's, as the command writes it."""
+    target = tmp_path_factory.mktemp("repository") / "shapes"
+    report = cascadezoo.export("cascade_mask_r18_fpn_shapes", "triton", output=target)
+    assert report.output == target
+    return target
+
+
+def test_the_folder_holds_what_triton_looks_for(folder: Path) -> None:
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"config.pbtxt", "1/model.onnx", "labels.txt", "cascadezoo.json"}
+    assert [path.name for path in folder.parent.iterdir()] == ["shapes"]  # nothing else in the repository
+
+
+def test_the_configuration_is_that_of_the_onnx_file(folder: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / "1/model.onnx")
+    found = parse((folder / "config.pbtxt").read_text())
+    assert found["name"] == [folder.name]
+    names = {"tensor(float)": "TYPE_FP32", "tensor(int64)": "TYPE_INT64", "tensor(uint8)": "TYPE_UINT8"}
+    for kind, values in (("input", session.get_inputs()), ("output", session.get_outputs())):
+        assert [each["name"] for each in found[kind]] == [[value.name] for value in values]
+        for each, value in zip(found[kind], values, strict=True):
+            assert each["data_type"] == [names[value.type]]
+            batch, *others = value.shape
+            assert isinstance(batch, str)
+            dims = [-1 if isinstance(size, str) else size for size in others]
+            assert (each["dims"], each.get("reshape")) == (dims or [1], None if dims else [{"shape": []}])
+
+
+def test_labels_and_the_document_are_the_models(folder: Path) -> None:
+    names = list(cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True).categories)
+    assert (folder / "labels.txt").read_text().splitlines() == names
+    document = json.loads((folder / "cascadezoo.json").read_text())
+    assert [each["name"] for each in document["categories"]] == names
+    (inside,) = (each.value for each in onnx.load(folder / "1/model.onnx").metadata_props if each.key == "cascadezoo")
+    assert json.loads(inside) == document
+
+
+def test_a_folder_that_is_there_is_kept_or_replaced(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    written = to_onnx.Written("0" * 64, None)
+
+    def copied(model: object, options: Options, target: Path) -> Any:
+        target.write_bytes((folder / "1/model.onnx").read_bytes())
+        return written
+
+    model = cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/mine.txt").write_text("kept")
+    with pytest.raises(OutputExists):
+        cascadezoo.export(model, "triton", output=tmp_path / "old")
+    monkeypatch.setattr(to_onnx, "write", copied)
+    assert to_triton.write(model, Options(force=True), tmp_path / "old") is written
+    assert sorted(path.name for path in (tmp_path / "old").iterdir()) == [
+        "1", "cascadezoo.json", "config.pbtxt", "labels.txt",
+    ]  # fmt: skip
+    assert parse((tmp_path / "old/config.pbtxt").read_text())["name"] == ["old"]
+    with pytest.raises(UnwritableOutput):
+        to_triton.write(model, Options(), tmp_path / "no such folder/new")
+
+
+def test_a_file_that_departs_from_the_model_leaves_no_folder(tmp_path: Path, monkeypatch) -> None:
+    def departs(model: object, options: Options, target: Path) -> Any:
+        raise DepartsFromModel("another box")
+
+    monkeypatch.setattr(to_onnx, "write", departs)
+    model = cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True)
+    with pytest.raises(DepartsFromModel):
+        to_triton.write(model, Options(), tmp_path / "new")
+    assert not list(tmp_path.iterdir())
