@@ -5,7 +5,8 @@
 // Prints a line for each detection: x1 y1 x2 y2 in original pixels, score, label (an index into "categories").
 //
 // T=$(python -c "import torch; print(torch.__path__[0])")
-// g++ -std=c++20 -O2 main.cpp -o aoti_detect -isystem$T/include -L$T/lib -Wl,-rpath,$T/lib -ltorch -ltorch_cpu -lc10
+// g++ -std=c++20 -O2 main.cpp -o aoti_detect -isystem$T/include -L$T/lib \
+//   -Wl,-rpath,$T/lib,--no-as-needed -ltorch -ltorch_cpu -lc10
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 #include <dlfcn.h>
@@ -28,7 +29,7 @@ at::Tensor read_ppm(const char* path) {
   return image;
 }
 
-int main(int count, char** words) {
+int main(int count, char** words) try {
   if (count < 7) return std::fprintf(stderr, "usage: aoti_detect PACKAGE IMAGE HEIGHT WIDTH LIBRARY...\n"), 2;
   for (int i = 5; i < count; ++i)
     if (dlopen(words[i], RTLD_NOW) == nullptr) throw std::runtime_error(dlerror());
@@ -45,4 +46,6 @@ int main(int count, char** words) {
     std::printf("%.3f %.3f %.3f %.3f  %.5f  %ld\n", box[0], box[1], box[2], box[3], scores[0][i].item<float>(),
                 long(labels[0][i].item<int64_t>()));
   }
+} catch (const std::exception& error) {
+  return std::fprintf(stderr, "aoti_detect: %s\n", error.what()), 1;
 }

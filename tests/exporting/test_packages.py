@@ -191,9 +191,12 @@ def test_the_example_detects_without_python(libraries: list[Path], tmp_path: Pat
     assert document["inputs"][0] == "images"
     assert document["preprocess"]["bounds"] == "resized"  # as the example takes them
 
-    program, line = tmp_path / "aoti_detect", re.search(r"// (g\+\+ -std.*)\n", EXAMPLE.read_text())
+    program, line = tmp_path / "aoti_detect", re.search(r"// (g\+\+ -std.*) \\\n// (.*)\n", EXAMPLE.read_text())
     command = (
-        line[1].replace("main.cpp", str(EXAMPLE)).replace("-o aoti_detect", f"-o {program}").replace("$T", str(TORCH))
+        " ".join(line.groups())
+        .replace("main.cpp", str(EXAMPLE))
+        .replace("-o aoti_detect", f"-o {program}")
+        .replace("$T", str(TORCH))
     )
     subprocess.run(command.split(), check=True)
     linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
