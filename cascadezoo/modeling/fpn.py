@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,7 +32,17 @@ class FPN(nn.Module):
             inner = lateral(x, above)
             del x, above
             levels.insert(0, output(inner))
-        return [*levels, F.max_pool2d(levels[-1], 1, 2)]  # every second cell; a slice's layout would depend on its size
+        return [*levels, _every_second(levels[-1])]
+
+
+def _every_second(x: Tensor) -> Tensor:
+    """(N, C, H, W) to the cells of every second row and column, channels last in memory.
+
+    By indices: torch would compare the strides of a slice, in 2.11 the size of a pooled map too, and a graph that it
+    traces would be one for some sizes alone.
+    """
+    rows, columns = (torch.arange(0, side, 2, device=x.device) for side in x.shape[2:])
+    return x.permute(0, 2, 3, 1).index_select(1, rows).index_select(2, columns).permute(0, 3, 1, 2)
 
 
 class LastLevel(nn.Module):
