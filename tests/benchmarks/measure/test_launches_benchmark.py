@@ -9,7 +9,7 @@ from tiny import tiny
 def test_a_row_adds_up(monkeypatch) -> None:
     monkeypatch.setitem(SPECS["mmdet"], "cascade_r50_fpn", tiny("cascade_r50_fpn"))
     row = launches.measure("cascade_r50_fpn_1x.mmdet")
-    # 17 convolutions, 13 activations, 4 sums, a pooling; 8 convolutions, 3 enlargements, 3 sums, 4 for every second cell
+    # 17 convolutions, 13 activations, 4 sums, a pooling; 8 convolutions, 3 enlargements, 3 sums, 4 for each second cell
     assert {stage: row["launches"][stage] for stage in ("backbone", "neck", "masks", "packing")} == {
         "backbone": 35,
         "neck": 18,
