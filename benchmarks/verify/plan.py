@@ -101,13 +101,13 @@ def planned(request: Request, device: str | None, batch_size: int | None, engine
     latest = earlier_report(folder) if folder else None
     expected = costs(todo, request.settings, [one for one in (latest, request.baseline, request.earlier) if one])
     seconds = {} if expected.pace is None else {name: cost * expected.pace for name, cost in expected.of.items()}
-    plans = [plan.model_copy(update={"seconds": round(seconds[plan.name], 1)}) if plan.name in seconds else plan
+    plans = [plan.model_copy(update={"seconds": round(seconds[plan.name], 3)}) if plan.name in seconds else plan
              for plan in plans]  # fmt: skip
     return Plan(
         entries=tuple(plans),
         data=_data(todo, request),
         rooms=_rooms(plans, folder),
-        seconds=round(sum(seconds.values()), 1) if seconds or not todo else None,
+        seconds=round(sum(seconds.values()), 3) if seconds or not todo else None,
     )
 
 
