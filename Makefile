@@ -103,8 +103,7 @@ check:
 # take minutes
 test-standalone: setup
 	$(BIN)/python -m pytest -m slow tests/ops/test_without_python.py tests/ops/test_wheel.py \
-		tests/exporting/test_packages.py::test_the_page_runs_without_this_package \
-		tests/exporting/test_packages.py::test_the_example_detects_without_python
+		tests/exporting/test_packages.py
 
 # PARITY_OPS="torch auto compiled" runs all cases with each of these ways of CASCADEZOO_OPS
 PARITY_OPS ?= auto

@@ -25,6 +25,7 @@ Infer = Callable[[Arrays], Mapping[str, NDArray[Any]]]
 """A file's inputs by name to its outputs by name."""
 
 _PAIRED = 0.9  # IoU of boxes from which on two detections of a class are the same one
+_NEAR = 0.1  # pixels between edges up to which they are too: a box without area has no IoU
 _TIED = 1e-3  # of a score beside a cut, an IoU beside the threshold, a probability beside one half
 
 
@@ -130,7 +131,8 @@ def _one(model: Detector, ours: Arrays, theirs: Arrays) -> Check:
     selection = model.spec.conventions.selection
     one, other = (torch.from_numpy(side["boxes"]).double() for side in (ours, theirs))
     iou = pairwise_iou(one, other, selection.nms.extent).numpy()
-    iou = iou * (ours["labels"][:, None] == theirs["labels"][None])
+    apart = np.abs(ours["boxes"][:, None] - theirs["boxes"][None]).max(-1)
+    iou = np.where(apart <= _NEAR, 1, iou) * (ours["labels"][:, None] == theirs["labels"][None])
     pairs, free = [], np.ones(len(theirs["scores"]), dtype=bool)
     for row in range(len(ours["scores"])):
         best = int(np.argmax(np.where(free, iou[row], 0))) if free.any() else -1

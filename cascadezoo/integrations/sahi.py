@@ -3,8 +3,7 @@
 Importing this module without SAHI raises MissingResource.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,8 +96,8 @@ class ZooDetectionModel(DetectionModel):
 
     def _objects(self, found: Detections, shift: list[int], shape: list[int]) -> Iterator[ObjectPrediction]:
         kept = found[found.scores >= self.confidence_threshold]
-        crops: Iterator[Crop | None] = repeat(None) if kept.mask_probs is None else kept.crops()
-        for one, crop in zip(kept, crops, strict=False):
+        crops: Iterable[Crop | None] = [None] * len(kept) if kept.mask_probs is None else kept.crops()
+        for one, crop in zip(kept, crops, strict=True):
             polygons = None if crop is None else _polygons(crop)
             if polygons == []:
                 continue

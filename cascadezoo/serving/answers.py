@@ -82,8 +82,8 @@ def _document(detections: Detections, asked: Asked, description: str) -> dict[st
         record["file_name"] = asked.file_name
     results = detections.to_coco(asked.image_id)
     document = annotation_file(detections.categories, [record], results, description)
-    if asked.format == "polygons":
-        for annotation, crop in zip(document["annotations"], detections.crops(), strict=False):  # none without masks
+    if asked.format == "polygons" and detections.mask_probs is not None:
+        for annotation, crop in zip(document["annotations"], detections.crops(), strict=True):
             annotation["segmentation"] = polygons(crop)
     return document
 

@@ -39,6 +39,14 @@ def test_differences_are_those_of_pairs(model: Detector) -> None:
     assert result.score == pytest.approx(0.025)
 
 
+def test_a_box_without_area_has_its_partner_at_the_same_place(model: Detector) -> None:
+    flat, moved, elsewhere = [5.0, 7.0, 9.0, 7.0], [5.0, 7.0, 9.0625, 7.0], [5.0, 8.0, 9.0, 8.0]
+    result = _one(model, found((flat, 0.9, 1)), found((moved, 0.9, 1)))
+    assert (result.unpaired, result.box) == (0, 0.0625)
+    assert _one(model, found((flat, 0.9, 1)), found((elsewhere, 0.9, 1))).unpaired == 2
+    assert _one(model, found((flat, 0.9, 1)), found((moved, 0.9, 2))).unpaired == 2
+
+
 @pytest.mark.parametrize("ours_first", [True, False])
 def test_a_detection_of_one_side_is_counted(model: Detector, ours_first: bool) -> None:
     two, one = found((SQUARE, 0.9, 1), (SQUARE, 0.8, 2)), found((SQUARE, 0.9, 1))
