@@ -107,8 +107,9 @@ test-standalone: setup
 
 # PARITY_OPS="torch auto compiled" runs all cases with each of these ways of CASCADEZOO_OPS
 PARITY_OPS ?= auto
+# CASES chooses some of them by name, as pytest's -k does
 test-parity: setup
-	for ops in $(PARITY_OPS); do CASCADEZOO_OPS=$$ops $(TESTS) -m parity tests/parity || exit 1; done
+	for ops in $(PARITY_OPS); do CASCADEZOO_OPS=$$ops $(TESTS) -m parity -k "$(CASES)" tests/parity || exit 1; done
 
 # by hand, for hours: MUTANTS=150 draws a sample, ARGS takes what else tests/mutants knows (docs/testing.md)
 mutants: setup

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
@@ -65,13 +66,15 @@ def examine() -> dict[str, Any]:
     packages = {name: _version(name) for name in (*_PACKAGES, _PREBUILT, *_OPENCV[1:])}
     packages = {name: number for name, number in packages.items() if number or name in _PACKAGES}
     problems, remedies = [], _package_remedies(packages)
-    pair, opencv = _ask(_PAIR), _ask("import cv2; cv2.resize")
+    with ThreadPoolExecutor() as pool:  # each in a process of its own, all at once
+        pair, opencv, ops_said, gpus_said = pool.map(_ask, (_PAIR, "import cv2; cv2.resize", _OPS, _GPUS))
     if pair.returncode:
         remedy = "run `pip install --upgrade torch torchvision` in one command, so that they fit"
         problems.append(f"torch and torchvision do not work together: {_last_line(pair)}: {remedy}")
     if opencv.returncode:
         problems.append(f"OpenCV does not load: {_last_line(opencv)}: {_reinstall_opencv(packages)}")
-    ops, gpus = _answer(_OPS, "the operators do not load", problems), _answer(_GPUS, "torch does not load", problems)
+    ops = _answer(ops_said, "the operators do not load", problems)
+    gpus = _answer(gpus_said, "torch does not load", problems)
     kinds = {kind: ops.get(kind, [False, "unknown"]) for kind in building.KINDS}
     for kind, (loaded, state) in kinds.items():
         if not loaded and state != "not built" and ops.get("mode") != "torch" and ops:
@@ -162,8 +165,7 @@ def _ask(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-def _answer(code: str, failure: str, problems: list[str]) -> dict[str, Any]:
-    done = _ask(code)
+def _answer(done: subprocess.CompletedProcess[str], failure: str, problems: list[str]) -> dict[str, Any]:
     if done.returncode:
         problems.append(f"{failure}: {_last_line(done)}: run `pip install --upgrade cascadezoo torch torchvision`")
         return {}

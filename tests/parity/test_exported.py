@@ -1,4 +1,5 @@
-"""A detector exported by ``torch.export`` finds what its publisher's own code found, for a network of each kind.
+"""A detector exported by ``torch.export``, compiled or not, finds what its publisher's own code found, for a network of
+each kind.
 
 Recorded in the folders beside this file.
 """
@@ -25,16 +26,21 @@ SIX = [
     ("detectron", "mask_r50_fpn"),
     ("internimage", "cascade_mask_internimage_l_fpn"),
 ]
+FORMATS: dict[str, Callable[[Path], Callable[..., tuple[Tensor, ...]]]] = {
+    "pt2": lambda file: torch.export.load(file).module(),
+    "aoti": lambda file: torch._inductor.aoti_load_package(str(file)),
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parity
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(("publisher", "name"), SIX, ids=["-".join(row) for row in SIX])
-def test_a_program_finds_what_the_publisher_found(publisher: str, name: str, tmp_path: Path) -> None:
+def test_a_program_finds_what_the_publisher_found(publisher: str, name: str, format: str, tmp_path: Path) -> None:
     case = Case(Case.root() / publisher / name)
     model, _ = case.convert(tmp_path)
-    cascadezoo.export(model, "pt2", output=tmp_path / "a.pt2")
-    module = torch.export.load(tmp_path / "a.pt2").module()
+    cascadezoo.export(model, format, output=tmp_path / "a.pt2")
+    module = FORMATS[format](tmp_path / "a.pt2")
     report = case.compare(detecting_by(module, model).predict(case.image))
     for file in tmp_path.iterdir():  # a few hundred megabytes a case
         file.unlink()

@@ -150,7 +150,7 @@ STEPS = {
     [
         "cascade_mask_r50_fpn",
         pytest.param("cascade_mask_r50_fpn_giou_heads", marks=pytest.mark.slow),
-        "paddle_cascade_mask_r50_fpn",
+        pytest.param("paddle_cascade_mask_r50_fpn", marks=pytest.mark.slow),
     ],
 )
 def test_one_step_is_the_publishers(slug: str, tmp_path: Path) -> None:
