@@ -25,7 +25,7 @@ def card(title: str, lines: Iterable[tuple[str, str]]) -> str:
     """HTML: a title above lines of label and text, those without a text left out; texts that are http(s) addresses are
     links."""
     rows = "".join(
-        f'<tr><th style="text-align: left">{shown(label)}</th><td style="text-align: left">{_linked(text)}</td></tr>'
+        f'<tr><th style="text-align: left">{shown(label)}</th><td style="text-align: left; overflow-wrap: anywhere">{_linked(text)}</td></tr>'
         for label, text in lines
         if text
     )
