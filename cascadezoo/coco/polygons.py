@@ -135,7 +135,8 @@ def _walks(opposite: list[int], is_outer: list[int]) -> Iterator[list[int]]:
     done = bytearray(len(opposite))
     start = 0
     while start >= 0:
-        ring, corner = [], start
+        ring: list[int] = []
+        corner = start
         while not done[corner]:
             across = corner ^ 1
             done[corner] = done[across] = 1
@@ -193,5 +194,7 @@ def _with_detours(ring: Ring, detours: dict[int, list[Ring]]) -> Ring:
         pieces.append(ring[done : edge + 1])
         pieces += sorted(leaving, key=lambda detour: abs(detour[0, 0] - ring[edge, 0]))
         done = edge + 1
-    whole = np.concatenate((*pieces, ring[done:]))
-    return whole[(whole != np.roll(whole, -1, axis=0)).any(axis=1)]  # a detour may begin at a corner
+    whole: Ring = np.concatenate((*pieces, ring[done:]))
+    is_last = (whole != np.roll(whole, -1, axis=0)).any(axis=1)
+    kept: Ring = whole[is_last]  # a detour may begin at a corner, which then stands there twice
+    return kept
