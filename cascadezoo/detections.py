@@ -22,7 +22,7 @@ from torch import Tensor
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.coco.rle import Rle, encode_crop, encode_runs
-from cascadezoo.drawing import Row, draw
+from cascadezoo.drawing import Row, Style, draw
 from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
@@ -221,23 +221,24 @@ class Detections:
             data={"class_name": np.array([self.categories[label] for label in on_host.labels.tolist()], dtype=str)},
         )
 
-    def plot(self, image: ImageInput) -> Image.Image:
-        """The image with boxes, names, scores and masks drawn on it.
+    def plot(self, image: ImageInput, **style: Any) -> Image.Image:
+        """The image with boxes, names, scores and masks drawn on it, as ``style`` says (``cascadezoo.drawing.Style``):
+        ``detections.plot(image, labels=False, opacity=0.6)``.
 
         ``image`` is anything that ``predict`` takes; raises ``UsageError`` when it is not of ``image_size``.
         """
+        wanted = Style(**style)
         pixels = read_image(image)
         if pixels.shape[:2] != self.image_size:
             given, own = "x".join(map(str, pixels.shape[:2])), "x".join(map(str, self.image_size))
             raise UsageError(f"an image of {given} (height x width) for detections on {own}: give the one detected on")
-        crops: Iterator[Crop | None] = repeat(None) if self.mask_probs is None else self.crops()
-        return draw(
-            pixels,
-            (
-                Row(self.categories[label], score, label, box, crop)
-                for (box, score, label), crop in zip(self._rows(), crops, strict=False)
-            ),
+        has_masks = wanted.masks and self.mask_probs is not None
+        crops: Iterator[Crop | None] = self.crops() if has_masks else repeat(None)
+        rows = (
+            Row(self.categories[label], score, label, box, crop)
+            for (box, score, label), crop in zip(self._rows(), crops, strict=False)
         )
+        return draw(pixels, rows, wanted)
 
     def save(self, path: str | os.PathLike[str], image_id: int = 1) -> Path:
         """Write a COCO annotation file (``.json``) of this image: its size, the categories, and ``to_coco``'s
