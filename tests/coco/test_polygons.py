@@ -154,3 +154,10 @@ def test_a_hundred_masks_take_well_under_a_second() -> None:
     found = [polygons_of(mask) for mask in masks]
     assert time.process_time() - start < 1.5
     assert sum(map(len, found)) > 1000
+
+
+def test_a_mask_of_other_numbers_is_set_where_they_are_not_0() -> None:
+    mask = mask_of("### #.# ##.")
+    (part,), (same,) = polygons_of(mask), polygons_of(mask.astype(np.uint8) * 255)
+    assert rounded(part.outer) == rounded(same.outer)
+    assert [rounded(hole) for hole in part.holes] == [rounded(hole) for hole in same.holes]
