@@ -1,6 +1,6 @@
 """The pages as pictures, light, dark and on a phone: python .ci/screenshots.py OUT FOLDER.
 
-FOLDER holds zoo.html and report.html; OUT gets the pictures, of 256 colours each.
+FOLDER holds zoo.html and report.html; OUT gets the pictures.
 """
 
 import io
@@ -35,7 +35,7 @@ def main() -> None:
                 page.evaluate("place => document.querySelector(place).scrollIntoView()", place)
             picture = Image.open(io.BytesIO(page.screenshot()))
             path = out / f"{name}.png"
-            picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+            picture.convert("RGB").save(path, optimize=True)
             print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
             page.close()
         browser.close()

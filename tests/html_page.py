@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-_VOID = ("meta", "br", "link", "img", "input")
+_VOID = ("meta", "br", "link", "img", "input", "wbr")
 
 
 class Page(HTMLParser):

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from cascadezoo import registry
-from cascadezoo.benchmarks.reports.schema import Accuracy, EntryReport, Report
+from cascadezoo.benchmarks.reports.schema import Accuracy, Report
 from cascadezoo.benchmarks.reports.speeds import Conditions, Speed
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.coco.metrics import HUNDREDTH, METRICS, rounded
@@ -35,8 +35,8 @@ class Row(NamedTuple):
 
     @property
     def published(self) -> Evaluation:
-        """The figures that a re-evaluation must find."""
-        return self.entry.evaluations[0]
+        """The figures that a re-evaluation must find, without test-time augmentation, as costs are counted."""
+        return _plain(self.entry)
 
     @property
     def on_coco(self) -> bool:
@@ -86,17 +86,16 @@ def _verified(reports: Mapping[str, Report]) -> dict[str, Verified]:
     found = {}
     for name, report in reports.items():
         for entry in report.entries:
-            part = _first_evaluation(entry)
-            if part is not None and entry.given is None and part.verdict in _WHOLE:
+            part = next((part for part in entry.accuracy if not part.tta and part.verdict in _WHOLE), None)
+            if part is not None and entry.given is None:
                 found[entry.name] = Verified(
                     _figure(part, "box_ap"), _figure(part, "mask_ap"), part.verdict, part.images, name
                 )
     return found
 
 
-def _first_evaluation(report: EntryReport) -> Accuracy | None:
-    """That of the figures which the table shows."""
-    return report.accuracy[0] if report.accuracy else None
+def _plain(entry: ZooEntry) -> Evaluation:
+    return next(evaluation for evaluation in entry.evaluations if not evaluation.tta)
 
 
 def _figure(part: Accuracy, metric: str) -> Decimal | None:

@@ -95,7 +95,7 @@ def _facts(found: Zoo) -> Iterator[tuple[str, str]]:
 def _marks(row: Row) -> str:
     """What keeps an AP from being compared with others."""
     later = row.published.basis == "later"
-    return ", ".join(["shapes"] * (not row.on_coco) + ["later"] * later + ["TTA"] * row.published.tta)
+    return ", ".join(["shapes"] * (not row.on_coco) + ["later"] * later)
 
 
 def _words(entry: ZooEntry) -> str:

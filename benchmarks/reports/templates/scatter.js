@@ -12,9 +12,10 @@ function svg(name, attributes, ...children) {
 }
 
 function ticks(low, high) {
+  const steps = high / low > 3 ? [1, 2, 3, 5, 7] : [1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 6.5, 7, 7.5, 8, 8.5, 9, 9.5];
   const found = [];
   for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10) {
-    found.push(...[1, 2, 3, 5, 7].map((times) => times * power).filter((tick) => tick >= low && tick <= high));
+    found.push(...steps.map((times) => times * power).filter((tick) => tick >= low && tick <= high));
   }
   return found;
 }
@@ -49,7 +50,8 @@ function draw() {
   const width = Math.max(320, chart.clientWidth - 40);
   const narrow = width < 640;
   const height = narrow ? 340 : 440;
-  const [left, right, top, bottom] = [44, 16, 16, 46];
+  const [left, right, top, bottom] = [narrow ? 30 : 44, 16, 16, 46];
+  const radius = narrow ? 4 : 5;
   const [xs, ys] = [given.map((p) => p.x), given.map((p) => p.y)];
   const [x0, x1] = [Math.min(...xs) / 1.15, Math.max(...xs) * 1.15].map(Math.log);
   const [y0, y1] = [Math.floor(Math.min(...ys) - 1), Math.ceil(Math.max(...ys) + 1)];
@@ -87,31 +89,34 @@ function draw() {
     const [cx, cy] = [px(p.x), py(p.y)];
     p.mark =
       p.row.dataset.masks === "1"
-        ? svg("rect", { ...attributes, x: cx - 5, y: cy - 5, width: 10, height: 10 })
-        : svg("circle", { ...attributes, cx, cy, r: 5.5 });
+        ? svg("rect", { ...attributes, x: cx - radius, y: cy - radius, width: 2 * radius, height: 2 * radius })
+        : svg("circle", { ...attributes, cx, cy, r: radius + 0.5 });
     [p.left, p.top] = [cx, cy];
     parts.push(p.mark);
   }
-  if (!narrow) parts.push(...names(best, lower));
+  if (!narrow) parts.push(...names(best, left, width));
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "application", tabindex: 0 }, ...parts);
-  const told = best.map((p) => `${p.row.dataset.name} (${p.y})`).join(", ");
+  const told = best.map((p) => `${p.row.dataset.name} (${p.row.dataset[figure]})`).join(", ");
   $("#said").textContent = `${points.length} entries are drawn. On the front, from the cheapest: ${told}.`;
   picture.setAttribute("aria-label", `${label} against ${cost}. Arrow keys go from entry to entry, Enter opens one.`);
   chart.replaceChildren(picture, tip);
 }
 
-// names of the front's entries beside their points, where no other name is
-function names(best, lower) {
-  const placed = [];
+// names of the front's entries, the most accurate first, beside their points where there is room
+function names(best, left, right) {
+  const taken = points.map((p) => ({ x: p.left - 7, y: p.top + 7, long: 14, high: 14 }));
   const shown = [];
-  for (const p of [...best].reverse()) {
+  for (const p of [...best].sort((a, b) => b.y - a.y)) {
     const name = p.row.dataset.name.replace(/\.[^.]*$/, "");
-    const [long, before] = [name.length * 6.2, lower && p.left > name.length * 6.2 + 60];
-    const box = { x: before ? p.left - 9 - long : p.left + 9, y: p.top - 8, long };
-    if (!before && box.x + long > chart.clientWidth - 50) box.x = p.left - 9 - long;
-    if (placed.some((o) => Math.abs(o.y - box.y) < 14 && box.x < o.x + o.long && o.x < box.x + long)) continue;
-    placed.push(box);
-    shown.push(svg("text", { class: "name", x: box.x, y: box.y }, name));
+    const [long, high] = [name.length * 7, 13];
+    const places = [-8 - long, 8].flatMap((x) => [[p.left + x, p.top - 9], [p.left + x, p.top + 14]]).sort((a, b) => a[1] - b[1]);
+    const meets = (x, y) => taken.some((o) => x < o.x + o.long && o.x < x + long && y - high < o.y && o.y - o.high < y);
+    const free = places.find(([x, y]) => x > left && x + long < right && !meets(x, y));
+    if (!free) continue;
+    const [x, y] = free;
+    taken.push({ x, y, long, high });
+    const before = x < p.left;
+    shown.push(svg("text", { class: "name", x: before ? x + long : x, y: y - 2, "text-anchor": before ? "end" : "start" }, name));
   }
   return shown;
 }

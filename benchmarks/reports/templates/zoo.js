@@ -15,6 +15,8 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
+// a name that may be broken after its underscores
+const broken = (name) => name.split(/(?<=_)/).flatMap((part) => [part, make("wbr")]);
 const cell = (row, index) => row.children[index + 1]; // the first one is the box
 const value = (row, index) => {
   const { value: given } = cell(row, index).dataset;
@@ -127,7 +129,7 @@ $("#drop").addEventListener("click", () => {
 
 $("#compare").addEventListener("click", () => {
   const dialog = $("#comparison");
-  const names = picked.map((row) => make("th", { scope: "col", textContent: row.dataset.name }));
+  const names = picked.map((row) => make("th", { scope: "col" }, ...broken(row.dataset.name)));
   $("thead", dialog).replaceChildren(make("tr", {}, make("td"), ...names, make("th", { scope: "col" }, "difference")));
   const lines = columns.slice(1).map(({ th, label }, i) => {
     const [a, b] = picked.map((row) => value(row, i + 1));

@@ -59,6 +59,16 @@ def test_speeds_stand_under_their_conditions_the_most_measured_first() -> None:
     assert (row(found, NAME).speeds, row(found, OTHER).speeds) == ({1: 20.0, 0: 0.5}, {0: 0.6})
 
 
+def test_augmented_figures_stand_beside_no_cost() -> None:
+    tta = "mask_x152_32x8d_in5k_fpn_s1x.detectron"  # printed as 48.1 with augmentation, 45.2 without
+    assert row(zoo({}, []), tta).published.box_ap == Decimal("45.2")
+    both = (accuracy_of({"box_ap": "48.1"}, {"bbox": {"AP": 48.1}}, "0.1").model_copy(update={"tta": True}),
+            accuracy_of({"box_ap": "45.2"}, {"bbox": {"AP": 45.23}}, "0.1"))  # fmt: skip
+    entry = EntryReport(name=tta, verdict=Verdict.PASS, accuracy=both)
+    report = sample().model_copy(update={"entries": (entry,)})
+    assert row(zoo({"r": report}, []), tta).verified.box_ap == Decimal("45.23")
+
+
 def test_entries_that_the_manifest_has_not_are_named() -> None:
     report = sample()
     stranger = EntryReport(name="x", verdict=Verdict.PASS, speed=speed(1.0))
