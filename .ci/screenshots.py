@@ -1,6 +1,6 @@
 """The pages as pictures, light, dark and on a phone: python .ci/screenshots.py OUT FOLDER.
 
-FOLDER holds zoo.html and report.html; OUT gets the pictures.
+FOLDER holds zoo.html and report.html; OUT gets the pictures, those of many bytes with 256 colours.
 """
 
 import io
@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+MOST = 300_000  # bytes
 DESKTOP, PHONE = {"width": 1380, "height": 1240}, {"width": 390, "height": 1000}
 SCENES = {  # the page, its width, its colours, what is scrolled to
     "zoo_light": ("zoo.html", DESKTOP, "light", None),
@@ -35,7 +36,10 @@ def main() -> None:
                 page.evaluate("place => document.querySelector(place).scrollIntoView()", place)
             picture = Image.open(io.BytesIO(page.screenshot()))
             path = out / f"{name}.png"
-            picture.convert("RGB").save(path, optimize=True)
+            picture = picture.convert("RGB")
+            picture.save(path, optimize=True)
+            if path.stat().st_size > MOST:
+                picture.quantize(256).save(path, optimize=True)
             print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
             page.close()
         browser.close()

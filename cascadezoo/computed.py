@@ -1,8 +1,9 @@
-"""What is computed of each entry's network, where the manifest holds what its publisher printed: parameters, size, work,
-and the recorded cases that hold the network to the publisher's code.
+"""What is computed of each entry's network, where the manifest holds what its publisher printed: parameters, size,
+work, and the recorded cases that hold the network to the publisher's code.
 
-``zoo_manifest/computed.json`` has it by ``architecture.publisher``; ``python -m cascadezoo.benchmarks.measure.computed``
-writes it anew from the networks and from tests/parity.  Nothing here imports torch.
+``zoo_manifest/computed.json`` has it by ``architecture.publisher``; ``python -m
+cascadezoo.benchmarks.measure.computed`` writes it anew from the networks and from tests/parity.
+Nothing here imports torch.
 """
 
 import json

@@ -6,7 +6,7 @@ _VOID = ("meta", "br", "link", "img", "input", "wbr")
 
 
 class Page(HTMLParser):
-    """Tags, addresses that would be asked for, and text, of the page that a text is; no tag stays open or is crossed."""
+    """Tags, addresses that would be asked for, and the text of a page; no tag stays open or is crossed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

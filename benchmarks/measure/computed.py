@@ -1,5 +1,5 @@
-"""Parameters, size and work of every network of the zoo: ``python -m cascadezoo.benchmarks.measure.computed``, in the root
-of a checkout, writes ``zoo_manifest/computed.json`` (``cascadezoo.computed``).
+"""Parameters, size and work of every network of the zoo: ``python -m cascadezoo.benchmarks.measure.computed``, in the
+root of a checkout, writes ``zoo_manifest/computed.json`` (``cascadezoo.computed``).
 
 Operations are counted on tensors without memory (``measure.products``): on a landscape image that fills the publisher's
 scale, such as 800 x 1333, padded as its network pads it, with as many proposals and detections as it makes at most, and

@@ -58,8 +58,10 @@ class Bars(NamedTuple):
 def bars(report: Report) -> Bars:
     """Every evaluation of a report with a published figure that was measured."""
     parts = [(entry, part) for entry in report.entries for part in entry.accuracy]
-    figures = [figure for _, part in parts for one in part.checks for figure in (one.published, one.rounded or 0)]
-    limit = max(10, 10 * math.ceil(max(figures, default=0) / 10))
+    figures = [
+        figure for _, part in parts for one in part.checks for figure in (one.published, one.rounded or Decimal(0))
+    ]
+    limit = max(10, 10 * math.ceil(max(figures, default=Decimal(0)) / 10))
     groups = []
     for entry, part in parts:
         if drawn := list(_drawn(part, limit)):
@@ -75,9 +77,7 @@ def _drawn(part: Accuracy, limit: int) -> Iterator[Bar]:
             yield _bar(one, one.rounded, one.difference, part.tolerance, reach, limit)
 
 
-def _bar(
-    one: Check, measured: Decimal, difference: Decimal, tolerance: Decimal, reach: Decimal, limit: int
-) -> Bar:
+def _bar(one: Check, measured: Decimal, difference: Decimal, tolerance: Decimal, reach: Decimal, limit: int) -> Bar:
     half = float(50 * tolerance / reach)
     return Bar(
         heading=METRICS[one.metric].heading,

@@ -6,6 +6,7 @@ writes the table anew between the two marks of each page that has them.
 """
 
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,37 +30,28 @@ class Choice(NamedTuple):
 
 
 class _Wish(NamedTuple):
-    """Of the entries that ``fits``, the one with the highest ``value`` is meant."""
+    """Of the entries that fit, the one with the highest box AP is meant."""
 
     wish: str
     fits: Callable[[Row], bool]
-    value: Callable[[Row], object]
     because: str
 
 
-def _accuracy(row: Row) -> object:
-    """By box AP; of equals the cheaper one."""
-    return row.published.box_ap, -row.computed.total_flops
-
-
 _WISHES = (
-    _Wish("The most accurate", lambda row: True, _accuracy, "highest published box AP of all"),
+    _Wish("The most accurate", lambda row: True, "highest published box AP of all"),
     _Wish(
         "Masks at a moderate cost",
         lambda row: row.entry.has_masks and row.computed.total_flops <= MODERATE,
-        _accuracy,
         f"highest published box AP with masks below {MODERATE / 1e9:,.0f} GFLOPs",
     ),
     _Wish(
         "Boxes only, as cheap as it gets",
         lambda row: not row.entry.has_masks and row.computed.total_flops <= SMALL,
-        _accuracy,
         f"highest published box AP below {SMALL / 1e9:,.0f} GFLOPs",
     ),
     _Wish(
         "Weights under a licence that is stated",
         lambda row: row.entry.weights_license != "unstated",
-        _accuracy,
         "highest published box AP of those whose publisher licenses the weights themselves",
     ),
 )
@@ -73,7 +65,7 @@ def choices(found: Zoo) -> list[Choice]:
     answers = [
         Choice(wish.wish, best, f"{wish.because}: {_figures(best)}")
         for wish in _WISHES
-        for best in [max(filter(wish.fits, on_coco), key=wish.value)]  # type: ignore[type-var]
+        for best in [max(filter(wish.fits, on_coco), key=_accuracy)]
     ]
     own = next(row for row in usable if row.entry.availability == "embedded")
     size = f"{own.computed.tensor_bytes / 1e6:.0f} MB in the package, trained on drawn shapes"
@@ -82,10 +74,8 @@ def choices(found: Zoo) -> list[Choice]:
 
 def guide(found: Zoo) -> list[str]:
     """The answers as the lines of a table in Markdown."""
-    lines = ["| you want | take | because |", "|---|---|---|"]
-    for choice in choices(found):
-        lines.append(f"| {plain(choice.wish)} | `{choice.row.entry.name}` | {plain(choice.why)} |")
-    return lines
+    rows = [f"| {plain(each.wish)} | `{each.row.entry.name}` | {plain(each.why)} |" for each in choices(found)]
+    return ["| you want | take | because |", "|---|---|---|", *rows]
 
 
 def with_guide(text: str, lines: Iterable[str], page: str) -> str:
@@ -95,6 +85,11 @@ def with_guide(text: str, lines: Iterable[str], page: str) -> str:
     if not (begin and end):
         raise FileError(f"{page} has no place for the guide: give it the lines {BEGIN} and {END}")
     return "\n".join((before + begin, "", *lines, "", end + after))
+
+
+def _accuracy(row: Row) -> tuple[Decimal, int]:
+    """By box AP; of equals the cheaper one is better."""
+    return row.published.box_ap, -row.computed.total_flops
 
 
 def _figures(row: Row) -> str:

@@ -1,7 +1,7 @@
 """Pages from the templates beside this file: one file each that loads nothing, with every text from anyone escaped.
 
-A page's policy (Content-Security-Policy) lets a browser run the page's own script, known by its digest, and no other, and
-load nothing from anywhere.
+A page's policy (Content-Security-Policy) lets a browser run the page's own script, known by its digest, and no other,
+and load nothing from anywhere.
 """
 
 import base64

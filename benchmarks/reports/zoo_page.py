@@ -106,8 +106,9 @@ def _words(entry: ZooEntry) -> str:
 
 def _accuracies(entry: ZooEntry) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Every line of published figures, by metric."""
-    lines: list[tuple[str, Scores]] = [("published", each) for each in entry.evaluations if each.basis == "table"]
-    lines += [("later edition", each) for each in entry.later_figures]
-    for label, scores in lines:
-        tta = ", TTA" if scores.tta else ""
-        yield label + tta, {**dict.fromkeys(METRICS), **published(scores)}
+    lines: list[tuple[str, bool, Scores]] = [
+        *(("published", each.tta, each) for each in entry.evaluations if each.basis == "table"),
+        *(("later edition", each.tta, each) for each in entry.later_figures),
+    ]
+    for label, tta, scores in lines:
+        yield label + ", TTA" * tta, {**dict.fromkeys(METRICS), **published(scores)}

@@ -37,7 +37,8 @@ def test_text_is_wrapped_and_nothing_is_cut_off(opened, path: Path, width: int, 
     with opened(path, viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         cut = page.evaluate(
-            "[...document.querySelectorAll('td, dd, li, figcaption')].filter((e) => e.scrollWidth > e.clientWidth + 1).length"
+            "[...document.querySelectorAll('td, dd, li, figcaption')]"
+            ".filter((e) => e.scrollWidth > e.clientWidth + 1).length"
         )
         assert cut == 0
 

@@ -45,6 +45,6 @@ def test_what_was_not_measured_has_no_bar() -> None:
 
 def test_the_page_tells_in_words_what_bars_show() -> None:
     text = Page(html(sample())).text
-    assert "AP in percent from 0 to 50" in text
+    assert "is AP in percent from 0 to 50" in text
     assert "box AP\n\n41.3 (41.2)\n\n+0.1" in text
     assert "mask AP\n\n30.0 (35.9)\n\n-5.9" in text

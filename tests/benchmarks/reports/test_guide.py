@@ -53,5 +53,5 @@ def test_the_guide_has_five_rows_and_stays_in_its_place() -> None:
 
 @pytest.mark.parametrize("text", ["", BEGIN, END, f"{END}\n{BEGIN}\n"])
 def test_a_page_without_a_place_for_it_is_refused(text: str) -> None:
-    with pytest.raises(FileError, match="x.md has no place for the guide"):
+    with pytest.raises(FileError, match=r"x\.md has no place for the guide"):
         with_guide(text, [], "x.md")

@@ -73,4 +73,8 @@ def test_the_command_shows_them(tmp_path: Path) -> None:
     assert stopped.value.code == 0
     seen = Page(page.read_text())
     assert seen.tags.count("img") == 1
-    assert ("img", "alt", f"{NAME}, plain, image 101: 9 mistakes: 3 missed, 4 of nothing, 2 mistaken") in seen.attributes
+    assert (
+        "img",
+        "alt",
+        f"{NAME}, plain, image 101: 9 mistakes: 3 missed, 4 of nothing, 2 mistaken",
+    ) in seen.attributes
