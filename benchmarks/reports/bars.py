@@ -58,9 +58,8 @@ class Bars(NamedTuple):
 def bars(report: Report) -> Bars:
     """Every evaluation of a report with a published figure that was measured."""
     parts = [(entry, part) for entry in report.entries for part in entry.accuracy]
-    figures = [
-        figure for _, part in parts for one in part.checks for figure in (one.published, one.rounded or Decimal(0))
-    ]
+    checks = [one for _, part in parts for one in part.checks]
+    figures = [figure for one in checks for figure in (one.published, one.rounded or Decimal(0))]
     limit = max(10, 10 * math.ceil(max(figures, default=Decimal(0)) / 10))
     groups = []
     for entry, part in parts:
@@ -88,5 +87,5 @@ def _bar(one: Check, measured: Decimal, difference: Decimal, tolerance: Decimal,
         length=float(100 * measured / limit),
         mark=float(100 * one.published / limit),
         band=(50 - half, 2 * half),
-        place=float(50 + 50 * max(-1, min(1, difference / reach))),
+        place=float(50 + 50 * max(Decimal(-1), min(Decimal(1), difference / reach))),
     )

@@ -15,7 +15,6 @@ from cascadezoo.benchmarks.reports.zoo import Row, Zoo, zoo
 from cascadezoo.errors import FileError
 from cascadezoo.files import whole_file
 
-PAGES = (Path("docs/zoo.md"),)  # in the root of a checkout
 BEGIN = "<!-- which model: written by python -m cascadezoo.benchmarks.reports.guide -->"
 END = "<!-- end of which model -->"
 MODERATE, SMALL = 1_000e9, 500e9  # FLOPs
@@ -78,6 +77,11 @@ def guide(found: Zoo) -> list[str]:
     return ["| you want | take | because |", "|---|---|---|", *rows]
 
 
+def pages(root: Path) -> list[Path]:
+    """The pages of a checkout that have the guide: README.md, and those of docs/."""
+    return [path for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))) if BEGIN in path.read_text()]
+
+
 def with_guide(text: str, lines: Iterable[str], page: str) -> str:
     """A page with the table between its marks; raises FileError where it has none."""
     before, begin, rest = text.partition(BEGIN)
@@ -104,7 +108,7 @@ def _cost(row: Row) -> str:
 def main() -> None:
     """Write the pages."""
     lines = guide(zoo({}, []))
-    for path in PAGES:
+    for path in pages(Path()):
         text = with_guide(path.read_text("utf-8"), lines, str(path))
         with whole_file(path) as file:
             file.write(text.encode())
