@@ -92,7 +92,7 @@ test-browser: $(BROWSER)/.ok
 # docs/images, to be looked at before they are committed; the report is of the embedded entry
 screenshots: $(BROWSER)/.ok
 	mkdir -p build/screenshots
-	$(BIN)/cascadezoo verify cascade_mask_r18_fpn_shapes --analysis build/screenshots/analysis \
+	$(BIN)/cascadezoo verify cascade_mask_r18_fpn_shapes --ap --analysis build/screenshots/analysis \
 		--json build/screenshots/report.json --html build/screenshots/report.html
 	$(BIN)/cascadezoo report zoo build/screenshots/report.json --html build/screenshots/zoo.html
 	$(BROWSER)/bin/python .ci/screenshots.py docs/images build/screenshots
