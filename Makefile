@@ -76,7 +76,7 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 
-# pages in Chromium, which has to be there (`apt-get install chromium`); the driver in an environment of its own (0.2 GB)
+# pages in Chromium, which has to be there (`apt-get install chromium fonts-dejavu-core`); the driver in an environment of its own (0.2 GB)
 BROWSER := build/browser
 $(BROWSER)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	rm -rf $(BROWSER)
