@@ -16,6 +16,7 @@ from cascadezoo.images import Pixels
 
 _PLAIN = Style()
 _PARTS = 8  # a line is at most one of so many parts of a small object's width
+_EXACT = 0.1  # pixels that a curve may be off
 _SHIFT = 4  # OpenCV's coordinates are sixteenths of a pixel
 
 
@@ -65,18 +66,16 @@ def _draw_mask(canvas: Pixels, curves: Sequence[Curve], color: Color, opacity: f
     """``curves``: in pixels of the canvas, whose centres are whole numbers."""
     if not curves:
         return
-    every = np.concatenate(curves)
-    low, high = every.min(axis=0), every.max(axis=0)
-    left, top = np.floor(low).astype(int).clip(0).tolist()
-    right, bottom = np.ceil(high).astype(int).tolist()
+    lines = [_few_points(curve) for curve in curves]
+    left, top, width, height = cv2.boundingRect(np.concatenate(lines))
+    left, top, right, bottom = max(left, 0), max(top, 0), left + width, top + height
     window = canvas[top : bottom + 1, left : right + 1]
     inside = np.zeros(window.shape[:2], np.uint8)
-    cv2.fillPoly(inside, [_fixed(curve - (left, top)) for curve in curves], 255, shift=_SHIFT)
+    cv2.fillPoly(inside, [_fixed(line - (left, top)) for line in lines], 255, shift=_SHIFT)
     tinted = np.arange(256)[:, None] * (1 - opacity) + np.array(color) * opacity  # each level of grey
     cv2.copyTo(cv2.LUT(window, tinted.astype(np.uint8)[None]), inside, window)
-    lines = [_fixed(curve) for curve in curves]
-    thickness = _thin(sizes.outline, float((high - low).min()))
-    cv2.polylines(canvas, lines, True, color, thickness, cv2.LINE_AA, _SHIFT)
+    thickness = _thin(sizes.outline, min(width, height))
+    cv2.polylines(canvas, [_fixed(line) for line in lines], True, color, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_box(canvas: Pixels, box: Box, color: Color, sizes: Measures) -> None:
@@ -92,5 +91,11 @@ def _thin(line: int, width: float) -> int:
     return max(1, min(line, int(width / _PARTS)))
 
 
-def _fixed(curve: Curve) -> npt.NDArray[np.int32]:
+def _few_points(curve: Curve) -> npt.NDArray[np.float32]:
+    """The same curve, (K, 1, 2), of fewer points where it is nearly straight."""
+    fewer: npt.NDArray[np.float32] = cv2.approxPolyDP(curve.astype(np.float32), _EXACT, True)
+    return fewer
+
+
+def _fixed(curve: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
     return (curve * 2**_SHIFT).round().astype(np.int32)
