@@ -6,6 +6,7 @@ Nothing is fetched: the images are drawn, and the model is the one inside the pa
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
@@ -27,7 +28,7 @@ ENTRY = "cascade_mask_r18_fpn_shapes.cascadezoo"
 SURE = 0.5  # scores that are drawn
 _STYLED, _COMPARED = 15, 39  # images of the validation split
 _COLUMNS, _ROWS = 5, 5  # of scenes in the crowded picture
-_STYLES = {
+_STYLES: dict[str, dict[str, Any]] = {
     "plot(image)": {},
     "boxes=False, opacity=0.65": {"boxes": False, "opacity": 0.65},
     'color_by="instance", labels=False': {"color_by": "instance", "labels": False},

@@ -12,6 +12,8 @@ from cascadezoo.drawing.outlines import Curve, outlines_of
 from cascadezoo.drawing.rows import Box, Color, Row, area
 from cascadezoo.drawing.style import Measures, Style, measures
 from cascadezoo.drawing.tags import draw_tags, warn_of_missing
+from cascadezoo.errors import UsageError
+from cascadezoo.image_files import most_pixels
 from cascadezoo.images import Pixels
 
 _PLAIN = Style()
@@ -26,6 +28,8 @@ def draw(image: Pixels, rows: Iterable[Row], style: Style = _PLAIN) -> Image.Ima
     Masks are tinted and outlined, boxes drawn inside the image, small ones over large ones, and each is tagged with its
     name and score, the best first: while a tag has a place in which it covers no other tag and no small object.  Those
     without are counted in a tag at the edge.  The image given is left as it is.
+
+    Raises ``UsageError`` where ``style.scale`` makes more pixels than an image may have.
     """
     found, outlines = [], []
     for row in rows:  # one mask at a time is held
@@ -56,6 +60,10 @@ def _canvas(image: Pixels, scale: float) -> Pixels:
     if scale == 1:
         return image.copy()
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    if scale > 1 and height * width > most_pixels():
+        raise UsageError(
+            f"scale {scale:g} makes a picture of {width} x {height} pixels, beyond {most_pixels():,}: lower it"
+        )
     resized: Pixels = cv2.resize(
         image, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     ).astype(np.uint8, copy=False)
@@ -93,9 +101,9 @@ def _thin(line: int, width: float) -> int:
 
 def _few_points(curve: Curve) -> npt.NDArray[np.float32]:
     """The same curve, (K, 1, 2), of fewer points where it is nearly straight."""
-    fewer: npt.NDArray[np.float32] = cv2.approxPolyDP(curve.astype(np.float32), _EXACT, True)
-    return fewer
+    return cv2.approxPolyDP(curve.astype(np.float32), _EXACT, True).astype(np.float32, copy=False)
 
 
 def _fixed(curve: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-    return (curve * 2**_SHIFT).round().astype(np.int32)
+    fixed: npt.NDArray[np.int32] = (curve * 2**_SHIFT).round().astype(np.int32)
+    return fixed

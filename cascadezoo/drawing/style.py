@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from PIL import ImageFont
@@ -109,7 +110,7 @@ def load_font(path: str | os.PathLike[str] | None, size: float) -> Font:
 
 
 def _require(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
-    number = isinstance(value, int) or (isinstance(value, float) and not whole)
+    number = isinstance(value, Integral if whole else Real)
     if not number or isinstance(value, bool) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         raise UsageError(f"{name} {value!r}: give {kind} from {low:g} to {high:g}")
