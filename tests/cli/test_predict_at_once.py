@@ -121,7 +121,7 @@ def test_ctrl_c_ends_all_work_at_once(folder, calls, two_threads, monkeypatch, c
         raise KeyboardInterrupt
 
     monkeypatch.setattr(FakeModel, "predict", second_never_ends)
-    monkeypatch.setattr("cascadezoo.cli.predict.echo", interrupted)  # when the first image is told of
+    monkeypatch.setattr("cascadezoo.cli.predict_local.echo", interrupted)  # when the first image is told of
     paths = [write_image(folder / f"{height}.png", height) for height in (30, 31, 32)]
     before = threading.active_count()
     assert run(NAME, *paths, "--device", "cpu") == 130
