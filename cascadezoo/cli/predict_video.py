@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,47 +58,53 @@ class Seen(NamedTuple):
     notes: list[str]
 
 
+class _Made(NamedTuple):
+    """What is made of a frame by itself: its picture and its line, where these are wanted, and its summary."""
+
+    picture: Pixels | None
+    line: bytes | None
+    counts: dict[str, int]
+
+
 class _Results(ExitStack):
     """The files of one video, with what has been added to them by the end, however that comes."""
 
     def __init__(self, frames: Frames, kinds: Sequence[str], folder: Path, stem: str, **of_outputs: Any) -> None:
         super().__init__()
-        self._film: Film | None = None
-        self._lines: BinaryIO | None = None
-        self._outputs: Outputs | None = None
-        self.written: list[Path] = []
-        if _DRAWN in kinds:
-            self.written.append(folder / f"{stem}.mp4")
-            self._film = self.enter_context(Film(self.written[-1], frames.fps, frames.size))
-        if set(_TOLD) & set(kinds):
-            self.written.append(folder / f"{stem}.jsonl")
-            self._lines = self.enter_context(whole_file(self.written[-1]))
-        if others := [kind for kind in kinds if kind not in (_DRAWN, *_TOLD)]:
-            self.written.append(folder / stem)
-            self._outputs = self.enter_context(Outputs(others, self.written[-1], **of_outputs))
         self._name, self._stem = frames.name, stem
+        self.written: list[Path] = []
+        others = [kind for kind in kinds if kind not in (_DRAWN, *_TOLD)]
+        with ExitStack() as opened:  # closed where one of them cannot be
+            self._film = self._lines = self._outputs = None
+            if _DRAWN in kinds:
+                self._film = opened.enter_context(Film(self._place(folder, ".mp4"), frames.fps, frames.size))
+            if set(_TOLD) & set(kinds):
+                self._lines = opened.enter_context(whole_file(self._place(folder, ".jsonl")))
+            if others:
+                self._outputs = opened.enter_context(Outputs(others, self._place(folder, ""), **of_outputs))
+            self.push(opened.pop_all())
 
-    def drawn(self, frame: Frame, detections: Detections) -> Pixels | None:
-        """What needs no order: the picture, and files of the frame's own."""
+    def _place(self, folder: Path, suffix: str) -> Path:
+        self.written.append(folder / f"{self._stem}{suffix}")
+        return self.written[-1]
+
+    def made(self, frame: Frame, detections: Detections) -> _Made:
+        """What needs no order; files of the frame's own are written."""
         if self._outputs is not None:
-            image = Shown(frame.number, f"{self._name}#{frame.number}", f"{self._stem}-{frame.number:06d}", frame.pixels)
-            self._outputs.add(image, detections)
-        return None if self._film is None else np.asarray(detections.plot(frame.pixels))
+            stem = f"{self._stem}-{frame.number:06d}"
+            self._outputs.add(Shown(frame.number, f"{self._name}#{frame.number}", stem, frame.pixels), detections)
+        return _Made(
+            None if self._film is None else np.asarray(detections.plot(frame.pixels)),
+            None if self._lines is None else _line(frame, detections),
+            detections.counts(),
+        )
 
-    def add(self, frame: Frame, detections: Detections, picture: Pixels | None) -> None:
-        """The next frame of the files in which frames follow each other."""
-        if self._film is not None and picture is not None:
-            self._film.add(picture)
-        if self._lines is not None:
-            height, width = detections.image_size
-            results = [
-                {name: value for name, value in each.items() if name != "image_id"} for each in detections.to_coco(0)
-            ]
-            line = {
-                "frame": frame.number, "seconds": round(frame.seconds, 6), "height": height, "width": width,
-                "detections": results,
-            }  # fmt: skip
-            self._lines.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+    def add(self, made: _Made) -> None:
+        """The next frame, to the files in which frames follow each other."""
+        if self._film is not None and made.picture is not None:
+            self._film.add(made.picture)
+        if self._lines is not None and made.line is not None:
+            self._lines.write(made.line)
 
     def finish(self) -> list[str]:
         """Write what is of all frames; returns what was left out of it."""
@@ -121,16 +127,15 @@ def seen(
         at_once: batches worked on at once on a CPU; None: as ``predict_images.predicted`` has it.
         of_outputs: further arguments of ``Outputs``.
 
-    Raises MissingResource and UnreadableImage
-    where there is no video, UnwritableOutput where nothing can be written.
+    Raises MissingResource and UnreadableImage where there is no video, UnwritableOutput where nothing can be written.
     """
     counts: Counter[str] = Counter()
     interrupted, fault, done = False, None, 0
     with Frames(moving.source) as frames, _Results(frames, kinds, folder, stem, **of_outputs) as results:
 
-        def work(batch: Sequence[Frame]) -> list[tuple[Frame, Detections, Pixels | None]]:
+        def work(batch: Sequence[Frame]) -> list[_Made]:
             found = predictor([frame.pixels for frame in batch])
-            return [(frame, one, results.drawn(frame, one)) for frame, one in zip(batch, found, strict=True)]
+            return [results.made(frame, one) for frame, one in zip(batch, found, strict=True)]
 
         shared = shared_by(predictor, frames.count or sys.maxsize, at_once)
         batches = windows(_numbered(frames), predictor.batch_size)
@@ -139,9 +144,9 @@ def seen(
                 progress(f"predict {moving.name}", "frames", frames.count) as advance,
                 closing(in_order(work, batches, shared)) as outcomes,
             ):
-                for frame, detections, picture in (one for batch in outcomes for one in batch):
-                    results.add(frame, detections, picture)
-                    counts.update(detections.counts())
+                for made in (one for batch in outcomes for one in batch):
+                    results.add(made)
+                    counts.update(made.counts)
                     done += 1
                     advance(1)
             fault = frames.fault
@@ -163,3 +168,10 @@ def _numbered(frames: Frames) -> Iterator[Frame]:
         seconds = time.monotonic() - began if frames.is_camera else number / frames.fps
         yield Frame(number, seconds, pixels)
 
+
+
+def _line(frame: Frame, detections: Detections) -> bytes:
+    height, width = detections.image_size
+    results = [{name: value for name, value in each.items() if name != "image_id"} for each in detections.to_coco(0)]
+    line = {"frame": frame.number, "seconds": round(frame.seconds, 6), "height": height, "width": width}
+    return json.dumps(line | {"detections": results}, allow_nan=False).encode() + b"\n"
