@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.detections import Detections
+from cascadezoo.detections import Detections, with_sources
 from cascadezoo.errors import CascadezooError, UsageError, WrongType
 from cascadezoo.image_network import ImageNetwork
 from cascadezoo.losses.objective import losses_of_images
@@ -31,6 +31,7 @@ from cascadezoo.optimizing.weights import prepared
 from cascadezoo.paths import expanded
 from cascadezoo.predicting import Plan, all_or_raise, in_turn, of_list, raising, several
 from cascadezoo.spec.origin import Origin
+from cascadezoo.summary import summary
 from cascadezoo.wanted import Asked, Classes, Threshold, Wanted
 from cascadezoo.writing import write_folder
 
@@ -62,6 +63,9 @@ class Detector(ImageNetwork):
         self.origin = origin or Origin.random()
         self.train(network.training)
         self.mark_random()
+
+    def __repr__(self) -> str:
+        return summary(self, self.categories, self.origin, self._is_random())
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Save the model as a folder laid out as a repository of the Hub; ``load("local-dir:folder")`` reads it.
@@ -125,7 +129,7 @@ class Detector(ImageNetwork):
 
         Returns:
             The detections on the image; a list of them in the order of the images; or of an iterator, another one,
-            which detects while it is iterated over.
+            which detects while it is iterated over.  Those of an iterator hold no image (``source``).
 
         Raises:
             UnreadableImage: not an image.
@@ -154,7 +158,8 @@ class Detector(ImageNetwork):
         if isinstance(images, Iterator):
             results = in_turn(plan, images)
             return results if errors == "return" else raising(results)
-        found = of_list(plan, [image] if images is None else images)
+        given = [image] if images is None else images
+        found = with_sources(of_list(plan, given), given)
         if errors == "raise":
             found = all_or_raise(found, images is not None)
         return found[0] if images is None else found
@@ -295,10 +300,4 @@ def _check_settings(tta: object, batch_size: object, errors: object) -> None:
 
 @uncompiled
 def _as_dicts(results: Sequence[Detections | CascadezooError]) -> list[dict[str, Tensor]]:
-    return [_as_dict(one) for one in all_or_raise(results, False)]
-
-
-def _as_dict(detections: Detections) -> dict[str, Tensor]:
-    output = {"boxes": detections.boxes, "scores": detections.scores, "labels": detections.labels}
-    masks = detections.masks
-    return output if masks is None else {**output, "masks": masks}
+    return [one.to_torchvision() for one in all_or_raise(results, False)]
