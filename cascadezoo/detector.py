@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 import numpy as np
 import torch
@@ -265,7 +265,7 @@ class OptimizedDetector(InferenceOnly, Detector):
     def _arithmetic(self) -> AbstractContextManager[None]:
         return self.settings.arithmetic()
 
-    def _keeping(self, wanted: Wanted) -> "OptimizedDetector":
+    def _keeping(self, wanted: Wanted) -> Self:
         other = super()._keeping(wanted)
         if other is not self:
             other._graphs = None  # of this one's selection
