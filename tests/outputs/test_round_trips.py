@@ -43,9 +43,8 @@ def read_again(source, tmp_path, images):
     document = json.loads((tmp_path / "back.json").read_text())
     names = {category["id"]: category["name"] for category in document["categories"]}
     found = document["annotations"]
-    masks = [
-        bitmap(as_arrays(each["segmentation"]), HEIGHT, WIDTH) > 0 if each.get("segmentation") else None for each in found
-    ]
+    given = [as_arrays(each.get("segmentation")) for each in found]
+    masks = [None if each is None else bitmap(each, HEIGHT, WIDTH) > 0 for each in given]
     return [names[each["category_id"]] for each in found], [each["bbox"] for each in found], masks
 
 
