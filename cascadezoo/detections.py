@@ -156,7 +156,7 @@ class Detections(DetectionFields):
             data={"class_name": np.array([self.categories[label] for label in on_host.labels.tolist()], dtype=str)},
         )
 
-    def plot(self, image: ImageInput | None = None) -> Image.Image:
+    def plot(self, image: "ImageInput | None" = None) -> Image.Image:
         """The image with boxes, names, scores and masks drawn on it.
 
         ``image`` is anything that ``predict`` takes; None: the one that ``predict`` was given.  Raises ``UsageError``
@@ -178,7 +178,7 @@ class Detections(DetectionFields):
             ),
         )
 
-    def show(self, image: ImageInput | None = None) -> None:
+    def show(self, image: "ImageInput | None" = None) -> None:
         """Show what ``plot`` draws: below the cell in a notebook, else in the system's program for pictures.
 
         Raises what ``plot`` raises, and ``MissingResource`` where there is no such program.
@@ -247,7 +247,10 @@ def with_sources(
     batch: Sequence[Detections | CascadezooError], images: Sequence[ImageInput]
 ) -> list[Detections | CascadezooError]:
     """The same detections, each with the image it was found on; the tensors are shared, and not checked again."""
-    return [_with_source(one, image) if isinstance(one, Detections) else one for one, image in zip(batch, images, strict=True)]
+    return [
+        _with_source(one, image) if isinstance(one, Detections) else one
+        for one, image in zip(batch, images, strict=True)
+    ]
 
 
 def _with_source(detections: Detections, image: ImageInput) -> Detections:

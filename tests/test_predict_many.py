@@ -1,4 +1,4 @@
-"""``Detector.predict`` on many images: lists, batches as one tensor, and streams, which are detected on as they come."""
+"""``Detector.predict`` on many images: lists, batches as one tensor, and streams, detected on as they come."""
 
 import gc
 import io

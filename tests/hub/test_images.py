@@ -29,7 +29,7 @@ def test_an_image_comes_as_it_is(server: FaultServer) -> None:
 
 def test_a_server_that_fails_is_asked_three_times(server: FaultServer) -> None:
     server.put("/a.png", PHOTO, faults=[Status(503)] * 3)
-    with pytest.raises(DownloadFailed, match="503 .*, 3 times in a row"):
+    with pytest.raises(DownloadFailed, match=r"503 .*, 3 times in a row"):
         cascadezoo.fetch_image(server.url("/a.png"))
 
 
