@@ -8,6 +8,7 @@ import torch
 
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.errors import UnknownName, UsageError, WrongType
+from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.wanted import Wanted, label_of
 
 from tiny import lively, tiny
@@ -94,7 +95,7 @@ def rows(found):
 
 
 @pytest.mark.parametrize("optimize", [False, True])
-@pytest.mark.parametrize("options", [{}, {"tta": True}])
+@pytest.mark.parametrize("options", [{}, {"tta": TTASettings(scales=())}])
 def test_predict_keeps_what_is_wanted(model, options, optimize) -> None:
     model = model.optimize("cpu") if optimize else model
     names = model.categories
