@@ -35,7 +35,7 @@ def test_a_server_that_fails_is_asked_three_times(server: FaultServer) -> None:
 
 @pytest.mark.parametrize(("path", "says"), [("/gone.png", "answers 404"), ("/no.png", "answers 403")])
 def test_a_server_that_refuses_is_said(server: FaultServer, path: str, says: str) -> None:
-    server.put("/no.png", PHOTO, faults=[Status(403)])
+    server.put("/no.png?secret=x", PHOTO, faults=[Status(403)])
     with pytest.raises(DownloadFailed, match=says) as refused:
         cascadezoo.fetch_image(server.url(f"{path}?secret=x"))
     assert "secret" not in str(refused.value)
