@@ -36,7 +36,7 @@ def contents(folder):
 
 def test_every_kind_has_a_name_and_a_wrong_one_is_told_the_nearest():
     assert kinds_of("masks, CSV,masks") == ("masks", "csv")
-    with pytest.raises(UsageError, match="'mask' is no kind of results: did you mean masks?"):
+    with pytest.raises(UsageError, match=r"'mask' is no kind of results: did you mean masks\?"):
         kinds_of("picture,mask")
     with pytest.raises(UsageError, match="'xyz' is no kind of results: give picture, coco, "):
         kinds_of("xyz")
@@ -53,9 +53,8 @@ def test_the_order_in_which_images_come_changes_nothing(tmp_path):
 
 def test_images_may_come_from_several_threads(tmp_path):
     with Outputs(DOCUMENTS, tmp_path / "many", CATEGORIES) as outputs:
-        threads = [
-            threading.Thread(target=outputs.add, args=(shown(number, f"i{number}"), painted())) for number in range(1, 9)
-        ]
+        images = [shown(number, f"i{number}") for number in range(1, 9)]
+        threads = [threading.Thread(target=outputs.add, args=(image, painted())) for image in images]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -85,7 +84,8 @@ def test_results_are_COCOs_and_their_masks_exact(tmp_path):
     (path,) = save(tmp_path, ("json",), (1, 2))
     results = json.loads(path.read_text())
     assert path == tmp_path / "results.json"
-    assert [(each["image_id"], each["category_id"]) for each in results[:5]] == [(1, 3), (1, 7), (1, 40), (1, 3), (2, 3)]
+    ids = [(each["image_id"], each["category_id"]) for each in results[:5]]
+    assert ids == [(1, 3), (1, 7), (1, 40), (1, 3), (2, 3)]
     found = [coco_mask.decode(each["segmentation"]) > 0 for each in results[:4]]
     assert np.array_equal(found, masks_of())
 
@@ -124,7 +124,7 @@ def test_parquet_without_arrow_is_one_sentence(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingResource, match="pip install pyarrow$"):
+    with pytest.raises(MissingResource, match=r"pip install pyarrow$"):
         Outputs(("parquet",), tmp_path, CATEGORIES)
 
 
@@ -137,7 +137,7 @@ def test_kinds_that_are_nothing_without_masks_are_refused_first(tmp_path):
 def test_given_images_are_never_among_the_files_to_write(tmp_path):
     own = tmp_path / "out" / "crops" / "a" / "0001-cat.png"
     Outputs(("picture", "masks"), tmp_path / "out", CATEGORIES, given=[own]).close()
-    with pytest.raises(UsageError, match="0001-cat.png lies where crops are written: choose another folder"):
+    with pytest.raises(UsageError, match=r"0001-cat\.png lies where crops are written: choose another folder"):
         Outputs(("crops",), tmp_path / "out", CATEGORIES, given=[own])
 
 
@@ -161,7 +161,7 @@ def test_a_full_disk_is_one_sentence_and_costs_the_image_that_met_it(tmp_path):
     spool = Spool(tmp_path)
     spool.add(2, {"kept": 2})
     file, spool._file = spool._file, Full(10)
-    with pytest.raises(UnwritableOutput, match="cannot hold the results: No space left on device; nothing was left$"):
+    with pytest.raises(UnwritableOutput, match=r"cannot hold the results: No space left on device; nothing was left$"):
         spool.add(1, {"lost": "x" * 20})
     spool._file = file
     spool.add(3, {"kept": 3})
@@ -179,7 +179,7 @@ def test_one_file_that_cannot_be_written_leaves_the_others_whole(tmp_path):
     (tmp_path / "results.json").mkdir()
     with Outputs(("coco", "json", "csv"), tmp_path, CATEGORIES) as outputs:
         outputs.add(shown(), painted())
-        with pytest.raises(UnwritableOutput, match="results.json cannot be written"):
+        with pytest.raises(UnwritableOutput, match=r"results\.json cannot be written"):
             outputs.finish()
     assert len(json.loads((tmp_path / "detections.json").read_text())["annotations"]) == 4
     assert len((tmp_path / "detections.csv").read_text().splitlines()) == 5

@@ -1,4 +1,4 @@
-"""LabelMe's own loader and Label Studio's own converter read what they are given; `make test-extras` has both programs."""
+"""LabelMe's own loader and Label Studio's own converter read what they are given (`make test-extras`)."""
 
 import json
 
