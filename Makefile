@@ -8,7 +8,7 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
+.PHONY: setup demo demo-convert pictures embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
 	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
 	release-check clean
 setup: $(VENV)/.ok
@@ -32,6 +32,10 @@ embedded: setup
 	$(BIN)/cascadezoo train --entry cascade_mask_r18_fpn_shapes --batch-size 8 --workers 1 --eval-every 2 --save-every 300 \
 		--train-json build/shapes/annotations/instances_train.json --train-images build/shapes/train \
 		--val-json build/shapes/annotations/instances_val.json --val-images build/shapes/val --run-dir runs/embedded
+
+# the pictures of docs/pictures.md, drawn by the model inside the package
+pictures: setup
+	$(BIN)/python -m cascadezoo.benchmarks.measure.pictures
 
 demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
