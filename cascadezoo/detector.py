@@ -153,7 +153,8 @@ class Detector(ImageNetwork):
             results = in_turn(plan, images)
             return results if errors == "return" else raising(results)
         given = [image] if images is None else images
-        found = with_sources(of_list(plan, given), given)
+        done = of_list(plan, given)
+        found = with_sources(done, given)
         if errors == "raise":
             found = all_or_raise(found, images is not None)
         return found[0] if images is None else found
@@ -218,7 +219,8 @@ class Detector(ImageNetwork):
         if self.training:
             return self._losses(images, targets)
         self._warn_if_random()
-        return _as_dicts(of_list(self._plan(1, max(1, len(images))), list(images)))
+        found = of_list(self._plan(1, max(1, len(images))), list(images))
+        return _as_dicts(found)
 
     @uncompiled
     def _losses(self, images: Sequence[Tensor], targets: Sequence[GivenTargets] | None) -> dict[str, Tensor]:

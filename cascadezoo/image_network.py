@@ -80,9 +80,7 @@ class ImageNetwork(WarnsIfRandom):
         other.spec = self.spec.model_copy(update={"conventions": conventions.model_copy(update={"selection": rule})})
         return other
 
-    def _planned(
-        self, images: int, batch_size: int, tta: bool | TTASettings, wanted: Wanted
-    ) -> Plan[Any, Detections]:
+    def _planned(self, images: int, batch_size: int, tta: bool | TTASettings, wanted: Wanted) -> Plan[Any, Detections]:
         """How ``predict`` detects on so many images."""
         if tta:
             return self._inside(self._augmented_plan(TTASettings() if tta is True else tta, wanted))
