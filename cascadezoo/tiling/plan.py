@@ -1,0 +1,1 @@
+"""Images to detections by way of tiles: what ``Detector.predict`` does with ``tiles``."""
