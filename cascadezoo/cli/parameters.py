@@ -15,13 +15,15 @@ from cascadezoo.environment import is_first_process
 from cascadezoo.errors import MissingResource, UnwritableOutput, WeightsNotFound
 from cascadezoo.files import can_be_written
 from cascadezoo.hub.sources import parse
+from cascadezoo.outputs.kinds import KINDS, kinds_of
 
 if TYPE_CHECKING:
     _TextType = click.ParamType[str]
+    _TextsType = click.ParamType[tuple[str, ...]]
     _PairType = click.ParamType[tuple[int, int]]
     _Items = list[CompletionItem[str]]
 else:  # generic in the newest click alone
-    _TextType = _PairType = click.ParamType
+    _TextType = _TextsType = _PairType = click.ParamType
     _Items = list
 
 _STDOUT = Path("-")
@@ -91,6 +93,21 @@ class Shard(_PairType):
         if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
             self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
         return int(index), int(count)
+
+
+class SavedKinds(_TextsType):
+    """Kinds of results with commas between them."""
+
+    name = "kinds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Each kind once; raises UsageError."""
+        return kinds_of(value) if isinstance(value, str) else tuple(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
+        """The kinds that begin like what follows the last comma."""
+        before, comma, begun = incomplete.rpartition(",")
+        return [CompletionItem(before + comma + kind) for kind in KINDS if kind.startswith(begun)]
 
 
 class _File(click.Path):

@@ -1,6 +1,5 @@
-"""``cascadezoo predict``: images in, annotated pictures and one COCO file out."""
+"""``cascadezoo predict``: images in, annotated pictures and one COCO file out, or other kinds of results."""
 
-import json
 import os
 from contextlib import closing
 from pathlib import Path
@@ -12,14 +11,11 @@ from click.core import ParameterSource
 import cascadezoo
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.inputs import find_images
-from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, WeightsFile
+from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, SavedKinds, WeightsFile
 from cascadezoo.cli.terminal import echo, echo_json
-from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.errors import CascadezooError, UsageError
-from cascadezoo.files import write_json
+from cascadezoo.outputs.kinds import ANNOTATIONS, DEFAULT, KINDS
 from cascadezoo.paths import expanded
-
-_RESULTS = "detections.json"
 
 
 class _Failures:
@@ -42,6 +38,7 @@ class _Failures:
     examples=(
         "cascadezoo predict cascade_mask_x101_64x4d_fpn_3x photo.jpg --out out",
         "cascadezoo predict cascade_r50_fpn_1x.mmdet photos/ --weights best.safetensors",
+        "cascadezoo predict cascade_mask_r50_fpn_1x.mmdet photos/ --save masks,csv,labelme",
         "cascadezoo predict cascade_r50_fpn_1x.mmdet s3://bucket/photos/ \\\n  --engine ray -o found.jsonl",
     ),
 )
@@ -51,6 +48,10 @@ class _Failures:
 @click.option(
     "-o", "--out", metavar="DIR", type=OutputOfPredict(), default=Path("predictions"), show_default=True,
     help="Where the results go.",
+)  # fmt: skip
+@click.option(
+    "--save", "kinds", metavar="KIND[,KIND…]", type=SavedKinds(), default=",".join(DEFAULT), show_default=True,
+    help=f"What is written (docs/outputs.md): {', '.join(KINDS)}.",
 )  # fmt: skip
 @click.option(
     "--threshold", metavar="SCORE", type=click.FloatRange(0, 1), default=0.5, show_default=True,
@@ -97,6 +98,7 @@ def predict_command(
     images: tuple[str, ...],
     weights: Path | None,
     out: Path,
+    kinds: tuple[str, ...],
     threshold: float,
     device: str | None,
     min_size: int | None,
@@ -113,8 +115,8 @@ def predict_command(
     """Detect with the model NAME on each IMAGE, an image or a folder of images.
 
     Writes each image with its detections drawn on it, as JPEG, and detections.json, a COCO annotation file of them
-    all, into DIR; earlier results of the same names are replaced.  Both hold the detections whose score is at least
-    the threshold.  Without --weights the entry's published weights are used.
+    all, into DIR, or what --save names; earlier results of the same names are replaced.  All hold the detections
+    whose score is at least the threshold.  Without --weights the entry's published weights are used.
 
     An image that cannot be read is named and the others still run; the exit code is that of the worst failure.  What
     lies in a folder and is left out, as no image, hidden or a folder itself, is counted and named.
@@ -139,13 +141,17 @@ def predict_command(
             raise UsageError("--json is for runs without --engine: read the file that this one writes")
         if at_once:
             raise UsageError("--at-once is for runs without --engine: give --actors")
+        if ctx.get_parameter_source("kinds") is not ParameterSource.DEFAULT:
+            raise UsageError("--save is for runs without --engine: the end of --out says what this one writes")
         from cascadezoo.cli.predict_batch import predict_batch
 
-        of_engine["annotation_file"] = _RESULTS
+        of_engine["annotation_file"] = ANNOTATIONS
         ctx.exit(predict_batch(name, images, out, device=device, tta=tta, **model_options, **of_engine))
     for option in of_engine:
         if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
             raise UsageError(f"--{option.replace('_', '-')} is for --engine ray")
+    if as_json and "coco" not in kinds:
+        raise UsageError(f"--json prints {ANNOTATIONS}: add coco to --save")
     if out.is_file():
         raise UsageError(f"{out} is a file: give a folder, or --engine ray to write such a file")
     failures = _Failures()
@@ -160,27 +166,26 @@ def predict_command(
     # OpenCV reads it when it is loaded: what fails is told by us, in one sentence
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     from cascadezoo.cli.predict_images import predicted  # and torch, now that there is an image
+    from cascadezoo.outputs.outputs import Outputs
     from cascadezoo.predictor import Predictor
 
     predictor = Predictor(name, device=device, tta=tta, **model_options)
-    categories = predictor.model.categories
-    out.mkdir(parents=True, exist_ok=True)
-    records: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    with closing(predicted(predictor, paths, out, at_once)) as done:
-        for path, one in zip(paths, done, strict=True):
-            if isinstance(one, CascadezooError):
-                failures.add(path, one)
-                continue
-            records.append(one.record)
-            results.extend(one.results)
-            echo(one.line, err=as_json)
+    model = predictor.model
     description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold:g}"
-    document = annotation_file(categories, records, results, description) | {
-        "left_out": [{"file_name": str(path), "reason": reason} for path, reason in inputs.left_out],
-        "failed": failures.records,
-    }
-    write_json(out / _RESULTS, document)
+    has_masks = model.spec.mask is not None
+    with Outputs(
+        kinds, out, model.categories, has_masks=has_masks, description=description, given=paths
+    ) as outputs:
+        with closing(predicted(predictor, paths, outputs, at_once)) as done:
+            for path, one in zip(paths, done, strict=True):
+                if isinstance(one, CascadezooError):
+                    failures.add(path, one)
+                else:
+                    echo(one, err=as_json)
+        left_out = [{"file_name": str(path), "reason": reason} for path, reason in inputs.left_out]
+        outputs.finish({"left_out": left_out, "failed": failures.records})
+    for note in outputs.notes:
+        echo(f"cascadezoo: {note}", err=True)
     if as_json:
-        echo_json(json.dumps(document, ensure_ascii=False))
+        echo_json((out / ANNOTATIONS).read_text(encoding="utf-8"))
     ctx.exit(failures.exit_code)

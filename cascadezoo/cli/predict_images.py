@@ -5,7 +5,6 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
@@ -13,44 +12,31 @@ from rich.progress import MofNCompleteColumn, Progress
 from cascadezoo.detections import Detections
 from cascadezoo.devices import usable
 from cascadezoo.errors import CascadezooError
-from cascadezoo.files import whole_file
 from cascadezoo.images import read_image
+from cascadezoo.outputs.found import Shown
+from cascadezoo.outputs.outputs import Outputs
 from cascadezoo.predictor import Predictor
 from cascadezoo.threads import in_order, share
 
 
-class Predicted(NamedTuple):
-    """What became of one image, whose picture is written.
-
-    Attributes:
-        record: COCO's, of the image.
-        results: COCO's, of its detections.
-        line: which sums it up.
-    """
-
-    record: dict[str, Any]
-    results: list[dict[str, Any]]
-    line: str
-
-
 def predicted(
-    predictor: Predictor, paths: Sequence[Path], out: Path, at_once: int | None = None
-) -> Generator[Predicted | CascadezooError, None, None]:
-    """Of each image in turn what became of it, or why it failed; a bar on stderr shows how many are done.
+    predictor: Predictor, paths: Sequence[Path], outputs: Outputs, at_once: int | None = None
+) -> Generator[str | CascadezooError, None, None]:
+    """Of each image in turn a line that sums it up, or why it failed; a bar on stderr shows how many are done.
 
     Args:
         predictor: with a threshold, below which nothing is drawn or written.
         paths: the images; their ids count from 1.
-        out: the folder of the pictures, JPEG.
+        outputs: which writes them down.
         at_once: images worked on at once on a CPU, each from decoding to writing; None: one per core, at most 4; with
             test-time augmentation, whose images are large, one.
     """
-    targets = _targets(paths, out)
+    stems = _stems(paths, outputs.folder)
 
-    def one(number: int) -> Predicted | CascadezooError:
+    def one(number: int) -> str | CascadezooError:
         path = paths[number]
         try:
-            return _predict(predictor, path, targets[path], number + 1)
+            return _predict(predictor, path, stems[path], outputs, number + 1)
         except CascadezooError as error:
             return error
 
@@ -59,14 +45,12 @@ def predicted(
         yield from bar.track(done, total=len(paths), description="predict")
 
 
-def _predict(predictor: Predictor, path: Path, target: Path, number: int) -> Predicted:
+def _predict(predictor: Predictor, path: Path, stem: str, outputs: Outputs, number: int) -> str:
     pixels = read_image(path)
     (detections,) = predictor([pixels])
-    with whole_file(target) as file:
-        detections.plot(pixels).save(file, "JPEG", quality=95, subsampling=0)
-    height, width = detections.image_size
-    record = {"id": number, "file_name": str(path), "height": height, "width": width}
-    return Predicted(record, detections.to_coco(number), f"{path}: {_summary(detections)} -> {target}")
+    written = outputs.add(Shown(number, str(path), stem, pixels, path), detections)
+    more = f" and {len(written) - 1} more" * (len(written) > 1)
+    return f"{path}: {_summary(detections)}" + (f" -> {written[0]}{more}" if written else "")
 
 
 def _summary(detections: Detections) -> str:
@@ -75,19 +59,19 @@ def _summary(detections: Detections) -> str:
     return f"{len(detections)} detection{'s' * (len(detections) != 1)}{listed}"
 
 
-def _targets(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Where each annotated picture goes: named after its source, numbered where two sources share a name, and never
-    over an image that was given."""
+def _stems(paths: Sequence[Path], out: Path) -> dict[Path, str]:
+    """What the files of each image are named by: its own name, numbered where two images share one, and never such that
+    a picture would replace an image that was given."""
     taken = {os.path.realpath(path).casefold() for path in paths}
-    targets = {}
+    stems = {}
     for path in paths:
-        target, copy = out / f"{path.stem}.jpg", 1
-        while os.path.realpath(target).casefold() in taken:
+        stem, copy = path.stem, 1
+        while (target := os.path.realpath(out / f"{stem}.jpg").casefold()) in taken:
             copy += 1
-            target = out / f"{path.stem}-{copy}.jpg"
-        taken.add(os.path.realpath(target).casefold())
-        targets[path] = target
-    return targets
+            stem = f"{path.stem}-{copy}"
+        taken.add(target)
+        stems[path] = stem
+    return stems
 
 
 @contextmanager
