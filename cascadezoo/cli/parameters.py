@@ -16,14 +16,16 @@ from cascadezoo.errors import MissingResource, UnwritableOutput, WeightsNotFound
 from cascadezoo.files import can_be_written
 from cascadezoo.hub.sources import parse
 from cascadezoo.outputs.kinds import KINDS, kinds_of
+from cascadezoo.tiling.tiles import Tiles
 
 if TYPE_CHECKING:
     _TextType = click.ParamType[str]
     _TextsType = click.ParamType[tuple[str, ...]]
     _PairType = click.ParamType[tuple[int, int]]
+    _TilesType = click.ParamType[Tiles]
     _Items = list[CompletionItem[str]]
 else:  # generic in the newest click alone
-    _TextType = _TextsType = _PairType = click.ParamType
+    _TextType = _TextsType = _PairType = _TilesType = click.ParamType
     _Items = list
 
 _STDOUT = Path("-")
@@ -93,6 +95,21 @@ class Shard(_PairType):
         if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
             self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
         return int(index), int(count)
+
+
+class TilesOfImages(_TilesType):
+    """Tiles by their size and, after a comma, what neighbours share, both in pixels, such as 1024,256."""
+
+    name = "tiles"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tiles:
+        """The tiles; raises UsageError."""
+        if isinstance(value, Tiles):
+            return value
+        size, comma, overlap = str(value).partition(",")
+        if not (size.isdecimal() and (overlap.isdecimal() or not comma)):
+            self.fail(f"{value!r} is no size in pixels with an overlap or without, such as 1024 or 1024,256", param, ctx)
+        return Tiles(int(size), int(overlap) if comma else None)
 
 
 class SavedKinds(_TextsType):

@@ -11,11 +11,12 @@ from click.core import ParameterSource
 import cascadezoo
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.inputs import find_images
-from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, SavedKinds, WeightsFile
+from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, SavedKinds, TilesOfImages, WeightsFile
 from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.errors import CascadezooError, UsageError
 from cascadezoo.outputs.kinds import ANNOTATIONS, DEFAULT, KINDS
 from cascadezoo.paths import expanded
+from cascadezoo.tiling.tiles import Tiles
 
 
 class _Failures:
@@ -78,6 +79,10 @@ class _Failures:
     help="On a CPU: images worked on at once; default: one per core, at most 4.  1 takes the least memory.",
 )  # fmt: skip
 @click.option("--tta", is_flag=True, help="Test-time augmentation: several scales, mirrored too; much slower.")
+@click.option(
+    "--tiles", metavar="SIZE[,OVERLAP]", type=TilesOfImages(),
+    help="Detect in overlapping tiles of so many pixels, for small objects in large images (docs/tiles.md).",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The COCO file on stdout too, the summaries on stderr.")
 @click.option("--engine", type=click.Choice(["ray"]), help="Many images, on the GPUs of one machine or of several.")
 @click.option("--address", help="With --engine: a Ray cluster that runs already; default: one of its own.")
@@ -108,6 +113,7 @@ def predict_command(
     precision: str,
     at_once: int | None,
     tta: bool,
+    tiles: Tiles | None,
     as_json: bool,
     engine: str | None,
     **of_engine: Any,
@@ -135,6 +141,7 @@ def predict_command(
         "optimize": optimize,
         "exact": exact,
         "precision": precision,
+        "tiles": tiles,
     }
     if engine:
         if as_json:

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ from cascadezoo.batch.parts import Part, PartsFolder, digest_of, divided, parts_
 from cascadezoo.cli.batch_inputs import BatchInputs, find_batch
 from cascadezoo.cli.terminal import echo
 from cascadezoo.errors import MissingResource, UsageError
+from cascadezoo.tiling.tiles import Tiles
 
 if TYPE_CHECKING:
     from cascadezoo.detector import Detector
@@ -77,6 +79,7 @@ def _identity(
     """All that a part's results depend on."""
     from cascadezoo.converters.canonical import content_digest
 
+    tiles: Tiles | None = options["tiles"]
     settings = ("device", "precision", "optimize", "exact", "batch_size", "threshold", "tta")
     return {
         "model": {
@@ -85,7 +88,7 @@ def _identity(
             "network": _sha256(model.spec.to_json()),
             "categories": _sha256(model.categories.to_json()),
         },
-        "settings": {setting: options[setting] for setting in settings},
+        "settings": {setting: options[setting] for setting in settings} | {"tiles": tiles and asdict(tiles)},
         "software": {package: version(package) for package in ("torch", "torchvision")}
         | {"cascadezoo": cascadezoo.version.__version__},
         "images": {"images": sum(len(part.names) for part in parts), "list of images": digest_of(parts)},

@@ -50,16 +50,17 @@ class Tiles:
             )
 
     def windows(self, height: int, width: int) -> list[Window]:
-        """The tiles of an image of this size, row by row: as few as cover it with the overlap, all of one size, spread
-        evenly."""
+        """What to detect on, of an image of this size: its tiles, row by row, as few as cover it with the overlap, all
+        of one size, spread evenly; where there are several, and ``whole``, then the whole image."""
         sides = self.size if isinstance(self.size, tuple) else (self.size, self.size)
         overlap = min(sides) // 4 if self.overlap is None else self.overlap
         h, w = min(sides[0], height), min(sides[1], width)
-        return [
+        windows = [
             Window(left, top, left + w, top + h)
             for top in _starts(height, h, overlap)
             for left in _starts(width, w, overlap)
         ]
+        return [*windows, Window(0, 0, width, height)] if self.whole and len(windows) > 1 else windows
 
 
 def _starts(length: int, side: int, overlap: int) -> list[int]:
