@@ -1,16 +1,12 @@
 """Masks that are made of several: what tiles show of one object, each part with a box of its own.
 
-Shapes: N detections, P parts of all of them together, M x M cells per part, an image of H x W pixels.
+Shapes: N detections, P parts of all of them together, M x M cells per part.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
-
-from cascadezoo.ops.mask_paste import Crop, PasteMethod
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +31,9 @@ class MaskParts:
     def __getitem__(self, chosen: slice | Tensor) -> "MaskParts":
         numbers = torch.arange(len(self))[chosen if isinstance(chosen, slice) else chosen.cpu()]
         counts, ends = self.counts[numbers], self.counts.cumsum(0)[numbers]
-        # the parts of the rows chosen, numbered through; each row's begin where those of the rows before it end
-        before = (ends - counts) - (counts.cumsum(0) - counts)
-        parts = torch.arange(int(counts.sum())) + before.repeat_interleave(counts)
-        parts = parts.to(self.boxes.device)
+        # numbers of the chosen rows' parts: of each row as far on as its first part lies from where it is to be
+        offsets = (ends - counts) - (counts.cumsum(0) - counts)
+        parts = (torch.arange(int(counts.sum())) + offsets.repeat_interleave(counts)).to(self.device)
         return MaskParts(self.probabilities[parts], self.boxes[parts], counts)
 
     @property
@@ -54,24 +49,3 @@ class MaskParts:
     def to(self, device: str | torch.device) -> "MaskParts":
         """The same parts on ``device``."""
         return MaskParts(self.probabilities.to(device), self.boxes.to(device), self.counts)
-
-    def paste(self, height: int, width: int, method: PasteMethod) -> Iterator[Crop]:
-        """One ``Crop`` per detection: what any of its parts sets, pasted by ``method``."""
-        crops = method(self.probabilities, self.boxes, height, width)
-        for count in self.counts.tolist():
-            yield _joined(list(islice(crops, count)))
-
-
-def _joined(crops: Sequence[Crop]) -> Crop:
-    """What any of the crops sets."""
-    crops = [crop for crop in crops if crop.mask.numel()] or crops[:1]
-    if len(crops) == 1:
-        return crops[0]
-    top, left = min(crop.top for crop in crops), min(crop.left for crop in crops)
-    bottom = max(crop.top + crop.mask.shape[0] for crop in crops)
-    right = max(crop.left + crop.mask.shape[1] for crop in crops)
-    mask = torch.zeros((bottom - top, right - left), dtype=torch.bool, device=crops[0].mask.device)
-    for crop in crops:
-        h, w = crop.mask.shape
-        mask[crop.top - top : crop.top - top + h, crop.left - left : crop.left - left + w] |= crop.mask
-    return Crop(top, left, mask)

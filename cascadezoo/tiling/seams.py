@@ -86,15 +86,16 @@ class _Seen:
         self.tile = torch.arange(len(windows)).repeat_interleave(torch.tensor([len(each) for each in found]))
         height, width = image_size
         self._image = torch.tensor((0.0, 0.0, width, height))
-        self.cut = self._cut_by(self.tiles[self.tile])
+        self.cut = _cut(edges, self.tiles[self.tile], self._image)
 
     def needless(self) -> Tensor:
         """(D,) bool: those on the whole image that a tile shows whole."""
         entire = (self.tiles == self._image).all(1)
-        among = entire[self.tile].nonzero()[:, 0]
-        needless = torch.zeros(len(self.edges), dtype=torch.bool)
-        for tile in self.tiles[~entire]:
-            needless[among] |= ~_cut(self.edges[among], tile, self._image).any(1)
+        needless = entire[self.tile]
+        shown = torch.zeros(int(needless.sum()), dtype=torch.bool)
+        for tile in self.tiles[~entire] if len(shown) else ():
+            shown |= ~_cut(self.edges[needless], tile, self._image).any(1)
+        needless[needless.clone()] = shown
         return needless
 
     def pairs(self, cut: Tensor, others: Tensor) -> Pairs:
@@ -117,9 +118,6 @@ class _Seen:
         """Of pairs, both boxes (P, 4) as far as both tiles look; a box may end before it begins."""
         zone = _common(self.tiles[self.tile[a]], self.tiles[self.tile[b]])
         return _common(self.edges[a], zone), _common(self.edges[b], zone)
-
-    def _cut_by(self, tiles: Tensor) -> Tensor:
-        return _cut(self.edges, tiles, self._image)
 
 
 def _cut(edges: Tensor, tiles: Tensor, image: Tensor) -> Tensor:
@@ -146,13 +144,15 @@ def _in_image(found: Sequence[Detections], windows: Sequence[Window], image_size
         each.boxes + each.boxes.new_tensor((window.left, window.top) * 2)
         for each, window in zip(found, windows, strict=True)
     ]
-    return replace(
-        found[0],
+    return Detections(
         boxes=torch.cat(shifted),
         scores=torch.cat([each.scores for each in found]),
         labels=torch.cat([each.labels for each in found]),
         image_size=image_size,
+        categories=found[0].categories,
         mask_probs=torch.cat(masks) if masks else None,
+        paste_method=found[0].paste_method,
+        extent=found[0].extent,
     )
 
 
