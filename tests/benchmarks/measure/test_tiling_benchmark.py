@@ -3,7 +3,10 @@
 import pytest
 
 from cascadezoo.benchmarks.measure import tiling
+from cascadezoo.benchmarks.measure.tiling_section import tiling as section
 from cascadezoo.shapes import planted
+
+ENVIRONMENT = {"cpu": "a processor", "cores": 2, "torch": None, "packages": {}, "date": "2026-01-02T03:04:05"}
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +49,23 @@ def test_each_way_runs_in_a_process_of_its_own() -> None:
     lines = tiling.table(report)
     assert len(lines) == 4
     assert lines[2].startswith("whole image alone")
+
+
+def test_the_section_says_what_was_measured() -> None:
+    figures = {"recall": {"small": 0.5, "large": 1.0}, "precision": 0.75, "again": 2, "other": 3}
+    text = "\n".join(
+        section(
+            {
+                "entry": tiling.ENTRY,
+                "image": [300, 400],
+                "tiles": {"size": 256, "overlap": 112, "count": 4},
+                "objects": {"small": 2, "cut": 0, "large": 1},
+                "threads": 1,
+                "compiled_ops": ["cpu"],
+                "rows": [{"way": "tiles", "segm": figures, "seconds": 1.25, "peak_bytes": 500 * 2**20}],
+                "environment": ENVIRONMENT,
+            }
+        )
+    )
+    assert "A drawn image of 400x300 pixels with 3 objects (2 small, 0 cut, 1 large)" in text
+    assert "| tiles | 0.500 |  | 1.000 | 0.750 | 2 | 3 | 1.2 | 500 |" in text
