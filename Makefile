@@ -56,7 +56,7 @@ $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(EXTRAS)/base.pth
 	mv $(EXTRAS)/base.pth "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
 	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt \
-		-e ".[fleet,openvino,sahi,serve,tensorboard]" albumentations
+		-e ".[fleet,openvino,sahi,serve,tables,tensorboard]" albumentations
 	touch $@
 
 # FiftyOne wants OpenCV 4, which shadows the first environment's (0.9 GB)
@@ -71,7 +71,7 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 
 test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
-		tests/integrations/test_sahi.py tests/test_docker.py
+		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/test_docker.py
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 

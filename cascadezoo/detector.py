@@ -7,14 +7,14 @@ import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.detections import Detections
+from cascadezoo.detections import Detections, with_sources
 from cascadezoo.errors import CascadezooError, UsageError, WrongType
 from cascadezoo.image_network import ImageNetwork
 from cascadezoo.losses.objective import losses_of_images
@@ -31,6 +31,7 @@ from cascadezoo.optimizing.weights import prepared
 from cascadezoo.paths import expanded
 from cascadezoo.predicting import Plan, all_or_raise, in_turn, of_list, raising, several
 from cascadezoo.spec.origin import Origin
+from cascadezoo.summary import summary
 from cascadezoo.tiling.planning import tiled
 from cascadezoo.tiling.tiles import Tiles
 from cascadezoo.wanted import Asked, Classes, Threshold, Wanted
@@ -64,6 +65,9 @@ class Detector(ImageNetwork):
         self.origin = origin or Origin.random()
         self.train(network.training)
         self.mark_random()
+
+    def __repr__(self) -> str:
+        return summary(self, self.categories, self.origin, self._is_random())
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Save the model as a folder laid out as a repository of the Hub; ``load("local-dir:folder")`` reads it.
@@ -102,6 +106,7 @@ class Detector(ImageNetwork):
         threshold: Threshold | None = None,
         max_detections: int | None = None,
         tiles: Tiles | None = None,
+        errors: Literal[| None = None,
         errors: Literal["raise", "return"] = "raise",
     ) -> Any:
         """Detect on an image, on each of a list, or on each of a stream as it comes, without gradients.
@@ -124,13 +129,13 @@ class Detector(ImageNetwork):
                 others; None: what the model itself keeps (mostly 0.05).  Below that, the network keeps more.
             max_detections: the most to keep per image, of the classes wanted, the best; None: what the model keeps
                 (mostly 100, of all classes).  Above that, the network keeps more.
-            tiles: detect on each image in overlapping tiles, for objects that are small in a large image (docs/tiles.md);
-                the tiles make up the batches, and ``max_detections`` None keeps all that are found.
+            tiles: detect on each image in overlapping tiles, for small objects in large images (docs/tiles.md); the tiles
+                make up the batches, and ``max_detections`` None keeps all that are found.
             errors: "raise" what is wrong with an image, or "return" it, a CascadezooError, in the image's place.
 
         Returns:
             The detections on the image; a list of them in the order of the images; or of an iterator, another one,
-            which detects while it is iterated over.
+            which detects while it is iterated over.  Those of an iterator hold no image (``source``).
 
         Raises:
             UnreadableImage: not an image.
@@ -165,7 +170,8 @@ class Detector(ImageNetwork):
         if isinstance(images, Iterator):
             results = in_turn(plan, images)
             return results if errors == "return" else raising(results)
-        found = of_list(plan, [image] if images is None else images)
+        given = [image] if images is None else images
+        found = with_sources(of_list(plan, given), given)
         if errors == "raise":
             found = all_or_raise(found, images is not None)
         return found[0] if images is None else found
@@ -271,7 +277,7 @@ class OptimizedDetector(InferenceOnly, Detector):
     def _arithmetic(self) -> AbstractContextManager[None]:
         return self.settings.arithmetic()
 
-    def _keeping(self, wanted: Wanted) -> "OptimizedDetector":
+    def _keeping(self, wanted: Wanted) -> Self:
         other = super()._keeping(wanted)
         if other is not self:
             other._graphs = None  # of this one's selection
@@ -308,10 +314,4 @@ def _check_settings(tta: object, batch_size: object, tiles: object, errors: obje
 
 @uncompiled
 def _as_dicts(results: Sequence[Detections | CascadezooError]) -> list[dict[str, Tensor]]:
-    return [_as_dict(one) for one in all_or_raise(results, False)]
-
-
-def _as_dict(detections: Detections) -> dict[str, Tensor]:
-    output = {"boxes": detections.boxes, "scores": detections.scores, "labels": detections.labels}
-    masks = detections.masks
-    return output if masks is None else {**output, "masks": masks}
+    return [one.to_torchvision() for one in all_or_raise(results, False)]

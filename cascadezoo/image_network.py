@@ -6,7 +6,7 @@ Shapes: D detections per image, H and W its height and width.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from cascadezoo.wanted import Wanted
 
 T = TypeVar("T")
 R = TypeVar("R")
-Self = TypeVar("Self", bound="ImageNetwork")
 
 _ALL = Wanted()
 
@@ -69,7 +68,7 @@ class ImageNetwork(WarnsIfRandom):
             for row, (n, size) in enumerate(zip(host.counts.tolist(), image_sizes, strict=True))
         ]
 
-    def _keeping(self: Self, wanted: Wanted) -> Self:
+    def _keeping(self, wanted: Wanted) -> Self:
         """This network; or, where it would drop what is wanted, one of the same modules that keeps it, neither compiled
         nor recorded."""
         conventions = self.spec.conventions

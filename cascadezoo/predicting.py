@@ -71,7 +71,7 @@ def in_turn(plan: Plan[P, R], images: Iterable[Any]) -> Generator[R | Cascadezoo
         prepared = (_attempted(plan.read, image) for image in images)
         yield from in_order(lambda one: _unless_failed(one, plan.detect), prepared, plan.share)
         return
-    for window in _windows(images, plan.batch_size):
+    for window in windows(images, plan.batch_size):
         yield from of_list(plan, window)
 
 
@@ -100,7 +100,7 @@ def all_or_raise(results: Sequence[R | CascadezooError], collected: bool) -> lis
     ) from first
 
 
-def _windows(images: Iterable[T], size: int) -> Iterator[list[T]]:
+def windows(images: Iterable[T], size: int) -> Iterator[list[T]]:
     """The images, so many at a time; an error of their source comes after those that came before it."""
     window: list[T] = []
     try:

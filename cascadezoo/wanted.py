@@ -5,7 +5,6 @@ Shapes: N images, C classes, D detections per image.
 
 import math
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cascadezoo.coco.categories import Categories
-from cascadezoo.errors import UsageError, WrongType
+from cascadezoo.errors import UnknownName, UsageError, WrongType
 from cascadezoo.modeling.postprocess import DetectionBatch, HostRows
 from cascadezoo.spec.conventions import Selection
 from cascadezoo.spec.record import Many
@@ -56,7 +55,7 @@ class Wanted(NamedTuple):
     ) -> "Wanted":
         """What the arguments of ``Detector.predict`` ask for; ``rule``: what the network keeps without being asked.
 
-        Raises UsageError: no such class, a threshold outside 0..1, no sound number of detections; WrongType.
+        Raises UsageError: no such class (UnknownName), a threshold outside 0..1, no sound number of detections; WrongType.
         """
         if max_detections is not None and (isinstance(max_detections, bool) or not _is_whole(max_detections)):
             raise WrongType(f"max_detections: give a whole number, not {max_detections!r}")
@@ -105,7 +104,7 @@ class Wanted(NamedTuple):
 def label_of(categories: Categories, wanted: Class) -> int:
     """The label 0..C-1 of a class by its name, or by its id in the data set, as a number or a text of digits.
 
-    Raises UsageError, with names that are close.
+    Raises UnknownName, with names that are close, and WrongType.
     """
     if isinstance(wanted, str):
         if wanted in categories:
@@ -116,14 +115,11 @@ def label_of(categories: Categories, wanted: Class) -> int:
     else:
         raise WrongType(f"a class is given by its name or its id, not as {wanted!r}")
     if number is None:
-        close = get_close_matches(wanted.lower(), {name.lower(): name for name in categories}, n=3, cutoff=0.6)
-        names = [name for name in categories if name.lower() in close]
-        hint = f"did you mean {' or '.join(names)}?" if names else f"it knows {_some(categories)}"
-        raise UsageError(f"the model knows no class {wanted!r}: {hint}")
+        return categories.label_of(str(wanted))
     if number not in categories.ids:
-        raise UsageError(
-            f"the model knows no class with the id {number}: its ids, those of the data set, are "
-            f"{min(categories.ids)} to {max(categories.ids)}"
+        raise UnknownName(
+            f"no category has the id {number}: the ids, those of the data set, are {min(categories.ids)} to "
+            f"{max(categories.ids)}"
         )
     return categories.ids.index(number)
 
@@ -157,10 +153,6 @@ def _score(threshold: object) -> float:
 
 def _is_whole(number: object) -> bool:
     return isinstance(number, int | np.integer)
-
-
-def _some(categories: Categories) -> str:
-    return ", ".join(categories[:5]) + (", …" if len(categories) > 5 else "")
 
 
 def _taken(rows: Tensor, order: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     _TextType = click.ParamType[str]
     _TextsType = click.ParamType[tuple[str, ...]]
     _PairType = click.ParamType[tuple[int, int]]
+    _ThresholdType = click.ParamType[float | dict[str, float]]
     _TilesType = click.ParamType[Tiles]
     _Items = list[CompletionItem[str]]
 else:  # generic in the newest click alone
-    _TextType = _TextsType = _PairType = _TilesType = click.ParamType
+    _TextType = _TextsType = _PairType = _ThresholdType = _TilesType = click.ParamType
     _Items = list
 
 _STDOUT = Path("-")
@@ -95,6 +96,40 @@ class Shard(_PairType):
         if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
             self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
         return int(index), int(count)
+
+
+class Threshold(_ThresholdType):
+    """A lowest score, or several with commas between them: of classes by their names, as in person=0.6, and of all
+    others."""
+
+    name = "threshold"
+    others = 0.5  # unless given
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | dict[str, float]:
+        """As ``Detector.predict`` takes it."""
+        if isinstance(value, float | dict):
+            return value
+        scores = {"*": self.others}
+        for part in str(value).split(","):
+            name, _, score = part.rpartition("=")
+            scores[name.strip() or "*"] = self._score(score, part, param, ctx)
+        return scores["*"] if len(scores) == 1 else scores
+
+    def _score(self, text: str, part: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            score = float(text)
+        except ValueError:
+            self.fail(f"{part!r} is no score: give one from 0 to 1, or one for a class, as in person=0.6", param, ctx)
+        if not 0 <= score <= 1:
+            self.fail(f"{part!r} is not from 0 to 1", param, ctx)
+        return score
+
+
+def threshold_text(threshold: float | dict[str, float]) -> str:
+    """A threshold as it is typed."""
+    if isinstance(threshold, float):
+        return f"{threshold:g}"
+    return ",".join(f"{score:g}" if name == "*" else f"{name}={score:g}" for name, score in threshold.items())
 
 
 class TilesOfImages(_TilesType):

@@ -23,10 +23,10 @@ _BELOW_RIGHT = 8
 
 
 class Polygon(NamedTuple):
-    """One connected part of a mask, in pixels of the image.
+    """One connected part of a mask, in pixels of the image, corners.
 
-    No ring crosses or touches itself; rings of one polygon touch each other at single points at most, so that
-    geometry programs take it as a valid polygon.
+    As ``polygons_of`` makes it, no ring crosses or touches itself, and rings of one polygon touch each other at single
+    points at most, so that geometry programs take it as a valid polygon.
     """
 
     outer: Ring  # clockwise as seen on the screen, y being down: its shoelace sum is positive
@@ -91,9 +91,9 @@ def as_coco(polygons: Sequence[Polygon]) -> list[list[float]]:
     return [polygon.bridged().ravel().tolist() for polygon in polygons]
 
 
-def area(ring: Ring) -> float:
+def area(ring: npt.ArrayLike) -> float:
     """The shoelace sum: the area inside a ring, pixels, negative where it runs the other way round (a hole)."""
-    x, y = ring.T
+    x, y = np.asarray(ring, np.float64).T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
@@ -166,21 +166,23 @@ def _from_its_top(ring: Ring) -> Ring:
 
 
 def _edges_above(rings: Sequence[Ring]) -> list[tuple[int, int, float]]:
-    """For the first corner of each ring but the first, which horizontal edge of another ring lies right above it, or
-    at its place: that ring's number, the edge's number in it, and its y."""
+    """For the first corner of each ring but the first, which edge of an earlier ring lies right above it, or at its
+    place: that ring's number, the edge's number in it, and its y there."""
     starts = np.concatenate(rings)
     ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-    owners = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
-    numbers = np.concatenate([np.arange(len(ring)) for ring in rings])
-    level = starts[:, 1] == ends[:, 1]
-    low, high = np.minimum(starts, ends)[level, 0], np.maximum(starts, ends)[level, 0]
-    ys, owners, numbers = starts[level, 1], owners[level], numbers[level]
+    upright = starts[:, 0] == ends[:, 0]
+    (x1, y1), (x2, y2) = starts[~upright].T, ends[~upright].T
+    slopes, low, high = (y2 - y1) / (x2 - x1), np.minimum(x1, x2), np.maximum(x1, x2)
+    owners = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])[~upright]
+    numbers = np.concatenate([np.arange(len(ring)) for ring in rings])[~upright]
     found = []
     for ring_number, ring in enumerate(rings[1:], start=1):
         x, y = ring[0]
-        candidates = np.flatnonzero((low <= x) & (x <= high) & (ys <= y) & (owners != ring_number))
-        nearest = candidates[ys[candidates].argmax()]
-        found.append((int(owners[nearest]), int(numbers[nearest]), float(ys[nearest])))
+        candidates = np.flatnonzero((low <= x) & (x <= high) & (owners < ring_number))
+        ys = y1[candidates] + slopes[candidates] * (x - x1[candidates])
+        nearest = int(np.where(ys <= y, y - ys, np.inf).argmin())
+        edge = candidates[nearest]
+        found.append((int(owners[edge]), int(numbers[edge]), float(ys[nearest])))
     return found
 
 
@@ -192,4 +194,4 @@ def _with_detours(ring: Ring, detours: dict[int, list[Ring]]) -> Ring:
         pieces += sorted(leaving, key=lambda detour: abs(detour[0, 0] - ring[edge, 0]))
         done = edge + 1
     whole = np.concatenate((*pieces, ring[done:]))
-    return whole[(whole != np.roll(whole, 1, axis=0)).any(axis=1)]  # a detour may begin at a corner
+    return whole[(whole != np.roll(whole, -1, axis=0)).any(axis=1)]  # a detour may begin at a corner

@@ -3,6 +3,7 @@
 Shapes: N detections, P parts of all of them together, M x M cells per part.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,3 +50,16 @@ class MaskParts:
     def to(self, device: str | torch.device) -> "MaskParts":
         """The same parts on ``device``."""
         return MaskParts(self.probabilities.to(device), self.boxes.to(device), self.counts)
+
+
+def joined(masks: Sequence[Tensor | MaskParts], boxes: Sequence[Tensor]) -> Tensor | MaskParts:
+    """The rows of several, of one device and one M, one after the other; ``boxes``: of each, (N, 4) xyxy, which those
+    that are a tensor spread over."""
+    tensors = [each for each in masks if isinstance(each, Tensor)]
+    if len(tensors) == len(masks):
+        return torch.cat(tensors)
+    parts = [
+        MaskParts(each, own, torch.ones(len(each), dtype=torch.int64)) if isinstance(each, Tensor) else each
+        for each, own in zip(masks, boxes, strict=True)
+    ]
+    return MaskParts(*(torch.cat(each) for each in zip(*((p.probabilities, p.boxes, p.counts) for p in parts), strict=True)))

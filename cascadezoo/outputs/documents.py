@@ -81,8 +81,9 @@ _COLUMNS = {
     "file_name": str,
     "height": int,
     "width": int,
+    "name": str,
+    "label": int,
     "category_id": int,
-    "category": str,
     "score": float,
     "x1": float,
     "y1": float,
@@ -94,7 +95,7 @@ _COLUMNS = {
 
 
 def _rows(record: Mapping[str, Any], categories: Categories) -> Iterator[dict[str, Any]]:
-    names = dict(zip(categories.ids, categories, strict=True))
+    labels = {number: label for label, number in enumerate(categories.ids)}
     image = record["image"]
     for each in annotations(record["results"]):
         x, y, w, h = each["bbox"]
@@ -103,8 +104,9 @@ def _rows(record: Mapping[str, Any], categories: Categories) -> Iterator[dict[st
             "file_name": image["file_name"].encode(errors="backslashreplace").decode(),  # both tables are UTF-8
             "height": image["height"],
             "width": image["width"],
+            "name": categories[labels[each["category_id"]]],
+            "label": labels[each["category_id"]],
             "category_id": each["category_id"],
-            "category": names[each["category_id"]],
             "score": each["score"],
             "x1": x,
             "y1": y,

@@ -78,3 +78,12 @@ def test_parts_move_and_pickle() -> None:
 def test_as_many_rows_as_boxes() -> None:
     with pytest.raises(UsageError, match=r"mask_probs \(3, 7, 7\) for 1 boxes"):
         replace(detections(parts())[0], mask_probs=parts())
+
+
+def test_masks_in_parts_are_joined_with_others() -> None:
+    several, box = detections(parts()), torch.tensor([[3.0, 4.0, 20.0, 22.0]])
+    plain = Detections(box, torch.ones(1), torch.zeros(1), (30, 40), Categories.numbered(1), torch.ones(1, 7, 7))
+    both = Detections.concat([several, plain])
+    assert both.mask_probs.counts.tolist() == [*COUNTS, 1]
+    assert torch.equal(both.masks, torch.cat((several.masks, plain.masks)))
+    assert isinstance(Detections.concat([plain, plain]).mask_probs, torch.Tensor)
