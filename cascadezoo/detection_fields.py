@@ -37,7 +37,6 @@ class DetectionFields:
     image_size: tuple[int, int]
     categories: Categories = COCO
     mask_probs: Tensor | MaskParts | None = None
-| None = None
     paste_method: PasteMethod = field(default=paste_bilinear, kw_only=True)
     extent: int = field(default=0, kw_only=True)
     source: ImageInput | None = field(default=None, kw_only=True)

@@ -46,8 +46,8 @@ class Detections(DetectionFields):
         labels: (N,) int64 in 0..C-1; there is no background label.
         image_size: (height, width) of the original image.
         categories: the names of the labels, with the data set's ids.
-        mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.  In tiles, where the masks
-            of some are put together from several, a ``MaskParts``, each part over a box of its own.
+        mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.  A ``MaskParts`` where tiles
+            show parts of objects: each part over a box of its own.
         paste_method: how ``mask_probs`` become pixels.
         extent: 1 where x2 is the last pixel inside a box, else 0 (``cascadezoo.spec.conventions``).
         source: the image as ``predict`` was given it, not a copy, for ``plot`` and ``show``; None where it is not
@@ -94,9 +94,6 @@ class Detections(DetectionFields):
             parts = self.mask_probs
             boxed = BoxedMasks(parts.probabilities, parts.boxes, self.image_size, self.paste_method)
             return JoinedMasks(boxed, parts.counts)
-| None:
-        if self.mask_probs is None:
-            return None
         return BoxedMasks(self.mask_probs, self.boxes, self.image_size, self.paste_method)
 
     def _runs(self) -> Sequence[Tensor]:
@@ -257,7 +254,10 @@ def with_sources(
     batch: Sequence[Detections | CascadezooError], images: Sequence[ImageInput]
 ) -> list[Detections | CascadezooError]:
     """The same detections, each with the image it was found on; the tensors are shared, and not checked again."""
-    return [_with_source(one, image) if isinstance(one, Detections) else one for one, image in zip(batch, images, strict=True)]
+    return [
+        _with_source(one, image) if isinstance(one, Detections) else one
+        for one, image in zip(batch, images, strict=True)
+    ]
 
 
 def _with_source(detections: Detections, image: ImageInput) -> Detections:

@@ -106,7 +106,6 @@ class Detector(ImageNetwork):
         threshold: Threshold | None = None,
         max_detections: int | None = None,
         tiles: Tiles | None = None,
-        errors: Literal[| None = None,
         errors: Literal["raise", "return"] = "raise",
     ) -> Any:
         """Detect on an image, on each of a list, or on each of a stream as it comes, without gradients.

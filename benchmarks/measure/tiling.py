@@ -2,8 +2,8 @@
 
 The model inside the package on one drawn image: many objects of the sizes that it was trained on, some that tiles cut,
 and a few larger than any tile.  Each way is a fresh process on the CPU: recall and precision of what reaches a score of
-0.5, time, and the highest resident memory, imports and weights included.  ``--sahi`` adds SAHI's sliced inference, where
-that is installed, with the same model on slices of the same size and overlap.
+0.5, time, and the highest resident memory, imports and weights included.  ``--sahi`` adds SAHI, where it is installed,
+with the same model on slices of the same size and overlap.
 """
 
 import argparse
@@ -132,7 +132,9 @@ def run_fresh(way: str, folder: Path) -> dict[str, Any]:
     return result
 
 
-def accuracy(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int], found: Found, kind: Kind) -> dict[str, Any]:
+def accuracy(
+    annotations: Sequence[Mapping[str, Any]], size: tuple[int, int], found: Found, kind: Kind
+) -> dict[str, Any]:
     """Recall of the objects of each size, precision, and detections of an object that a better one is of already.
 
     The best detections choose first, each the object of its class that it overlaps most, by an IoU of 0.5 or more.
@@ -208,7 +210,7 @@ def table(found: Mapping[str, Any]) -> list[str]:
 
 def main() -> None:
     """Measure, print the table, write the report."""
-    parser = argparse.ArgumentParser(description="Recall, precision, time and memory on a large image, with tiles and without.")
+    parser = argparse.ArgumentParser(description="Recall, precision and cost on a large image, in tiles and whole.")
     parser.add_argument("--height", type=int, default=3000)
     parser.add_argument("--width", type=int, default=4000)
     parser.add_argument("--index", type=int, default=0, help="Which of the images of this size.")

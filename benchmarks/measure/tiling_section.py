@@ -9,6 +9,7 @@ def tiling(report: dict[str, Any]) -> list[str]:
     """Recall, precision, time and memory of each way to detect on one large image."""
     height, width = report["image"]
     tiles = report["tiles"]
+    recalls = " | ".join(f"recall, {name}" for name in report["objects"])
     objects = ", ".join(f"{count} {name}" for name, count in report["objects"].items())
     return [
         "## Tiles",
@@ -17,12 +18,12 @@ def tiling(report: dict[str, Any]) -> list[str]:
         f"`{report['entry']}`, {report['threads']} threads,",
         f"compiled operators: {', '.join(report['compiled_ops']) or 'none'}.  {tiles['count']} tiles of "
         f"{tiles['size']} pixels that share {tiles['overlap']}: a small object is whole in some tile,",
-        "one that is cut may be, a large one never is.  Masks of a score of 0.5 or more, by an IoU of 0.5 with an object of",
-        "their class.  *again*: detections of an object that a better one is of already; *other*: of none.  Each way is a",
-        "process of its own, its memory with imports and weights ([tiles.md](tiles.md)).",
+        "one that is cut may be, a large one never is.  Masks of a score of 0.5 or more, by an IoU of 0.5 with an object",
+        "of their class.  *Again*: detections of an object that a better one is of already; *other*: of none.  Each way",
+        "is a process of its own, its memory with imports and weights ([tiles.md](tiles.md)).",
         f"({machine(report)}; `tiling.json`)",
         "",
-        f"| | {' | '.join(f'recall, {name}' for name in report['objects'])} | precision | again | other | seconds | peak MiB |",
+        f"| | {recalls} | precision | again | other | seconds | peak MiB |",
         f"|---|{'---|' * (len(report['objects']) + 5)}",
         *(_row(row, list(report["objects"])) for row in report["rows"]),
         "",

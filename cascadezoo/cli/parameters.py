@@ -143,7 +143,7 @@ class TilesOfImages(_TilesType):
             return value
         size, comma, overlap = str(value).partition(",")
         if not (size.isdecimal() and (overlap.isdecimal() or not comma)):
-            self.fail(f"{value!r} is no size in pixels with an overlap or without, such as 1024 or 1024,256", param, ctx)
+            self.fail(f"{value!r} is no size in pixels, with an overlap or without: give 1024, or 1024,256", param, ctx)
         return Tiles(int(size), int(overlap) if comma else None)
 
 

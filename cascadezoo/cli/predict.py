@@ -160,9 +160,7 @@ def predict_command(
         raise UsageError(f"{out} is a file: give a folder, or --engine ray to write such a file")
     from cascadezoo.cli.predict_local import predict_local
 
-    ctx.exit(
-        predict_local(name, images, out, kinds, recursive=recursive, at_once=at_once, as_json=as_json, **options)
-    )
+    ctx.exit(predict_local(name, images, out, kinds, recursive=recursive, at_once=at_once, as_json=as_json, **options))
 
 
 def _given(ctx: click.Context, options: Iterable[str]) -> Iterator[str]:

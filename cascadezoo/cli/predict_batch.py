@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 import cascadezoo
 from cascadezoo import errors
 from cascadezoo.batch.parts import Part, PartsFolder, digest_of, divided, parts_folder

@@ -62,4 +62,6 @@ def joined(masks: Sequence[Tensor | MaskParts], boxes: Sequence[Tensor]) -> Tens
         MaskParts(each, own, torch.ones(len(each), dtype=torch.int64)) if isinstance(each, Tensor) else each
         for each, own in zip(masks, boxes, strict=True)
     ]
-    return MaskParts(*(torch.cat(each) for each in zip(*((p.probabilities, p.boxes, p.counts) for p in parts), strict=True)))
+    return MaskParts(
+        *(torch.cat(each) for each in zip(*((p.probabilities, p.boxes, p.counts) for p in parts), strict=True))
+    )

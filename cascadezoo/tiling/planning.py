@@ -32,9 +32,7 @@ def tiled(
     return Plan(read_image, detect, np.shape, 1, Share(1, planned(1).share.threads))
 
 
-def _detections(
-    pixels: Pixels, planned: Callable[[int], Plan[Any, Detections]], tiles: Tiles, rule: Nms
-) -> Detections:
+def _detections(pixels: Pixels, planned: Callable[[int], Plan[Any, Detections]], tiles: Tiles, rule: Nms) -> Detections:
     height, width = pixels.shape[:2]
     windows = tiles.windows(height, width)
     parts = [pixels[top:bottom, left:right] for left, top, right, bottom in windows]

@@ -38,8 +38,8 @@ class Tiles:
         given = sides if self.overlap is None else (*sides, self.overlap)
         if len(sides) != 2 or not all(isinstance(each, int) and not isinstance(each, bool) for each in given):
             raise WrongType(
-                f"tiles of {self.size!r} with an overlap of {self.overlap!r}: give pixels, as whole numbers; the size of "
-                "both sides, or (height, width)"
+                f"tiles of {self.size!r} with an overlap of {self.overlap!r}: give pixels, as whole "
+                "numbers; the size of both sides, or (height, width)"
             )
         if min(sides) < 1:
             raise UsageError(f"tiles of {sides[0]} x {sides[1]} pixels: give a size of 1 or more")
@@ -64,7 +64,7 @@ class Tiles:
 
 
 def _starts(length: int, side: int, overlap: int) -> list[int]:
-    """Where windows of ``side`` pixels begin along ``length``, of which no two neighbours share less than ``overlap``."""
+    """Where windows of ``side`` pixels begin along ``length``; neighbours share ``overlap`` or more."""
     room = length - side
     steps = -(-room // (side - overlap)) if room else 0
     return [room * step // max(1, steps) for step in range(steps + 1)]

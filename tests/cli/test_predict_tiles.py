@@ -39,7 +39,7 @@ def test_what_is_written_was_found_in_tiles(folder, model, pixels, given, tiles)
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("big", "'big' is no size in pixels with an overlap or without, such as 1024 or 1024,256"),
+        ("big", "'big' is no size in pixels, with an overlap or without: give 1024, or 1024,256"),
         ("64,", "'64,' is no size"),
         ("-64", "'-64' is no size"),
         ("64,64", "tiles of 64 x 64 pixels with an overlap of 64: give one of 0 to 63"),

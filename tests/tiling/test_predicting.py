@@ -28,7 +28,14 @@ def assert_equal(ours: Detections, theirs: Detections) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"batch_size": 3}, {"threshold": 0.3}, {"max_detections": 7}, {"classes": [1, 2]}, {"tta": TTASettings(scales=())}],
+    [
+        {},
+        {"batch_size": 3},
+        {"threshold": 0.3},
+        {"max_detections": 7},
+        {"classes": [1, 2]},
+        {"tta": TTASettings(scales=())},
+    ],
     ids=str,
 )
 def test_one_tile_is_the_image_bit_for_bit(mask_model, box_model, options) -> None:

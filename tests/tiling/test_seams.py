@@ -39,7 +39,9 @@ def on(window: Window, seen: Seen, masks: bool, extent: int = 0) -> Detections:
     )
 
 
-def found(left: Seen, right: Seen, whole: Seen | None = None, masks: bool = True) -> list[tuple[list[float], float, int]]:
+def found(
+    left: Seen, right: Seen, whole: Seen | None = None, masks: bool = True
+) -> list[tuple[list[float], float, int]]:
     windows = [LEFT, RIGHT] + [ALL] * (whole is not None)
     parts = [on(window, seen, masks) for window, seen in zip(windows, (left, right, whole or ()), strict=False)]
     result = merged(parts, windows, SIZE, RULE)
