@@ -39,7 +39,7 @@ class DetectionFields:
     mask_probs: Tensor | MaskParts | None = None
     paste_method: PasteMethod = field(default=paste_bilinear, kw_only=True)
     extent: int = field(default=0, kw_only=True)
-    source: ImageInput | None = field(default=None, kw_only=True)
+    source: "ImageInput | None" = field(default=None, kw_only=True)
     host: InitVar[Sequence[Tensor] | None] = field(default=None, kw_only=True)
 
     def __setattr__(self, name: str, value: object) -> None:

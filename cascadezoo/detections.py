@@ -163,7 +163,7 @@ class Detections(DetectionFields):
             data={"class_name": np.array([self.categories[label] for label in on_host.labels.tolist()], dtype=str)},
         )
 
-    def plot(self, image: ImageInput | None = None) -> Image.Image:
+    def plot(self, image: "ImageInput | None" = None) -> Image.Image:
         """The image with boxes, names, scores and masks drawn on it.
 
         ``image`` is anything that ``predict`` takes; None: the one that ``predict`` was given.  Raises ``UsageError``
@@ -185,7 +185,7 @@ class Detections(DetectionFields):
             ),
         )
 
-    def show(self, image: ImageInput | None = None) -> None:
+    def show(self, image: "ImageInput | None" = None) -> None:
         """Show what ``plot`` draws: below the cell in a notebook, else in the system's program for pictures.
 
         Raises what ``plot`` raises, and ``MissingResource`` where there is no such program.
