@@ -72,7 +72,7 @@ def test_parts_move_and_pickle() -> None:
     found = detections(parts())
     again = pickle.loads(pickle.dumps(found.to("cpu")))
     assert torch.equal(again.masks, found.masks)
-    assert found.to("meta").mask_probs.probabilities.device.type == "meta"
+    assert parts().to("meta").device.type == "meta"
 
 
 def test_as_many_rows_as_boxes() -> None:

@@ -68,13 +68,31 @@ def test_what_two_tiles_show_whole_is_there_once(masks: bool) -> None:
 
 
 @both
-def test_what_a_neighbour_shows_whole_counts_and_not_the_part(masks: bool) -> None:
+def test_what_a_neighbour_shows_whole_is_the_object_with_the_better_score(masks: bool) -> None:
     part, whole = ([70, 5, 100, 30], 0.9, 1), ([70, 5, 120, 30], 0.6, 1)
-    assert found([part], [whole], masks=masks) == [whole]
-    assert found([([70, 5, 99, 30], 0.9, 1)], [whole], masks=masks) == [whole]  # near the seam is at the seam
+    expected = [([70, 5, 120, 30], 0.9, 1)]
+    assert found([part], [whole], masks=masks) == expected
+    assert found([([70, 5, 99, 30], 0.9, 1)], [whole], masks=masks) == expected  # near the seam is at the seam
+    assert found([([70, 5, 100, 30], 0.5, 1)], [whole], masks=masks) == [whole]
     # one that ends before it is a whole view: an IoU of 25 / 50 suppresses nothing
     assert len(found([([70, 5, 95, 30], 0.9, 1)], [whole], masks=masks)) == 2
-    assert found([part], [([70, 5, 120, 30], 0.6, 2)], masks=masks) == [part, ([70, 5, 120, 30], 0.6, 2)]
+
+
+@both
+def test_a_part_makes_that_whole_view_surer_which_it_agrees_with_best(masks: bool) -> None:
+    part, near, far = ([70, 5, 100, 45], 0.9, 1), ([70, 5, 120, 44], 0.4, 1), ([70, 5, 110, 27], 0.5, 1)
+    assert found([part], [near, far], masks=masks) == [([70, 5, 120, 44], 0.9, 1), far]
+
+
+@both
+def test_of_a_part_and_a_whole_view_of_another_class_the_surer_counts(masks: bool) -> None:
+    part, whole = ([70, 5, 100, 30], 0.5, 1), ([70, 5, 120, 30], 0.6, 2)
+    assert found([part], [whole], masks=masks) == [whole]
+    assert found([([70, 5, 100, 30], 0.7, 1)], [whole], masks=masks) == [([70, 5, 100, 30], 0.7, 1), whole]
+    again = ([71, 5, 121, 30], 0.3, 1)  # what the part seems to be, says the same tile, but less surely
+    assert found([part], [whole, again], masks=masks) == [whole, again]
+    small = ([85, 12, 100, 22], 0.5, 1)  # lies on it
+    assert found([small], [whole], masks=masks) == [whole, small]
 
 
 @both
@@ -108,7 +126,7 @@ def test_a_small_object_on_a_large_one_of_its_class_is_not_a_part_of_it() -> Non
     """With masks; boxes alone cannot tell it from one."""
     small, large = ([85, 40, 100, 55], 0.9, 1), ([66, 5, 150, 95], 0.8, 1)
     assert found([small], [large]) == [small, large]
-    assert found([small], [large], masks=False) == [large]
+    assert found([small], [large], masks=False) == [([66, 5, 150, 95], 0.9, 1)]
 
 
 def test_a_part_with_nothing_beyond_stays() -> None:
@@ -142,7 +160,7 @@ def test_parts_in_many_tiles_are_one_by_way_of_each_other() -> None:
 def test_the_whole_image_gives_what_no_tile_shows_whole(masks: bool) -> None:
     large, small = ([10, 5, 150, 90], 0.4, 1), ([5, 5, 40, 40], 0.9, 2)
     parts = [([10, 5, 100, 90], 0.9, 1)], [([60, 5, 150, 90], 0.8, 1)]
-    assert found(*parts, [large, small], masks=masks) == [large]
+    assert found(*parts, [large, small], masks=masks) == [([10, 5, 150, 90], 0.9, 1)]
     assert found([], [], [small], masks=masks) == []  # the tile that shows it whole has not found it
 
 

@@ -37,7 +37,7 @@ def test_the_image_has_objects_of_all_sizes() -> None:
     assert {name for name, (low, high) in tiling.LIMITS.items() if any(low <= size < high for size in sizes)} == {
         "small", "cut", "large",
     }  # fmt: skip
-    assert len(tiling.sizes(3000, 4000)) == 266 + 30 + 6
+    assert len(tiling.sizes(3000, 4000)) == 200 + 120 + 6
 
 
 def test_each_way_runs_in_a_process_of_its_own() -> None:
