@@ -18,9 +18,9 @@ def tiling(report: dict[str, Any]) -> list[str]:
         f"`{report['entry']}`, {report['threads']} threads,",
         f"compiled operators: {', '.join(report['compiled_ops']) or 'none'}.  {tiles['count']} tiles of "
         f"{tiles['size']} pixels that share {tiles['overlap']}: a small object is whole in some tile,",
-        "one that is cut may be, a large one never is.  Masks of a score of 0.5 or more, by an IoU of 0.5 with an object",
-        "of their class.  *Again*: detections of an object that a better one is of already; *other*: of none.  Each way",
-        "is a process of its own, its memory with imports and weights ([tiles.md](tiles.md)).",
+        "one that is cut may be, a large one never is.  Masks of a score of 0.5 or more, by an IoU of 0.5 with an",
+        "object of their class.  *Again*: detections of an object that a better one is of already; *other*: of none.",
+        "Each way is a process of its own, its memory with imports and weights ([tiles.md](tiles.md)).",
         f"({machine(report)}; `tiling.json`)",
         "",
         f"| | {recalls} | precision | again | other | seconds | peak MiB |",

@@ -99,9 +99,8 @@ class Views:
         for some in torch.arange(len(hull)).split(_AT_ONCE):
             points = _points(hull[some])
             one, other = (
-                _sampled(masks[numbers.to(masks.device)], self.edges[numbers], points)
-                & _inside(points, box[some], masks)
-                for numbers, box in zip(pairs.where(some), (ours, theirs), strict=True)
+                _set(masks[numbers.to(masks.device)], self.edges[numbers], limits[some], points)
+                for numbers, limits in zip(pairs.where(some), (ours, theirs), strict=True)
             )
             both, either = (one & other).flatten(1).sum(1), (one | other).flatten(1).sum(1)
             found.append((both / either.clamp(min=1)).cpu())
@@ -132,15 +131,11 @@ def _points(boxes: Tensor) -> Tensor:
     return torch.stack((x[:, None].expand(-1, _POINTS, -1), y[:, :, None].expand(-1, -1, _POINTS)), -1)
 
 
-def _inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """(P, G, G) bool: the points (P, G, G, 2) that lie in their box (P, 4)."""
-    low, high = boxes[:, None, None, :2], boxes[:, None, None, 2:]
-    return ((points >= low) & (points <= high)).all(-1)
-
-
-def _sampled(masks: Tensor, edges: Tensor, points: Tensor) -> Tensor:
-    """(P, G, G) bool: whether masks (P, M, M) that spread over ``edges`` (P, 4) are set at points (P, G, G, 2)."""
+def _set(masks: Tensor, edges: Tensor, limits: Tensor, points: Tensor) -> Tensor:
+    """(P, G, G) bool: whether masks (P, M, M) that spread over ``edges`` (P, 4) are set at points (P, G, G, 2), of which
+    none outside ``limits`` (P, 4) counts."""
     low, high = edges[:, None, None, :2], edges[:, None, None, 2:]
     places = ((points - low) / (high - low) * 2 - 1).to(masks.device)
     values = F.grid_sample(masks[:, None].float(), places, padding_mode="zeros", align_corners=False)
-    return values[:, 0] >= MASK_THRESHOLD
+    inside = (points >= limits[:, None, None, :2]) & (points <= limits[:, None, None, 2:])
+    return (values[:, 0] >= MASK_THRESHOLD) & inside.all(-1).to(masks.device)
