@@ -11,8 +11,8 @@ ENVIRONMENT = {"cpu": "a processor", "cores": 2, "torch": None, "packages": {}, 
 
 @pytest.fixture(scope="module")
 def scene():
-    """One object of each size; the network is shown all of it at a third of its scale."""
-    return planted(500, 640, [60, 70, 180, 320], 5)
+    """Two objects that fit into the overlap, one that is longer, one larger than a tile."""
+    return planted(500, 640, [40, 48, 120, 330], 2)
 
 
 def test_objects_detections_and_mistakes_are_counted(scene) -> None:
