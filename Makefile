@@ -8,7 +8,7 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
+.PHONY: setup demo demo-convert pictures embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
 	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
 	release-check clean
 setup: $(VENV)/.ok
@@ -32,6 +32,10 @@ embedded: setup
 	$(BIN)/cascadezoo train --entry cascade_mask_r18_fpn_shapes --batch-size 8 --workers 1 --eval-every 2 --save-every 300 \
 		--train-json build/shapes/annotations/instances_train.json --train-images build/shapes/train \
 		--val-json build/shapes/annotations/instances_val.json --val-images build/shapes/val --run-dir runs/embedded
+
+# the pictures of docs/pictures.md, drawn by the model inside the package
+pictures: setup
+	$(BIN)/python -m cascadezoo.benchmarks.measure.pictures
 
 demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
@@ -69,11 +73,23 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 	$(FIFTYONE)/bin/pip install --quiet --disable-pip-version-check fiftyone==1.22.1
 	touch $@
 
-test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
+# Label Studio's SDK wants OpenCV 4 too, and LabelMe Qt (1.0 GB)
+LABELLING := build/labelling
+$(LABELLING)/.ok: $(EXTRAS)/.ok
+	rm -rf $(LABELLING)
+	$(PYTHON) -m venv $(LABELLING)
+	cp "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth" \
+		"$$($(LABELLING)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(LABELLING)/bin/pip install --quiet --disable-pip-version-check label-studio-sdk==2.1.2 labelme==6.3.1
+	touch $@
+
+test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
-		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/test_docker.py
+		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/outputs/test_parquet.py \
+		tests/test_docker.py
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
+	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew

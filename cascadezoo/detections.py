@@ -24,7 +24,7 @@ from cascadezoo.coco.polygons import Polygon, as_coco, polygons_of
 from cascadezoo.coco.rle import Rle
 from cascadezoo.detection_fields import DetectionFields, rows_of
 from cascadezoo.detection_rows import coco_results, data_frame, records
-from cascadezoo.drawing import Row, draw
+from cascadezoo.drawing import Row, Style, draw
 from cascadezoo.errors import CascadezooError, MissingResource, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
@@ -163,12 +163,14 @@ class Detections(DetectionFields):
             data={"class_name": np.array([self.categories[label] for label in on_host.labels.tolist()], dtype=str)},
         )
 
-    def plot(self, image: "ImageInput | None" = None) -> Image.Image:
-        """The image with boxes, names, scores and masks drawn on it.
+    def plot(self, image: "ImageInput | None" = None, **style: Any) -> Image.Image:
+        """The image with boxes, names, scores and masks drawn on it, as ``style`` says (``cascadezoo.drawing.Style``):
+        ``detections.plot(labels=False, opacity=0.6)``.
 
         ``image`` is anything that ``predict`` takes; None: the one that ``predict`` was given.  Raises ``UsageError``
         when it is not of ``image_size``, and where no image is given or known.
         """
+        wanted = Style(**style)
         given = self.source if image is None else image
         if given is None:
             raise UsageError("these detections do not know their image: give it, as in plot(image)")
@@ -176,21 +178,20 @@ class Detections(DetectionFields):
         if pixels.shape[:2] != self.image_size:
             size, own = "x".join(map(str, pixels.shape[:2])), "x".join(map(str, self.image_size))
             raise UsageError(f"an image of {size} (height x width) for detections on {own}: give the one detected on")
-        crops: Iterator[Crop | None] = repeat(None) if self.mask_probs is None else self.crops()
-        return draw(
-            pixels,
-            (
-                Row(self.categories[label], score, label, box, crop)
-                for (box, score, label), crop in zip(self._rows(), crops, strict=False)
-            ),
+        has_masks = wanted.masks and self.mask_probs is not None
+        crops: Iterator[Crop | None] = self.crops() if has_masks else repeat(None)
+        rows = (
+            Row(self.categories[label], score, label, box, crop)
+            for (box, score, label), crop in zip(self._rows(), crops, strict=False)
         )
+        return draw(pixels, rows, wanted)
 
-    def show(self, image: "ImageInput | None" = None) -> None:
+    def show(self, image: "ImageInput | None" = None, **style: Any) -> None:
         """Show what ``plot`` draws: below the cell in a notebook, else in the system's program for pictures.
 
         Raises what ``plot`` raises, and ``MissingResource`` where there is no such program.
         """
-        notebook.show(self.plot(image))
+        notebook.show(self.plot(image, **style))
 
     def _repr_png_(self) -> bytes | None:
         picture = self._picture()

@@ -47,7 +47,8 @@ def not_there(given: str | os.PathLike[str]) -> MissingResource:
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     if is_address and text.lower().startswith(("http://", "https://")):
         return MissingResource(
-            f"{shown} is a URL, not a file: give the bytes that cascadezoo.fetch_image fetches from it, or the path of a file"
+            f"{shown} is a URL, not a file: give the bytes that cascadezoo.fetch_image fetches from it, or the path of "
+            "a file"
         )
     if is_address:
         return MissingResource(f"{shown} is a URL, not a file: download it first, and give the path of the file")

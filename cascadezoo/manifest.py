@@ -172,7 +172,7 @@ class ZooEntry(Scores, Identity):
             ("weights", f"{self.availability.replace('_', ' ')}: {self.evidence}"),
             ("file", (self.download_url or "") if self.availability != "embedded" else "in the package"),
             ("size", f"{source.size / 1e6:.0f} MB" if source.size else ""),
-            ("published by", f"{self.attribution}, under \"{source.table}\""),
+            ("published by", f'{self.attribution}, under "{source.table}"'),
             ("licences", f"weights {self.weights_license}, code {self.code_license}"),
             *(("cite", paper) for paper in self.citation),
             *(("note", note) for note in self.notes),

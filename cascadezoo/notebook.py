@@ -24,8 +24,9 @@ _ROWS = 20  # of a table
 def card(title: str, lines: Iterable[tuple[str, str]]) -> str:
     """HTML: a title above lines of label and text, those without a text left out; texts that are http(s) addresses are
     links."""
+    left, wrapped = "text-align: left; vertical-align: top", "overflow-wrap: anywhere"
     rows = "".join(
-        f'<tr><th style="text-align: left">{shown(label)}</th><td style="text-align: left">{_linked(text)}</td></tr>'
+        f'<tr><th style="{left}">{shown(label)}</th><td style="{left}; {wrapped}">{_linked(text)}</td></tr>'
         for label, text in lines
         if text
     )

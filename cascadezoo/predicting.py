@@ -110,9 +110,11 @@ def windows(images: Iterable[T], size: int) -> Iterator[list[T]]:
                 yield window
                 window = []
     except Exception:
-        yield window
+        if window:
+            yield window
         raise
-    yield window
+    if window:
+        yield window
 
 
 def _unless_failed(prepared: P | CascadezooError, detect: Callable[[Sequence[P]], list[R]]) -> R | CascadezooError:

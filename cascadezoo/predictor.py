@@ -128,7 +128,7 @@ class Predictor:
         return self.prepare(self.load())
 
     def load(self) -> Detector:
-        """The model as ``cascadezoo.load`` makes it; where it would drop scores that reach a single threshold, with that
+        """The model as ``cascadezoo.load`` makes it; where it would drop scores that reach the one threshold, with that
         for its own.
 
         Raises what ``load`` raises, and UsageError where an optimised model's device does not compute in the precision,

@@ -34,8 +34,9 @@ def _of_weights(categories: Categories, origin: Origin, is_random: bool) -> Iter
 def _of_network(model: Network) -> Iterator[tuple[str, str]]:
     spec = model.spec
     selection, sides = spec.conventions.selection, spec.preprocess
-    masks = spec.mask.heads if spec.mask else 0
-    yield "network", f"{spec.backbone.kind}, {len(spec.stages)} box stages, {masks or 'no'} mask heads"
+    blocks = "-".join(map(str, spec.backbone.blocks))
+    masks = spec.mask.heads if spec.mask else "none"
+    yield "network", f"{spec.backbone.kind} {blocks}, box stages: {len(spec.stages)}, mask heads: {masks}"
     yield "detects", f"at most {selection.detections_per_img} objects, of scores above {selection.score_thresh:g}"
     yield "images", f"shorter side {sides.min_size} pixels, longer at most {sides.max_size}"
     weights = list(model.parameters())

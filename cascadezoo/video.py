@@ -1,4 +1,4 @@
-"""Frames of a video file or a camera, one after the other, and frames as a video file; by OpenCV, whose decoder is FFmpeg.
+"""Frames of a video file or a camera, one after the other, and frames as a video file, by OpenCV with FFmpeg.
 
 Frames are (H, W, 3) RGB.  ``model.predict(Frames("film.mp4"))`` detects on each as it comes.
 """
@@ -34,8 +34,8 @@ class Frames(AbstractContextManager["Frames"], Iterator[Pixels]):
     def __init__(self, source: str | os.PathLike[str] | int) -> None:
         """``source``: a file, or the number of a camera.
 
-        Raises MissingResource: no such file, or no camera that gives a picture; UnreadableImage: no video, or one of more
-        pixels than an image may have.
+        Raises MissingResource: no such file, or no camera that gives a picture; UnreadableImage: no video, or one of
+        more pixels than an image may have.
         """
         self.is_camera = isinstance(source, int)
         if isinstance(source, int):
@@ -54,11 +54,15 @@ class Frames(AbstractContextManager["Frames"], Iterator[Pixels]):
             self.close()
             if self.is_camera:
                 raise MissingResource(f"{self.name} gives no picture: is it there, and does nobody else use it?")
-            raise UnreadableImage(f"{self.name} is no video that OpenCV can decode: damaged, cut short or of another kind")
+            raise UnreadableImage(
+                f"{self.name} is no video that OpenCV can decode: damaged, cut short or of another kind"
+            )
         height, width = self.size = self._next.shape[:2]
         if height * width > most_pixels():
             self.close()
-            raise TooManyPixels(f"{self.name} has frames of {width} x {height} pixels, more than the {most_pixels():,} allowed")
+            raise TooManyPixels(
+                f"{self.name} has frames of {width} x {height} pixels, more than the {most_pixels():,} allowed"
+            )
         self.fps = self._stated(cv2.CAP_PROP_FPS, _MOST) or _USUAL
         count = 0.0 if self.is_camera else self._stated(cv2.CAP_PROP_FRAME_COUNT, 2.0**53)
         self.count = round(count) or None
@@ -115,7 +119,9 @@ class Film(AbstractContextManager["Film"]):
             str(self._part.absolute()), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height)
         )
         if not self._writer.isOpened():
-            raise UnwritableOutput(f"{path} cannot be written: no such folder, not allowed, or this OpenCV has no FFmpeg")
+            raise UnwritableOutput(
+                f"{path} cannot be written: no such folder, not allowed, or this OpenCV has no FFmpeg"
+            )
 
     def add(self, frame: Pixels) -> None:
         """A frame of the film's size."""

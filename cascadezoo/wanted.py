@@ -55,7 +55,8 @@ class Wanted(NamedTuple):
     ) -> "Wanted":
         """What the arguments of ``Detector.predict`` ask for; ``rule``: what the network keeps without being asked.
 
-        Raises UsageError: no such class (UnknownName), a threshold outside 0..1, no sound number of detections; WrongType.
+        Raises UsageError: no such class (UnknownName), a threshold outside 0..1, no sound number of detections, or
+        another type (WrongType).
         """
         if max_detections is not None and (isinstance(max_detections, bool) or not _is_whole(max_detections)):
             raise WrongType(f"max_detections: give a whole number, not {max_detections!r}")

@@ -1,4 +1,4 @@
-"""Detections as other things: outlines, dicts, tables; chosen by name, joined, and with the image they were found on."""
+"""Detections as other things: outlines, dicts, tables; chosen by name, joined, with the image they were found on."""
 
 import copy
 import json
@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO as CocoIndex
 
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detections import Detections
-from cascadezoo.errors import MissingResource, UnknownName, UsageError
+from cascadezoo.errors import FailedImages, MissingResource, UnknownName, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.ops.mask_paste import paste_integer_box
 
@@ -199,3 +200,18 @@ def test_copies_take_a_path_along_and_no_pixels(tmp_path) -> None:
         assert again(of_path).source == tmp_path / "a.png"
         assert torch.equal(again(of_path).boxes, of_path.boxes)
     assert of_pixels.source is PIXELS
+
+
+def test_predict_says_what_it_was_given(mask_model, tmp_path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    images = [PIXELS, tmp_path / "a.png", Image.fromarray(PIXELS)]
+    for found, image in zip(mask_model.predict(images), images, strict=True):
+        assert found.source is image
+        assert found.plot().size == (WIDTH, HEIGHT)
+    assert mask_model.predict(PIXELS).source is PIXELS
+    assert mask_model.predict(PIXELS, tta=True).source is PIXELS
+    assert [one.source is PIXELS for one in mask_model.predict([PIXELS] * 2, batch_size=2)] == [True, True]
+    with pytest.raises(FailedImages) as caught:
+        mask_model.predict([PIXELS, tmp_path / "missing.png"])
+    assert caught.value.results[0].source is PIXELS
+    assert caught.value.results[1] is None

@@ -8,6 +8,7 @@ import torch
 
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.errors import UnknownName, UsageError, WrongType
+from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.wanted import Wanted, label_of
 
 from tiny import lively, tiny
@@ -94,7 +95,7 @@ def rows(found):
 
 
 @pytest.mark.parametrize("optimize", [False, True])
-@pytest.mark.parametrize("options", [{}, {"tta": True}])
+@pytest.mark.parametrize("options", [{}, {"tta": TTASettings(scales=())}])
 def test_predict_keeps_what_is_wanted(model, options, optimize) -> None:
     model = model.optimize("cpu") if optimize else model
     names = model.categories
@@ -117,16 +118,24 @@ def test_predict_keeps_what_is_wanted(model, options, optimize) -> None:
         assert found.masks.any()
 
 
-def test_predict_reaches_below_and_beyond_what_the_model_keeps(model) -> None:
-    every = model.predict(IMAGE)
-    lower = model.predict(IMAGE, threshold=0.01)
-    assert len(every) == 100
-    assert lower.scores.min() >= 0.01
-    more = model.predict(IMAGE, threshold=0.01, max_detections=300)
-    assert 100 < len(more) <= 300
-    assert rows(more)[:100] == rows(lower)
-    assert rows(model.predict(IMAGE)) == rows(every)  # the model itself is as it was
-    assert model.spec.conventions.selection == RULE
+@pytest.mark.parametrize("optimize", [False, True])
+def test_predict_reaches_below_and_beyond_what_the_model_keeps(model, optimize) -> None:
+    rule = RULE.model_copy(update={"score_thresh": 0.25, "detections_per_img": 40})
+    conventions = tiny().conventions.model_copy(update={"selection": rule})
+    strict = lively(tiny(conventions=conventions.model_dump()))
+    if optimize:
+        strict = strict.optimize("cpu", exact=True)
+        model = model.optimize("cpu", exact=True)
+    every = strict.predict(IMAGE)
+    assert every.scores.min() > 0.25
+    lower = strict.predict(IMAGE, threshold=0.2)
+    assert len(every) < len(lower) == 40
+    assert rows(lower)[: len(every)] == rows(every)
+    more = strict.predict(IMAGE, threshold=0.2, max_detections=300)
+    assert len(more) > 40
+    assert rows(more) == rows(model.predict(IMAGE, threshold=0.2))
+    assert rows(strict.predict(IMAGE)) == rows(every)  # the model itself is as it was
+    assert strict.spec.conventions.selection == rule
 
 
 def test_a_batch_of_several_images_keeps_what_each_alone_would(model) -> None:

@@ -221,7 +221,7 @@ class EntryReport(Record):
             yield self.speed.verdict
 
     def row(self) -> tuple[str, ...]:
-        """What it comes to, for a glance: name, verdict, AP of the first evaluation, fps of the first batch size, why."""
+        """Name, verdict, AP of the first evaluation, images a second of the first batch size, and why."""
         first = self.accuracy[0] if self.accuracy else None
         timing = self.speed.timing if self.speed else None
         fps = f"{timing.batches[0].fps:.1f}" if timing and timing.batches else ""

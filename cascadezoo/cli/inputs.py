@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def _look_into(folder: Path, inputs: Inputs, recursive: bool) -> None:
 
 
 def _images_in(folder: Path, reasons: dict[str, str], inputs: Inputs, recursive: bool) -> list[Path]:
-    """The images by name, those of a folder before those of the folders inside; in ``reasons``, why the rest is none."""
+    """The images by name, a folder's own before those of the folders inside; in ``reasons``, why the rest is none."""
     images, inside = [], []
     for path in sorted(folder.iterdir()):
         reason = why_left_out(path, os.path.isdir(path))

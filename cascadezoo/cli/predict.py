@@ -36,9 +36,9 @@ _OF_ENGINE = ("--address", "--actors", "--column")
     short_help="Detect on images and videos",
     examples=(
         "cascadezoo predict cascade_mask_x101_64x4d_fpn_3x photo.jpg --out out",
-        "cascadezoo predict cascade_r50_fpn_1x.mmdet photos/ --recursive --weights best.safetensors",
-        "cascadezoo predict cascade_mask_r50_fpn_1x.mmdet 'photos/*.png' --classes person,dog --save masks,csv",
-        "cascadezoo predict cascade_mask_r50_fpn_1x.mmdet clip.mp4 --threshold 0.5,person=0.7",
+        "cascadezoo predict cascade_r50_fpn_1x.mmdet photos/ --weights best.safetensors",
+        "cascadezoo predict cascade_mask_r50_fpn_1x.mmdet '*.png' \\\n  --classes person,dog --save masks,csv",
+        "cascadezoo predict cascade_mask_r50_fpn_1x.mmdet clip.mp4 \\\n  --threshold 0.5,person=0.7",
         "cascadezoo predict cascade_r50_fpn_1x.mmdet s3://bucket/photos/ \\\n  --engine ray -o found.jsonl",
     ),
 )
@@ -60,8 +60,8 @@ _OF_ENGINE = ("--address", "--actors", "--column")
 )  # fmt: skip
 @click.option(
     "--threshold", metavar="SCORE", type=Threshold(), default=0.5, show_default=True,
-    help="Lowest score to keep, or some by class, as in 0.5,person=0.7; below the entry's own (0.05), the network keeps "
-    "lower scores too.",
+    help="Lowest score to keep, or several by class, as in 0.5,person=0.7; below the entry's own (0.05), the network "
+    "keeps lower scores too.",
 )  # fmt: skip
 @click.option(
     "--max-detections", metavar="N", type=click.IntRange(min=1),

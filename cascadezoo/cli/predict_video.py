@@ -169,7 +169,6 @@ def _numbered(frames: Frames) -> Iterator[Frame]:
         yield Frame(number, seconds, pixels)
 
 
-
 def _line(frame: Frame, detections: Detections) -> bytes:
     height, width = detections.image_size
     results = [{name: value for name, value in each.items() if name != "image_id"} for each in detections.to_coco(0)]

@@ -16,7 +16,7 @@ Ring: TypeAlias = npt.NDArray[np.float64]
 """(P, 2) x, y: the corners of a closed outline in order, none of them twice, the first not repeated at the end."""
 
 # How many outlines turn at a corner of pixels, by which of the four round it are set: 1 the one above on the left,
-# 2 above on the right, 4 below on the left, 8 below on the right.  Two do where two pixels touch there and nowhere else.
+# 2 above on the right, 4 below on the left, 8 below on the right.  Two do where two pixels touch at that corner alone.
 _TURNS = np.array([0, 1, 1, 0, 1, 0, 2, 1, 1, 2, 0, 1, 0, 1, 1, 0], np.uint8)
 _RISING = 6  # the two that touch are above on the right and below on the left
 _BELOW_RIGHT = 8
@@ -135,7 +135,8 @@ def _walks(opposite: list[int], is_outer: list[int]) -> Iterator[list[int]]:
     done = bytearray(len(opposite))
     start = 0
     while start >= 0:
-        ring, corner = [], start
+        ring: list[int] = []
+        corner = start
         while not done[corner]:
             across = corner ^ 1
             done[corner] = done[across] = 1
@@ -187,11 +188,13 @@ def _edges_above(rings: Sequence[Ring]) -> list[tuple[int, int, float]]:
 
 
 def _with_detours(ring: Ring, detours: dict[int, list[Ring]]) -> Ring:
-    """A ring that leaves its edges on the detours given by the edge's number, each from a point of the edge to itself."""
+    """A ring with detours from its edges, by the edge's number, each from a point of the edge and back to it."""
     pieces, done = [], 0
     for edge, leaving in sorted(detours.items()):
         pieces.append(ring[done : edge + 1])
         pieces += sorted(leaving, key=lambda detour: abs(detour[0, 0] - ring[edge, 0]))
         done = edge + 1
-    whole = np.concatenate((*pieces, ring[done:]))
-    return whole[(whole != np.roll(whole, -1, axis=0)).any(axis=1)]  # a detour may begin at a corner
+    whole: Ring = np.concatenate((*pieces, ring[done:]))
+    is_last = (whole != np.roll(whole, -1, axis=0)).any(axis=1)
+    kept: Ring = whole[is_last]  # a detour may begin at a corner, which then stands there twice
+    return kept

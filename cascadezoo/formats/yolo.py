@@ -107,12 +107,13 @@ def write_yolo(labels: Labels, out: Path, notes: Notes) -> None:
 def write_description(out: Path, names: Sequence[str]) -> Path:
     """Write ``data.yaml`` into a folder: the names of the classes, and images in ``images`` for every split."""
     lines = ["train: images", "val: images", "names:"]
-    lines += [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(names)]  # JSON is YAML
+    quoted = (json.dumps(name, ensure_ascii=False) for name in names)  # JSON is YAML
+    lines += [f"  {number}: {name}" for number, name in enumerate(quoted)]
     return _write_text(out / "data.yaml", lines)
 
 
 def write_lines(out: Path, image: LabelledImage, numbers: Mapping[str, int]) -> Path:
-    """Write the lines of an image, whose objects are no crowds, below ``labels`` in a folder; ``numbers``: the classes'.
+    """Write the lines of an image, whose objects are no crowds, into ``labels`` in a folder; ``numbers``: the classes'.
 
     Raises UsageError for a run-length mask.
     """

@@ -1,4 +1,4 @@
-"""An image at an address on the web, within the limits that hold for files (``image_files``) and for servers (``pace``)."""
+"""An image at an address of the web, within the limits of files (``image_files``) and of servers (``pace``)."""
 
 from cascadezoo.hub import transport
 from cascadezoo.image_files import most_bytes

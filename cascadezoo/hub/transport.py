@@ -233,8 +233,9 @@ def _until_it_works(file: Part | str, attempt: Callable[[], T], tries: int = TRI
             failures += 1
             url = redacted(part.url if part else str(file))
             if failures == tries:
+                mirror = ", or set CASCADEZOO_MIRROR" * (tries == TRIES)  # which has publishers' files
                 raise DownloadFailed(
-                    f"{url}: {error}, {tries} times in a row{_kept(part)}: try again later, or set CASCADEZOO_MIRROR"
+                    f"{url}: {error}, {tries} times in a row{_kept(part)}: try again later{mirror}"
                 ) from scrubbed(error)
             pause = FIRST_WAIT * 2 ** (failures - 1) * random.uniform(0.5, 1)
             wait = min(max(error.wait, pause), LONGEST_WAIT)

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
 from cascadezoo.coco.categories import Categories
-from cascadezoo.coco.rle import Rle
+from cascadezoo.coco.rle import Rle, decode_crop
 from cascadezoo.images import Pixels
 
 _LONGEST = 40  # characters of a category in a file's name
@@ -74,11 +73,8 @@ class Found(NamedTuple):
         """Where its mask has pixels, decoded anew each time; None of an empty mask, or none."""
         if self.rle is None:
             return None
-        left, top, width, height = (int(value) for value in coco_mask.toBbox(self.rle))
-        if not (width and height):
-            return None
-        pixels = coco_mask.decode(self.rle)[top : top + height, left : left + width]
-        return Window(top, left, np.ascontiguousarray(pixels, dtype=np.bool_))
+        mask, top, left = decode_crop(self.rle)
+        return Window(top, left, mask) if mask.size else None
 
     def place(self, size: tuple[int, int]) -> tuple[slice, slice]:
         """The rows and columns that its box touches, of an image of ``size`` (height, width)."""

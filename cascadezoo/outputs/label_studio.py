@@ -1,9 +1,9 @@
 """Label Studio's tasks: an image's address, and a prediction with a region for each detection.
 
 Masks are regions of its brush, run lengths of an image of four channels.  The packing is that of thi.ng's ``rle-pack``
-(https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack), which Label Studio reads: how many values (32 bits);
-their bits, less 1 (5); the bits of the four lengths, less 1 (4 each); then for each run 1, which of the lengths (2), the
-length less 1, and the value.
+(https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack), which Label Studio reads: how many values there are
+(32 bits); the bits of a value, less 1 (5); the bits that each of four kinds of length has, less 1 (4 each); then for
+each run a 1, the kind of its length (2), its length less 1, and the value.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,8 @@ def task_of(folder: Path, image: Shown, found: Sequence[Found], model: str) -> t
     written = []
     if image.path is None and not _is_address(image.name):
         written.append(write_png(made(folder / "images") / f"{image.stem}.png", image.pixels))
-    address = image.name if _is_address(image.name) else _LOCAL_FILES + quote(str((image.path or written[0]).as_posix()))
+    own = image.path or next(iter(written), None)
+    address = image.name if own is None else _LOCAL_FILES + quote(own.as_posix())
     regions = [region for one in found for region in _regions(one, image)]
     prediction = {"model_version": model, "score": max((one.score for one in found), default=0.0), "result": regions}
     return {"data": {_IMAGE: address}, "predictions": [prediction]}, written
@@ -88,10 +89,9 @@ def packed(window: Window, height: int, width: int) -> bytes:
     for number, length in enumerate(lengths.tolist()):
         value = f"{255 * (number % 2):0{_VALUE_BITS}b}"
         while length > 0:
-            which = next((place for place, size in enumerate(_LENGTH_BITS) if length <= 1 << size), len(_LENGTH_BITS) - 1)
-            size = _LENGTH_BITS[which]
-            taken = min(length, 1 << size)
-            bits.append(f"1{which:02b}{taken - 1:0{size}b}{value}")
+            kind = next((place for place, size in enumerate(_LENGTH_BITS) if length <= 1 << size), 3)
+            taken = min(length, 1 << _LENGTH_BITS[kind])
+            bits.append(f"1{kind:02b}{taken - 1:0{_LENGTH_BITS[kind]}b}{value}")
             length -= taken
     text = "".join(bits)
     text += "0" * (-len(text) % 8)

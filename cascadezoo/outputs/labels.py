@@ -21,12 +21,13 @@ def write_yolo(folder: Path, image: Shown, found: Sequence[Found], categories: C
     """
     made(folder / "labels")
     objects = []
+    joined = "a mask of several parts or with holes became one outline, joined by lines"
     for one in _kept(image, found, "YOLO", notes):
         mask: Mask | None = None
         if window := one.window():
             rings = rings_of(outlines_of(window))
             if len(rings) > 1:
-                notes.add("a mask of several parts or with holes became one outline, joined by lines", _where(image, one))
+                notes.add(joined, _where(image, one))
             mask = [one_outline(rings).ravel().tolist()]
         objects.append(LabelledObject(one.category, _inside(one, image), mask, False, _where(image, one)))
     numbers = {name: number for number, name in enumerate(categories)}

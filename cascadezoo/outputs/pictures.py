@@ -41,7 +41,7 @@ def write_picture(path: Path, picture: Image.Image) -> Path:
 
 def write_masks(folder: Path, image: Shown, found: Sequence[Found]) -> list[Path]:
     """In a folder STEM an 8-bit PNG of the image's size for each detection, 255 in its mask and 0 elsewhere; and
-    ``instances.png``, 16 bits: at each pixel the number of the best detection whose mask covers it, 0 where there is none.
+    ``instances.png``, 16 bits: at each pixel the number of the best detection whose mask covers it, 0 where none does.
     """
     height, width = image.pixels.shape[:2]
     numbers = np.zeros((height, width), np.uint16)

@@ -21,7 +21,7 @@ class Spool:
         self._places: list[tuple[int, int, int]] = []  # number, start, length
         self._end = 0
         try:
-            self._file = TemporaryFile(dir=folder, buffering=0)
+            self._file = TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by ``close``
         except OSError as error:
             raise self._full(error) from error
 

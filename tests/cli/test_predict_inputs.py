@@ -73,7 +73,7 @@ def test_a_pattern_in_quotes(folder, calls, capsys):
     (folder / "p" / "a.txt").write_text("gone.png")
     assert run(NAME, "p/*", "p/**/c.png", "p/[1].png") == 0  # the last one is there as it is written
     assert names(folder) == ["p/[1].png", "p/a.png", "p/b.png", "p/deep/c.png"]
-    assert capsys.readouterr().err == "cascadezoo: p/*: 1 file is no image and was left out: a.txt\n"
+    assert capsys.readouterr().err == "cascadezoo: p/*: 1 file is no image and was left out: p/a.txt\n"
     assert run(NAME, "p/*.jpg", "p/*.txt") == 3
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "cascadezoo: no file fits p/*.jpg", "cascadezoo: no image fits p/*.txt",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cascadezoo.cli.parameters import SavedKinds
 from cascadezoo.outputs.kinds import KINDS
 from cascadezoo.providers import SPECS
 
@@ -101,8 +102,8 @@ def test_results_are_never_written_over_an_image_that_was_given(folder, calls, c
     assert run(NAME, "predictions/crops/a", "--save", "crops", "--out", "again") == 0
 
 
-@pytest.mark.parametrize(("typed", "offered"), [("", set(KINDS)), ("csv,cut", {"csv,cutouts"}), ("p", {"picture", "parquet"})])
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("", set(KINDS)), ("csv,cut", {"csv,cutouts"}), ("p", {"picture", "parquet"})]
+)
 def test_the_tab_key_completes_each_kind(typed, offered):
-    from cascadezoo.cli.parameters import SavedKinds
-
     assert {item.value for item in SavedKinds().shell_complete(None, None, typed)} == offered

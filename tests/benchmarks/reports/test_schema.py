@@ -13,9 +13,9 @@ from sample_report import MACHINE, report_of, sample
 from cascadezoo import manifest
 from cascadezoo.benchmarks.reports import digest
 from cascadezoo.benchmarks.reports import schema as report_module
+from cascadezoo.benchmarks.reports.digest import code_digest
 from cascadezoo.benchmarks.reports.html import html
 from cascadezoo.benchmarks.reports.markdown import markdown, table
-from cascadezoo.benchmarks.reports.digest import code_digest
 from cascadezoo.benchmarks.reports.schema import (
     Settings,
     describe_machine,
