@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cascadezoo.cli.predict_images import counted, shared_by
+from cascadezoo.cli.predict_images import counted, images_together, shared_by
 from cascadezoo.cli.progress import progress
 from cascadezoo.cli.sources import Moving
 from cascadezoo.detections import Detections
@@ -130,7 +130,8 @@ def seen(
     Raises MissingResource and UnreadableImage where there is no video, UnwritableOutput where nothing can be written.
     """
     counts: Counter[str] = Counter()
-    interrupted, fault, done = False, None, 0
+    interrupted, done = False, 0
+    fault: CascadezooError | None = None
     with Frames(moving.source) as frames, _Results(frames, kinds, folder, stem, **of_outputs) as results:
 
         def work(batch: Sequence[Frame]) -> list[_Made]:
@@ -138,7 +139,7 @@ def seen(
             return [results.made(frame, one) for frame, one in zip(batch, found, strict=True)]
 
         shared = shared_by(predictor, frames.count or sys.maxsize, at_once)
-        batches = windows(_numbered(frames), predictor.batch_size)
+        batches = windows(_numbered(frames), images_together(predictor))
         try:
             with (
                 progress(f"predict {moving.name}", "frames", frames.count) as advance,
