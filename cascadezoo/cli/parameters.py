@@ -19,9 +19,10 @@ from cascadezoo.hub.sources import parse
 if TYPE_CHECKING:
     _TextType = click.ParamType[str]
     _PairType = click.ParamType[tuple[int, int]]
+    _WordsType = click.ParamType[tuple[str, ...]]
     _Items = list[CompletionItem[str]]
 else:  # generic in the newest click alone
-    _TextType = _PairType = click.ParamType
+    _TextType = _PairType = _WordsType = click.ParamType
     _Items = list
 
 _STDOUT = Path("-")
@@ -91,6 +92,27 @@ class Shard(_PairType):
         if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
             self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
         return int(index), int(count)
+
+
+class Words(_WordsType):
+    """Several of ``known``, such as ``a,b``; ``kind``: what one of them is called."""
+
+    name = "words"
+
+    def __init__(self, known: tuple[str, ...], kind: str) -> None:
+        self.known, self.kind = known, kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = tuple(word.strip() for word in str(value).split(","))
+        if unknown := [word for word in words if word not in self.known]:
+            self.fail(f"there is no {self.kind} {unknown[0]!r}: choose from {', '.join(self.known)}", param, ctx)
+        return words
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
+        before, comma, begun = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{word}") for word in self.known if word.startswith(begun)]
 
 
 class _File(click.Path):
