@@ -22,7 +22,7 @@ cascadezoo.list_models("cascade_mask_r50*")
 
 # %%
 model = cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True)
-scene = Image.fromarray(shapes.scene("val", 8).image)
+scene = Image.fromarray(shapes.scene("val", 10).image)
 image = scene.resize((2 * scene.width, 2 * scene.height))
 detections = model.predict(image)
 detections

@@ -47,7 +47,7 @@ def test_a_notebook_holds_its_script_and_what_it_gave(name: str) -> None:
     assert str(Path.home()) + os.sep not in path.read_text()
 
 
-@pytest.mark.parametrize("name", notebooks.SCRIPTS)
+@pytest.mark.parametrize("name", ["first_steps.py", pytest.param("fine_tune.py", marks=pytest.mark.slow)])
 def test_a_script_runs(name: str, tmp_path: Path) -> None:
     environ = {**os.environ, "CASCADEZOO_HOME": str(tmp_path / Path(name).stem / "home"), "CASCADEZOO_OFFLINE": "1"}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))

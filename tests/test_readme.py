@@ -94,7 +94,7 @@ def test_the_wheel_and_python_are_those_of_the_project() -> None:
     assert not re.search(r"pip install [\"']?cascadezoo(\[|\s|$)", README)  # registered on no index
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/features.md", "docs/cli.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md"])
 def test_links_lead_to_files(page: str) -> None:
     path = ROOT / page
     links = [link for link in re.findall(r"\]\(([^)#]+)", path.read_text()) if "://" not in link]
