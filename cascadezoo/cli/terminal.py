@@ -58,7 +58,7 @@ def wrapped(text: str, label: str, width: int | None = None) -> list[str]:
 
     Links and what stands in backquotes stay whole, so that they can be copied.
     """
-    whole = re.sub(r"`[^`]+`", lambda command: command[0].replace(" ", _KEPT), text)
+    whole = re.sub(r"`[^`]+`", lambda command: command[0].replace(" ", _KEPT), printable(text))
     lines = textwrap.wrap(
         whole,
         width or min(shutil.get_terminal_size().columns, 100),
