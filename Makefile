@@ -8,8 +8,8 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
-	wheel-ops notebooks picture asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
+.PHONY: setup demo demo-convert pictures embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
+	wheel-ops notebooks asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
 	release-check clean
 setup: $(VENV)/.ok
 
@@ -32,6 +32,12 @@ embedded: setup
 	$(BIN)/cascadezoo train --entry cascade_mask_r18_fpn_shapes --batch-size 8 --workers 1 --eval-every 2 --save-every 300 \
 		--train-json build/shapes/annotations/instances_train.json --train-images build/shapes/train \
 		--val-json build/shapes/annotations/instances_val.json --val-images build/shapes/val --run-dir runs/embedded
+
+# the pictures of docs/pictures.md and of the README, drawn by the model inside the package
+pictures: setup
+	$(BIN)/python -m cascadezoo.benchmarks.measure.pictures
+	$(BIN)/cascadezoo demo --out build/demo
+	cp build/demo/detections.jpg docs/images/demo.jpg
 
 demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
@@ -56,7 +62,7 @@ $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(EXTRAS)/base.pth
 	mv $(EXTRAS)/base.pth "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
 	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt \
-		-e ".[fleet,openvino,sahi,serve,tensorboard]" albumentations
+		-e ".[fleet,openvino,sahi,serve,tables,tensorboard]" albumentations
 	touch $@
 
 # FiftyOne wants OpenCV 4, which shadows the first environment's (0.9 GB)
@@ -69,7 +75,7 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 	$(FIFTYONE)/bin/pip install --quiet --disable-pip-version-check fiftyone==1.22.1
 	touch $@
 
-# the example notebooks, made of examples/*.py and executed; and the picture at the top of the README
+# the example notebooks, made of examples/*.py and executed
 NOTEBOOKS := build/notebooks
 $(NOTEBOOKS)/.ok: pyproject.toml $(VENV)/.ok
 	rm -rf $(NOTEBOOKS)
@@ -82,13 +88,9 @@ $(NOTEBOOKS)/.ok: pyproject.toml $(VENV)/.ok
 notebooks: $(NOTEBOOKS)/.ok
 	OMP_NUM_THREADS=1 $(NOTEBOOKS)/bin/python .ci/notebooks.py
 
-picture: setup
-	$(BIN)/cascadezoo demo --out build/demo
-	cp build/demo/detections.jpg docs/images/demo.jpg
-
 test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
-		tests/integrations/test_sahi.py tests/test_docker.py
+		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/test_docker.py
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 

@@ -11,11 +11,9 @@ import os
 import pickle
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -23,8 +21,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from cascadezoo.errors import BadAnnotations, CascadezooError, FailedImages, OutOfMemory, WorkerLost
-from cascadezoo.images import Pixels, opencv_on_one_thread, read_image
+from cascadezoo.errors import CascadezooError, OutOfMemory, WorkerLost
+from cascadezoo.images import opencv_on_one_thread
 from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size
 from cascadezoo.spec.model import ModelSpec, PreprocessSpec
@@ -62,38 +60,6 @@ def batched(
     yield from groups.values()
 
 
-def readable(
-    images: Iterable[T], read: Callable[[T], P], errors: dict[int, CascadezooError]
-) -> Iterator[tuple[int, P]]:
-    """Index and ``read`` form of each image that can be read; why the others cannot goes into ``errors``."""
-    for index, image in enumerate(images):
-        try:
-            prepared = read(image)
-        except CascadezooError as error:
-            for each in (error, error.__cause__):
-                if each is not None:
-                    traceback.clear_frames(each.__traceback__)  # they hold the bytes of a file
-            errors[index] = error
-        else:
-            yield index, prepared
-
-
-def all_or_raise(results: Sequence[R | None], errors: dict[int, CascadezooError], collected: bool) -> list[R]:
-    """The results where none failed; else raises: what went wrong first, or where ``collected`` what is done too."""
-    found = [result for result in results if result is not None]
-    if not errors:
-        return found
-    index, first = min(errors.items())
-    if not collected:
-        raise first
-    raise FailedImages(
-        f"{len(errors)} of {len(results)} images failed, first images[{index}]: {first} (this error's results hold "
-        "what was found on the others, its errors why each failed)",
-        results,
-        errors,
-    ) from first
-
-
 def plan(sizes: Sequence[tuple[int, int]], spec: ModelSpec, batch_size: int) -> list[list[int]]:
     """Indices of images of these annotated sizes (height, width), in batches of at most ``batch_size`` whose padded
     sizes are equal, in the order in which they fill up.
@@ -114,20 +80,6 @@ def equal_neighbours(images: Iterable[ResizedImage], spec: PreprocessSpec) -> It
     """The images in their order, in runs of equal padded size."""
     for _, run in groupby(images, lambda image: padded_size(image.size, spec)):
         yield list(run)
-
-
-def read_annotated(path: Path, height: int, width: int) -> Pixels:
-    """An image of a data set, uint8 (H, W, 3) RGB.
-
-    Raises UnreadableImage, MissingResource, or BadAnnotations where it is not of its annotated size.
-    """
-    pixels = read_image(path)
-    if pixels.shape[:2] != (height, width):
-        raise BadAnnotations(
-            f"{path} is {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), annotated as {height}x{width}: "
-            "images and annotations are not of the same data set, get both again"
-        )
-    return pixels
 
 
 def prepared(
