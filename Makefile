@@ -8,8 +8,9 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert pictures embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
-	wheel-ops notebooks asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
+.PHONY: setup demo demo-convert pictures embedded test test-extras test-browser test-lowest test-standalone test-parity \
+	check mutants ops screenshots wheel-ops notebooks asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format \
+	bench fuzz night \
 	release-check clean
 setup: $(VENV)/.ok
 
@@ -93,6 +94,27 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
 		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/test_docker.py
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
+
+# pages in Chromium, which has to be there (`apt-get install chromium`); the driver in an environment of its own (0.2 GB)
+BROWSER := build/browser
+$(BROWSER)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
+	rm -rf $(BROWSER)
+	$(PYTHON) -m venv $(BROWSER)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(BROWSER)/base.pth
+	mv $(BROWSER)/base.pth "$$($(BROWSER)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(BROWSER)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[browser]"
+	touch $@
+
+test-browser: $(BROWSER)/.ok
+	$(BROWSER)/bin/python -m pytest tests/browser
+
+# docs/images, to be looked at before they are committed; the report is of the embedded entry
+screenshots: $(BROWSER)/.ok
+	mkdir -p build/screenshots
+	$(BIN)/cascadezoo verify cascade_mask_r18_fpn_shapes --ap --analysis build/screenshots/analysis \
+		--json build/screenshots/report.json --html build/screenshots/report.html
+	$(BIN)/cascadezoo report zoo build/screenshots/report.json --html build/screenshots/zoo.html
+	$(BROWSER)/bin/python .ci/screenshots.py docs/images build/screenshots
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew
