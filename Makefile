@@ -89,11 +89,23 @@ $(NOTEBOOKS)/.ok: pyproject.toml $(VENV)/.ok
 notebooks: $(NOTEBOOKS)/.ok
 	OMP_NUM_THREADS=1 $(NOTEBOOKS)/bin/python .ci/notebooks.py
 
-test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
+# Label Studio's SDK wants OpenCV 4 too, and LabelMe Qt (1.0 GB)
+LABELLING := build/labelling
+$(LABELLING)/.ok: $(EXTRAS)/.ok
+	rm -rf $(LABELLING)
+	$(PYTHON) -m venv $(LABELLING)
+	cp "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth" \
+		"$$($(LABELLING)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(LABELLING)/bin/pip install --quiet --disable-pip-version-check label-studio-sdk==2.1.2 labelme==6.3.1
+	touch $@
+
+test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
-		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/test_docker.py
+		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/outputs/test_parquet.py \
+		tests/test_docker.py
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
+	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py
 
 # pages in Chromium, which has to be there (`apt-get install chromium`); the driver in an environment of its own (0.2 GB)
 BROWSER := build/browser
@@ -251,6 +263,7 @@ bench: setup $(EXTRAS)/.ok
 	$(BIN)/python -m cascadezoo.benchmarks.measure.dense
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
 	$(BIN)/python -m cascadezoo.benchmarks.measure.predicting
+	$(EXTRAS)/bin/python -m cascadezoo.benchmarks.measure.tiling --sahi
 	$(EXTRAS)/bin/python -m cascadezoo.benchmarks.measure.serving
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pages
 

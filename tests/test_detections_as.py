@@ -209,7 +209,6 @@ def test_predict_says_what_it_was_given(mask_model, tmp_path) -> None:
         assert found.source is image
         assert found.plot().size == (WIDTH, HEIGHT)
     assert mask_model.predict(PIXELS).source is PIXELS
-    assert mask_model.predict(PIXELS, tta=True).source is PIXELS
     assert [one.source is PIXELS for one in mask_model.predict([PIXELS] * 2, batch_size=2)] == [True, True]
     with pytest.raises(FailedImages) as caught:
         mask_model.predict([PIXELS, tmp_path / "missing.png"])

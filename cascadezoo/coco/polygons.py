@@ -63,7 +63,7 @@ def polygons_of(mask: npt.NDArray[np.bool_], left: int = 0, top: int = 0) -> lis
     Filled again, they are the mask, pixel for pixel.  They come in the order of their highest corners; none from an
     empty mask.
     """
-    pixels = np.ascontiguousarray(mask, dtype=np.uint8)
+    pixels = np.ascontiguousarray(mask, dtype=np.bool_).view(np.uint8)
     if not pixels.any():
         return []
     at, around, twins, rings = _traced(pixels)

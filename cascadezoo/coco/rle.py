@@ -30,7 +30,7 @@ def encode_crop(crop: npt.NDArray[np.bool_], top: int, left: int, height: int, w
 
 
 def decode_crop(rle: Rle | Mapping[str, Any]) -> tuple[npt.NDArray[np.bool_], int, int]:
-    """The smallest (h, w) mask that holds all pixels of a sound RLE, and its row and column: what ``encode_crop`` takes.
+    """What ``encode_crop`` takes, of a sound RLE: the smallest (h, w) mask that holds its pixels, its row and column.
 
     Of an empty mask h and w are 0.  (``pycocotools.mask.decode`` makes the whole mask, and warns with NumPy 2.)
     """

@@ -45,7 +45,8 @@ def _smooth(ring: _Ring) -> _Ring:
     sides = np.roll(ring, -1, axis=0) - ring
     lengths = np.abs(sides).sum(axis=1).astype(int)
     along = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths) + 0.5
-    return np.repeat(ring, lengths, axis=0) + np.repeat(np.sign(sides), lengths, axis=0) * along[:, None]
+    middles: _Ring = np.repeat(ring, lengths, axis=0) + np.repeat(np.sign(sides), lengths, axis=0) * along[:, None]
+    return middles
 
 
 # straight sides and sharp corners first, then curves, with more points and more

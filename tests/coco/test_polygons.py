@@ -94,7 +94,7 @@ def test_an_island_in_a_hole_is_a_part() -> None:
     assert (island.area, island.holes) == (1, [])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(MASKS)
 def test_outlines_are_the_mask(mask: np.ndarray) -> None:
     polygons = polygons_of(mask)
@@ -117,7 +117,7 @@ def test_outlines_are_the_mask(mask: np.ndarray) -> None:
     assert len(found) == len(polygons)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(MASKS)
 def test_bridged_outlines_are_the_mask(mask: np.ndarray) -> None:
     polygons = polygons_of(mask)
@@ -152,5 +152,12 @@ def test_a_hundred_masks_take_well_under_a_second() -> None:
     masks = [cv2.resize(one, (300, 300), interpolation=cv2.INTER_CUBIC) > 0.5 for one in noise]
     start = time.process_time()
     found = [polygons_of(mask) for mask in masks]
-    assert time.process_time() - start < 1.5
+    assert time.process_time() - start < 1
     assert sum(map(len, found)) > 1000
+
+
+def test_a_mask_of_other_numbers_is_set_where_they_are_not_0() -> None:
+    mask = mask_of("### #.# ##.")
+    (part,), (same,) = polygons_of(mask), polygons_of(mask.astype(np.uint8) * 255)
+    assert rounded(part.outer) == rounded(same.outer)
+    assert [rounded(hole) for hole in part.holes] == [rounded(hole) for hole in same.holes]

@@ -11,6 +11,12 @@ from cascadezoo.outputs.outputs import Outputs
 from painted import CATEGORIES, HEIGHT, WIDTH, masks_of, overlap, painted, pixels_of, shown
 
 pytestmark = pytest.mark.labelling
+pytest.importorskip("labelme")
+pytest.importorskip("label_studio_sdk")
+
+from label_studio_sdk.converter import Converter  # noqa: E402
+from labelme import LabelFile  # noqa: E402
+from labelme.utils import img_data_to_arr, shapes_to_label  # noqa: E402
 
 
 def save(folder, kind, with_masks=True):
@@ -24,9 +30,6 @@ def save(folder, kind, with_masks=True):
 
 
 def test_labelme_opens_the_file(tmp_path):
-    from labelme._label_file import LabelFile
-    from labelme.utils import img_data_to_arr, shapes_to_label
-
     opened = LabelFile(str(save(tmp_path, "labelme") / "a.json"))
     assert (img_data_to_arr(opened.imageData)[..., :3] == pixels_of(1)).all()
     names = {name: number for number, name in enumerate(CATEGORIES, start=1)}
@@ -51,8 +54,6 @@ def as_annotated(folder):
 
 
 def converter(folder):
-    from label_studio_sdk.converter import Converter
-
     return Converter(str(folder / "config.xml"), str(folder), download_resources=False)
 
 
