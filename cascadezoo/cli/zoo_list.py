@@ -44,7 +44,7 @@ class Column(NamedTuple):
 
 
 def _attribute(name: str) -> Callable[[ZooEntry], Value]:
-    return lambda entry: getattr(entry, name)  # type: ignore[no-any-return]
+    return lambda entry: getattr(entry, name)
 
 
 def _ap(heading: str, name: str) -> Column:
