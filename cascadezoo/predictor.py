@@ -193,7 +193,7 @@ class Predictor:
     def _of_list(self, images: list[Any]) -> list[Detections]:
         model = self.model
         with self.arithmetic():
-            return model.predict(
+            found: list[Detections] = model.predict(
                 images,
                 tta=self.tta,
                 batch_size=self.batch_size,
@@ -202,6 +202,7 @@ class Predictor:
                 max_detections=self.max_detections,
                 tiles=self.tiles,
             )
+        return found
 
     def _of_columns(self, columns: Batch) -> Columns:
         column = self._images_in(columns)

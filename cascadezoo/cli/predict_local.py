@@ -72,7 +72,7 @@ def predict_local(
     with steps(f"loading {name}"):
         model = predictor.model
     threshold = threshold_text(options["threshold"])
-    of_outputs = {
+    of_outputs: dict[str, Any] = {
         "categories": model.categories,
         "has_masks": model.spec.mask is not None,
         "description": f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold}",

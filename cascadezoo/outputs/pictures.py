@@ -91,7 +91,10 @@ def _write_each(folder: Path, parts: Iterable[tuple[Found, npt.NDArray[np.uint8]
     """A file for each detection, alone in the folder: those of an earlier run are replaced or removed."""
     made(folder)
     written = [write_png(folder / f"{one.stem}.png", pixels) for one, pixels in parts]
-    for old in set(folder.iterdir()) - set(written):
-        if _OF_ONE.fullmatch(old.name):
-            old.unlink(missing_ok=True)
+    try:
+        for old in set(folder.iterdir()) - set(written):
+            if _OF_ONE.fullmatch(old.name):
+                old.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnwritableOutput(f"{folder} cannot be cleared of older results: {error.strerror or error}") from error
     return written

@@ -174,6 +174,18 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
         Outputs(("csv",), tmp_path / "out", CATEGORIES)
 
 
+def test_an_image_whose_files_cannot_be_written_is_in_no_file_of_all(tmp_path):
+    (tmp_path / "crops").mkdir()
+    (tmp_path / "crops" / "i2").write_text("in the way")
+    with Outputs(("json", "crops", "csv"), tmp_path, CATEGORIES) as outputs:
+        outputs.add(shown(1, "i1"), painted())
+        with pytest.raises(UnwritableOutput, match=r"crops/i2 cannot be made: File exists"):
+            outputs.add(shown(2, "i2"), painted())
+        outputs.add(shown(3, "i3"), painted())
+        path, _ = outputs.finish()
+    assert {each["image_id"] for each in json.loads(path.read_text())} == {1, 3}
+
+
 def test_one_file_that_cannot_be_written_leaves_the_others_whole(tmp_path):
     (tmp_path / "results.json").mkdir()
     with Outputs(("coco", "json", "csv"), tmp_path, CATEGORIES) as outputs:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cascadezoo.errors import UnwritableOutput
 from cascadezoo.outputs.outputs import Outputs
 
 from painted import CATEGORIES, masks_of, painted, shown
@@ -66,6 +67,13 @@ def test_a_crop_is_what_its_box_touches(written):
 def test_crops_need_no_masks(tmp_path):
     with Outputs(("crops",), tmp_path, CATEGORIES, has_masks=False) as outputs:
         assert len(outputs.add(shown(), painted(with_masks=False))) == 4
+
+
+def test_an_older_result_that_cannot_be_removed_is_one_sentence(written):
+    (written / "crops" / "a" / "0009-cat.png").mkdir()
+    said = pytest.raises(UnwritableOutput, match="crops/a cannot be cleared of older results: Is a directory")
+    with Outputs(("crops",), written, CATEGORIES) as outputs, said:
+        outputs.add(shown(), painted())
 
 
 def test_what_an_earlier_run_left_of_an_image_is_replaced_or_removed(written):
