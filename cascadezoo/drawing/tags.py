@@ -89,8 +89,8 @@ def _width(text: str, sizes: Measures) -> int:
 
 def _draw(pen: ImageDraw.ImageDraw, tag: _Tag, sizes: Measures) -> None:
     right, bottom = tag.left + _width(tag.text, sizes) - 1, tag.top + sizes.tag_height - 1
-    pen.rectangle((tag.left, tag.top, right, bottom), tag.color, darker(tag.color), max(1, sizes.margin // 5))
-    corner = (tag.left + sizes.margin, tag.top + sizes.margin - sizes.text_top)
+    pen.rectangle((tag.left, tag.top, right, bottom), tag.color, darker(tag.color), max(1, sizes.pad // 4))
+    corner = (tag.left + sizes.margin, tag.top + sizes.pad - sizes.text_top)
     pen.text(corner, tag.text, fill=ink_on(tag.color), font=sizes.font)
 
 
@@ -99,7 +99,9 @@ def _warn(font: str | None, name: str) -> None:
     face = load_font(font, 20)
     if missing := "".join(dict.fromkeys(letter for letter in name if not _has(face, letter))):
         what = "Pillow's own font" if font is None else f"the font {font}"
-        _log.warning("%s has no %s, of the name %s: give one that has (font=, a TrueType file)", what, missing, name)
+        _log.warning(
+            "%s lacks %s of the name %s, drawn as empty boxes: give a TrueType file (font=)", what, missing, name
+        )
 
 
 def _has(face: Font, letter: str) -> bool:
