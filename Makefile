@@ -107,7 +107,7 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py
 
-# pages in Chromium, which has to be there (`apt-get install chromium`); the driver in an environment of its own (0.2 GB)
+# pages in Chromium, which has to be there (`apt-get install chromium fonts-dejavu-core`); the driver in an environment of its own (0.2 GB)
 BROWSER := build/browser
 $(BROWSER)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	rm -rf $(BROWSER)

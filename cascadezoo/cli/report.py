@@ -70,8 +70,11 @@ def zoo_command(files: tuple[Path, ...], html_file: Path) -> None:
     from cascadezoo.benchmarks.reports.zoo_page import zoo_page
 
     _require_once(files)
-    page = zoo_page({_name(file, files): read_report(file) for file in files})
-    write_text(html_file, page, echo_text)
+    reports = {_name(file, files): read_report(file) for file in files}
+    for name, report in reports.items():
+        for reason in report.stale():
+            echo(f"{name} is stale: {reason}", err=True)
+    write_text(html_file, zoo_page(reports), echo_text)
 
 
 @report_command.command(

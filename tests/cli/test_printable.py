@@ -191,11 +191,6 @@ def report_show_as_a_page(folder: Path, _: pytest.MonkeyPatch) -> list[Any]:
 
 
 @scene
-def report_zoo(folder: Path, _: pytest.MonkeyPatch) -> list[Any]:
-    return ["report", "zoo", report_file(folder), "--html", "-"]
-
-
-@scene
 def report_compare(folder: Path, _: pytest.MonkeyPatch) -> list[Any]:
     (folder / "other.json").write_text(text_of(sample()), "utf-8")
     return ["report", "compare", report_file(folder), folder / "other.json"]

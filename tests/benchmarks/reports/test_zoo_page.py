@@ -10,7 +10,7 @@ from html_page import Page
 from sample_report import sample, speed
 
 from cascadezoo import registry
-from cascadezoo.benchmarks.reports.schema import EntryReport
+from cascadezoo.benchmarks.reports.schema import EntryReport, text_of
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.benchmarks.reports.zoo_page import STATES, TITLES, zoo_page
 from cascadezoo.cli import main
@@ -100,3 +100,12 @@ def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert stopped.value.code == 0
     assert (tmp_path / "zoo.html").read_text() == zoo_page({})
     assert capsys.readouterr() == ("", f"written to {tmp_path / 'zoo.html'}\n")
+
+
+def test_the_command_says_which_report_is_of_other_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "old.json").write_text(text_of(sample()))
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", "zoo", str(tmp_path / "old.json"), "--html", str(tmp_path / "zoo.html")])
+    assert stopped.value.code == 0
+    assert "old is stale: the manifest has changed (aaaaaaaaaaaa then" in capsys.readouterr().err
+    assert "Report old: PASS" in (tmp_path / "zoo.html").read_text()
