@@ -129,8 +129,8 @@ class Detector(ImageNetwork):
                 others; None: what the model itself keeps (mostly 0.05).  Below that, the network keeps more.
             max_detections: the most to keep per image, of the classes wanted, the best; None: what the model keeps
                 (mostly 100, of all classes).  Above that, the network keeps more.
-            tiles: detect on each image in overlapping tiles, for small objects in large images (docs/tiles.md); the tiles
-                make up the batches, and ``max_detections`` None keeps all that are found.
+            tiles: detect on each image in overlapping tiles, for small objects in large images (docs/tiles.md); the
+                tiles make up the batches, and ``max_detections`` None keeps all that are found.
             errors: "raise" what is wrong with an image, or "return" it, a CascadezooError, in the image's place.
 
         Returns:
