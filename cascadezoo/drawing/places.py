@@ -106,48 +106,31 @@ class Map:
     def _touched(self, rectangles: _Rectangles) -> _Spans:
         """All cells of which a part lies in the rectangle."""
         low = np.floor(rectangles[:, :2] / self._cell)
-        return self._inside(low, np.maximum(np.ceil(rectangles[:, 2:] / self._cell), low + 1))
+        return self._within(low, np.maximum(np.ceil(rectangles[:, 2:] / self._cell), low + 1))
 
     def _nearest(self, rectangles: _Rectangles) -> _Spans:
         """The cells that are nearest to the rectangle's size: rectangles that meet share none."""
         low = np.rint(rectangles[:, :2] / self._cell)
-        return self._inside(low, np.maximum(np.rint(rectangles[:, 2:] / self._cell), low + 1))
+        return self._within(low, np.maximum(np.rint(rectangles[:, 2:] / self._cell), low + 1))
 
-    def _inside(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> _Spans:
+    def _within(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> _Spans:
         rows, columns = self._taken.shape
         spans: _Spans = np.concatenate((low, high), axis=1).clip(0, [columns, rows] * 2).astype(np.int64)
         return spans
 
 
 def _beside(x1: int, y1: int, x2: int, y2: int, w: int, h: int) -> Places:
-    """Above, below, at the right and at the left of a box, the most readable first; at last moved along its edges, as
-    far as its corners, and half a height away."""
+    """Above, below, at the right and at the left of a box, the most readable first; at last moved along its edges, a
+    quarter of the tag still above or below it, and half a height away."""
     middle, centre = (x1 + x2 - w) // 2, (y1 + y2 - h) // 2
     aligned = [
         (x1, y1 - h), (x2 - w, y1 - h), (middle, y1 - h), (x1, y2), (x2 - w, y2), (middle, y2),
         (x2, y1), (x2, centre), (x2, y2 - h), (x1 - w, y1), (x1 - w, centre), (x1 - w, y2 - h),
     ]  # fmt: skip
     tops = (y1 - h, y2, y1 - h - h // 2, y2 + h // 2)
-    moved = [(x1 - w + (x2 - x1 + w) * step // _STEPS, top) for top in tops for step in range(_STEPS + 1)]
+    lefts = np.linspace(x1 - 3 * w // 4, x2 - w // 4, _STEPS).astype(int).tolist()
+    moved = [(left, top) for top in tops for left in lefts]
     return np.array(aligned + moved)
-
-
-def _inside(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> _Spans:
-    rows, columns = self._taken.shape
-    spans: _Spans = np.concatenate((low, high), axis=1).clip(0, [columns, rows] * 2).astype(np.int64)
-    return spans
-
-
-def _beside(x1: int, y1: int, x2: int, y2: int, w: int, h: int) -> Places:
-    """Above, below, at the right and at the left of a box, the most readable first; at its corners at last."""
-    middle, centre = (x1 + x2 - w) // 2, (y1 + y2 - h) // 2
-    return np.array(
-        [
-            (x1, y1 - h), (x2 - w, y1 - h), (middle, y1 - h), (x1, y2), (x2 - w, y2), (middle, y2),
-            (x2, y1), (x2, centre), (x2, y2 - h), (x1 - w, y1), (x1 - w, centre), (x1 - w, y2 - h),
-            (x2, y1 - h), (x1 - w, y1 - h), (x2, y2), (x1 - w, y2),
-        ]
-    )  # fmt: skip
 
 
 def _inside(x1: int, y1: int, x2: int, y2: int, w: int, h: int) -> Places:
