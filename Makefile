@@ -8,7 +8,7 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check mutants ops \
+.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check docs mutants ops \
 	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
 	release-check clean
 setup: $(VENV)/.ok
@@ -72,8 +72,24 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
 		tests/integrations/test_sahi.py tests/test_docker.py
+	$(EXTRAS)/bin/python -m pytest -m optional tests/documentation
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
+	$(FIFTYONE)/bin/python -m pytest -k integrations tests/documentation
+
+# the site, into build/site, in an environment of its own (60 MB) that sees the packages of the first one
+DOCS := build/docs
+$(DOCS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
+	rm -rf $(DOCS)
+	$(PYTHON) -m venv $(DOCS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(DOCS)/base.pth
+	mv $(DOCS)/base.pth "$$($(DOCS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[docs]"
+	touch $@
+
+docs: $(DOCS)/.ok
+	rm -rf build/site
+	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/site/.doctrees . build/site
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew
@@ -91,6 +107,7 @@ test-lowest: $(LOWEST)/.ok
 	if command -v "$${CXX:-c++}" > /dev/null; then $(LOWEST_HOME) $(LOWEST)/bin/cascadezoo build-ops; fi
 	if command -v nvcc > /dev/null; then $(LOWEST_HOME) $(LOWEST)/bin/cascadezoo build-ops --cuda --archs 90; fi
 	$(LOWEST_HOME) $(TESTS:$(BIN)%=$(LOWEST)/bin%) -m "not slow and not emulated" --ignore tests/parity --ignore tests/mutants \
+		--ignore tests/documentation \
 		--ignore tests/test_contract.py --ignore tests/test_house_rules.py --ignore tests/hub/test_processes.py \
 		--ignore tests/readers --ignore tests/benchmarks/verify --ignore tests/training/test_resume.py \
 		--deselect tests/test_manifest.py::test_schema_file_is_the_codes \

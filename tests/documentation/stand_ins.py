@@ -1,0 +1,105 @@
+"""A zoo for the pages' blocks: every published network small, with weights that need no server; data sets of few images.
+
+The entry inside the package stays as it is, with its own weights.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from cascadezoo import registry, shapes
+from cascadezoo.checkpoints import weights
+from cascadezoo.checkpoints.conversion import to_publisher
+from cascadezoo.coco.categories import COCO
+from cascadezoo.formats.conversion import Format, from_coco
+from cascadezoo.manifest import ZooEntry
+from cascadezoo.providers import FORMATS, SPECS
+from cascadezoo.shapes.dataset import scene
+from cascadezoo.writing import write_weights
+
+from documentation.blocks import ROOT
+from tiny import lively, tiny
+
+IMAGES = {"train": 8, "val": 6}
+OWN = ("cat", "dog", "eel")  # classes of the fine-tuned file
+
+
+def shrink() -> None:
+    """For the rest of this process."""
+    for publisher in FORMATS:
+        for architecture in SPECS[publisher]:
+            SPECS[publisher][architecture] = tiny(architecture, publisher, num_classes=len(COCO))
+    weights._make = _make
+    shapes.SIZES.update(IMAGES)
+
+
+def _make(entry: ZooEntry, target: Path, *_: object) -> None:
+    """In place of fetching and converting what a publisher sends."""
+    model = lively(registry.spec_of(entry))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_weights(target, model.state_dict(), model.spec, model.categories, model.origin)
+
+
+def furnish(folder: Path) -> None:
+    """The files that pages name."""
+    for index, name in enumerate(("photo.jpg", "photo.png", "image.jpg", "a.jpg", "b.jpg", "first.jpg", "second.png")):
+        _picture(folder / name, index)
+    for index in range(3):
+        _picture(folder / "photos" / f"{index}.jpg", index)
+    for split, count in IMAGES.items():
+        annotations = shapes.generate(split, folder / "data", count)
+        shutil.copy(annotations, folder / f"{split}.json")
+        shutil.copy(annotations, annotations.with_name(f"{split}.json"))
+        shutil.copytree(folder / "data" / split, folder / split)
+    _coco(folder)
+    _other_formats(folder)
+    torch.save(_fine_tuned(), folder / "fine_tuned.pth")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+
+
+def _picture(path: Path, index: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(scene("val", index).image).save(path)
+
+
+def _coco(folder: Path) -> None:
+    """Drawn scenes where COCO val2017 would lie, whose shapes go by the first of COCO's categories; and results."""
+    document = json.loads((folder / "val.json").read_text())
+    for image in document["images"]:
+        _picture(folder / "coco" / "val2017" / f"{image['id']:012}.jpg", image["id"] - 1)
+        image["file_name"] = f"{image['id']:012}.jpg"
+    for annotation in document["annotations"]:
+        annotation["category_id"] = COCO.ids[annotation["category_id"] - 1]
+    document["categories"] = [{"id": number, "name": name} for number, name in zip(COCO.ids, COCO, strict=True)]
+    results = [{**each, "score": 0.9} for each in document["annotations"] if not each["iscrowd"]]
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "coco" / "annotations").mkdir()
+    for place in (folder, folder / "coco" / "annotations"):
+        (place / "instances_val2017.json").write_text(json.dumps(document))
+    shutil.copytree(folder / "coco" / "val2017", folder / "val2017")
+
+
+def _other_formats(folder: Path) -> None:
+    """The training images, annotated as YOLO, Pascal VOC and LabelMe have it."""
+    train = folder / "train.json"
+    boxes = json.loads(train.read_text())
+    boxes["annotations"] = [{**each, "segmentation": []} for each in boxes["annotations"] if not each["iscrowd"]]
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+    from_coco(folder / "boxes.json", folder / "train", folder / "yolo", Format.YOLO)
+    shutil.copytree(folder / "train", folder / "yolo" / "images")
+    from_coco(train, folder / "train", folder / "VOC2012", Format.VOC)
+    shutil.copytree(folder / "train", folder / "VOC2012" / "JPEGImages")
+    (folder / "VOC2012" / "ImageSets" / "Segmentation").mkdir()
+    shutil.copy(folder / "VOC2012" / "ImageSets" / "Main" / "all.txt", folder / "VOC2012/ImageSets/Segmentation/train.txt")
+    from_coco(train, folder / "train", folder / "labelme_folder", Format.LABELME)
+
+
+def _fine_tuned() -> dict[str, object]:
+    """A checkpoint as mmdetection writes one after a training on classes of somebody's own."""
+    entry = "cascade_mask_r50_fpn_1x.mmdet"
+    model = lively(registry.spec_of(registry.info(entry)).with_classes(len(OWN)))
+    return {"meta": {"dataset_meta": {"classes": OWN}}, "state_dict": to_publisher(model.state_dict(), entry)}
+
