@@ -24,6 +24,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 add_module_names = False
 highlight_language = "text"

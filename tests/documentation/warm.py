@@ -4,14 +4,17 @@
 its streams, and ``SHIM`` is a script that does so for a shell.
 """
 
+import atexit
 import json
 import os
 import runpy
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 SOCKET = "DOCUMENTATION_SOCKET"  # the environment's name for the socket's path
 SHIM = f"""#!{sys.executable} -IS
@@ -59,10 +62,33 @@ def serve(path: str) -> None:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
         os.chdir(asked["folder"])
         os.environ.clear()
         os.environ.update(asked["environ"])
-        return _run(asked["words"])
+        _leave(_code_of(asked["words"]))
+
+
+def _code_of(words: list[str]) -> int:
+    """Run a program to its end; its exit code."""
+    try:
+        _run(words)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process without taking all modules apart, which would take longer than most programs here."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _run(words: list[str]) -> None:
