@@ -31,7 +31,7 @@ highlight_language = "text"
 
 html_theme = "furo"
 html_title = f"cascadezoo {release}"
-html_extra_path = ["docs/site"]  # the front door, at the root of the site
+html_extra_path = ["site"]  # the front door, at the root of the site
 html_theme_options = {"navigation_with_keys": True}
 pygments_style, pygments_dark_style = "friendly", "monokai"
 copybutton_prompt_text = "$ "

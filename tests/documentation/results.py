@@ -18,7 +18,7 @@ def quickstart(folder: Path, said: str) -> None:
     shown = cv2.imread(str(folder / "annotated.jpg"))
     assert shown.shape == cv2.imread(str(folder / "shapes/val/000001.png")).shape
     found, sure = (_json(folder / name)["annotations"] for name in ("out/detections.json", "annotated.json"))
-    assert 0 < len(sure)
+    assert len(sure) > 0
     assert {each["category_id"] for each in sure} <= {each["category_id"] for each in found}
     assert f"{sure[0]['score']:.2f} (" in said  # the loop's line of the best one
 

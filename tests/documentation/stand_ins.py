@@ -125,6 +125,8 @@ def _other_formats(folder: Path) -> None:
     from_coco(train, folder / "train", folder / "VOC2012", Format.VOC)
     shutil.copytree(folder / "train", folder / "VOC2012" / "JPEGImages")
     (folder / "VOC2012" / "ImageSets" / "Segmentation").mkdir()
-    shutil.copy(folder / "VOC2012" / "ImageSets" / "Main" / "all.txt", folder / "VOC2012/ImageSets/Segmentation/train.txt")
+    shutil.copy(
+        folder / "VOC2012" / "ImageSets" / "Main" / "all.txt", folder / "VOC2012/ImageSets/Segmentation/train.txt"
+    )
     from_coco(train, folder / "train", folder / "labelme_folder", Format.LABELME)
     shutil.copytree(folder / "train", folder / "labelme_folder", dirs_exist_ok=True)

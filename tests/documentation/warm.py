@@ -124,6 +124,7 @@ if __name__ == "__main__":
     import cascadezoo.cli.predict
     import cascadezoo.cli.verify
     import cascadezoo.training.loop  # noqa: F401
+
     from documentation.stand_ins import shrink
 
     cv2.setNumThreads(0)  # its threads would be missing in a forked process, which waits for them

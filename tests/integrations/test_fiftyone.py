@@ -1,13 +1,8 @@
 """FiftyOne's real ``Model`` and labels; ``make test-extras``.  Its data sets need MongoDB: not tried."""
 
-import re
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import cascadezoo
 from cascadezoo import shapes

@@ -1,13 +1,8 @@
 """SAHI, the real package, with the embedded entry on drawn shapes; ``make test-extras``."""
 
-import re
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import cascadezoo
 from cascadezoo import shapes
