@@ -1,8 +1,9 @@
-"""The documentation as a site: ``make docs``.  The source folder is the repository, so that links work as they do there."""
+"""The documentation as a site: ``make docs``.  Its source is the whole repository, so that links work as they do there."""
 
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from sphinx.application import Sphinx
 
 import cascadezoo
@@ -40,9 +41,21 @@ copybutton_prompt_text = "$ "
 def describe_fields(_app: Sphinx, what: str, _name: str, thing: Any, _options: Any, lines: list[str]) -> None:
     """The fields of a record, which say of themselves what they are."""
     if what == "class" and issubclass(thing, BaseModel):
-        lines += ["", *(f":param {name}: {field.description or ''}" for name, field in thing.model_fields.items()), ""]
+        fields = thing.model_fields.items()
+        lines += ["", *(f":param {name}: {_described(field)}" for name, field in fields if not field.exclude), ""]
+
+
+def _described(field: FieldInfo) -> str:
+    default = "" if field.is_required() or field.default in (None, ()) else f" (default: ``{field.default}``)"
+    return f"{field.description or ''}{default}"
+
+
+def without_signature(_app: Sphinx, what: str, _name: str, thing: Any, *_: Any) -> tuple[str, None] | None:
+    """None for a record, whose fields are described one by one."""
+    return ("", None) if what == "class" and issubclass(thing, BaseModel) else None
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", describe_fields)
+    app.connect("autodoc-process-signature", without_signature)

@@ -1,4 +1,4 @@
-"""A zoo for the pages' blocks: every published network small, with weights that need no server; data sets of few images.
+"""A zoo for the pages' blocks: every published network small, its weights without a server, data sets of few images.
 
 The entry inside the package stays as it is, with its own weights.
 """
