@@ -1,4 +1,4 @@
-"""The documentation as a site: ``make docs``.  Its source is the whole repository, so that links work as they do there."""
+"""The documentation as a site: ``make docs``.  Its source is the repository, so that links work as they do there."""
 
 from typing import Any
 
