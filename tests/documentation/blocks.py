@@ -19,7 +19,7 @@ from textwrap import dedent
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-SHELL, PYTHON = ("", "bash", "sh", "console"), ("python",)
+RUN = ("bash", "console", "python")
 
 _BLOCK = re.compile(
     r"(?P<comments>(?:^ *<!--(?:(?!-->).)*-->\s*\n)*)"
@@ -51,25 +51,25 @@ class Block(NamedTuple):
 
 
 def pages() -> list[str]:
-    """Every page that has code blocks, relative to the repository."""
+    """Every page, relative to the repository."""
     paths = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-    return [name for name in (str(path.relative_to(ROOT)) for path in paths) if blocks_of(name)]
+    return [str(path.relative_to(ROOT)) for path in paths]
 
 
 def blocks_of(page: str) -> list[Block]:
-    """The blocks of a page in its order: commands (of a language of ``SHELL``) and Python."""
+    """The blocks of a page in its order: commands and Python; those of other languages (``text``) are not run."""
     text = (ROOT / page).read_text("utf-8")
     found = []
     for match in _BLOCK.finditer(text):
         language = match["language"].strip()
-        if language not in (*SHELL, *PYTHON):
+        if language not in RUN:
             continue
         said = {kind: words.strip("\n") for kind, words in _COMMENT.findall(match["comments"])}
         found.append(
             Block(
                 page,
                 text.count("\n", 0, match.start("code")) + 1,
-                "python" if language in PYTHON else "bash",
+                "python" if language == "python" else "bash",
                 dedent(_commands(match["code"]) if language == "console" else match["code"]),
                 before=dedent(said.get("before", "")),
                 not_run=said.get("not run", "").strip(),
@@ -78,6 +78,13 @@ def blocks_of(page: str) -> list[Block]:
             )
         )
     return found
+
+
+def unnamed(page: str) -> list[str]:
+    """The blocks that do not say which language they are in."""
+    text = (ROOT / page).read_text("utf-8")
+    found = [match for match in _BLOCK.finditer(text) if not match["language"].strip()]
+    return [f"{page}:{text.count(chr(10), 0, match.start('code'))}" for match in found]
 
 
 def _commands(code: str) -> str:

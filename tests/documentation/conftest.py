@@ -14,6 +14,7 @@ from documentation.blocks import ROOT
 from documentation.warm import SHIM, SOCKET
 
 HERE = Path(__file__).parent
+NOBODY = "http://127.0.0.1:9"  # whoever wants the network, this machine aside, is refused at once
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,9 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         "OMP_NUM_THREADS": "1",
         "HOME": str(folder),
         "CASCADEZOO_HOME": str(folder / "cache"),
-        "HF_HUB_OFFLINE": "1",
+        "http_proxy": NOBODY,
+        "https_proxy": NOBODY,
+        "no_proxy": "127.0.0.1,localhost",
         "COLUMNS": "80",
         "CLONE": str(ROOT),
         SOCKET: str(folder / "socket"),

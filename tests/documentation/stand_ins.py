@@ -14,6 +14,7 @@ from PIL import Image
 
 from cascadezoo import registry, shapes
 from cascadezoo.benchmarks.reports import verdict
+from cascadezoo.benchmarks.reports.schema import text_of
 from cascadezoo.benchmarks.verify import request, runner, speed
 from cascadezoo.checkpoints import weights
 from cascadezoo.checkpoints.conversion import convert, to_publisher
@@ -28,6 +29,7 @@ from cascadezoo.shapes.dataset import scene
 from cascadezoo.spec.model import ModelSpec
 
 from documentation.blocks import ROOT
+from sample_report import sample
 from tiny import lively, tiny
 
 IMAGES = {"train": 4, "val": 3}
@@ -83,12 +85,14 @@ def furnish(folder: Path) -> None:
         annotations = shapes.generate(split, folder / "data", count)
         shutil.copy(annotations, folder / f"{split}.json")
         shutil.copy(annotations, annotations.with_name(f"{split}.json"))
+        shutil.copytree(annotations.parent, folder / "annotations", dirs_exist_ok=True)
         shutil.copytree(folder / "data" / split, folder / split)
     _coco(folder)
     _other_formats(folder)
     entry = registry.info("cascade_mask_r50_fpn_1x.mmdet")
     own = lively(registry.spec_of(entry).with_classes(len(OWN)))
     _write(folder / "fine_tuned.pth", entry, own, OWN)
+    (folder / "report.json").write_text(text_of(sample()))
     shutil.copytree(ROOT / "examples", folder / "examples")
 
 
