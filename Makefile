@@ -8,7 +8,8 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check docs mutants ops \
+.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check docs \
+	mutants ops pictures \
 	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
 	release-check clean
 setup: $(VENV)/.ok
@@ -33,6 +34,10 @@ embedded: setup
 		--train-json build/shapes/annotations/instances_train.json --train-images build/shapes/train \
 		--val-json build/shapes/annotations/instances_val.json --val-images build/shapes/val --run-dir runs/embedded
 
+# the pictures of docs/pictures.md, drawn by the model inside the package
+pictures: setup
+	$(BIN)/python -m cascadezoo.benchmarks.measure.pictures
+
 demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
 
@@ -56,7 +61,7 @@ $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(EXTRAS)/base.pth
 	mv $(EXTRAS)/base.pth "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
 	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt \
-		-e ".[fleet,openvino,sahi,serve,tensorboard]" albumentations
+		-e ".[fleet,openvino,sahi,serve,tables,tensorboard]" albumentations
 	touch $@
 
 # FiftyOne wants OpenCV 4, which shadows the first environment's (0.9 GB)
@@ -71,7 +76,7 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 
 test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
-		tests/integrations/test_sahi.py tests/test_docker.py
+		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/test_docker.py
 	$(EXTRAS)/bin/python -m pytest -m optional tests/documentation
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py

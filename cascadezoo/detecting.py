@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -23,8 +22,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from cascadezoo.errors import BadAnnotations, CascadezooError, FailedImages, OutOfMemory, WorkerLost
-from cascadezoo.images import Pixels, opencv_on_one_thread, read_image
+from cascadezoo.errors import CascadezooError, FailedImages, OutOfMemory, WorkerLost
+from cascadezoo.images import opencv_on_one_thread
 from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size
 from cascadezoo.spec.model import ModelSpec, PreprocessSpec
@@ -114,20 +113,6 @@ def equal_neighbours(images: Iterable[ResizedImage], spec: PreprocessSpec) -> It
     """The images in their order, in runs of equal padded size."""
     for _, run in groupby(images, lambda image: padded_size(image.size, spec)):
         yield list(run)
-
-
-def read_annotated(path: Path, height: int, width: int) -> Pixels:
-    """An image of a data set, uint8 (H, W, 3) RGB.
-
-    Raises UnreadableImage, MissingResource, or BadAnnotations where it is not of its annotated size.
-    """
-    pixels = read_image(path)
-    if pixels.shape[:2] != (height, width):
-        raise BadAnnotations(
-            f"{path} is {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), annotated as {height}x{width}: "
-            "images and annotations are not of the same data set, get both again"
-        )
-    return pixels
 
 
 def prepared(

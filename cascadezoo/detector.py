@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cascadezoo.coco.categories import COCO, Categories
 from cascadezoo.detecting import Fitting, all_or_raise, batched, equal_neighbours, readable
-from cascadezoo.detections import Detections
+from cascadezoo.detections import Detections, with_sources
 from cascadezoo.devices import full_float32
 from cascadezoo.errors import CascadezooError, UsageError, WrongType
 from cascadezoo.images import read_image
@@ -34,6 +34,7 @@ from cascadezoo.optimizing.precision import Settings, settings
 from cascadezoo.optimizing.weights import prepared
 from cascadezoo.paths import expanded
 from cascadezoo.spec.origin import Origin
+from cascadezoo.summary import summary
 from cascadezoo.threads import Share, in_order, share
 from cascadezoo.writing import write_folder
 
@@ -65,6 +66,9 @@ class Detector(Network):
         self.origin = origin or Origin.random()
         self.train(network.training)
         self.mark_random()
+
+    def __repr__(self) -> str:
+        return summary(self, self.categories, self.origin, self._is_random())
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Save the model as a folder laid out as a repository of the Hub; ``load("local-dir:folder")`` reads it.
@@ -126,7 +130,7 @@ class Detector(Network):
                 results = self._predict_at_once(images, shared, errors)
             else:
                 results = self._predict_all(images, batch_size, errors)
-        found = all_or_raise(results, errors, isinstance(image, list))
+        found = all_or_raise(with_sources(results, images), errors, isinstance(image, list))
         return found if isinstance(image, list) else found[0]
 
     def optimize(
@@ -391,10 +395,4 @@ def _trimmed(output: DetectionBatch) -> tuple[DetectionBatch, HostRows]:
 
 @uncompiled
 def _as_dicts(results: list[Detections | None], errors: dict[int, CascadezooError]) -> list[dict[str, Tensor]]:
-    return [_as_dict(one) for one in all_or_raise(results, errors, False)]
-
-
-def _as_dict(detections: Detections) -> dict[str, Tensor]:
-    output = {"boxes": detections.boxes, "scores": detections.scores, "labels": detections.labels}
-    masks = detections.masks
-    return output if masks is None else {**output, "masks": masks}
+    return [one.to_torchvision() for one in all_or_raise(results, errors, False)]

@@ -30,7 +30,7 @@ class WrongType(UsageError, TypeError):
 
 
 class UnknownName(UsageError):
-    """No entry has this name or alias; the message suggests close ones."""
+    """No entry has this name or alias, or no category this name; the message suggests close ones."""
 
 
 class AmbiguousEntry(UsageError):

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from cascadezoo.notebook import card
 from cascadezoo.spec.record import Record
 
 PUBLISHERS = (
@@ -154,6 +155,36 @@ class ZooEntry(Scores, Identity):
     citation: tuple[str, ...] = Field(min_length=1, description="papers to cite")
     aliases: tuple[str, ...] = Field(default=(), description="stems of the publisher's files that mean this entry")
     notes: tuple[str, ...] = Field(default=(), description="remarks for users")
+
+    def __repr__(self) -> str:
+        return f"ZooEntry({self.name!r}, {self._judged()}, weights {self.availability.replace('_', ' ')})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        source = self.source
+        lines = [
+            ("accuracy", self._judged()),
+            ("backbone", f"{self.backbone} ({self.style} style)" if self.style else self.backbone),
+            ("architecture", self.architecture),
+            ("schedule", self.schedule),
+            ("speed as published", f"{self.fps} images a second on {self.fps_device}" if self.fps else ""),
+            ("weights", f"{self.availability.replace('_', ' ')}: {self.evidence}"),
+            ("file", (self.download_url or "") if self.availability != "embedded" else "in the package"),
+            ("size", f"{source.size / 1e6:.0f} MB" if source.size else ""),
+            ("published by", f'{self.attribution}, under "{source.table}"'),
+            ("licences", f"weights {self.weights_license}, code {self.code_license}"),
+            *(("cite", paper) for paper in self.citation),
+            *(("note", note) for note in self.notes),
+        ]
+        return card(self.name, lines)
+
+    def _judged(self) -> str:
+        """The figures that a verification must reach."""
+        first = self.evaluations[0]
+        figures = [f"box AP {first.box_ap}"] + [f"mask AP {first.mask_ap}"] * (first.mask_ap is not None)
+        figures += ["with test-time augmentation"] * first.tta + ["on drawn shapes"] * (self.data == "shapes")
+        return ", ".join(figures)
 
     @property
     def bare_name(self) -> str:

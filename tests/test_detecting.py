@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cascadezoo import detecting
+from cascadezoo.coco.dataset import read_annotated
 from cascadezoo.detecting import (
     Fitting,
     batched,
@@ -20,7 +21,6 @@ from cascadezoo.detecting import (
     is_out_of_memory,
     plan,
     prepared,
-    read_annotated,
 )
 from cascadezoo.errors import BadAnnotations, MissingResource, OutOfMemory, UnreadableImage
 from cascadezoo.modeling.preprocess import ResizedImage

@@ -90,8 +90,8 @@ def test_the_paste_method_is_data():
 def rles(detections, *, at_once=False, quickly=False):
     """All masks at once as on a GPU, some at a time as where the operator is compiled for a CPU, or one by one."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("cascadezoo.detections._at_once", lambda probabilities: at_once)
-        patched.setattr("cascadezoo.detections._quickly", lambda: quickly)
+        patched.setattr("cascadezoo.mask_rles._at_once", lambda probabilities: at_once)
+        patched.setattr("cascadezoo.mask_rles._quickly", lambda: quickly)
         return detections.rles()
 
 
@@ -102,7 +102,7 @@ def test_rles_at_once_are_those_one_by_one(method, monkeypatch):
         expected = rles(detections)
         assert rles(detections, at_once=True) == expected
         assert rles(detections, quickly=True) == expected
-        monkeypatch.setattr("cascadezoo.detections._ROOM", 1)  # one at a time
+        monkeypatch.setattr("cascadezoo.mask_rles._ROOM", 1)  # one at a time
         assert rles(detections, quickly=True) == expected
         monkeypatch.undo()
 
@@ -114,7 +114,7 @@ def test_a_mask_of_more_runs_than_there_is_room_for_is_pasted_again(monkeypatch)
     assert paste_rle(masks, boxes, 560, 10, MaskPaste.BILINEAR)[1].tolist()[0] == -1
     detections = Detections(boxes, torch.ones(2), torch.zeros(2), (560, 10), mask_probs=masks)
     expected = rles(detections)
-    monkeypatch.setattr(Detections, "_rles_one_by_one", None)
+    monkeypatch.setattr("cascadezoo.mask_rles.BoxedMasks._one_by_one", None)
     assert rles(detections, at_once=True) == rles(detections, quickly=True) == expected
 
 
@@ -307,7 +307,9 @@ def test_plot_takes_what_predict_takes():
     with pytest.raises(UsageError, match=r"30x20 .* on 20x30"):
         three().plot(np.zeros((30, 20, 3), np.uint8))
     with pytest.raises(UnreadableImage):
-        three().plot(None)
+        three().plot(3)
+    with pytest.raises(UsageError, match=r"do not know their image: give it, as in plot\(image\)"):
+        three().plot()
 
 
 def test_to_supervision(monkeypatch):

@@ -4,36 +4,31 @@ Everything that differs between two runs of the same code on the same machine li
 these fields two reports of equal measurements are equal, byte for byte.
 """
 
-import hashlib
 import json
 import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache
-from importlib.resources.abc import Traversable, TraversableResources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
 from cascadezoo import manifest
+from cascadezoo.benchmarks.reports.digest import code_digest
 from cascadezoo.benchmarks.reports.verdict import Check, Verdict
 from cascadezoo.coco.curves import Figures
 from cascadezoo.coco.evaluation import DEFAULT, Kind
+from cascadezoo.coco.metrics import HUNDREDTH, METRICS, rounded
 from cascadezoo.environment import environment
 from cascadezoo.errors import FileError, MissingResource
 from cascadezoo.files import parse_json
+from cascadezoo.notebook import table
 from cascadezoo.spec.record import Record
 from cascadezoo.version import __version__
 
 Precision = Literal["fp32", "fp16", "bf16"]
-
-_ROOMS = ("cascadezoo", "cascadezoo.converters", "cascadezoo.benchmarks", "cascadezoo.csrc")
-_SOURCES = (".py", ".cpp", ".cu", ".h")
-_OUTER = ("converters", "benchmarks", "zoo_manifest", "csrc")  # inside the package in a wheel, beside it in a checkout
 
 
 class Settings(Record):
@@ -225,6 +220,23 @@ class EntryReport(Record):
         if self.speed:
             yield self.speed.verdict
 
+    def row(self) -> tuple[str, ...]:
+        """Name, verdict, AP of the first evaluation, images a second of the first batch size, and why."""
+        first = self.accuracy[0] if self.accuracy else None
+        timing = self.speed.timing if self.speed else None
+        fps = f"{timing.batches[0].fps:.1f}" if timing and timing.batches else ""
+        reason = first.reason if first else self.speed.reason if self.speed else ""
+        return (self.name, self.verdict, *(_figure(first, metric) for metric in ("box_ap", "mask_ap")), fps, reason)
+
+
+def _figure(part: Accuracy | None, metric: str) -> str:
+    """As measured and, in brackets, as published; empty where there is neither."""
+    if part is None:
+        return ""
+    measured = METRICS[metric].of(part.figures)
+    known = "" if measured is None else str(rounded(measured, HUNDREDTH))
+    return " ".join([known, *(f"({check.published})" for check in part.checks if check.metric == metric)]).strip()
+
 
 class ReportTiming(Record):
     """The time of the run."""
@@ -251,6 +263,12 @@ class Report(Record):
         """The verdicts of all parts of all entries."""
         for entry in self.entries:
             yield from entry.verdicts()
+
+    def _repr_html_(self) -> str:
+        heads = ("entry", "verdict", "box AP (published)", "mask AP (published)", "images a second", "why")
+        rows = [entry.row() for entry in self.entries]
+        date = self.timing.date
+        return table(f"Verification of {len(rows)} entr{'y' if len(rows) == 1 else 'ies'}, {date}", heads, rows)
 
     def stale(self) -> list[str]:
         """Reasons, one sentence each, why the report no longer speaks of this code; empty where it does."""
@@ -340,39 +358,6 @@ def describe_machine(device: str, evaluator: str) -> Machine:
         decoder=_decoder(),
         evaluator=f"{evaluator} {packages[evaluator]}",
     )
-
-
-@cache
-def code_digest(of: tuple[str, ...] = ("",), without: tuple[str, ...] = ()) -> str:
-    """SHA-256 of the sources that are installed, by name: the same for a checkout and a wheel of it.
-
-    ``of``: only those whose names, such as cascadezoo.modeling.network.py, begin so; ``without``: less those that begin
-    so.
-    """
-    digest = hashlib.sha256()
-    for room in _ROOMS:
-        for name, file in sorted(_sources(_files(room), room)):
-            if name.startswith(of) and not name.startswith(without):
-                digest.update(f"{name}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-def _files(room: str) -> Traversable:
-    """The folder of a package, which is not imported: that would take torch along."""
-    spec = find_spec(room)
-    assert spec is not None  # a room of this package
-    loader: Any = spec.loader
-    resources: TraversableResources = loader.get_resource_reader(room)
-    return resources.files()
-
-
-def _sources(folder: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
-    for item in folder.iterdir():
-        path = f"{name}.{item.name}"
-        if item.is_dir() and not (name == "cascadezoo" and item.name in _OUTER):
-            yield from _sources(item, path)
-        elif item.name.endswith(_SOURCES):
-            yield path, item
 
 
 def _gpu(device: str) -> str | None:

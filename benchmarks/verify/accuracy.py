@@ -18,8 +18,9 @@ from cascadezoo.benchmarks.reports.schema import Precision
 from cascadezoo.benchmarks.verify.coco_layout import CocoImage, Dataset
 from cascadezoo.benchmarks.verify.results_stream import Results, ResultsStream
 from cascadezoo.coco.curves import Figures
+from cascadezoo.coco.dataset import read_annotated
 from cascadezoo.coco.evaluation import Kind, evaluate_fully, read_truth
-from cascadezoo.detecting import Fitting, default_workers, plan, prepared, read_annotated
+from cascadezoo.detecting import Fitting, default_workers, plan, prepared
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector
 from cascadezoo.devices import arithmetic

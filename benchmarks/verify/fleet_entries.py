@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, code_digest, describe_machine
+from cascadezoo.benchmarks.reports.digest import code_digest
+from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, describe_machine
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.benchmarks.verify.attempts import Failure
 from cascadezoo.benchmarks.verify.estimates import Costs

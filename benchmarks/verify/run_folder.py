@@ -18,7 +18,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from cascadezoo import registry
-from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, Settings, code_digest
+from cascadezoo.benchmarks.reports.digest import code_digest
+from cascadezoo.benchmarks.reports.schema import EntryReport, Machine, Settings
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.errors import CascadezooError, UnsupportedEntry, UnwritableOutput, UsageError
 from cascadezoo.files import parse_json, write_json
@@ -37,8 +38,8 @@ _FORMAT: Literal["cascadezoo verify run 2"] = "cascadezoo verify run 2"
 _DETECTING = tuple(
     f"cascadezoo.{name}."
     for name in (
-        "coco", "csrc", "detecting", "detections", "detector", "devices", "image_files", "images", "levels", "loading",
-        "modeling", "ops", "optimizing", "spec", "threads",
+        "coco", "csrc", "detecting", "detection_fields", "detection_rows", "detections", "detector", "devices",
+        "image_files", "images", "levels", "loading", "mask_rles", "modeling", "ops", "optimizing", "spec", "threads",
         "benchmarks.verify.accuracy", "benchmarks.verify.coco_layout", "benchmarks.verify.results_stream",
         "benchmarks.verify.shares",
     )

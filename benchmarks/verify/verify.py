@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from cascadezoo import manifest
+from cascadezoo.benchmarks.reports.digest import code_digest
 from cascadezoo.benchmarks.reports.schema import (
     EntryReport,
     Machine,
@@ -15,7 +16,6 @@ from cascadezoo.benchmarks.reports.schema import (
     Report,
     ReportTiming,
     Settings,
-    code_digest,
     now,
 )
 from cascadezoo.benchmarks.reports.verdict import Verdict

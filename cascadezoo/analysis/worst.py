@@ -8,13 +8,11 @@ import torch
 from PIL import Image
 
 from cascadezoo.coco.confusion import ImageMatches
+from cascadezoo.coco.dataset import read_annotated
 from cascadezoo.coco.segmentations import as_arrays, bitmap
-from cascadezoo.detecting import read_annotated
-from cascadezoo.drawing import Row, draw
+from cascadezoo.drawing import Row, draw, side_by_side
 from cascadezoo.ops.mask_paste import Crop
 
-_GAP = 8  # pixels
-_GROUND = (255, 255, 255)
 _MOST = 800  # pixels, width and height of each side
 
 
@@ -35,10 +33,7 @@ def picture(matched: ImageMatches, image: Mapping[str, Any], folder: Path, names
     right = draw(pixels, _rows(found.detections, _of_detections(matched, names), names, size))
     for side in (left, right):
         side.thumbnail((_MOST, _MOST))
-    both = Image.new("RGB", (2 * left.width + _GAP, left.height), _GROUND)
-    both.paste(left, (0, 0))
-    both.paste(right, (left.width + _GAP, 0))
-    return both
+    return side_by_side([left, right], ["annotated", "detected"])
 
 
 def _of_objects(matched: ImageMatches) -> list[str]:
@@ -69,7 +64,7 @@ def _rows(
             crop = Crop(0, 0, torch.from_numpy(bitmap(as_arrays(record["segmentation"]), *size)).bool())
         x, y, w, h = record["bbox"] if "bbox" in record else _bounds(crop)
         name = names[category_id] + remark
-        yield Row(name, record.get("score"), labels[category_id], (x, y, x + w, y + h), crop)
+        yield Row(name, record.get("score"), labels[category_id], (x, y, x + w, y + h), crop, marked=bool(remark))
 
 
 def _bounds(crop: Crop | None) -> tuple[int, int, int, int]:

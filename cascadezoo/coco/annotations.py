@@ -12,9 +12,9 @@ def annotation_file(
     """A COCO annotation file of detections, which ``pycocotools.coco.COCO`` and labelling tools open as it is.
 
     ``images``: records with ``id``, ``width``, ``height`` and, where known, ``file_name``.  ``results``: records as
-    ``Detections.to_coco`` gives them; each becomes an annotation with a running ``id``, its ``area`` (of the mask
-    where there is one, else of the box; pixels) and ``iscrowd`` 0.  The ``annotations`` are still a list of COCO
-    results, with ``score``, for ``COCO.loadRes``.
+    ``Detections.to_coco`` gives them, of either kind of mask; each becomes an annotation with a running ``id``, its
+    ``area`` (of the mask where there is one, else of the box; pixels) and ``iscrowd`` 0.  The ``annotations`` are still
+    a list of COCO results, with ``score``, for ``COCO.loadRes``.
     """
     return {
         "info": {"description": description},
@@ -34,6 +34,11 @@ def _area(result: Mapping[str, Any]) -> float:
     if "segmentation" not in result:
         _, _, width, height = result["bbox"]
         return float(width * height)
+    segmentation = result["segmentation"]
+    if isinstance(segmentation, list):
+        from cascadezoo.coco.polygons import area
+
+        return sum((abs(area(list(zip(ring[::2], ring[1::2], strict=True)))) for ring in segmentation), 0.0)
     from pycocotools import mask  # compiled: only where masks are written
 
-    return float(mask.area(result["segmentation"]))
+    return float(mask.area(segmentation))

@@ -4,9 +4,10 @@ import json
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, overload
 
-from cascadezoo.errors import FileError, UsageError
+from cascadezoo.errors import FileError, UnknownName, UsageError
 from cascadezoo.files import parse_json
 
 _MAX_ID = 2**63  # an int64 everywhere that ids go
@@ -85,6 +86,14 @@ class Categories(Sequence[str]):
         """The data set's id of each label."""
         return self._ids
 
+    def label_of(self, name: str) -> int:
+        """The label of a name; raises UnknownName, with the nearest names."""
+        if name in self._names:
+            return self._names.index(name)
+        close = get_close_matches(name, self._names)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the categories are {self._listed()}"
+        raise UnknownName(f"no category is called {name[:_SHOWN]!r}: {hint}")
+
     def not_in(self, others: "Categories") -> list[str]:
         """The names of those that ``others`` does not have under the same id."""
         known = set(zip(others.ids, others, strict=True))
@@ -107,8 +116,10 @@ class Categories(Sequence[str]):
         return hash((self._names, self._ids))
 
     def __repr__(self) -> str:
-        shown = ", ".join(self._names[:3]) + (", …" if len(self) > 3 else "")
-        return f"Categories({len(self)}: {shown})"
+        return f"Categories({len(self)}: {self._listed(3)})"
+
+    def _listed(self, most: int = 20) -> str:
+        return ", ".join(self._names[:most]) + (", …" if len(self) > most else "")
 
 
 def _brief(value: object) -> str:

@@ -18,6 +18,7 @@ from cascadezoo.coco.image_headers import require_images
 from cascadezoo.coco.records import Annotation
 from cascadezoo.coco.segmentations import Segmentation, as_arrays
 from cascadezoo.errors import BadAnnotations, MissingResource
+from cascadezoo.images import Pixels, read_image
 
 _log = logging.getLogger("cascadezoo")
 
@@ -157,3 +158,17 @@ class CocoDataset:
     def require_mask_truth(self) -> None:
         """Raise BadAnnotations where masks cannot be evaluated on this data: an annotation, be it a crowd, has none."""
         require_mask_truth(self.annotations, self._unscorable)
+
+
+def read_annotated(path: Path, height: int, width: int) -> Pixels:
+    """An image of a data set, uint8 (H, W, 3) RGB.
+
+    Raises UnreadableImage, MissingResource, or BadAnnotations where it is not of its annotated size.
+    """
+    pixels = read_image(path)
+    if pixels.shape[:2] != (height, width):
+        raise BadAnnotations(
+            f"{path} is {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), annotated as {height}x{width}: "
+            "images and annotations are not of the same data set, get both again"
+        )
+    return pixels

@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from cascadezoo import registry
-from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.coco.dataset import CocoDataset, read_annotated
 from cascadezoo.coco.evaluation import Kind, evaluate
-from cascadezoo.detecting import read_annotated
 from cascadezoo.detector import Detector
 from cascadezoo.errors import LosesAccuracy, UsageError
 from cascadezoo.exporting.checking import Infer

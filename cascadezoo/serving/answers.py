@@ -6,13 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
-
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.detections import Detections
 from cascadezoo.images import Pixels
-from cascadezoo.ops.mask_paste import Crop
 
 JSON, PNG, JPEG = "application/json", "image/png", "image/jpeg"
 FORMATS = {"coco": JSON, "polygons": JSON, "png": PNG, "jpeg": JPEG}
@@ -80,23 +76,5 @@ def _document(detections: Detections, asked: Asked, description: str) -> dict[st
     record: dict[str, Any] = {"id": asked.image_id, "height": height, "width": width}
     if asked.file_name is not None:
         record["file_name"] = asked.file_name
-    results = detections.to_coco(asked.image_id)
-    document = annotation_file(detections.categories, [record], results, description)
-    if asked.format == "polygons" and detections.mask_probs is not None:
-        for annotation, crop in zip(document["annotations"], detections.crops(), strict=True):
-            annotation["segmentation"] = polygons(crop)
-    return document
-
-
-def polygons(crop: Crop) -> list[list[float]]:
-    """The outer outlines of a mask, each x1, y1, x2, y2, … in pixels of the image; holes are filled.
-
-    Outlines run a quarter of a pixel inside the mask's edge, so that pycocotools, which fills what a pixel's centre
-    lies in, draws the same pixels again but for holes.
-    """
-    if not crop.mask.numel():
-        return []
-    doubled = np.repeat(np.repeat(crop.mask.cpu().numpy().astype(np.uint8), 2, axis=0), 2, axis=1)
-    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    corner = np.array([crop.left, crop.top])
-    return [((contour.reshape(-1, 2) + 0.5) / 2 + corner).ravel().tolist() for contour in contours]
+    results = detections.to_coco(asked.image_id, masks="polygon" if asked.format == "polygons" else "rle")
+    return annotation_file(detections.categories, [record], results, description)

@@ -9,9 +9,9 @@ import numpy as np
 
 from cascadezoo.coco.confusion import confusion_matrix
 from cascadezoo.coco.curves import Figures
-from cascadezoo.coco.dataset import CocoDataset
+from cascadezoo.coco.dataset import CocoDataset, read_annotated
 from cascadezoo.coco.evaluation import Kind, evaluate_fully, read_truth
-from cascadezoo.detecting import Fitting, plan, prepared, read_annotated
+from cascadezoo.detecting import Fitting, plan, prepared
 from cascadezoo.detections import to_coco_of
 from cascadezoo.detector import Detector
 from cascadezoo.distributed import World

@@ -106,7 +106,7 @@ def test_a_batch_costs_one_copy_and_its_run_lengths_a_second(monkeypatch) -> Non
 
     monkeypatch.setattr("cascadezoo.modeling.postprocess.to_host", counted)
     monkeypatch.setattr("cascadezoo.detections.to_host", counted)
-    monkeypatch.setattr("cascadezoo.detections._at_once", lambda probabilities: True)  # as on a GPU
+    monkeypatch.setattr("cascadezoo.mask_rles._at_once", lambda probabilities: True)  # as on a GPU
     model = lively(tiny())
     found = model.predict([random_image(60, 90)] * 3, batch_size=3)
     assert sent == [4]  # boxes, scores, labels, counts of all three

@@ -11,12 +11,13 @@ import torch
 from sample_report import MACHINE, report_of, sample
 
 from cascadezoo import manifest
+from cascadezoo.benchmarks.reports import digest
 from cascadezoo.benchmarks.reports import schema as report_module
+from cascadezoo.benchmarks.reports.digest import code_digest
 from cascadezoo.benchmarks.reports.html import html
 from cascadezoo.benchmarks.reports.markdown import markdown, table
 from cascadezoo.benchmarks.reports.schema import (
     Settings,
-    code_digest,
     describe_machine,
     read_report,
     schema,
@@ -116,7 +117,7 @@ def test_the_code_digest_follows_every_source(tmp_path: Path, monkeypatch) -> No
     (tmp_path / "a.py").write_text("1")
     (tmp_path / "inner" / "b.py").write_text("2")
     (tmp_path / "notes.txt").write_text("3")
-    monkeypatch.setattr(report_module, "_files", lambda room: tmp_path)
+    monkeypatch.setattr(digest, "sources", lambda room: digest._sources(tmp_path, room))
     before = code_digest.__wrapped__()
     (tmp_path / "notes.txt").write_text("4")
     assert code_digest.__wrapped__() == before

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from sample_report import MACHINE
 
-from cascadezoo.benchmarks.reports.schema import code_digest
+from cascadezoo.benchmarks.reports.digest import code_digest
 from cascadezoo.benchmarks.verify import fleet, fleet_entries, request
 from cascadezoo.benchmarks.verify.fleet import Ended, run
 from cascadezoo.benchmarks.verify.fleet_entries import _Seen, machine_of

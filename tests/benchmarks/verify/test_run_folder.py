@@ -12,7 +12,7 @@ from small_coco import NAME, tiny_load, write_coco
 
 import cascadezoo
 from cascadezoo import registry
-from cascadezoo.benchmarks.reports import schema
+from cascadezoo.benchmarks.reports import digest
 from cascadezoo.benchmarks.reports.verdict import Verdict
 from cascadezoo.benchmarks.verify import engines, results_stream, run_folder, speed
 from cascadezoo.benchmarks.verify.coco_layout import coco_val2017
@@ -180,7 +180,7 @@ def test_V4_what_some_networks_use_counts_for_them_alone(source: str, entries: l
 
 
 def test_V4_the_named_sources_are_there() -> None:
-    names = [name for room in schema._ROOMS for name, _ in schema._sources(schema._files(room), room)]
+    names = [name for room in digest.ROOMS for name, _ in digest.sources(room)]
     rare = tuple(f"cascadezoo.{begin}" for begins, _ in run_folder._ONLY for begin in begins)
     groups = (run_folder._DETECTING, run_folder._JUDGING, run_folder._TIMING, run_folder._CONVERTING, rare)
     for begin in (begin for group in groups for begin in group):
