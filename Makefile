@@ -74,27 +74,24 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 	$(FIFTYONE)/bin/pip install --quiet --disable-pip-version-check fiftyone==1.22.1
 	touch $@
 
-test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
-	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
-		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/test_docker.py
-	$(EXTRAS)/bin/python -m pytest -m optional tests/documentation
-	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
-	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
-	$(FIFTYONE)/bin/python -m pytest -k integrations tests/documentation
-
-# the site, into build/site, in an environment of its own (60 MB) that sees the packages of the first one
-DOCS := build/docs
-$(DOCS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
-	rm -rf $(DOCS)
-	$(PYTHON) -m venv $(DOCS)
-	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(DOCS)/base.pth
-	mv $(DOCS)/base.pth "$$($(DOCS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	$(DOCS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[docs]"
+# Label Studio's SDK wants OpenCV 4 too, and LabelMe Qt (1.0 GB)
+LABELLING := build/labelling
+$(LABELLING)/.ok: $(EXTRAS)/.ok
+	rm -rf $(LABELLING)
+	$(PYTHON) -m venv $(LABELLING)
+	cp "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth" \
+		"$$($(LABELLING)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(LABELLING)/bin/pip install --quiet --disable-pip-version-check label-studio-sdk==2.1.2 labelme==6.3.1
 	touch $@
 
-docs: $(DOCS)/.ok
-	rm -rf build/site
-	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/site/.doctrees . build/site
+test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
+	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
+		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/outputs/test_parquet.py \
+		tests/test_docker.py
+	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
+	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
+	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py
+	$(EXTRAS)/bin/python -m pytest -m optional tests/documentation
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cascadezoo.detections import Detections
     from cascadezoo.exporting.dispatch import export
     from cascadezoo.exporting.report import GraphReport
+    from cascadezoo.hub.images import fetch_image
     from cascadezoo.loading import build, load
     from cascadezoo.manifest import ZooEntry
     from cascadezoo.modeling.tta import TTASettings
@@ -53,6 +54,7 @@ _HOME = {
     "convert": "cascadezoo.checkpoints.conversion",
     "download": "cascadezoo.checkpoints.weights",
     "export": "cascadezoo.exporting.dispatch",
+    "fetch_image": "cascadezoo.hub.images",
     "info": "cascadezoo.registry",
     "list_models": "cascadezoo.registry",
     "load": "cascadezoo.loading",
@@ -79,6 +81,7 @@ __all__ = [
     "convert",
     "download",
     "export",
+    "fetch_image",
     "info",
     "list_models",
     "load",

@@ -11,7 +11,6 @@ import os
 import pickle
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -22,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from cascadezoo.errors import CascadezooError, FailedImages, OutOfMemory, WorkerLost
+from cascadezoo.errors import CascadezooError, OutOfMemory, WorkerLost
 from cascadezoo.images import opencv_on_one_thread
 from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size
@@ -59,38 +58,6 @@ def batched(
         elif sum(map(len, groups.values())) == waiting:
             yield groups.pop(max(groups, key=lambda each: len(groups[each])))
     yield from groups.values()
-
-
-def readable(
-    images: Iterable[T], read: Callable[[T], P], errors: dict[int, CascadezooError]
-) -> Iterator[tuple[int, P]]:
-    """Index and ``read`` form of each image that can be read; why the others cannot goes into ``errors``."""
-    for index, image in enumerate(images):
-        try:
-            prepared = read(image)
-        except CascadezooError as error:
-            for each in (error, error.__cause__):
-                if each is not None:
-                    traceback.clear_frames(each.__traceback__)  # they hold the bytes of a file
-            errors[index] = error
-        else:
-            yield index, prepared
-
-
-def all_or_raise(results: Sequence[R | None], errors: dict[int, CascadezooError], collected: bool) -> list[R]:
-    """The results where none failed; else raises: what went wrong first, or where ``collected`` what is done too."""
-    found = [result for result in results if result is not None]
-    if not errors:
-        return found
-    index, first = min(errors.items())
-    if not collected:
-        raise first
-    raise FailedImages(
-        f"{len(errors)} of {len(results)} images failed, first images[{index}]: {first} (this error's results hold "
-        "what was found on the others, its errors why each failed)",
-        results,
-        errors,
-    ) from first
 
 
 def plan(sizes: Sequence[tuple[int, int]], spec: ModelSpec, batch_size: int) -> list[list[int]]:

@@ -244,9 +244,14 @@ def to_coco_of(batch: Sequence[Detections], image_ids: Sequence[int]) -> list[li
     ]
 
 
-def with_sources(batch: Sequence[Detections | None], images: Sequence[ImageInput]) -> list[Detections | None]:
+def with_sources(
+    batch: Sequence[Detections | CascadezooError], images: Sequence[ImageInput]
+) -> list[Detections | CascadezooError]:
     """The same detections, each with the image it was found on; the tensors are shared, and not checked again."""
-    return [None if one is None else _with_source(one, image) for one, image in zip(batch, images, strict=True)]
+    return [
+        _with_source(one, image) if isinstance(one, Detections) else one
+        for one, image in zip(batch, images, strict=True)
+    ]
 
 
 def _with_source(detections: Detections, image: ImageInput) -> Detections:

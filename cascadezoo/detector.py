@@ -4,42 +4,39 @@ T ground-truth objects and D detections per image, H and W its height and width,
 """
 
 import os
-import warnings
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cascadezoo.coco.categories import COCO, Categories
-from cascadezoo.detecting import Fitting, all_or_raise, batched, equal_neighbours, readable
 from cascadezoo.detections import Detections, with_sources
-from cascadezoo.devices import full_float32
 from cascadezoo.errors import CascadezooError, UsageError, WrongType
-from cascadezoo.images import read_image
+from cascadezoo.image_network import ImageNetwork
 from cascadezoo.losses.objective import losses_of_images
 from cascadezoo.losses.targets import GivenTargets
-from cascadezoo.modeling.compiling import COMPILED, around_compiled, calls_foreign_code, uncompiled
+from cascadezoo.modeling.compiling import COMPILED, around_compiled, uncompiled
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import DetectionBatch, HostRows
-from cascadezoo.modeling.preprocess import Batch, ResizedImage, padded_size
+from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.modeling.tta import TTASettings
-from cascadezoo.modeling.tta import detect as detect_augmented
-from cascadezoo.ops.mask_paste import PASTE
 from cascadezoo.optimizing.cuda import graphs_on
 from cascadezoo.optimizing.inference_only import InferenceOnly
 from cascadezoo.optimizing.precision import Settings, settings
 from cascadezoo.optimizing.weights import prepared
 from cascadezoo.paths import expanded
+from cascadezoo.predicting import Plan, all_or_raise, in_turn, of_list, raising, several
 from cascadezoo.spec.origin import Origin
 from cascadezoo.summary import summary
-from cascadezoo.threads import Share, in_order, share
+from cascadezoo.wanted import Asked, Classes, Threshold, Wanted
 from cascadezoo.writing import write_folder
 
 
-class Detector(Network):
+class Detector(ImageNetwork):
     """A network with the names of its classes: decoding and resizing before it, results for people after it.
 
     Attributes:
@@ -78,60 +75,94 @@ class Detector(Network):
         write_folder(expanded(folder), self.state_dict(), self.spec, self.categories, self.origin)
 
     @overload
-    def predict(self, image: list[Any], tta: bool | TTASettings = False, batch_size: int = 1) -> list[Detections]: ...
-    @overload
-    def predict(self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1) -> Detections: ...
     def predict(
-        self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1
-    ) -> Detections | list[Detections]:
-        """Detect on an image, or on each of a list, without gradients.
+        self, image: list[Any] | tuple[Any, ...], tta: bool | TTASettings = False, batch_size: int = 1,
+        *, errors: Literal["raise"] = "raise", **asked: Unpack[Asked],
+    ) -> list[Detections]: ...  # fmt: skip
+    @overload
+    def predict(
+        self, image: Generator[Any, Any, Any], tta: bool | TTASettings = False, batch_size: int = 1,
+        *, errors: Literal["raise"] = "raise", **asked: Unpack[Asked],
+    ) -> Iterator[Detections]: ...  # fmt: skip
+    @overload
+    def predict(
+        self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1,
+        *, errors: Literal["raise"] = "raise", **asked: Unpack[Asked],
+    ) -> Detections: ...  # fmt: skip
+    @overload
+    def predict(
+        self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1,
+        *, errors: Literal["return"], **asked: Unpack[Asked],
+    ) -> Any: ...  # fmt: skip
+    def predict(
+        self,
+        image: Any,
+        tta: bool | TTASettings = False,
+        batch_size: int = 1,
+        *,
+        classes: Classes | None = None,
+        threshold: Threshold | None = None,
+        max_detections: int | None = None,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> Any:
+        """Detect on an image, on each of a list, or on each of a stream as it comes, without gradients.
 
         A float32 model computes in full float32, without TF32, as ``cascadezoo verify`` does; what is called below it
         (``detect``, ``extract``, …) and the model itself follow torch's switches.
 
         Args:
             image: a path, the bytes of an image file, an open binary file, a PIL image, an (H, W, 3) RGB or (H, W)
-                array, a (3, H, W) tensor, as ``cascadezoo.images.read_image`` takes them; or a list of these.
+                array, a (3, H, W) tensor, as ``cascadezoo.images.read_image`` takes them; a list or tuple of these, or
+                a batch, (N, 3, H, W) tensor or (N, H, W, 3) array; or a generator or other iterator, of which no more
+                images are in memory than are worked on.
             tta: test-time augmentation, with its default settings or others; one image at a time.
-            batch_size: images of a list that go through the network together, and so many are in memory at a time; with
+            batch_size: images that go through the network together, and so many are in memory at a time; with
                 1, on a CPU, up to four are worked on at once, each with its share of torch's threads (docs/model.md).
                 Only images of equal padded size share a batch, so an image's detections never depend on its
                 neighbours.  Where the device's memory runs out, batches are halved, which is logged.
+            classes: the names, or ids in the data set, of those to keep; None: all.
+            threshold: the lowest score to keep, 0 to 1, or one for each class by its name or id, with ``"*"`` for the
+                others; None: what the model itself keeps (mostly 0.05).  Below that, the network keeps more.
+            max_detections: the most to keep per image, of the classes wanted, the best; None: what the model keeps
+                (mostly 100, of all classes).  Above that, the network keeps more.
+            errors: "raise" what is wrong with an image, or "return" it, a CascadezooError, in the image's place.
 
         Returns:
-            The detections on the image, or a list of them in the order of the images.
+            The detections on the image; a list of them in the order of the images; or of an iterator, another one,
+            which detects while it is iterated over.  Those of an iterator hold no image (``source``).
 
         Raises:
             UnreadableImage: not an image.
             MissingResource: no such file.
             FailedImages: images of a list failed in one of these ways.  It is raised when the others are done; its
-                ``results`` hold what was found on them, its ``errors`` the reason for each that failed.
-            UsageError: the model is in training mode, ``batch_size`` is below 1, or ``tta`` or ``batch_size`` is of
-                another type (WrongType).
+                ``results`` hold what was found on them, its ``errors`` the reason for each that failed.  Of an
+                iterator the image's own error is raised in its turn, and ends it.
+            UsageError: the model is in training mode, a class that it does not know, a number out of range, or
+                an argument of another type (WrongType).
             OutOfMemory: the device has no room even for one image.
         """
         if self.training:
             raise UsageError("the model is in training mode: call model.eval() before predict")
-        if not isinstance(tta, bool | TTASettings):
-            raise WrongType(
-                f"tta: give True, False or TTASettings, not a {type(tta).__name__}; images go into one list"
-            )
-        if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool):
-            raise WrongType(f"batch_size: give a whole number, not {batch_size!r}")
-        if batch_size < 1:
-            raise UsageError(f"batch_size {batch_size}: give 1 or more images at a time")
+        _check_settings(tta, batch_size, errors)
+        wanted = Wanted.of(self.categories, classes, threshold, max_detections, self.spec.conventions.selection)
         self._warn_if_random()
-        images = image if isinstance(image, list) else [image]
-        errors: dict[int, CascadezooError] = {}
-        with torch.no_grad(), self._arithmetic():
-            if tta:
-                results = self._predict_augmented(images, TTASettings() if tta is True else tta, errors)
-            elif batch_size == 1 and (shared := self._share(len(images))).at_once > 1:
-                results = self._predict_at_once(images, shared, errors)
-            else:
-                results = self._predict_all(images, batch_size, errors)
-        found = all_or_raise(with_sources(results, images), errors, isinstance(image, list))
-        return found if isinstance(image, list) else found[0]
+        images = several(image)
+        model = self._keeping(wanted)
+        plan: Plan[Any, Detections]
+        if tta:
+            plan = model._augmented_plan(TTASettings() if tta is True else tta, wanted)
+        else:
+            count = 1 if images is None else len(images) if isinstance(images, list) else sys.maxsize
+            plan = model._plan(count, batch_size, wanted)
+        plan = plan._replace(read=model._computing(plan.read), detect=model._computing(plan.detect))
+        if isinstance(images, Iterator):
+            results = in_turn(plan, images)
+            return results if errors == "return" else raising(results)
+        given = [image] if images is None else images
+        found = with_sources(of_list(plan, given), given)
+        if errors == "raise":
+            found = all_or_raise(found, images is not None)
+        return found[0] if images is None else found
 
     def optimize(
         self,
@@ -167,13 +198,6 @@ class Detector(Network):
             self, settings(own if device is None else device, precision, cuda_graph, compile, exact)
         )
 
-    def _share(self, images: int) -> Share:
-        return share(next(self.parameters()).device, images, 1 if calls_foreign_code(self) else None)
-
-    def _arithmetic(self) -> AbstractContextManager[None]:
-        """In what ``predict`` computes."""
-        return full_float32()
-
     @around_compiled
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[GivenTargets] | None = None
@@ -200,81 +224,13 @@ class Detector(Network):
         if self.training:
             return self._losses(images, targets)
         self._warn_if_random()
-        errors: dict[int, CascadezooError] = {}
-        return _as_dicts(self._predict_all(list(images), max(1, len(images)), errors), errors)
+        return _as_dicts(of_list(self._plan(1, max(1, len(images))), list(images)))
 
     @uncompiled
     def _losses(self, images: Sequence[Tensor], targets: Sequence[GivenTargets] | None) -> dict[str, Tensor]:
         if targets is None:
             raise UsageError("a model in training mode needs targets: model(images, targets), or model.eval()")
         return losses_of_images(self, images, targets)
-
-    @around_compiled
-    def _predict_all(
-        self, images: list[Any], batch_size: int, errors: dict[int, CascadezooError]
-    ) -> list[Detections | None]:
-        detect, groups = self._plan(images, batch_size, errors)
-        results: dict[int, Detections] = {}
-        while group := _next(groups):
-            numbers, resized = zip(*group, strict=True)
-            results.update(zip(numbers, detect(resized), strict=True))
-        return list(map(results.get, range(len(images))))
-
-    def _predict_at_once(
-        self, images: list[Any], shared: Share, errors: dict[int, CascadezooError]
-    ) -> list[Detections | None]:
-        detect, groups = self._plan(images, 1, errors)
-
-        def one(group: list[tuple[int, ResizedImage]]) -> tuple[int, Detections]:
-            ((number, resized),) = group
-            return number, detect([resized])[0]
-
-        results = dict(in_order(one, groups, shared))
-        return list(map(results.get, range(len(images))))
-
-    @uncompiled
-    def _plan(
-        self, images: list[Any], batch_size: int, errors: dict[int, CascadezooError]
-    ) -> tuple[Fitting[ResizedImage, Detections], Iterator[list[tuple[int, ResizedImage]]]]:
-        """How to detect on some images at network scale, and the numbered images in groups of equal padded size."""
-        resized = readable(images, self.resize, errors)
-        groups = batched(resized, lambda item: self._padded(item[1]), batch_size, waiting=batch_size)
-        return Fitting(self._detect, batch_size, next(self.parameters()).device), groups
-
-    @torch.no_grad()
-    def detect(self, images: Sequence[ResizedImage]) -> list[Detections]:
-        """The detections on images at network scale, as ``resize`` gives them; neighbours of equal padded size go
-        through the network together.  Without gradients."""
-        return self._detect(images)
-
-    @around_compiled
-    def _detect(self, images: Sequence[ResizedImage]) -> list[Detections]:
-        results: list[Detections] = []
-        for group, batch in self._batches(images):
-            found, host = self._found(batch)
-            results += self.detections(found, host, [image.original_size for image in group])
-        return results
-
-    @around_compiled
-    def _found(self, batch: Batch) -> tuple[DetectionBatch, HostRows]:
-        """The detections of a batch, as many rows as its fullest image has, and their numbers on the host."""
-        features = self.extract(batch.pixels)
-        found, host = _trimmed(self.find(features, batch))
-        return self.segment(features, found), host
-
-    def _predict_augmented(
-        self, images: list[Any], settings: TTASettings, errors: dict[int, CascadezooError]
-    ) -> list[Detections | None]:
-        results: list[Detections | None] = [None] * len(images)
-        for i, pixels in readable(images, read_image, errors):
-            height, width, _ = pixels.shape
-            output = detect_augmented(self, pixels, settings)
-            (results[i],) = self.detections(output, output.on_host(), [(height, width)])
-        return results
-
-    @uncompiled
-    def _batches(self, images: Sequence[ResizedImage]) -> list[tuple[list[ResizedImage], Batch]]:
-        return [(group, self.prepare(group)) for group in equal_neighbours(images, self.spec.preprocess)]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile, for ``predict``, calls and training alike, what computes on tensors alone: ``extract``, ``find`` and
@@ -286,64 +242,7 @@ class Detector(Network):
             setattr(self, name, torch.compile(getattr(Network, name).__get__(self), *args, **kwargs))
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        kept = {name: value for name, value in state.items() if name not in COMPILED}
-        return {**kept, "_random": self._is_random()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._random = self._class_layers() if state["_random"] else []
-
-    def mark_random(self) -> None:
-        """Say that the class scores come from random numbers as of now: the first ``predict`` or call warns of it,
-        unless training or other weights have changed them."""
-        self._random = self._class_layers()
-
-    def _class_layers(self) -> list[tuple[Tensor, int]]:
-        """The weights of the class scores, and how often each was written to."""
-        weights = [head.get_parameter("cls_score.weight") for head in self.box_heads]
-        return [(weight, weight._version) for weight in weights if not weight.is_inference()]
-
-    def _is_random(self) -> bool:
-        own = {id(parameter) for parameter in self.parameters()} if self._random else {}
-        return any(id(weight) in own and weight._version == version for weight, version in self._random)
-
-    @uncompiled
-    def _warn_if_random(self) -> None:
-        if self._is_random():
-            warnings.warn(
-                "the class layers of this model hold random numbers, so what it detects means nothing: load it with "
-                "pretrained=True or weights=FILE, or train it first",
-                stacklevel=4,
-            )
-        self._random = []
-
-    def _padded(self, image: ResizedImage) -> tuple[int, int]:
-        return padded_size(image.size, self.spec.preprocess)
-
-    @uncompiled
-    def detections(
-        self, output: DetectionBatch, host: HostRows, image_sizes: Sequence[tuple[int, int]]
-    ) -> list[Detections]:
-        """The detections on each image of a batch, without the unused rows.
-
-        ``host``: ``output.on_host()``, or that of the same output before it was trimmed or had masks;
-        ``image_sizes``: (height, width) of the images as given.  Raises UsageError for numbers that are not finite.
-        """
-        return [
-            Detections(
-                boxes=output.boxes[row, :n],
-                scores=output.scores[row, :n],
-                labels=output.labels[row, :n],
-                image_size=size,
-                categories=self.categories,
-                mask_probs=None if output.masks is None else output.masks[row, :n],
-                paste_method=PASTE[self.spec.conventions.paste],
-                extent=self.spec.stages[-1].extent,
-                host=(host.boxes[row, :n], host.scores[row, :n], host.labels[row, :n]),
-            )
-            for row, (n, size) in enumerate(zip(host.counts.tolist(), image_sizes, strict=True))
-        ]
+        return {name: value for name, value in super().__getstate__().items() if name not in COMPILED}
 
 
 class OptimizedDetector(InferenceOnly, Detector):
@@ -366,11 +265,17 @@ class OptimizedDetector(InferenceOnly, Detector):
     def _arithmetic(self) -> AbstractContextManager[None]:
         return self.settings.arithmetic()
 
+    def _keeping(self, wanted: Wanted) -> Self:
+        other = super()._keeping(wanted)
+        if other is not self:
+            other._graphs = None  # of this one's selection
+        return other
+
     @around_compiled
-    def _found(self, batch: Batch) -> tuple[DetectionBatch, HostRows]:
+    def _found(self, batch: Batch, wanted: Wanted) -> tuple[DetectionBatch, HostRows]:
         with self._arithmetic():
             found = None if self._graphs is None else self._graphs.run(self, batch)
-            return super()._found(batch) if found is None else found
+            return super()._found(batch, wanted) if found is None else wanted.among(*found)
 
 
 @uncompiled
@@ -382,17 +287,17 @@ def _check_images(images: object) -> None:
         )
 
 
-@uncompiled
-def _next(groups: Iterator[list[tuple[int, ResizedImage]]]) -> list[tuple[int, ResizedImage]]:
-    return next(groups, [])
+def _check_settings(tta: object, batch_size: object, errors: object) -> None:
+    if not isinstance(tta, bool | TTASettings):
+        raise WrongType(f"tta: give True, False or TTASettings, not a {type(tta).__name__}; images go into one list")
+    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool):
+        raise WrongType(f"batch_size: give a whole number, not {batch_size!r}")
+    if batch_size < 1:
+        raise UsageError(f"batch_size {batch_size}: give 1 or more images at a time")
+    if errors not in ("raise", "return"):
+        raise UsageError(f"errors: give 'raise' or 'return', not {errors!r}")
 
 
 @uncompiled
-def _trimmed(output: DetectionBatch) -> tuple[DetectionBatch, HostRows]:
-    host = output.on_host()
-    return output.trim(host.rows), host
-
-
-@uncompiled
-def _as_dicts(results: list[Detections | None], errors: dict[int, CascadezooError]) -> list[dict[str, Tensor]]:
-    return [one.to_torchvision() for one in all_or_raise(results, errors, False)]
+def _as_dicts(results: Sequence[Detections | CascadezooError]) -> list[dict[str, Tensor]]:
+    return [one.to_torchvision() for one in all_or_raise(results, False)]

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import count
@@ -197,10 +197,37 @@ def protect(target: Path, source: Path, force: bool) -> None:
 def write_json(path: str | os.PathLike[str], document: object) -> Path:
     """Write ``document`` as one line of UTF-8 JSON, whole or not at all; returns the path.  Raises UnwritableOutput."""
     path = Path(path)
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    text = _text(document)
     with whole_file(path) as file:  # a file name that is no UTF-8 holds half a surrogate pair, which JSON can escape
         file.write(text.encode(errors="backslashreplace") + b"\n")
     return path
+
+
+def write_json_stream(path: Path, document: Iterator[Any] | Mapping[str, Any]) -> Path:
+    """As ``write_json``, byte for byte, of a list whose items come one by one, or of a mapping in which some values are
+    such lists: they may be larger than the memory.  Raises UnwritableOutput.
+    """
+    with whole_file(path) as file:
+        for text in _texts(document):
+            file.write(text.encode(errors="backslashreplace"))
+        file.write(b"\n")
+    return path
+
+
+def _texts(value: Iterator[Any] | Mapping[str, Any]) -> Iterator[str]:
+    opening, closing = "{}" if isinstance(value, Mapping) else "[]"
+    yield opening
+    for number, each in enumerate(value):
+        yield ", " * bool(number)
+        if isinstance(value, Mapping):
+            yield f"{_text(each)}: "
+            each = value[each]
+        yield from _texts(each) if isinstance(each, Iterator) else (_text(each),)
+    yield closing
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def parse_json(data: bytes | str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:

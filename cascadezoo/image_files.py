@@ -45,6 +45,11 @@ def not_there(given: str | os.PathLike[str]) -> MissingResource:
     if is_address and isinstance(given, os.PathLike):
         text = re.sub("^([^/]+:)/(?!/)", r"\1//", text)  # a Path has no two slashes in a row
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    if is_address and text.lower().startswith(("http://", "https://")):
+        return MissingResource(
+            f"{shown} is a URL, not a file: give the bytes that cascadezoo.fetch_image fetches from it, or the path of "
+            "a file"
+        )
     if is_address:
         return MissingResource(f"{shown} is a URL, not a file: download it first, and give the path of the file")
     return MissingResource(f"no such image: {shown}")

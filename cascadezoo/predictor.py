@@ -21,6 +21,7 @@ from cascadezoo.errors import CascadezooError, FailedImages, UsageError, WrongTy
 from cascadezoo.hub.sources import parse
 from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.optimizing.precision import settings
+from cascadezoo.wanted import Classes, Threshold, Wanted
 
 Batch = Mapping[str, Any]
 Columns = dict[str, npt.NDArray[Any]]
@@ -47,7 +48,9 @@ class Predictor:
         device: str | int | None = None,
         precision: str = "fp32",
         batch_size: int = 1,
-        threshold: float | None = None,
+        threshold: Threshold | None = None,
+        classes: Classes | None = None,
+        max_detections: int | None = None,
         tta: bool | TTASettings = False,
         column: str | None = None,
         raise_errors: bool = False,
@@ -65,7 +68,8 @@ class Predictor:
             batch_size: images that go through the network together, of those of a batch whose padded sizes are equal.
                 With 1 an image's detections are equal bit for bit whatever else is in its batch, but that on a CPU
                 the last digits may depend on how many share its cores; with more, on how many share the network too.
-            threshold: lowest score, 0 to 1; None: what the entry itself keeps (mostly 0.05).
+            threshold, classes, max_detections: which detections to keep, as ``Detector.predict`` takes them; None: what
+                the entry itself keeps (mostly those above 0.05, the best 100).
             tta: test-time augmentation; one image at a time.
             column: the column of the images; None: ``image``, ``bytes`` or ``path``, the first that is there.
             raise_errors: an image that fails ends the call of ``predictor(columns)`` with FailedImages, instead of
@@ -75,7 +79,8 @@ class Predictor:
             options: further arguments of ``cascadezoo.load``, such as ``min_size``.
 
         Raises:
-            UsageError: no such entry (UnknownName), precision, batch size or threshold; ``exact`` without optimising.
+            UsageError: no such entry (UnknownName), precision or batch size; a single threshold outside 0..1;
+                ``exact`` without optimising.
         """
         if parse(name) is None:
             registry.info(name)
@@ -83,15 +88,20 @@ class Predictor:
             raise UsageError(f"precision {precision!r}: give {', '.join(DTYPES)}")
         if batch_size < 1:
             raise UsageError(f"batch_size {batch_size}: give 1 or more images at a time")
-        if threshold is not None and not 0 <= threshold <= 1:
+        if isinstance(threshold, int | float) and not 0 <= threshold <= 1:
             raise UsageError(f"threshold {threshold}: give a score from 0 to 1")
         if exact and optimize is False:
             raise UsageError("exact is for an optimised model: optimize it too, or leave exact out")
         self.name, self.precision, self.batch_size, self.threshold = name, precision, batch_size, threshold
+        self.classes, self.max_detections = classes, max_detections
         self.device, self.tta, self.column, self.raise_errors = device, tta, column, raise_errors
         self.optimize, self.exact = optimize, exact
         self._loaded = {"pretrained": pretrained, "weights": weights, "device": device, **options}
         self._model: Detector | None = None
+
+    @property
+    def _lowest(self) -> float | None:
+        return self.threshold if isinstance(self.threshold, int | float) else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None}
@@ -102,7 +112,7 @@ class Predictor:
         global _latest
         if self._model is None:
             prepared = (self.precision, self.optimize, self.exact) if self.optimize is not False else None
-            key = {"name": self.name, "threshold": self.threshold, "prepared": prepared, **self._loaded}
+            key = {"name": self.name, "lowest": self._lowest, "prepared": prepared, **self._loaded}
             with _lock:
                 if _latest is None or _latest[0] != key:
                     _latest = None  # there may be no room for two
@@ -115,18 +125,21 @@ class Predictor:
         return self.prepare(self.load())
 
     def load(self) -> Detector:
-        """The model as ``cascadezoo.load`` makes it; where it would drop scores that reach the threshold, with the
-        threshold for its own.
+        """The model as ``cascadezoo.load`` makes it; where it would drop scores that reach the one threshold, with that
+        for its own.
 
-        Raises what ``load`` raises, and UsageError where an optimised model's device does not compute in the precision.
+        Raises what ``load`` raises, and UsageError where an optimised model's device does not compute in the precision,
+        or the model knows no such class.
         """
         device = usable(self.device)
         if self._is_optimized(device):
             settings(device, self.precision, None, False)  # before the weights are fetched
         model = loading.load(self.name, **self._loaded)
-        if self.threshold is not None and self.threshold < model.spec.conventions.selection.score_thresh:
+        rule = model.spec.conventions.selection
+        Wanted.of(model.categories, self.classes, self.threshold, self.max_detections, rule)
+        if self._lowest is not None and self._lowest < rule.score_thresh:
             del model
-            model = loading.load(self.name, **self._loaded, box_score_thresh=self.threshold)
+            model = loading.load(self.name, **self._loaded, box_score_thresh=self._lowest)
         return model
 
     def prepare(self, model: Detector) -> Detector:
@@ -177,15 +190,14 @@ class Predictor:
     def _of_list(self, images: list[Any]) -> list[Detections]:
         model = self.model
         with self.arithmetic():
-            try:
-                found = model.predict(images, tta=self.tta, batch_size=self.batch_size)
-            except FailedImages as error:
-                error.results = [each if each is None else self._above(each) for each in error.results]
-                raise
-        return [self._above(each) for each in found]
-
-    def _above(self, detections: Detections) -> Detections:
-        return detections if self.threshold is None else detections[detections.scores >= self.threshold]
+            return model.predict(
+                images,
+                tta=self.tta,
+                batch_size=self.batch_size,
+                classes=self.classes,
+                threshold=self.threshold,
+                max_detections=self.max_detections,
+            )
 
     def _of_columns(self, columns: Batch) -> Columns:
         column = self._images_in(columns)

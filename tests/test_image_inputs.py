@@ -14,6 +14,8 @@ from cascadezoo.images import decode, read_image
 from cascadezoo.paths import expanded
 
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+DOWNLOAD = "download it first, and give the path of the file"
+FETCH = "give the bytes that cascadezoo.fetch_image fetches from it, or the path of a file"
 
 
 def png(**options: object) -> bytes:
@@ -122,18 +124,18 @@ def test_P11_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("given", "shown", "advice"),
     [
-        ("https://example.org/a.jpg?b=c", "https://example.org/a.jpg?b=c"),
-        (Path("http://example.org/a.jpg"), "http://example.org/a.jpg"),
-        ("s3://bucket/a.jpg", "s3://bucket/a.jpg"),
-        ("data:image/png;base64," + "A" * 5000, "data:image/png;base64," + "A" * 98 + "…"),
+        ("https://example.org/a.jpg?b=c", "https://example.org/a.jpg?b=c", FETCH),
+        (Path("http://example.org/a.jpg"), "http://example.org/a.jpg", FETCH),
+        ("s3://bucket/a.jpg", "s3://bucket/a.jpg", DOWNLOAD),
+        ("data:image/png;base64," + "A" * 5000, "data:image/png;base64," + "A" * 98 + "…", DOWNLOAD),
     ],
 )
-def test_P11_a_url_is_named_as_typed(given: str | Path, shown: str) -> None:
+def test_P11_a_url_is_named_as_typed(given: str | Path, shown: str, advice: str) -> None:
     with pytest.raises(MissingResource) as refused:
         read_image(given)
-    assert str(refused.value) == f"{shown} is a URL, not a file: download it first, and give the path of the file"
+    assert str(refused.value) == f"{shown} is a URL, not a file: {advice}"
 
 
 def test_P11_other_names_are_no_urls() -> None:

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cascadezoo.batch.parts import Part, PartsFolder
 from cascadezoo.coco.annotations import annotation_file, annotations
 from cascadezoo.coco.categories import Categories
 from cascadezoo.errors import UnwritableOutput
-from cascadezoo.files import whole_file
+from cascadezoo.files import whole_file, write_json_stream
 
 _IMAGES = 512  # of a row group of Parquet, which are in memory together
 _GROUPS = 16  # of a file
@@ -48,11 +48,7 @@ def write_annotation_file(
         "left_out": left_out,
         "failed": chain(failed, bad),
     }
-    with whole_file(path) as file:
-        for number, (name, value) in enumerate(members.items()):
-            _write(file, f"{', ' if number else '{'}{json.dumps(name)}: ")
-            _write_list(file, value) if isinstance(value, Iterator) else _write(file, _text(value))
-        _write(file, "}\n")
+    write_json_stream(path, members)
 
 
 def write_lines(path: Path, folder: PartsFolder, parts: Sequence[Part]) -> None:
@@ -113,18 +109,3 @@ def _records(folder: PartsFolder, parts: Iterable[Part]) -> Iterator[dict[str, A
 
 def _plain(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
-
-
-def _text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _write(file: BinaryIO, text: str) -> None:
-    file.write(text.encode(errors="backslashreplace"))  # as ``files.write_json``
-
-
-def _write_list(file: BinaryIO, values: Iterator[Any]) -> None:
-    _write(file, "[")
-    for number, value in enumerate(values):
-        _write(file, f"{', ' if number else ''}{_text(value)}")
-    _write(file, "]")

@@ -15,13 +15,16 @@ from cascadezoo.environment import is_first_process
 from cascadezoo.errors import MissingResource, UnwritableOutput, WeightsNotFound
 from cascadezoo.files import can_be_written
 from cascadezoo.hub.sources import parse
+from cascadezoo.outputs.kinds import KINDS, kinds_of
 
 if TYPE_CHECKING:
     _TextType = click.ParamType[str]
+    _TextsType = click.ParamType[tuple[str, ...]]
     _PairType = click.ParamType[tuple[int, int]]
+    _ThresholdType = click.ParamType[float | dict[str, float]]
     _Items = list[CompletionItem[str]]
 else:  # generic in the newest click alone
-    _TextType = _PairType = click.ParamType
+    _TextType = _TextsType = _PairType = _ThresholdType = click.ParamType
     _Items = list
 
 _STDOUT = Path("-")
@@ -91,6 +94,55 @@ class Shard(_PairType):
         if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
             self.fail(f"{value!r} is not i/n with i from 1 to n, such as 3/8", param, ctx)
         return int(index), int(count)
+
+
+class Threshold(_ThresholdType):
+    """A lowest score, or several with commas between them: of classes by their names, as in person=0.6, and of all
+    others."""
+
+    name = "threshold"
+    others = 0.5  # unless given
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | dict[str, float]:
+        """As ``Detector.predict`` takes it."""
+        if isinstance(value, float | dict):
+            return value
+        scores = {"*": self.others}
+        for part in str(value).split(","):
+            name, _, score = part.rpartition("=")
+            scores[name.strip() or "*"] = self._score(score, part, param, ctx)
+        return scores["*"] if len(scores) == 1 else scores
+
+    def _score(self, text: str, part: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            score = float(text)
+        except ValueError:
+            self.fail(f"{part!r} is no score: give one from 0 to 1, or one for a class, as in person=0.6", param, ctx)
+        if not 0 <= score <= 1:
+            self.fail(f"{part!r} is not from 0 to 1", param, ctx)
+        return score
+
+
+def threshold_text(threshold: float | dict[str, float]) -> str:
+    """A threshold as it is typed."""
+    if isinstance(threshold, float):
+        return f"{threshold:g}"
+    return ",".join(f"{score:g}" if name == "*" else f"{name}={score:g}" for name, score in threshold.items())
+
+
+class SavedKinds(_TextsType):
+    """Kinds of results with commas between them."""
+
+    name = "kinds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Each kind once; raises UsageError."""
+        return kinds_of(value) if isinstance(value, str) else tuple(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
+        """The kinds that begin like what follows the last comma."""
+        before, comma, begun = incomplete.rpartition(",")
+        return [CompletionItem(before + comma + kind) for kind in KINDS if kind.startswith(begun)]
 
 
 class _File(click.Path):

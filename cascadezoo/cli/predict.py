@@ -1,60 +1,63 @@
-"""``cascadezoo predict``: images in, annotated pictures and one COCO file out."""
+"""``cascadezoo predict``: images and videos in, annotated pictures and one COCO file out, or other kinds of results."""
 
-import json
-import os
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-import cascadezoo
 from cascadezoo.cli.command import Command
-from cascadezoo.cli.inputs import find_images
-from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, WeightsFile
-from cascadezoo.cli.terminal import echo, echo_json
-from cascadezoo.coco.annotations import annotation_file
-from cascadezoo.errors import CascadezooError, UsageError
-from cascadezoo.files import write_json
+from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, SavedKinds, Threshold, WeightsFile
+from cascadezoo.errors import UsageError
+from cascadezoo.outputs.kinds import ANNOTATIONS, DEFAULT, KINDS
 from cascadezoo.paths import expanded
 
-_RESULTS = "detections.json"
-
-
-class _Failures:
-    """What went wrong so far, each named on stderr when it happens; the worst decides the exit code."""
-
-    def __init__(self) -> None:
-        self.exit_code = 0
-        self.records: list[dict[str, str]] = []
-
-    def add(self, image: str | Path, error: CascadezooError) -> None:
-        echo(f"cascadezoo: {error}", err=True)
-        self.records.append({"file_name": str(image), "error": str(error)})
-        self.exit_code = max(self.exit_code, error.exit_code)
+_LOCAL = {  # options for runs without --engine, and what to do with one
+    "--json": "read the file that this one writes",
+    "--at-once": "give --actors",
+    "--save": "the end of --out says what this one writes",
+    "--recursive": "give 'folder/**/*.jpg'",
+}
+_OF_ENGINE = ("--address", "--actors", "--column")
 
 
 @click.command(
     "predict",
     cls=Command,
-    short_help="Detect on images; pictures and COCO JSON",
+    short_help="Detect on images and videos",
     examples=(
         "cascadezoo predict cascade_mask_x101_64x4d_fpn_3x photo.jpg --out out",
         "cascadezoo predict cascade_r50_fpn_1x.mmdet photos/ --weights best.safetensors",
+        "cascadezoo predict cascade_mask_r50_fpn_1x.mmdet '*.png' \\\n  --classes person,dog --save masks,csv",
+        "cascadezoo predict cascade_mask_r50_fpn_1x.mmdet clip.mp4 \\\n  --threshold 0.5,person=0.7",
         "cascadezoo predict cascade_r50_fpn_1x.mmdet s3://bucket/photos/ \\\n  --engine ray -o found.jsonl",
     ),
 )
 @click.argument("name", type=ModelName())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=str))
 @click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
+@click.option("--recursive", is_flag=True, help="Of a folder, the folders inside too.")
 @click.option(
     "-o", "--out", metavar="DIR", type=OutputOfPredict(), default=Path("predictions"), show_default=True,
     help="Where the results go.",
 )  # fmt: skip
 @click.option(
-    "--threshold", metavar="SCORE", type=click.FloatRange(0, 1), default=0.5, show_default=True,
-    help="Lowest score to draw and write; below the entry's own (0.05), the network keeps lower scores too.",
+    "--save", "kinds", metavar="KIND[,KIND…]", type=SavedKinds(), default=",".join(DEFAULT), show_default=True,
+    help=f"What is written (docs/outputs.md): {', '.join(KINDS)}.",
+)  # fmt: skip
+@click.option(
+    "--classes", metavar="NAME[,NAME…]", multiple=True,
+    help="Classes to keep, by name or by the data set's id; default: all.",
+)  # fmt: skip
+@click.option(
+    "--threshold", metavar="SCORE", type=Threshold(), default=0.5, show_default=True,
+    help="Lowest score to keep, or several by class, as in 0.5,person=0.7; below the entry's own (0.05), the network "
+    "keeps lower scores too.",
+)  # fmt: skip
+@click.option(
+    "--max-detections", metavar="N", type=click.IntRange(min=1),
+    help="The most to keep per image, the best; default: the entry's own (100).",
 )  # fmt: skip
 @click.option("--device", type=Device(), help="Such as cpu or cuda:1; default: cuda where there is one.")
 @click.option(
@@ -73,8 +76,13 @@ class _Failures:
     help="What the network computes in.",
 )  # fmt: skip
 @click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Images that go through the network together; more is faster on a GPU, and the last digits may differ.",
+)  # fmt: skip
+@click.option(
     "--at-once", metavar="N", type=click.IntRange(min=1),
-    help="On a CPU: images worked on at once; default: one per core, at most 4.  1 takes the least memory.",
+    help="On a CPU: batches worked on at once; default: with --batch-size 1, one per core, at most 4.  1 takes the "
+    "least memory.",
 )  # fmt: skip
 @click.option("--tta", is_flag=True, help="Test-time augmentation: several scales, mirrored too; much slower.")
 @click.option("--json", "as_json", is_flag=True, help="The COCO file on stdout too, the summaries on stderr.")
@@ -84,10 +92,6 @@ class _Failures:
     "--actors", metavar="N", type=click.IntRange(min=1),
     help="With --engine: processes that detect; default: one per GPU, else one for two cores.",
 )  # fmt: skip
-@click.option(
-    "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
-    help="With --engine: images at a time; more is faster on a GPU, and the last digits may differ.",
-)  # fmt: skip
 @click.option("--column", metavar="NAME", help="With --engine: of Parquet files, where paths or encoded images are.")
 @click.pass_context
 def predict_command(
@@ -96,91 +100,59 @@ def predict_command(
     name: str,
     images: tuple[str, ...],
     weights: Path | None,
+    recursive: bool,
     out: Path,
-    threshold: float,
-    device: str | None,
-    min_size: int | None,
-    max_size: int | None,
-    optimize: bool | None,
-    exact: bool,
-    precision: str,
+    kinds: tuple[str, ...],
+    classes: tuple[str, ...],
     at_once: int | None,
-    tta: bool,
     as_json: bool,
     engine: str | None,
-    **of_engine: Any,
+    address: str | None,
+    actors: int | None,
+    column: str | None,
+    **options: Any,
 ) -> None:
-    """Detect with the model NAME on each IMAGE, an image or a folder of images.
+    """Detect with the model NAME on each IMAGE: an image, a folder of images, a pattern with wildcards in quotes, a
+    list of these (.txt, one a line), an address of the web, - for an image on stdin, a video, or a camera (camera:0).
 
     Writes each image with its detections drawn on it, as JPEG, and detections.json, a COCO annotation file of them
-    all, into DIR; earlier results of the same names are replaced.  Both hold the detections whose score is at least
-    the threshold.  Without --weights the entry's published weights are used.
+    all, into DIR, or what --save names; earlier results of the same names are replaced.  Of a video it writes an
+    annotated mp4, and a file of JSON lines, one per frame.  All hold the detections whose score is at least the
+    threshold.  Without --weights the entry's published weights are used.
 
     An image that cannot be read is named and the others still run; the exit code is that of the worst failure.  What
-    lies in a folder and is left out, as no image, hidden or a folder itself, is counted and named.
+    lies in a folder and is left out, as no image, a video, hidden or a folder itself, is counted and named.
 
-    With --engine ray an IMAGE may also be a path with wildcards, a Parquet file (.parquet), a list of paths (.txt) or
-    a URI such as s3://bucket/folder/.  No pictures are drawn; --out names a folder for detections.json, a file of JSON
-    lines (.jsonl) or a folder of Parquet files (.parquet).  An interrupted run goes on where it was.
+    With --engine ray an IMAGE may be a path, a pattern, a Parquet file (.parquet), a list of paths (.txt) or a URI such
+    as s3://bucket/folder/.  No pictures are drawn; --out names a folder for detections.json, a file of JSON lines
+    (.jsonl) or a folder of Parquet files (.parquet).  An interrupted run goes on where it was.
     """
     out = expanded(out)
-    model_options: dict[str, Any] = {
+    options |= {
         "weights": weights,
         "pretrained": weights is None,
-        "threshold": threshold,
-        "min_size": min_size,
-        "max_size": max_size,
-        "optimize": optimize,
-        "exact": exact,
-        "precision": precision,
+        "classes": [name.strip() for text in classes for name in text.split(",") if name.strip()] if classes else None,
     }
     if engine:
-        if as_json:
-            raise UsageError("--json is for runs without --engine: read the file that this one writes")
-        if at_once:
-            raise UsageError("--at-once is for runs without --engine: give --actors")
+        for option in _given(ctx, _LOCAL):
+            raise UsageError(f"{option} is for runs without --engine: {_LOCAL[option]}")
         from cascadezoo.cli.predict_batch import predict_batch
 
-        of_engine["annotation_file"] = _RESULTS
-        ctx.exit(predict_batch(name, images, out, device=device, tta=tta, **model_options, **of_engine))
-    for option in of_engine:
-        if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
-            raise UsageError(f"--{option.replace('_', '-')} is for --engine ray")
+        of_engine = {"annotation_file": ANNOTATIONS, "address": address, "actors": actors, "column": column}
+        ctx.exit(predict_batch(name, images, out, **of_engine, **options))
+    for option in _given(ctx, _OF_ENGINE):
+        raise UsageError(f"{option} is for --engine ray")
+    if as_json and "coco" not in kinds:
+        raise UsageError(f"--json prints {ANNOTATIONS}: add coco to --save")
     if out.is_file():
         raise UsageError(f"{out} is a file: give a folder, or --engine ray to write such a file")
-    failures = _Failures()
-    inputs = find_images(images)
-    for note in inputs.notes:
-        click.echo(f"cascadezoo: {note}", err=True)
-    for given, error in inputs.failed:
-        failures.add(given, error)
-    paths = inputs.paths
-    if not paths:
-        ctx.exit(failures.exit_code)
-    # OpenCV reads it when it is loaded: what fails is told by us, in one sentence
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    from cascadezoo.cli.predict_images import predicted  # and torch, now that there is an image
-    from cascadezoo.predictor import Predictor
+    from cascadezoo.cli.predict_local import predict_local
 
-    predictor = Predictor(name, device=device, tta=tta, **model_options)
-    categories = predictor.model.categories
-    out.mkdir(parents=True, exist_ok=True)
-    records: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    with closing(predicted(predictor, paths, out, at_once)) as done:
-        for path, one in zip(paths, done, strict=True):
-            if isinstance(one, CascadezooError):
-                failures.add(path, one)
-                continue
-            records.append(one.record)
-            results.extend(one.results)
-            echo(one.line, err=as_json)
-    description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold:g}"
-    document = annotation_file(categories, records, results, description) | {
-        "left_out": [{"file_name": str(path), "reason": reason} for path, reason in inputs.left_out],
-        "failed": failures.records,
-    }
-    write_json(out / _RESULTS, document)
-    if as_json:
-        echo_json(json.dumps(document, ensure_ascii=False))
-    ctx.exit(failures.exit_code)
+    ctx.exit(predict_local(name, images, out, kinds, recursive=recursive, at_once=at_once, as_json=as_json, **options))
+
+
+def _given(ctx: click.Context, options: Iterable[str]) -> Iterator[str]:
+    """Those of the options that are on the command line."""
+    for parameter in ctx.command.params:
+        if parameter.name and ctx.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT:
+            yield from set(parameter.opts).intersection(options)

@@ -1,21 +1,19 @@
 """``cascadezoo predict --engine ray``: many images, results in parts that outlive the process, then in one piece."""
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
-
 import cascadezoo
 from cascadezoo import errors
 from cascadezoo.batch.parts import Part, PartsFolder, digest_of, divided, parts_folder
 from cascadezoo.cli.batch_inputs import BatchInputs, find_batch
+from cascadezoo.cli.parameters import threshold_text
+from cascadezoo.cli.progress import progress
 from cascadezoo.cli.terminal import echo
 from cascadezoo.errors import MissingResource, UsageError
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from cascadezoo.predictor import Predictor
 
 _LINES, _TABLE = ".jsonl", ".parquet"  # ends of the output's name; any other is a folder for an annotation file
-_EVERY = 30  # seconds between lines of progress where no bar can be shown
 
 
 def predict_batch(
@@ -66,7 +63,8 @@ def predict_batch(
         categories = model.categories
         del model  # the actors make their own
         _detect(Predictor(name, **options), parts, folder, address, actors)
-        description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {options['threshold']:g}"
+        threshold = threshold_text(options["threshold"])
+        description = f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold}"
         _assemble(target, folder, parts, categories, description, inputs)
         return max(exit_code, _sum_up(target, folder, parts))
 
@@ -77,7 +75,9 @@ def _identity(
     """All that a part's results depend on."""
     from cascadezoo.converters.canonical import content_digest
 
-    settings = ("device", "precision", "optimize", "exact", "batch_size", "threshold", "tta")
+    settings = (
+        "device", "precision", "optimize", "exact", "batch_size", "threshold", "classes", "max_detections", "tta",
+    )  # fmt: skip
     return {
         "model": {
             "name": name,
@@ -109,7 +109,7 @@ def _detect(
     if left < total:
         echo(f"cascadezoo: {total - left} of {total} images are done already", err=True)
     with (
-        _progress(total, total - left) as advance,
+        progress("predict", "images", total, total - left) as advance,
         closing(detected(predictor, todo, address=address, actors=actors)) as results,
     ):
         for part, lines in results:
@@ -147,23 +147,3 @@ def _sum_up(target: Path, folder: PartsFolder, parts: Sequence[Part]) -> int:
     said = f", {failed} of which failed" if failed else ""
     echo(f"{images} image{'s' * (images != 1)}{said}: {found} detection{'s' * (found != 1)} -> {target}")
     return exit_code
-
-
-@contextmanager
-def _progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr where somebody sees it, else a line now and then."""
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("predict", total=total, completed=done)
-        told = time.monotonic()
-
-        def advance(images: int) -> None:
-            nonlocal done, told
-            done += images
-            progress.update(task, completed=done)
-            if not console.is_terminal and time.monotonic() - told > _EVERY and done < total:
-                told = time.monotonic()
-                echo(f"{done} of {total} images", err=True)
-
-        yield advance

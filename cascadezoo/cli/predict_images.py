@@ -1,93 +1,106 @@
-"""Images detected on, drawn and written, several at once on a CPU."""
+"""Images detected on and what is found on them written, several at once on a CPU, or in batches."""
 
-import os
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from cascadezoo.cli.sources import Still, stems_of
 from cascadezoo.detections import Detections
 from cascadezoo.devices import usable
 from cascadezoo.errors import CascadezooError
-from cascadezoo.files import whole_file
-from cascadezoo.images import read_image
+from cascadezoo.images import Pixels
+from cascadezoo.outputs.found import Shown
+from cascadezoo.outputs.outputs import Outputs
+from cascadezoo.predicting import windows
 from cascadezoo.predictor import Predictor
-from cascadezoo.threads import in_order, share
+from cascadezoo.threads import Share, in_order, share
+
+Outcome = str | CascadezooError  # of an image: a line that sums it up, or why it failed
 
 
-class Predicted(NamedTuple):
-    """What became of one image, whose picture is written.
-
-    Attributes:
-        record: COCO's, of the image.
-        results: COCO's, of its detections.
-        line: which sums it up.
-    """
-
-    record: dict[str, Any]
-    results: list[dict[str, Any]]
-    line: str
+class _Item(NamedTuple):
+    number: int  # from 0
+    still: Still
+    fetched: Still | bytes | CascadezooError
 
 
 def predicted(
-    predictor: Predictor, paths: Sequence[Path], out: Path, at_once: int | None = None
-) -> Generator[Predicted | CascadezooError, None, None]:
-    """Of each image in turn what became of it, or why it failed; a bar on stderr shows how many are done.
+    predictor: Predictor, stills: Sequence[Still], outputs: Outputs, at_once: int | None = None
+) -> Generator[Outcome, None, None]:
+    """The outcome of each image in turn; a bar on stderr shows how many are done.
 
     Args:
-        predictor: with a threshold, below which nothing is drawn or written.
-        paths: the images; their ids count from 1.
-        out: the folder of the pictures, JPEG.
-        at_once: images worked on at once on a CPU, each from decoding to writing; None: one per core, at most 4; with
-            test-time augmentation, whose images are large, one.
+        predictor: which says what is drawn and written, and how many images share a batch.
+        stills: the images; their ids count from 1.
+        outputs: which writes them down.
+        at_once: batches worked on at once on a CPU, each from decoding to writing; None: with one image a batch, one
+            per core, at most 4; else, and with test-time augmentation, whose images are large, one.
     """
-    targets = _targets(paths, out)
+    stems = stems_of([(still.stem, still.path) for still in stills], outputs.folder, ".jpg")
 
-    def one(number: int) -> Predicted | CascadezooError:
-        path = paths[number]
+    def work(batch: Sequence[_Item]) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        read = list(_read(batch, outcomes))
         try:
-            return _predict(predictor, path, targets[path], number + 1)
+            found = predictor([pixels for _, pixels in read]) if read else []
         except CascadezooError as error:
-            return error
+            return [outcomes.get(item.number, error) for item in batch]
+        for (item, pixels), detections in zip(read, found, strict=True):
+            shown = Shown(item.number + 1, item.still.name, stems[item.number], pixels, item.still.path)
+            outcomes[item.number] = _written(shown, detections, outputs)
+        return [outcomes[item.number] for item in batch]
 
-    shared = share(usable(predictor.device), len(paths), at_once or (1 if predictor.tta else None))
-    with _bar(len(paths)) as bar, closing(in_order(one, range(len(paths)), shared)) as done:
-        yield from bar.track(done, total=len(paths), description="predict")
-
-
-def _predict(predictor: Predictor, path: Path, target: Path, number: int) -> Predicted:
-    pixels = read_image(path)
-    (detections,) = predictor([pixels])
-    with whole_file(target) as file:
-        detections.plot(pixels).save(file, "JPEG", quality=95, subsampling=0)
-    height, width = detections.image_size
-    record = {"id": number, "file_name": str(path), "height": height, "width": width}
-    return Predicted(record, detections.to_coco(number), f"{path}: {_summary(detections)} -> {target}")
+    shared = shared_by(predictor, len(stills), at_once)
+    items = windows(_fetched(stills), predictor.batch_size)
+    with _bar(len(stills)) as bar, closing(in_order(work, items, shared)) as done:
+        each = (outcome for outcomes in done for outcome in outcomes)
+        yield from bar.track(each, total=len(stills), description="predict")
 
 
-def _summary(detections: Detections) -> str:
-    counts = [f"{count} {label}" for label, count in detections.counts().items()]
-    listed = f" ({', '.join(counts[:3] + ['…'] * (len(counts) > 3))})" if counts else ""
-    return f"{len(detections)} detection{'s' * (len(detections) != 1)}{listed}"
+def shared_by(predictor: Predictor, images: int, at_once: int | None) -> Share:
+    """How batches of so many images share the cores; ``at_once`` as ``predicted`` takes it."""
+    alone = 1 if predictor.tta or predictor.batch_size > 1 else None
+    return share(usable(predictor.device), -(-images // predictor.batch_size), at_once or alone)
 
 
-def _targets(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Where each annotated picture goes: named after its source, numbered where two sources share a name, and never
-    over an image that was given."""
-    taken = {os.path.realpath(path).casefold() for path in paths}
-    targets = {}
-    for path in paths:
-        target, copy = out / f"{path.stem}.jpg", 1
-        while os.path.realpath(target).casefold() in taken:
-            copy += 1
-            target = out / f"{path.stem}-{copy}.jpg"
-        taken.add(os.path.realpath(target).casefold())
-        targets[path] = target
-    return targets
+def counted(counts: dict[str, int]) -> str:
+    """So many detections of each class, in words."""
+    total = sum(counts.values())
+    named = [f"{count} {name}" for name, count in sorted(counts.items(), key=lambda each: -each[1])]
+    listed = f" ({', '.join(named[:3] + ['…'] * (len(named) > 3))})" if named else ""
+    return f"{total} detection{'s' * (total != 1)}{listed}"
+
+
+def _fetched(stills: Iterable[Still]) -> Iterator[_Item]:
+    """The images, those at addresses fetched one after the other by the thread that Ctrl-C reaches."""
+    for number, still in enumerate(stills):
+        try:
+            yield _Item(number, still, still.fetched())
+        except CascadezooError as error:
+            yield _Item(number, still, error)
+
+
+def _read(batch: Iterable[_Item], failed: dict[int, Outcome]) -> Iterator[tuple[_Item, Pixels]]:
+    for item in batch:
+        try:
+            if isinstance(item.fetched, CascadezooError):
+                raise item.fetched
+            yield item, item.still.read(item.fetched)
+        except CascadezooError as error:
+            failed[item.number] = error
+
+
+def _written(image: Shown, detections: Detections, outputs: Outputs) -> Outcome:
+    try:
+        written = outputs.add(image, detections)
+    except CascadezooError as error:
+        return error
+    more = f" and {len(written) - 1} more" * (len(written) > 1)
+    return f"{image.name}: {counted(detections.counts())}" + (f" -> {written[0]}{more}" if written else "")
 
 
 @contextmanager

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from cascadezoo.coco.rle import decode_crop
+
 # pycocotools draws outlines at five times their size, in about 110 bytes a pixel of length
 _LONGEST_OUTLINE = 2**20
 _FAR = 1e9  # pixels: beyond any image
@@ -65,7 +67,9 @@ def reaches_beyond(polygons: list[list[float]], size: tuple[int, int], by: float
 
 def bitmap(segmentation: Segmentation, height: int, width: int) -> Bitmap:
     """The mask (height, width), 0 or 1, as pycocotools rasterises it; polygons in pixels of that size."""
-    mask: Bitmap = coco_mask.decode(_rle(segmentation, height, width))
+    crop, top, left = decode_crop(_rle(segmentation, height, width))
+    mask = np.zeros((height, width), np.uint8)
+    mask[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
     return mask
 
 

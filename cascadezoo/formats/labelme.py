@@ -5,7 +5,7 @@ import binascii
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from PIL import Image
 from cascadezoo.coco.image_headers import shown_size
 from cascadezoo.coco.segmentations import are_finite, as_arrays, bitmap
 from cascadezoo.errors import BadAnnotations, CascadezooError, MissingResource, UsageError
-from cascadezoo.files import write_json
+from cascadezoo.files import whole_file, write_json
 from cascadezoo.formats.labels import LabelledImage, LabelledObject, Labels, Mask, Notes, Polygon, extent, window
 from cascadezoo.formats.reading import files_in, json_of, names_of
 from cascadezoo.image_files import read_header
@@ -103,20 +103,29 @@ def write_labelme(labels: Labels, out: Path, notes: Notes) -> None:
     for image in labels.images:
         path = out / Path(image.name).with_suffix(".json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = os.path.relpath((labels.folder / image.name).absolute(), path.parent.absolute())
-        shapes = [shape for number, each in enumerate(image.objects) for shape in _shapes(each, number, image)]
-        document: dict[str, Any] = {
-            "version": "5.5.0",
-            "flags": {},
-            "shapes": shapes,
-            "imagePath": Path(beside).as_posix(),
-            "imageData": None,
-            "imageHeight": image.height,
-            "imageWidth": image.width,
-        }
-        write_json(path, document)
+        write_json(path, document(image, labels.folder / image.name, path.parent))
     out.mkdir(parents=True, exist_ok=True)
-    (out / NAMES).write_text("".join(f"{name}\n" for name in labels.categories), encoding="utf-8")
+    write_names(out, labels.categories)
+
+
+def document(image: LabelledImage, file: Path, folder: Path) -> dict[str, Any]:
+    """What is written of an image: its pixels are in ``file``, and the document will lie in ``folder``."""
+    return {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": [shape for number, each in enumerate(image.objects) for shape in _shapes(each, number, image)],
+        "imagePath": Path(os.path.relpath(file.absolute(), folder.absolute())).as_posix(),
+        "imageData": None,
+        "imageHeight": image.height,
+        "imageWidth": image.width,
+    }
+
+
+def write_names(out: Path, names: Sequence[str]) -> Path:
+    """Write ``labels.txt`` into a folder."""
+    with whole_file(out / NAMES) as text:
+        text.write("".join(f"{name}\n" for name in names).encode())
+    return out / NAMES
 
 
 def is_labelme(path: Path) -> bool:
@@ -263,7 +272,7 @@ def _window(item: dict[str, Any], points: list[list[float]], where: str) -> tupl
 
 def _shapes(each: LabelledObject, number: int, image: LabelledImage) -> Iterator[dict[str, Any]]:
     flags = {_CROWD: True} if each.is_crowd else {}
-    common = {"label": each.category, "group_id": None, "description": "", "flags": flags}
+    common = {"label": each.category, "group_id": None, "description": each.description, "flags": flags}
     x, y, w, h = each.bbox
     if each.mask is None:
         yield {**common, "points": [[x, y], [x + w, y + h]], "shape_type": "rectangle", "mask": None}

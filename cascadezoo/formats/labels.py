@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ class LabelledObject(NamedTuple):
         mask: None where it has only a box.
         is_crowd: COCO's ``iscrowd``.
         where: the file and the line, or the like, for a message.
+        description: a remark, where the format has a place for one.
     """
 
     category: str
@@ -29,6 +31,7 @@ class LabelledObject(NamedTuple):
     mask: Mask | None
     is_crowd: bool
     where: str
+    description: str = ""
 
 
 class LabelledImage(NamedTuple):
@@ -55,15 +58,20 @@ class Labels(NamedTuple):
 
 
 class Notes:
-    """What was left out or clipped: a sentence for each kind, with its first place and how often it happened."""
+    """What was left out or clipped: a sentence for each kind, with its first place and how often it happened.
+
+    Threads may share it.
+    """
 
     def __init__(self) -> None:
         self._of: dict[str, tuple[str, int]] = {}
+        self._lock = Lock()
 
     def add(self, what: str, where: str) -> None:
         """Count one; ``where`` as in ``LabelledObject``."""
-        first, number = self._of.get(what, (where, 0))
-        self._of[what] = first, number + 1
+        with self._lock:
+            first, number = self._of.get(what, (where, 0))
+            self._of[what] = first, number + 1
 
     def lines(self) -> list[str]:
         """One line for each kind."""

@@ -6,16 +6,17 @@ by a YAML file (``names``, ``path``, and the images of each split), as Ultralyti
 """
 
 import json
-import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cascadezoo.coco.image_headers import shown_size
+from cascadezoo.coco.segmentations import as_arrays
 from cascadezoo.errors import BadAnnotations, CascadezooError, MissingResource, UsageError
 from cascadezoo.files import whole_file
-from cascadezoo.formats.labels import LabelledImage, LabelledObject, Labels, Notes, Polygon, extent
+from cascadezoo.formats.labels import LabelledImage, LabelledObject, Labels, Notes, extent
+from cascadezoo.formats.outlines import one_outline
 from cascadezoo.formats.reading import files_in, images_in, lines_of, names_of, require_names, yaml_of
 
 SPLITS = ("train", "val", "test", "minival")
@@ -93,20 +94,31 @@ def write_yolo(labels: Labels, out: Path, notes: Notes) -> None:
     An object of several outlines becomes one that runs from each to the next and back.  Crowds, which YOLO does not
     know, are left out.  Raises UsageError for a run-length mask, which has no outline.
     """
-    names = dict(enumerate(labels.categories))
-    lines = ["train: images", "val: images", "names:"]
-    lines += [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in names.items()]  # JSON is YAML
-    _write_text(out / "data.yaml", lines)
-    numbers = {name: number for number, name in names.items()}
+    write_description(out, labels.categories)
+    numbers = {name: number for number, name in enumerate(labels.categories)}
     for image in labels.images:
-        lines = []
         for each in image.objects:
             if each.is_crowd:
                 notes.add("a crowd was left out: YOLO knows none", each.where)
-                continue
-            values = _line_values(each, image)
-            lines.append(" ".join([str(numbers[each.category]), *map(repr, values)]))
-        _write_text(out / "labels" / Path(image.name).with_suffix(".txt"), lines)
+        kept = [each for each in image.objects if not each.is_crowd]
+        write_lines(out, image._replace(objects=kept), numbers)
+
+
+def write_description(out: Path, names: Sequence[str]) -> Path:
+    """Write ``data.yaml`` into a folder: the names of the classes, and images in ``images`` for every split."""
+    lines = ["train: images", "val: images", "names:"]
+    quoted = (json.dumps(name, ensure_ascii=False) for name in names)  # JSON is YAML
+    lines += [f"  {number}: {name}" for number, name in enumerate(quoted)]
+    return _write_text(out / "data.yaml", lines)
+
+
+def write_lines(out: Path, image: LabelledImage, numbers: Mapping[str, int]) -> Path:
+    """Write the lines of an image, whose objects are no crowds, into ``labels`` in a folder; ``numbers``: the classes'.
+
+    Raises UsageError for a run-length mask.
+    """
+    lines = [" ".join([str(numbers[each.category]), *map(repr, _line_values(each, image))]) for each in image.objects]
+    return _write_text(out / "labels" / Path(image.name).with_suffix(".txt"), lines)
 
 
 def _of_yaml(path: Path, images: Path | None, split: str | None) -> tuple[list[str], Path, list[_Pair]]:
@@ -261,29 +273,11 @@ def _line_values(each: LabelledObject, image: LabelledImage) -> list[float]:
         return [(x + w / 2) / image.width, (y + h / 2) / image.height, w / image.width, h / image.height]
     if not isinstance(each.mask, list):
         raise UsageError(f"{each.where}: a run-length mask has no outline, which YOLO wants: convert to labelme or voc")
-    joined = each.mask[0]
-    for polygon in each.mask[1:]:
-        joined = _joined(joined, polygon)
-    return [value / (image.height if place % 2 else image.width) for place, value in enumerate(joined)]
+    return (one_outline(as_arrays(each.mask)) / (image.width, image.height)).ravel().tolist()
 
 
-def _joined(one: Polygon, other: Polygon) -> Polygon:
-    """One outline of two: along the first, over to the other where they are nearest, along that, and back."""
-    firsts, others = _points(one), _points(other)
-    nearest = min(
-        ((i, j) for i in range(len(firsts)) for j in range(len(others))),
-        key=lambda pair: math.dist(firsts[pair[0]], others[pair[1]]),
-    )
-    i, j = nearest
-    around = [*firsts[: i + 1], *others[j:], *others[: j + 1], *firsts[i:]]
-    return [value for point in around for value in point]
-
-
-def _points(polygon: Polygon) -> list[tuple[float, float]]:
-    return list(zip(polygon[::2], polygon[1::2], strict=True))
-
-
-def _write_text(path: Path, lines: list[str]) -> None:
+def _write_text(path: Path, lines: list[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write("".join(f"{line}\n" for line in lines).encode())
+    return path

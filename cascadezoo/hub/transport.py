@@ -33,6 +33,7 @@ from cascadezoo.version import __version__
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds without a byte
 TRIES = 6  # in a row without progress
+FEW_TRIES = 3  # of a file that a user names
 FIRST_WAIT = 1.0  # seconds, doubled each time
 LONGEST_WAIT = 60.0
 MAX_REDIRECTS = 10
@@ -173,25 +174,53 @@ def fetch_text(url: str, limit: int = 64 * 1024) -> str | None:
     Raises Offline, UnsafeRedirect and DownloadFailed as ``fetch`` does.
     """
 
-    def attempt() -> str | None:
+    def is_there(response: requests.Response) -> bool:
+        if response.status_code in _NOT_THERE:
+            return False
+        _refuse_status(url, response)
+        return True
+
+    text = _held(url, limit, is_there, "and no small text file")
+    return None if text is None else text.decode("utf-8", "replace")
+
+
+def fetch_bytes(url: str, limit: int) -> bytes:
+    """A file of at most ``limit`` bytes, held in memory: of any server that a user names, so it is asked fewer times.
+
+    Raises Offline, UnsafeRedirect and DownloadFailed as ``fetch`` does.
+    """
+
+    def is_there(response: requests.Response) -> bool:
+        if response.status_code != 200:
+            raise DownloadFailed(f"{redacted(url)}: the server answers {response.status_code} {response.reason}")
+        return True
+
+    return _held(url, limit, is_there, "which is more than was asked for", tries=FEW_TRIES) or b""
+
+
+def _held(
+    url: str, limit: int, is_there: Callable[[requests.Response], bool], beyond: str, tries: int = TRIES
+) -> bytes | None:
+    """A file's bytes; None where it is not there."""
+
+    def attempt() -> bytes | None:
         with closing(_answer(http, url)) as response:
-            if response.status_code in _NOT_THERE:
+            if not is_there(response):
                 return None
-            _refuse_status(url, response)
             _length(url, response)
             http.pace.expect_body(_framed(limit))
-            text = b""
+            content = bytearray()
             for block in _blocks(response, decode=True):
-                text += block
-                if len(text) > limit:
-                    raise DownloadFailed(f"{redacted(url)} is longer than {limit:,} bytes, and no small text file")
-            return text.decode("utf-8", "replace")
+                content += block
+                if len(content) > limit:
+                    raise DownloadFailed(f"{redacted(url)} is longer than {limit:,} bytes, {beyond}")
+            return bytes(content)
 
     with session() as http:
-        return _until_it_works(url, attempt)
+        return _until_it_works(url, attempt, tries)
 
 
-def _until_it_works(file: Part | str, attempt: Callable[[], T]) -> T:
+def _until_it_works(file: Part | str, attempt: Callable[[], T], tries: int = TRIES) -> T:
     """What ``attempt`` returns, tried again with longer and longer pauses; a part that has grown is not given up on."""
     part = file if isinstance(file, Part) else None
     failures, reached = 0, part.size if part else 0
@@ -203,9 +232,10 @@ def _until_it_works(file: Part | str, attempt: Callable[[], T]) -> T:
                 failures, reached = 0, part.size
             failures += 1
             url = redacted(part.url if part else str(file))
-            if failures == TRIES:
+            if failures == tries:
+                mirror = ", or set CASCADEZOO_MIRROR" * (tries == TRIES)  # which has publishers' files
                 raise DownloadFailed(
-                    f"{url}: {error}, {TRIES} times in a row{_kept(part)}: try again later, or set CASCADEZOO_MIRROR"
+                    f"{url}: {error}, {tries} times in a row{_kept(part)}: try again later{mirror}"
                 ) from scrubbed(error)
             pause = FIRST_WAIT * 2 ** (failures - 1) * random.uniform(0.5, 1)
             wait = min(max(error.wait, pause), LONGEST_WAIT)

@@ -121,7 +121,7 @@ def test_ctrl_c_ends_all_work_at_once(folder, calls, two_threads, monkeypatch, c
         raise KeyboardInterrupt
 
     monkeypatch.setattr(FakeModel, "predict", second_never_ends)
-    monkeypatch.setattr("cascadezoo.cli.predict.echo", interrupted)  # when the first image is told of
+    monkeypatch.setattr("cascadezoo.cli.predict_local.echo", interrupted)  # when the first image is told of
     paths = [write_image(folder / f"{height}.png", height) for height in (30, 31, 32)]
     before = threading.active_count()
     assert run(NAME, *paths, "--device", "cpu") == 130
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_for_each_picture(folder, calls, two_threads, monkey
     def full(path, *_):
         raise UnwritableOutput(f"{path} cannot be written: No space left on device")
 
-    monkeypatch.setattr("cascadezoo.cli.predict_images.whole_file", full)
+    monkeypatch.setattr("cascadezoo.outputs.pictures.whole_file", full)
     paths = [write_image(folder / f"{number}.png") for number in range(3)]
     assert run(NAME, *paths, "--device", "cpu") == 4
     err = capsys.readouterr().err.splitlines()

@@ -69,7 +69,6 @@ def test_without_ray_it_says_so_before_anything_else(tmp_path, monkeypatch, caps
     ("options", "words"),
     [
         ("--actors 2", "--actors is for --engine ray"),
-        ("--batch-size 1", "--batch-size is for --engine ray"),
         ("--engine ray --json", "--json is for runs without --engine"),
         ("--engine ray --device cuda:1", "--device cuda:1: Ray says which GPU an actor gets"),
         ("--engine dask", "'dask' is not 'ray'"),

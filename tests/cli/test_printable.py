@@ -128,7 +128,7 @@ class _Model:
     def optimize(self, *_: Any, **__: Any) -> "_Model":
         return self
 
-    def predict(self, images: list[Any], tta: bool, batch_size: int) -> list[Detections]:
+    def predict(self, images: list[Any], tta: bool, batch_size: int, **_: object) -> list[Detections]:
         (image,) = images
         boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [2.0, 2.0, 8.0, 6.0]])
         return [Detections(boxes, torch.tensor([0.9, 0.8]), torch.arange(2), image.shape[:2], self.categories)]

@@ -82,7 +82,7 @@ WRONG = [
     (f"predict {NAME} image.png --out file.json/deeper", 4, "cannot be written"),
     (f"predict {NAME} image.png --weights gone.pth", 3, "gone.pth does not exist"),
     (f"predict {NAME} image.png --device tpu", 2, "'tpu' names no device"),
-    (f"predict {NAME} image.png --threshold 2", 2, "not in the range"),
+    (f"predict {NAME} image.png --threshold 2", 2, "is not from 0 to 1"),
     ("predict nonsense image.png", 2, "no entry is called"),
     ("predict hf-hub:nonsense image.png", 2, "names no repository"),
     (f"predict {NAME}", 2, "Missing argument 'IMAGE...'"),
