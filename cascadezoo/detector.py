@@ -29,7 +29,7 @@ from cascadezoo.optimizing.inference_only import InferenceOnly
 from cascadezoo.optimizing.precision import Settings, settings
 from cascadezoo.optimizing.weights import prepared
 from cascadezoo.paths import expanded
-from cascadezoo.predicting import Plan, all_or_raise, in_turn, of_list, raising, several
+from cascadezoo.predicting import all_or_raise, in_turn, of_list, raising, several
 from cascadezoo.spec.origin import Origin
 from cascadezoo.summary import summary
 from cascadezoo.wanted import Asked, Classes, Threshold, Wanted
@@ -147,19 +147,14 @@ class Detector(ImageNetwork):
         wanted = Wanted.of(self.categories, classes, threshold, max_detections, self.spec.conventions.selection)
         self._warn_if_random()
         images = several(image)
-        model = self._keeping(wanted)
-        plan: Plan[Any, Detections]
-        if tta:
-            plan = model._augmented_plan(TTASettings() if tta is True else tta, wanted)
-        else:
-            count = 1 if images is None else len(images) if isinstance(images, list) else sys.maxsize
-            plan = model._plan(count, batch_size, wanted)
-        plan = plan._replace(read=model._computing(plan.read), detect=model._computing(plan.detect))
+        count = 1 if images is None else len(images) if isinstance(images, list) else sys.maxsize
+        plan = self._keeping(wanted)._planned(count, batch_size, tta, wanted)
         if isinstance(images, Iterator):
             results = in_turn(plan, images)
             return results if errors == "return" else raising(results)
         given = [image] if images is None else images
-        found = with_sources(of_list(plan, given), given)
+        done = of_list(plan, given)
+        found = with_sources(done, given)
         if errors == "raise":
             found = all_or_raise(found, images is not None)
         return found[0] if images is None else found
@@ -224,7 +219,8 @@ class Detector(ImageNetwork):
         if self.training:
             return self._losses(images, targets)
         self._warn_if_random()
-        return _as_dicts(of_list(self._plan(1, max(1, len(images))), list(images)))
+        found = of_list(self._plan(1, max(1, len(images))), list(images))
+        return _as_dicts(found)
 
     @uncompiled
     def _losses(self, images: Sequence[Tensor], targets: Sequence[GivenTargets] | None) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ Shapes: D detections per image, H and W its height and width.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -80,6 +80,12 @@ class ImageNetwork(WarnsIfRandom):
         other.spec = self.spec.model_copy(update={"conventions": conventions.model_copy(update={"selection": rule})})
         return other
 
+    def _planned(self, images: int, batch_size: int, tta: bool | TTASettings, wanted: Wanted) -> Plan[Any, Detections]:
+        """How ``predict`` detects on so many images."""
+        if tta:
+            return self._inside(self._augmented_plan(TTASettings() if tta is True else tta, wanted))
+        return self._inside(self._plan(images, batch_size, wanted))
+
     @uncompiled
     def _plan(self, images: int, batch_size: int, wanted: Wanted = _ALL) -> Plan[ResizedImage, Detections]:
         """How to detect on so many images, in batches of so many."""
@@ -96,6 +102,9 @@ class ImageNetwork(WarnsIfRandom):
             return self.detections(*wanted.among(output, output.on_host()), [(height, width)])
 
         return Plan(read_image, detect, np.shape, 1, self._share(1))
+
+    def _inside(self, plan: Plan[T, R]) -> Plan[T, R]:
+        return plan._replace(read=self._computing(plan.read), detect=self._computing(plan.detect))
 
     def _computing(self, function: Callable[[T], R]) -> Callable[[T], R]:
         """The function, without gradients and in what this network computes, which its caller never sees: an iterator

@@ -53,7 +53,8 @@ def several(images: object) -> list[Any] | Iterator[Any] | None:
 def of_list(plan: Plan[P, R], images: Sequence[Any]) -> list[R | CascadezooError]:
     """The result of each image, or why it could not be read; batches go as they fill up, whatever the images' order."""
     if plan.share.at_once > 1:
-        return list(in_turn(plan, images))
+        done = in_turn(plan, images)
+        return list(done)
     results: dict[int, R | CascadezooError] = {}
     groups = _groups(plan, images, results)
     while group := _next(groups):

@@ -190,7 +190,7 @@ class Predictor:
     def _of_list(self, images: list[Any]) -> list[Detections]:
         model = self.model
         with self.arithmetic():
-            return model.predict(
+            found: list[Detections] = model.predict(
                 images,
                 tta=self.tta,
                 batch_size=self.batch_size,
@@ -198,6 +198,7 @@ class Predictor:
                 threshold=self.threshold,
                 max_detections=self.max_detections,
             )
+        return found
 
     def _of_columns(self, columns: Batch) -> Columns:
         column = self._images_in(columns)

@@ -98,8 +98,8 @@ class Wanted(NamedTuple):
         )
         masks = None if output.masks is None else _taken(output.masks, on_device)
         found = DetectionBatch(boxes, scores, labels, counts.to(output.counts.device), rois, masks)
-        on_host = (_taken(rows, order) for rows in (host.boxes, host.scores, host.labels))
-        return found, HostRows(*on_host, counts)
+        boxes, scores, labels = (_taken(rows, order) for rows in (host.boxes, host.scores, host.labels))
+        return found, HostRows(boxes, scores, labels, counts)
 
 
 def label_of(categories: Categories, wanted: Class) -> int:

@@ -138,8 +138,8 @@ def predict_command(
             raise UsageError(f"{option} is for runs without --engine: {_LOCAL[option]}")
         from cascadezoo.cli.predict_batch import predict_batch
 
-        of_engine = {"annotation_file": ANNOTATIONS, "address": address, "actors": actors, "column": column}
-        ctx.exit(predict_batch(name, images, out, **of_engine, **options))
+        options |= {"annotation_file": ANNOTATIONS, "address": address, "actors": actors, "column": column}
+        ctx.exit(predict_batch(name, images, out, **options))
     for option in _given(ctx, _OF_ENGINE):
         raise UsageError(f"{option} is for --engine ray")
     if as_json and "coco" not in kinds:

@@ -69,7 +69,7 @@ def predict_local(
 
     predictor = Predictor(name, **options)
     model, threshold = predictor.model, threshold_text(options["threshold"])
-    of_outputs = {
+    of_outputs: dict[str, Any] = {
         "categories": model.categories,
         "has_masks": model.spec.mask is not None,
         "description": f"cascadezoo {cascadezoo.version.__version__} predict {name} --threshold {threshold}",

@@ -130,7 +130,8 @@ def seen(
     Raises MissingResource and UnreadableImage where there is no video, UnwritableOutput where nothing can be written.
     """
     counts: Counter[str] = Counter()
-    interrupted, fault, done = False, None, 0
+    interrupted, done = False, 0
+    fault: CascadezooError | None = None
     with Frames(moving.source) as frames, _Results(frames, kinds, folder, stem, **of_outputs) as results:
 
         def work(batch: Sequence[Frame]) -> list[_Made]:
