@@ -229,6 +229,7 @@ bench: setup $(EXTRAS)/.ok
 	$(BIN)/python -m cascadezoo.benchmarks.measure.dense
 	$(BIN)/python -m cascadezoo.benchmarks.measure.footprint
 	$(BIN)/python -m cascadezoo.benchmarks.measure.predicting
+	$(EXTRAS)/bin/python -m cascadezoo.benchmarks.measure.tiling --sahi
 	$(EXTRAS)/bin/python -m cascadezoo.benchmarks.measure.serving
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pages
 

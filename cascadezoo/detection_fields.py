@@ -19,6 +19,7 @@ from cascadezoo.detection_rows import DetectionRow
 from cascadezoo.errors import UsageError
 from cascadezoo.images import ImageInput
 from cascadezoo.modeling.transfer import to_host
+from cascadezoo.ops.mask_parts import MaskParts, joined
 from cascadezoo.ops.mask_paste import PasteMethod, paste_bilinear
 
 Index: TypeAlias = (
@@ -35,7 +36,7 @@ class DetectionFields:
     labels: Tensor
     image_size: tuple[int, int]
     categories: Categories = COCO
-    mask_probs: Tensor | None = None
+    mask_probs: Tensor | MaskParts | None = None
     paste_method: PasteMethod = field(default=paste_bilinear, kw_only=True)
     extent: int = field(default=0, kw_only=True)
     source: "ImageInput | None" = field(default=None, kw_only=True)
@@ -67,7 +68,7 @@ class DetectionFields:
         if self.boxes.shape != (n, 4) or self.scores.shape != (n,) or self.labels.shape != (n,):
             shapes = [tuple(x.shape) for x in (self.boxes, self.scores, self.labels)]
             raise UsageError(f"boxes {shapes[0]}, scores {shapes[1]}, labels {shapes[2]}: give (N, 4), (N,) and (N,)")
-        if self.mask_probs is not None and (self.mask_probs.ndim != 3 or len(self.mask_probs) != n):
+        if self.mask_probs is not None and (len(self.mask_probs.shape) != 3 or len(self.mask_probs) != n):
             raise UsageError(f"mask_probs {tuple(self.mask_probs.shape)} for {n} boxes: give (N, M, M)")
         if min(self.image_size) < 1:
             raise UsageError(f"image_size {self.image_size}: give (height, width) of at least one pixel")
@@ -93,13 +94,13 @@ class DetectionFields:
         for name, value in kinds[0].items():
             if other := [kind[name] for kind in kinds if kind[name] != value]:
                 raise UsageError(f"concat: the detections differ in {name}: {value} and {other[0]}")
-        masks = [part.mask_probs for part in parts if part.mask_probs is not None]
+        masks = [(part.mask_probs, part.boxes) for part in parts if part.mask_probs is not None]
         return replace(
             first,
             boxes=torch.cat([part.boxes for part in parts]),
             scores=torch.cat([part.scores for part in parts]),
             labels=torch.cat([part.labels for part in parts]),
-            mask_probs=torch.cat(masks) if masks else None,
+            mask_probs=joined(*zip(*masks, strict=True)) if masks else None,
             source=first.source if all(part.source is first.source for part in parts) else None,
         )
 

@@ -28,9 +28,11 @@ from cascadezoo.drawing import Row, Style, draw
 from cascadezoo.errors import CascadezooError, MissingResource, UsageError
 from cascadezoo.files import write_json
 from cascadezoo.images import ImageInput, read_image
+from cascadezoo.joined_masks import JoinedMasks
 from cascadezoo.mask_rles import BoxedMasks
 from cascadezoo.modeling.transfer import to_host
-from cascadezoo.ops.mask_paste import Crop, paste
+from cascadezoo.ops.mask_parts import MaskParts
+from cascadezoo.ops.mask_paste import Crop, whole
 from cascadezoo.paths import expanded
 
 
@@ -44,7 +46,8 @@ class Detections(DetectionFields):
         labels: (N,) int64 in 0..C-1; there is no background label.
         image_size: (height, width) of the original image.
         categories: the names of the labels, with the data set's ids.
-        mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.
+        mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.  A ``MaskParts`` where tiles
+            show parts of objects: each part over a box of its own.
         paste_method: how ``mask_probs`` become pixels.
         extent: 1 where x2 is the last pixel inside a box, else 0 (``cascadezoo.spec.conventions``).
         source: the image as ``predict`` was given it, not a copy, for ``plot`` and ``show``; None where it is not
@@ -63,7 +66,7 @@ class Detections(DetectionFields):
         if self.mask_probs is None:
             return None
         with torch.inference_mode(False):  # whoever asks first, the masks serve everybody
-            return paste(self.mask_probs, self.boxes, *self.image_size, method=self.paste_method)
+            return whole(self.crops(), len(self), *self.image_size, self.mask_probs.device)
 
     def crops(self) -> Iterator[Crop]:
         """The part of each mask that can be set, one detection at a time; nothing from a model without masks."""
@@ -84,9 +87,13 @@ class Detections(DetectionFields):
             return None
         return [polygons_of(crop.mask.cpu().numpy(), crop.left, crop.top) for crop in self.crops()]
 
-    def _boxed_masks(self) -> BoxedMasks | None:
+    def _boxed_masks(self) -> BoxedMasks | JoinedMasks | None:
         if self.mask_probs is None:
             return None
+        if isinstance(self.mask_probs, MaskParts):
+            parts = self.mask_probs
+            boxed = BoxedMasks(parts.probabilities, parts.boxes, self.image_size, self.paste_method)
+            return JoinedMasks(boxed, parts.counts)
         return BoxedMasks(self.mask_probs, self.boxes, self.image_size, self.paste_method)
 
     def _runs(self) -> Sequence[Tensor]:

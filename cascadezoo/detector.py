@@ -32,6 +32,8 @@ from cascadezoo.paths import expanded
 from cascadezoo.predicting import all_or_raise, in_turn, of_list, raising, several
 from cascadezoo.spec.origin import Origin
 from cascadezoo.summary import summary
+from cascadezoo.tiling.planning import tiled
+from cascadezoo.tiling.tiles import Tiles
 from cascadezoo.wanted import Asked, Classes, Threshold, Wanted
 from cascadezoo.writing import write_folder
 
@@ -77,22 +79,22 @@ class Detector(ImageNetwork):
     @overload
     def predict(
         self, image: list[Any] | tuple[Any, ...], tta: bool | TTASettings = False, batch_size: int = 1,
-        *, errors: Literal["raise"] = "raise", **asked: Unpack[Asked],
+        *, tiles: Tiles | None = None, errors: Literal["raise"] = "raise", **asked: Unpack[Asked],
     ) -> list[Detections]: ...  # fmt: skip
     @overload
     def predict(
         self, image: Generator[Any, Any, Any], tta: bool | TTASettings = False, batch_size: int = 1,
-        *, errors: Literal["raise"] = "raise", **asked: Unpack[Asked],
+        *, tiles: Tiles | None = None, errors: Literal["raise"] = "raise", **asked: Unpack[Asked],
     ) -> Iterator[Detections]: ...  # fmt: skip
     @overload
     def predict(
         self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1,
-        *, errors: Literal["raise"] = "raise", **asked: Unpack[Asked],
+        *, tiles: Tiles | None = None, errors: Literal["raise"] = "raise", **asked: Unpack[Asked],
     ) -> Detections: ...  # fmt: skip
     @overload
     def predict(
         self, image: Any, tta: bool | TTASettings = False, batch_size: int = 1,
-        *, errors: Literal["return"], **asked: Unpack[Asked],
+        *, tiles: Tiles | None = None, errors: Literal["return"], **asked: Unpack[Asked],
     ) -> Any: ...  # fmt: skip
     def predict(
         self,
@@ -103,6 +105,7 @@ class Detector(ImageNetwork):
         classes: Classes | None = None,
         threshold: Threshold | None = None,
         max_detections: int | None = None,
+        tiles: Tiles | None = None,
         errors: Literal["raise", "return"] = "raise",
     ) -> Any:
         """Detect on an image, on each of a list, or on each of a stream as it comes, without gradients.
@@ -125,6 +128,8 @@ class Detector(ImageNetwork):
                 others; None: what the model itself keeps (mostly 0.05).  Below that, the network keeps more.
             max_detections: the most to keep per image, of the classes wanted, the best; None: what the model keeps
                 (mostly 100, of all classes).  Above that, the network keeps more.
+            tiles: detect on each image in overlapping tiles, for small objects in large images (docs/tiles.md); the tiles
+                make up the batches, and ``max_detections`` None keeps all that are found.
             errors: "raise" what is wrong with an image, or "return" it, a CascadezooError, in the image's place.
 
         Returns:
@@ -143,12 +148,26 @@ class Detector(ImageNetwork):
         """
         if self.training:
             raise UsageError("the model is in training mode: call model.eval() before predict")
-        _check_settings(tta, batch_size, errors)
+        _check_settings(tta, batch_size, tiles, errors)
         wanted = Wanted.of(self.categories, classes, threshold, max_detections, self.spec.conventions.selection)
         self._warn_if_random()
         images = several(image)
         count = 1 if images is None else len(images) if isinstance(images, list) else sys.maxsize
         plan = self._keeping(wanted)._planned(count, batch_size, tta, wanted)
+        model = self._keeping(wanted)
+
+        def planned(count: int) -> Plan[Any, Detections]:
+            plan: Plan[Any, Detections]
+            if tta:
+                plan = model._augmented_plan(TTASettings() if tta is True else tta, wanted)
+            else:
+                plan = model._plan(count, batch_size, wanted)
+            return plan._replace(read=model._computing(plan.read), detect=model._computing(plan.detect))
+
+        if tiles is None:
+            plan = planned(1 if images is None else len(images) if isinstance(images, list) else sys.maxsize)
+        else:
+            plan = tiled(planned, tiles, self.spec.conventions.selection.nms, wanted.most)
         if isinstance(images, Iterator):
             results = in_turn(plan, images)
             return results if errors == "return" else raising(results)
@@ -283,13 +302,15 @@ def _check_images(images: object) -> None:
         )
 
 
-def _check_settings(tta: object, batch_size: object, errors: object) -> None:
+def _check_settings(tta: object, batch_size: object, tiles: object, errors: object) -> None:
     if not isinstance(tta, bool | TTASettings):
         raise WrongType(f"tta: give True, False or TTASettings, not a {type(tta).__name__}; images go into one list")
     if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool):
         raise WrongType(f"batch_size: give a whole number, not {batch_size!r}")
     if batch_size < 1:
         raise UsageError(f"batch_size {batch_size}: give 1 or more images at a time")
+    if not isinstance(tiles, Tiles | None):
+        raise WrongType(f"tiles: give Tiles(size, overlap), not {tiles!r}")
     if errors not in ("raise", "return"):
         raise UsageError(f"errors: give 'raise' or 'return', not {errors!r}")
 

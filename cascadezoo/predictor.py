@@ -21,6 +21,7 @@ from cascadezoo.errors import CascadezooError, FailedImages, UsageError, WrongTy
 from cascadezoo.hub.sources import parse
 from cascadezoo.modeling.tta import TTASettings
 from cascadezoo.optimizing.precision import settings
+from cascadezoo.tiling.tiles import Tiles
 from cascadezoo.wanted import Classes, Threshold, Wanted
 
 Batch = Mapping[str, Any]
@@ -52,6 +53,7 @@ class Predictor:
         classes: Classes | None = None,
         max_detections: int | None = None,
         tta: bool | TTASettings = False,
+        tiles: Tiles | None = None,
         column: str | None = None,
         raise_errors: bool = False,
         optimize: bool | None = False,
@@ -71,6 +73,7 @@ class Predictor:
             threshold, classes, max_detections: which detections to keep, as ``Detector.predict`` takes them; None: what
                 the entry itself keeps (mostly those above 0.05, the best 100).
             tta: test-time augmentation; one image at a time.
+            tiles: detect in tiles, as ``Detector.predict`` does; one image at a time.
             column: the column of the images; None: ``image``, ``bytes`` or ``path``, the first that is there.
             raise_errors: an image that fails ends the call of ``predictor(columns)`` with FailedImages, instead of
                 being a row that says why.
@@ -93,7 +96,7 @@ class Predictor:
         if exact and optimize is False:
             raise UsageError("exact is for an optimised model: optimize it too, or leave exact out")
         self.name, self.precision, self.batch_size, self.threshold = name, precision, batch_size, threshold
-        self.classes, self.max_detections = classes, max_detections
+        self.classes, self.max_detections, self.tiles = classes, max_detections, tiles
         self.device, self.tta, self.column, self.raise_errors = device, tta, column, raise_errors
         self.optimize, self.exact = optimize, exact
         self._loaded = {"pretrained": pretrained, "weights": weights, "device": device, **options}
@@ -197,6 +200,7 @@ class Predictor:
                 classes=self.classes,
                 threshold=self.threshold,
                 max_detections=self.max_detections,
+                tiles=self.tiles,
             )
         return found
 

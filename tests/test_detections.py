@@ -64,7 +64,7 @@ def test_rles_are_the_masks_without_building_them():
 
 
 def test_a_large_image_needs_no_whole_masks(monkeypatch):
-    monkeypatch.setattr("cascadezoo.detections.paste", None)  # what builds (N, H, W)
+    monkeypatch.setattr("cascadezoo.detections.whole", None)  # what builds (N, H, W)
     corners = torch.tensor([[0.0, 0.0], [5900.0, 0.0], [3000.0, 2000.0], [0.0, 3950.0], [5000.0, 3000.0]])
     boxes = torch.cat([corners, corners + torch.tensor([100.0, 50.0])], dim=1)
     detections = Detections(

@@ -7,7 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cascadezoo.benchmarks.measure import cost_sections, operator_sections, predicting_section, serving_section
+from cascadezoo.benchmarks.measure import (
+    cost_sections,
+    operator_sections,
+    predicting_section,
+    serving_section,
+    tiling_section,
+)
 from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.operator_sections import machine
 from cascadezoo.benchmarks.measure.peer_section import peer_section
@@ -329,6 +335,7 @@ _SECTIONS = {
     "floor": cost_sections.floor,
     "network_growth": cost_sections.network_growth,
     "predicting": predicting_section.predicting,
+    "tiling": tiling_section.tiling,
     "serving": serving_section.serving,
     "footprint": _footprint,
     "ops": operator_sections.ops,

@@ -16,15 +16,17 @@ from cascadezoo.errors import MissingResource, UnwritableOutput, WeightsNotFound
 from cascadezoo.files import can_be_written
 from cascadezoo.hub.sources import parse
 from cascadezoo.outputs.kinds import KINDS, kinds_of
+from cascadezoo.tiling.tiles import Tiles
 
 if TYPE_CHECKING:
     _TextType = click.ParamType[str]
     _TextsType = click.ParamType[tuple[str, ...]]
     _PairType = click.ParamType[tuple[int, int]]
     _ThresholdType = click.ParamType[float | dict[str, float]]
+    _TilesType = click.ParamType[Tiles]
     _Items = list[CompletionItem[str]]
 else:  # generic in the newest click alone
-    _TextType = _TextsType = _PairType = _ThresholdType = click.ParamType
+    _TextType = _TextsType = _PairType = _ThresholdType = _TilesType = click.ParamType
     _Items = list
 
 _STDOUT = Path("-")
@@ -128,6 +130,21 @@ def threshold_text(threshold: float | dict[str, float]) -> str:
     if isinstance(threshold, float):
         return f"{threshold:g}"
     return ",".join(f"{score:g}" if name == "*" else f"{name}={score:g}" for name, score in threshold.items())
+
+
+class TilesOfImages(_TilesType):
+    """Tiles by their size and, after a comma, what neighbours share, both in pixels, such as 1024,256."""
+
+    name = "tiles"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tiles:
+        """The tiles; raises UsageError."""
+        if isinstance(value, Tiles):
+            return value
+        size, comma, overlap = str(value).partition(",")
+        if not (size.isdecimal() and (overlap.isdecimal() or not comma)):
+            self.fail(f"{value!r} is no size in pixels, with an overlap or without: give 1024, or 1024,256", param, ctx)
+        return Tiles(int(size), int(overlap) if comma else None)
 
 
 class SavedKinds(_TextsType):

@@ -8,7 +8,15 @@ import click
 from click.core import ParameterSource
 
 from cascadezoo.cli.command import Command
-from cascadezoo.cli.parameters import Device, ModelName, OutputOfPredict, SavedKinds, Threshold, WeightsFile
+from cascadezoo.cli.parameters import (
+    Device,
+    ModelName,
+    OutputOfPredict,
+    SavedKinds,
+    Threshold,
+    TilesOfImages,
+    WeightsFile,
+)
 from cascadezoo.errors import UsageError
 from cascadezoo.outputs.kinds import ANNOTATIONS, DEFAULT, KINDS
 from cascadezoo.paths import expanded
@@ -85,6 +93,10 @@ _OF_ENGINE = ("--address", "--actors", "--column")
     "least memory.",
 )  # fmt: skip
 @click.option("--tta", is_flag=True, help="Test-time augmentation: several scales, mirrored too; much slower.")
+@click.option(
+    "--tiles", metavar="SIZE[,OVERLAP]", type=TilesOfImages(),
+    help="Detect in overlapping tiles of so many pixels, for small objects in large images (docs/tiles.md).",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The COCO file on stdout too, the summaries on stderr.")
 @click.option("--engine", type=click.Choice(["ray"]), help="Many images, on the GPUs of one machine or of several.")
 @click.option("--address", help="With --engine: a Ray cluster that runs already; default: one of its own.")

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from cascadezoo.cli.parameters import threshold_text
 from cascadezoo.cli.progress import progress
 from cascadezoo.cli.terminal import echo
 from cascadezoo.errors import MissingResource, UsageError
+from cascadezoo.tiling.tiles import Tiles
 
 if TYPE_CHECKING:
     from cascadezoo.detector import Detector
@@ -75,6 +77,7 @@ def _identity(
     """All that a part's results depend on."""
     from cascadezoo.converters.canonical import content_digest
 
+    tiles: Tiles | None = options["tiles"]
     settings = (
         "device", "precision", "optimize", "exact", "batch_size", "threshold", "classes", "max_detections", "tta",
     )  # fmt: skip
@@ -85,7 +88,7 @@ def _identity(
             "network": _sha256(model.spec.to_json()),
             "categories": _sha256(model.categories.to_json()),
         },
-        "settings": {setting: options[setting] for setting in settings},
+        "settings": {setting: options[setting] for setting in settings} | {"tiles": tiles and asdict(tiles)},
         "software": {package: version(package) for package in ("torch", "torchvision")}
         | {"cascadezoo": cascadezoo.version.__version__},
         "images": {"images": sum(len(part.names) for part in parts), "list of images": digest_of(parts)},

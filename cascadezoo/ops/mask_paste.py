@@ -12,7 +12,7 @@ Formulas ported from (licences in NOTICE):
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import cv2
@@ -108,8 +108,13 @@ def paste(
     probabilities: Tensor, boxes: Tensor, height: int, width: int, method: PasteMethod = paste_bilinear
 ) -> Tensor:
     """Whole masks, (N, H, W) bool, as ``method`` pastes them."""
-    masks = torch.zeros((len(boxes), height, width), dtype=torch.bool, device=probabilities.device)
-    for mask, crop in zip(masks, method(probabilities, boxes, height, width), strict=True):
+    return whole(method(probabilities, boxes, height, width), len(boxes), height, width, probabilities.device)
+
+
+def whole(crops: Iterable[Crop], count: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Whole masks, (N, H, W) bool, of the crops of N detections."""
+    masks = torch.zeros((count, height, width), dtype=torch.bool, device=device)
+    for mask, crop in zip(masks, crops, strict=True):
         h, w = crop.mask.shape
         mask[crop.top : crop.top + h, crop.left : crop.left + w] = crop.mask
     return masks

@@ -1,5 +1,5 @@
 """The drawn data set of coloured shapes, on which the entry inside the package was trained."""
 
-from cascadezoo.shapes.dataset import SIZES, VERSION, generate, scene
+from cascadezoo.shapes.dataset import SIZES, VERSION, generate, planted, scene
 
-__all__ = ["SIZES", "VERSION", "generate", "scene"]
+__all__ = ["SIZES", "VERSION", "generate", "planted", "scene"]

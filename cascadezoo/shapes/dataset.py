@@ -7,16 +7,16 @@ annotated as a crowd, and a few images are empty.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
 from cascadezoo.coco.categories import Categories
+from cascadezoo.coco.rle import encode_crop, run_ends
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError
 from cascadezoo.files import whole_file, write_json
 from cascadezoo.paths import made
@@ -45,7 +45,7 @@ _ATTEMPTS = 6  # to place an object before it is left out
 class Scene(NamedTuple):
     """One image and its annotations."""
 
-    image: npt.NDArray[np.uint8]  # (H, W, 3) RGB, 192x256 or 256x192
+    image: npt.NDArray[np.uint8]  # (H, W, 3) RGB, in the data set 192x256 or 256x192
     annotations: list[dict[str, Any]]  # COCO's, without the ids that number them in a file
 
 
@@ -64,6 +64,19 @@ def scene(split: str, index: int) -> Scene:
             canvas.add_crowd()
         for _ in range(dice.between(2, 8)):
             canvas.add_object()
+    return Scene(draw.soften(canvas.image), canvas.annotations())
+
+
+def planted(height: int, width: int, sizes: Sequence[int], index: int = 0) -> Scene:
+    """An image of any size with one object of each of these sizes, pixels across, on top of the larger ones; image
+    ``index`` (0..) of them, the same on every machine.
+
+    An object that finds no place, where enough of it and of those below stays visible, is left out.
+    """
+    dice = Dice(VERSION << 32 | len(SIZES), index)
+    canvas = _Canvas(dice, height, width)
+    for size in sorted(sizes, reverse=True):
+        canvas.add_object(size)
     return Scene(draw.soften(canvas.image), canvas.annotations())
 
 
@@ -110,17 +123,20 @@ class _Canvas:
     def __init__(self, dice: Dice, height: int, width: int) -> None:
         self.dice = dice
         self.owner = np.zeros((height, width), dtype=np.int32)
+        self.visible = np.array([height * width])  # pixels of each owner
+        self.windows = [(slice(0, height), slice(0, width))]  # rows and columns outside which it owns none
         self.labels = [0]  # of the objects; the ground's is never read
         self.crowds = [False]
         self.areas = np.zeros(1, dtype=np.int64)  # of the whole objects, cut and hidden parts included
         self.ground = draw.colour(dice, dice.between(20, 90))
         self.image = self._ground(height, width)
 
-    def add_object(self) -> None:
-        """One shape, unless there is no place for it."""
+    def add_object(self, size: int | None = None) -> None:
+        """One shape, unless there is no place for it; ``size``: pixels across, else a random one."""
         dice = self.dice
         label = dice.below(len(CATEGORIES))
-        size = dice.between(10, 16) if dice.one_in(25) else 24 + min(dice.below(87), dice.below(87))
+        if size is None:
+            size = dice.between(10, 16) if dice.one_in(25) else 24 + min(dice.below(87), dice.below(87))
         for _ in range(_ATTEMPTS):
             shape = _Shape(dice, label, size, dice.below(self.owner.shape[0]), dice.below(self.owner.shape[1]))
             if self._place([shape], crowd=False):
@@ -140,8 +156,14 @@ class _Canvas:
     def annotations(self) -> list[dict[str, Any]]:
         """One for every object, of what is visible."""
         return [
-            _annotation(self.owner == number, CATEGORIES.ids[self.labels[number]], self.crowds[number])
-            for number in range(1, len(self.labels))
+            _annotation(
+                self.owner[rows, columns] == number,
+                (rows.start, columns.start, *self.owner.shape),
+                CATEGORIES.ids[self.labels[number]],
+                self.crowds[number],
+            )
+            for number, (rows, columns) in enumerate(self.windows)
+            if number
         ]
 
     def _ground(self, height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -156,16 +178,21 @@ class _Canvas:
     def _place(self, shapes: list["_Shape"], *, crowd: bool) -> bool:
         """Draw ``shapes`` as one object if enough stays visible, of it and of every object below."""
         number = len(self.labels)
-        owner = self.owner.copy()
-        for shape in shapes:
-            rows, columns, inside = shape.window(owner.shape)
-            owner[rows, columns][inside] = number
-        visible = np.bincount(owner.ravel(), minlength=number + 1)
+        met = [shape.window(self.owner.shape) for shape in shapes]
+        window = _hull([rows for rows, _, _ in met]), _hull([columns for _, columns, _ in met])
+        owner = self.owner[window].copy()
+        top, left = window[0].start, window[1].start
+        for rows, columns, inside in met:
+            owner[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left][inside] = number
+        visible = np.append(self.visible, 0) - np.bincount(self.owner[window].ravel(), minlength=number + 1)
+        visible += np.bincount(owner.ravel(), minlength=number + 1)
         whole = sum(shape.area for shape in shapes) if not crowd else int(visible[number])
         areas = np.append(self.areas, whole)
         if (visible * 100 < areas * _LEAST_VISIBLE)[1:].any() or visible[number] < _LEAST_AREA:
             return False
-        self.owner, self.areas = owner, areas
+        self.owner[window] = owner
+        self.visible, self.areas = visible, areas
+        self.windows.append(window)
         self.labels.append(shapes[0].label)
         self.crowds.append(crowd)
         for shape in shapes:
@@ -226,22 +253,29 @@ def _contrasting(dice: Dice, ground: Grid) -> Grid:
             return chosen
 
 
-def _annotation(mask: Mask, category_id: int, crowd: bool) -> dict[str, Any]:
+def _annotation(mask: Mask, place: tuple[int, ...], category_id: int, crowd: bool) -> dict[str, Any]:
+    """Of the object that owns ``mask``; ``place``: its top row, left column, and the image's height and width."""
+    top, left, height, width = place
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    top, left = int(rows[0]), int(columns[0])
+    counts: Any = encode_crop(mask, top, left, height, width)["counts"]
     if crowd:
-        edges = np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False)).tolist()
-        bounds = [0, *edges, mask.size]
-        counts: Any = np.diff(bounds).tolist()
-    else:
-        counts = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")
+        counts = np.diff(run_ends(mask, top, left, height, width), prepend=0).tolist()
     return {
         "category_id": category_id,
-        "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+        "bbox": [
+            left + int(columns[0]),
+            top + int(rows[0]),
+            int(columns[-1]) + 1 - int(columns[0]),
+            int(rows[-1]) + 1 - int(rows[0]),
+        ],
         "area": int(mask.sum()),
         "iscrowd": int(crowd),
-        "segmentation": {"size": list(mask.shape), "counts": counts},
+        "segmentation": {"size": [height, width], "counts": counts},
     }
+
+
+def _hull(spans: Sequence[slice]) -> slice:
+    return slice(min(span.start for span in spans), max(span.stop for span in spans))
 
 
 def _document(
