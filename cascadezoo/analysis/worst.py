@@ -10,7 +10,7 @@ from PIL import Image
 from cascadezoo.coco.confusion import ImageMatches
 from cascadezoo.coco.dataset import read_annotated
 from cascadezoo.coco.segmentations import as_arrays, bitmap
-from cascadezoo.drawing import Row, draw, side_by_side
+from cascadezoo.drawing import Row, Style, draw, side_by_side
 from cascadezoo.ops.mask_paste import Crop
 
 _MOST = 800  # pixels, width and height of each side
@@ -29,10 +29,9 @@ def picture(matched: ImageMatches, image: Mapping[str, Any], folder: Path, names
     size = image["height"], image["width"]
     pixels = read_annotated(folder / image["file_name"], *size)
     found = matched.overlaps
-    left = draw(pixels, _rows(found.objects, _of_objects(matched), names, size))
-    right = draw(pixels, _rows(found.detections, _of_detections(matched, names), names, size))
-    for side in (left, right):
-        side.thumbnail((_MOST, _MOST))
+    style = Style(scale=min(1, _MOST / max(size)))
+    left = draw(pixels, _rows(found.objects, _of_objects(matched), names, size), style)
+    right = draw(pixels, _rows(found.detections, _of_detections(matched, names), names, size), style)
     return side_by_side([left, right], ["annotated", "detected"])
 
 

@@ -22,6 +22,5 @@ def sheet(data: CocoDataset) -> Image.Image:
 
 
 def _picture(data: CocoDataset, index: int) -> Image.Image:
-    picture = annotated(data, index)
-    picture.thumbnail((_MOST, _MOST))
-    return picture
+    longer = max(int(data.heights[index]), int(data.widths[index]))
+    return annotated(data, index, scale=min(1, _MOST / longer))

@@ -16,10 +16,8 @@ from cascadezoo.ops.mask_paste import Crop
 Curve: TypeAlias = npt.NDArray[np.float64]
 """(K, 2) x and y in pixels of the image, closed; a pixel's centre is at (x + 0.5, y + 0.5)."""
 
-_REACH = 4  # pixels of the chain, on both sides
-_KERNEL = np.exp(-((np.arange(-_REACH, _REACH + 1) / 1.5) ** 2) / 2)
-_KERNEL /= _KERNEL.sum()
-_SHORTEST = 2 * _REACH  # chain that is smoothed
+_SIGMA, _REACH = 1.5, 4  # pixels of the chain: of the Gaussian that smooths it, and how far it reaches
+_PADDED = _REACH + 1
 
 
 def outlines_of(crop: Crop) -> list[Curve]:
@@ -36,13 +34,16 @@ def outlines_of(crop: Crop) -> list[Curve]:
 
 
 def _curve(centres: Curve) -> Curve:
+    """The outline of a chain, whose mask lies at the same side of every chain."""
     if len(centres) < 3:  # one pixel or two
         (x1, y1), (x2, y2) = centres.min(axis=0) - 0.5, centres.max(axis=0) + 0.5
         return np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])
-    if len(centres) >= _SHORTEST:
-        round_and_round = np.concatenate((centres[-_REACH:], centres, centres[:_REACH]))
-        centres = np.lib.stride_tricks.sliding_window_view(round_and_round, len(_KERNEL), axis=0) @ _KERNEL
-    along = np.roll(centres, -1, axis=0) - np.roll(centres, 1, axis=0)
-    length = np.hypot(along[:, 0], along[:, 1])[:, None]
-    outward = np.stack((-along[:, 1], along[:, 0]), axis=1)  # the mask lies at the other side of every chain
-    return centres + np.divide(outward, 2 * length, out=np.zeros_like(outward), where=length > 0)
+    if len(centres) > _PADDED:
+        padded = np.concatenate((centres[-_PADDED:], centres, centres[:_PADDED]))
+        smooth = cv2.GaussianBlur(padded[:, None], (1, 2 * _REACH + 1), sigmaX=_SIGMA)[_REACH:-_REACH, 0]
+    else:
+        smooth = np.concatenate((centres[-1:], centres, centres[:1]))
+    along = smooth[2:] - smooth[:-2]
+    length = np.hypot(along[:, 0], along[:, 1]).clip(1e-9)[:, None]  # 0 where a line of pixels turns back
+    outward: Curve = np.stack((-along[:, 1], along[:, 0]), axis=1) / length
+    return smooth[1:-1] + outward / 2

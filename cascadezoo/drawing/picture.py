@@ -12,10 +12,13 @@ from cascadezoo.drawing.outlines import Curve, outlines_of
 from cascadezoo.drawing.rows import Box, Color, Row, area
 from cascadezoo.drawing.style import Measures, Style, measures
 from cascadezoo.drawing.tags import draw_tags, warn_of_missing
+from cascadezoo.errors import UsageError
+from cascadezoo.image_files import most_pixels
 from cascadezoo.images import Pixels
 
 _PLAIN = Style()
 _PARTS = 8  # a line is at most one of so many parts of a small object's width
+_EXACT = 0.1  # pixels that a curve may be off
 _SHIFT = 4  # OpenCV's coordinates are sixteenths of a pixel
 
 
@@ -25,6 +28,8 @@ def draw(image: Pixels, rows: Iterable[Row], style: Style = _PLAIN) -> Image.Ima
     Masks are tinted and outlined, boxes drawn inside the image, small ones over large ones, and each is tagged with its
     name and score, the best first: while a tag has a place in which it covers no other tag and no small object.  Those
     without are counted in a tag at the edge.  The image given is left as it is.
+
+    Raises ``UsageError`` where ``style.scale`` makes more pixels than an image may have.
     """
     found, outlines = [], []
     for row in rows:  # one mask at a time is held
@@ -55,6 +60,10 @@ def _canvas(image: Pixels, scale: float) -> Pixels:
     if scale == 1:
         return image.copy()
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    if scale > 1 and height * width > most_pixels():
+        raise UsageError(
+            f"scale {scale:g} makes a picture of {width} x {height} pixels, beyond {most_pixels():,}: lower it"
+        )
     resized: Pixels = cv2.resize(
         image, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     ).astype(np.uint8, copy=False)
@@ -65,18 +74,16 @@ def _draw_mask(canvas: Pixels, curves: Sequence[Curve], color: Color, opacity: f
     """``curves``: in pixels of the canvas, whose centres are whole numbers."""
     if not curves:
         return
-    every = np.concatenate(curves)
-    low, high = every.min(axis=0), every.max(axis=0)
-    left, top = np.floor(low).astype(int).clip(0).tolist()
-    right, bottom = np.ceil(high).astype(int).tolist()
+    lines = [_few_points(curve) for curve in curves]
+    left, top, width, height = cv2.boundingRect(np.concatenate(lines))
+    left, top, right, bottom = max(left, 0), max(top, 0), left + width, top + height
     window = canvas[top : bottom + 1, left : right + 1]
     inside = np.zeros(window.shape[:2], np.uint8)
-    cv2.fillPoly(inside, [_fixed(curve - (left, top)) for curve in curves], 255, shift=_SHIFT)
+    cv2.fillPoly(inside, [_fixed(line - (left, top)) for line in lines], 255, shift=_SHIFT)
     tinted = np.arange(256)[:, None] * (1 - opacity) + np.array(color) * opacity  # each level of grey
     cv2.copyTo(cv2.LUT(window, tinted.astype(np.uint8)[None]), inside, window)
-    lines = [_fixed(curve) for curve in curves]
-    thickness = _thin(sizes.outline, float((high - low).min()))
-    cv2.polylines(canvas, lines, True, color, thickness, cv2.LINE_AA, _SHIFT)
+    thickness = _thin(sizes.outline, min(width, height))
+    cv2.polylines(canvas, [_fixed(line) for line in lines], True, color, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_box(canvas: Pixels, box: Box, color: Color, sizes: Measures) -> None:
@@ -92,5 +99,11 @@ def _thin(line: int, width: float) -> int:
     return max(1, min(line, int(width / _PARTS)))
 
 
-def _fixed(curve: Curve) -> npt.NDArray[np.int32]:
-    return (curve * 2**_SHIFT).round().astype(np.int32)
+def _few_points(curve: Curve) -> npt.NDArray[np.float32]:
+    """The same curve, (K, 1, 2), of fewer points where it is nearly straight."""
+    return cv2.approxPolyDP(curve.astype(np.float32), _EXACT, True).astype(np.float32, copy=False)
+
+
+def _fixed(curve: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    fixed: npt.NDArray[np.int32] = (curve * 2**_SHIFT).round().astype(np.int32)
+    return fixed

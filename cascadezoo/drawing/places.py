@@ -5,6 +5,7 @@ pixel of it ever is; and how many objects lie in a cell says which of the free p
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -134,10 +135,11 @@ def _inside(x1: int, y1: int, x2: int, y2: int, w: int, h: int) -> Places:
     return np.array([(left, top) for top in (y1, y2 - h, centre) for left in (x1, x2 - w, middle)])
 
 
-def _sums(integral: npt.NDArray[np.float64] | npt.NDArray[np.int32], spans: _Spans) -> npt.NDArray[np.float64]:
+def _sums(integral: npt.NDArray[Any], spans: _Spans) -> npt.NDArray[np.float64]:
     left, top, right, bottom = spans.T
-    inside = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
-    return inside.astype(np.float64)
+    sums = integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left]
+    inside: npt.NDArray[np.float64] = sums.astype(np.float64)
+    return inside
 
 
 def _cells(spans: _Spans) -> npt.NDArray[np.int64]:

@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from PIL import ImageFont
@@ -24,7 +25,8 @@ class Style:
     Attributes:
         boxes, masks, labels: whether each of these is drawn.
         opacity: of the tint of a mask, 0..1; its outline is always opaque.
-        line_width: of a box, pixels of the picture; less on small objects.  The outline of a mask has two thirds of it.
+        line_width: of a box, pixels of the picture; less on small objects.  The outline of a mask has three quarters of
+            it.
         font_size: of the tags, pixels of the picture.
         max_tags: at most so many tags, those of the best; the other detections are counted ("+12 more").  None: as
             many tags as have room.
@@ -82,13 +84,13 @@ class Measures(NamedTuple):
 def measures(style: Style, height: int, width: int) -> Measures:
     """The sizes in a picture of ``height`` x ``width`` pixels."""
     side = math.sqrt(height * width)
-    size = style.font_size or min(max(side / 45, 10), 64)
-    line = style.line_width or min(max(1, round(side / 320)), 12)
+    size = style.font_size or min(max(7 + side / 100, 10), 64)
+    line = style.line_width or min(round(1 + side / 450), 12)
     font = load_font(style.font, size)
     _, top, _, bottom = (round(value) for value in font.getbbox("Tgj"))
     return Measures(
         line=line,
-        outline=max(1, round(line * 2 / 3)),
+        outline=max(1, round(line * 3 / 4)),
         font=font,
         font_size=size,
         margin=max(2, round(size / 5)),
@@ -108,7 +110,7 @@ def load_font(path: str | os.PathLike[str] | None, size: float) -> Font:
 
 
 def _require(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
-    number = isinstance(value, int) or (isinstance(value, float) and not whole)
+    number = isinstance(value, Integral if whole else Real)
     if not number or isinstance(value, bool) or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         raise UsageError(f"{name} {value!r}: give {kind} from {low:g} to {high:g}")

@@ -99,7 +99,9 @@ def _warn(font: str | None, name: str) -> None:
     face = load_font(font, 20)
     if missing := "".join(dict.fromkeys(letter for letter in name if not _has(face, letter))):
         what = "Pillow's own font" if font is None else f"the font {font}"
-        _log.warning("%s has no %s, of the name %s: give one that has (font=, a TrueType file)", what, missing, name)
+        _log.warning(
+            "%s lacks %s of the name %s, drawn as empty boxes: give a TrueType file (font=)", what, missing, name
+        )
 
 
 def _has(face: Font, letter: str) -> bool:

@@ -18,7 +18,6 @@ def picture_of(entry: ZooEntry, weights: Path, image: Path) -> bytes:
     """
     pixels = read_image(image)
     found = load(entry.name, weights=weights).predict(pixels)
-    drawn = found[found.scores >= _SURE].plot(pixels)
-    drawn.thumbnail((_SIDE, _SIDE))
+    drawn = found[found.scores >= _SURE].plot(pixels, scale=min(1, _SIDE / max(found.image_size)))
     drawn.save(file := io.BytesIO(), "JPEG", quality=90)
     return file.getvalue()

@@ -6,6 +6,7 @@ import torch
 
 from cascadezoo.coco.categories import COCO
 from cascadezoo.detections import Detections
+from cascadezoo.errors import UsageError
 
 GREY = 120
 
@@ -121,7 +122,7 @@ def test_text_grows_with_the_picture():
         heights.append(int(touched[: side // 2 - side // 200, 1].sum()))
     assert 10 <= heights[0] < 20
     assert heights[0] < heights[1] < heights[2]
-    assert heights[2] > 3 * heights[0]
+    assert heights[2] > 1.8 * heights[0]
 
 
 @pytest.mark.timeout(10)
@@ -229,6 +230,12 @@ def test_a_picture_may_be_larger_or_smaller_than_its_image(scale, size):
     if scale == 2.5:
         assert touched[30:95, 30:95].all()
         assert not touched[105:, 105:].any()
+
+
+def test_a_picture_has_no_more_pixels_than_an_image_may_have(monkeypatch):
+    monkeypatch.setenv("CASCADEZOO_MAX_IMAGE_PIXELS", "10000")
+    with pytest.raises(UsageError, match="scale 4 makes a picture of 240 x 200 pixels, beyond 10,000"):
+        drawn(found([], [], [], (50, 60)), scale=4)
 
 
 @pytest.mark.parametrize(

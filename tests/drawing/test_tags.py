@@ -78,7 +78,7 @@ def test_small_objects_keep_their_pixels():
 
 
 def test_lines_leave_small_objects_visible():
-    """On a picture of 4000 pixels a line is 11 wide: not on an object of 12."""
+    """On a picture of 4000 pixels a line is 9 wide: not on an object of 12."""
     pixels = changed(found([[1000, 1000, 1012, 1012]], (3000, 4000)), labels=False)
     assert pixels[1000, 1000:1012].all()
     assert not pixels[1002:1010, 1002:1010].any()
@@ -141,7 +141,7 @@ def test_letters_that_the_font_lacks_are_told_once(caplog):
         changed(detections)
         changed(detections)
     (record,) = caplog.records
-    assert "Pillow's own font has no 自転車" in record.getMessage()
+    assert "Pillow's own font lacks 自転車 of" in record.getMessage()
     assert "font=" in record.getMessage()
 
 

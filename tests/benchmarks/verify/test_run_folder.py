@@ -136,7 +136,7 @@ def test_V4_only_sources_that_figures_come_from_count(root: Path, tmp_path: Path
 
     monkeypatch.setattr(run_folder, "code_digest", seen)
     for name in (
-        "training.loop.py", "converters.mmdet.py", "drawing.py", "benchmarks.reports.html.py", "hub.fetch.py",
+        "training.loop.py", "converters.mmdet.py", "drawing.tags.py", "benchmarks.reports.html.py", "hub.fetch.py",
         "modeling.internimage.py", "modeling.tta.py", "csrc.cuda.dcnv3.cu",  # of other networks
     ):  # fmt: skip
         changed[0] = f"cascadezoo.{name}"
