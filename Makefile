@@ -9,7 +9,7 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist workst
 MUTANTS ?= all
 
 .PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check docs \
-	mutants ops pictures \
+	mutants ops pictures test-browser screenshots \
 	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
 	release-check clean
 setup: $(VENV)/.ok
@@ -92,6 +92,27 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py
 	$(EXTRAS)/bin/python -m pytest -m optional tests/documentation
+
+# pages in Chromium, which has to be there (`apt-get install chromium`); the driver in an environment of its own (0.2 GB)
+BROWSER := build/browser
+$(BROWSER)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
+	rm -rf $(BROWSER)
+	$(PYTHON) -m venv $(BROWSER)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(BROWSER)/base.pth
+	mv $(BROWSER)/base.pth "$$($(BROWSER)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(BROWSER)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[browser]"
+	touch $@
+
+test-browser: $(BROWSER)/.ok
+	$(BROWSER)/bin/python -m pytest tests/browser
+
+# docs/images, to be looked at before they are committed; the report is of the embedded entry
+screenshots: $(BROWSER)/.ok
+	mkdir -p build/screenshots
+	$(BIN)/cascadezoo verify cascade_mask_r18_fpn_shapes --ap --analysis build/screenshots/analysis \
+		--json build/screenshots/report.json --html build/screenshots/report.html
+	$(BIN)/cascadezoo report zoo build/screenshots/report.json --html build/screenshots/zoo.html
+	$(BROWSER)/bin/python .ci/screenshots.py docs/images build/screenshots
 
 # every dependency at its lower bound, in an environment of its own (5 GB); left to `make test`: recorded
 # parity, what checks this project's own source, processes that wait for each other, and a file that pydantic words anew

@@ -13,8 +13,8 @@ PUBLISHERS = re.compile(r"mmdet|paddle|detectron|internimage", re.IGNORECASE)
 ALLOWED_NAMES = re.compile(r"modeling[./]internimage|InternImage(Spec)?")  # a network of that name
 
 TORCHLESS = (
-    "errors", "version", "files", "paths", "spec", "environment", "manifest", "registry", "providers", "coco",
-    "formats", "cli/__init__", "cli/zoo",
+    "errors", "version", "files", "paths", "spec", "environment", "computed", "manifest", "registry", "providers",
+    "coco", "formats", "cli/__init__", "cli/zoo",
 )  # fmt: skip
 
 

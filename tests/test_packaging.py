@@ -21,7 +21,11 @@ ROOMS = {
     "benchmarks": "cascadezoo/benchmarks",
     "csrc": "cascadezoo/csrc",
 }
-DATA = {"zoo_manifest": (".json", ".md", ".safetensors"), "csrc": (".cpp", ".cu", ".cuh", ".h")}
+DATA = {
+    "zoo_manifest": (".json", ".md", ".safetensors"),
+    "csrc": (".cpp", ".cu", ".cuh", ".h"),
+    "benchmarks": (".css", ".jinja", ".js"),
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""``cascadezoo report show | compare | merge | table | check | schema``: what verify reports say."""
+"""``cascadezoo report show | zoo | compare | merge | table | check | schema``: what verify reports say."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from cascadezoo.cli.command import Group
-from cascadezoo.cli.parameters import OutputFile, ReportFile
+from cascadezoo.cli.parameters import InputFolder, OutputFile, ReportFile
 from cascadezoo.cli.terminal import echo, echo_json, echo_text, write_text
 from cascadezoo.cli.verify import require_different
 
@@ -29,10 +29,15 @@ def report_command() -> None:
 @click.argument("file", type=ReportFile())
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON instead of Markdown.")
 @click.option("--html", "html_file", metavar="FILE", type=OutputFile(), help="Write it as a page instead.")
-def show_command(file: Path, as_json: bool, html_file: Path | None) -> None:
+@click.option(
+    "--analysis", metavar="DIR", type=InputFolder(), help="With --html: show the worst images of this analysis."
+)
+def show_command(file: Path, as_json: bool, html_file: Path | None, analysis: Path | None) -> None:
     """Print the report FILE as Markdown; says on stderr if it is stale."""
     if as_json and html_file:
         raise click.UsageError("give --json or --html: one of them at a time")
+    if analysis and not html_file:
+        raise click.UsageError("--analysis is for a page: give --html FILE, too")
     from cascadezoo.benchmarks.reports.html import html
     from cascadezoo.benchmarks.reports.markdown import markdown
     from cascadezoo.benchmarks.reports.schema import read_report, text_of
@@ -41,11 +46,35 @@ def show_command(file: Path, as_json: bool, html_file: Path | None) -> None:
     for reason in report.stale():
         echo(f"stale: {reason}", err=True)
     if html_file:
-        write_text(html_file, html(report), echo_text)
+        write_text(html_file, html(report, analysis), echo_text)
     elif as_json:
         echo_json(text_of(report))
     else:
         echo_text(markdown(report))
+
+
+@report_command.command(
+    "zoo",
+    short_help="Every entry on a page: accuracy and cost",
+    examples=("cascadezoo report zoo --html zoo.html", "cascadezoo report zoo report.json --html zoo.html"),
+)
+@click.argument("files", nargs=-1, type=ReportFile(), metavar="[FILE]...")
+@click.option("--html", "html_file", metavar="FILE", type=OutputFile(), required=True, help="The page.")
+def zoo_command(files: tuple[Path, ...], html_file: Path) -> None:
+    """Write every entry of the zoo as a page to sort, filter and compare: published AP, what the reports FILE measured
+    again, parameters, FLOPs, speed, size, licence, weights, parity.
+
+    The page is one file and loads nothing.
+    """
+    from cascadezoo.benchmarks.reports.schema import read_report
+    from cascadezoo.benchmarks.reports.zoo_page import zoo_page
+
+    _require_once(files)
+    reports = {_name(file, files): read_report(file) for file in files}
+    for name, report in reports.items():
+        for reason in report.stale():
+            echo(f"{name} is stale: {reason}", err=True)
+    write_text(html_file, zoo_page(reports), echo_text)
 
 
 @report_command.command(
@@ -116,9 +145,13 @@ def table_command(files: tuple[Path, ...], layout: str, out: Path) -> None:
     from cascadezoo.benchmarks.reports.schema import read_report
     from cascadezoo.benchmarks.reports.tables import FORMATS
 
+    _require_once(files)
+    write_text(out, FORMATS[layout]({_name(file, files): read_report(file) for file in files}), echo_text)
+
+
+def _require_once(files: tuple[Path, ...]) -> None:
     if len(set(files)) < len(files):
         raise click.UsageError("a FILE is given twice")
-    write_text(out, FORMATS[layout]({_name(file, files): read_report(file) for file in files}), echo_text)
 
 
 def _name(file: Path, files: tuple[Path, ...]) -> str:

@@ -168,7 +168,7 @@ def verify_command(
             **options,
         )
     if is_first_process():
-        _write(report, json_file, html_file)
+        _write(report, json_file, html_file, options["analysis"])
         _close(report)
     ctx.exit(exit_code(report.verdicts(), strict))
 
@@ -204,14 +204,14 @@ def _close(report: "Report") -> None:
     echo(f"{summary(report)}, in {report.timing.seconds:.0f} s{waste}", err=True)
 
 
-def _write(report: "Report", json_file: Path | None, html_file: Path | None) -> None:
+def _write(report: "Report", json_file: Path | None, html_file: Path | None, analysis: Path | None) -> None:
     from cascadezoo.benchmarks.reports.html import html
     from cascadezoo.benchmarks.reports.schema import text_of
 
     if json_file:
         write_text(json_file, text_of(report), echo_json)
     if html_file:
-        write_text(html_file, html(report), echo_text)
+        write_text(html_file, html(report, analysis), echo_text)
 
 
 def require_different(*outputs: Path | None) -> None:

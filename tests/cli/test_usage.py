@@ -138,6 +138,9 @@ WRONG = [
     ("info nonsense", 2, "no entry is called"),
     ("report show gone", 3, "gone does not exist"),
     ("report show file.json", 4, "is not a report"),
+    ("report show report.json --analysis .", 2, "give --html FILE, too"),
+    ("report zoo", 2, "Missing option '--html'"),
+    ("report zoo report.json report.json --html page.html", 2, "given twice"),
     ("shapes --split val --out file.json", 2, "is a file"),
     ("build-ops --archs 80", 2, "--archs is for --cuda"),
     ("nonsense", 2, "No such command"),
@@ -153,6 +156,7 @@ RIGHT = [
     "report show report.json",
     "report show report.json --json",
     "report show report.json --html page.html",
+    "report zoo report.json --html page.html",
     "report compare report.json report.json",
     "report table report.json --format latex",
     "report schema",
@@ -219,7 +223,7 @@ EVERY = list(commands(cli))
 
 
 def test_C4_every_command_is_seen_whole_in_the_list_of_commands() -> None:
-    assert len(EVERY) == 1 + 23 + 3 + 2 + 2 + 6  # and those of cache, data, lock and report
+    assert len(EVERY) == 1 + 23 + 3 + 2 + 2 + 7  # and those of cache, data, lock and report
     for path, command in EVERY[1:]:
         assert command.short_help, path
         assert len(command.short_help) <= 45, path

@@ -80,6 +80,13 @@ def test_a_figure_that_is_not_the_published_one_fails(root: str, tmp_path: Path,
     assert entry["speed"] is None
 
 
+def test_the_page_shows_the_worst_images_of_the_analysis(root: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    analysis = ["--analysis", str(tmp_path / "analysis")]
+    assert verify(NAME, "--data-root", root, "--ap", "--tolerance", "100", *analysis, "--html", str(page)) == 0
+    assert page.read_text().count('<img src="data:image/jpeg;base64,') == 3
+
+
 @pytest.mark.parametrize(
     ("measured", "shown"), [(45.125, "45.13 "), (45.135, "45.14 "), (44.95, "44.95 "), (0.05, "0.05 "), (None, "")]
 )
