@@ -9,8 +9,8 @@ TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist workst
 MUTANTS ?= all
 
 .PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check docs \
-	mutants ops pictures test-browser screenshots \
-	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
+	mutants ops pictures test-browser screenshots wheel-ops asan cuda-emulated cuda-coverage cuda-compile \
+	cuda-report gpu lint format bench fuzz night notebooks picture \
 	release-check clean
 setup: $(VENV)/.ok
 
@@ -22,7 +22,7 @@ $(VENV)/.ok: pyproject.toml constraints-dev.txt
 	touch $@
 
 demo: setup
-	$(BIN)/python -m cascadezoo.benchmarks.measure.demo --output demo
+	$(BIN)/cascadezoo demo --out demo
 
 # the shipped entry, from nothing: draws its data and trains (about 40 minutes on 2 cores); then copy final.safetensors over
 # zoo_manifest/cascade_mask_r18_fpn_shapes.safetensors
@@ -85,6 +85,24 @@ $(LABELLING)/.ok: $(EXTRAS)/.ok
 	touch $@
 
 test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
+# the example notebooks, made of examples/*.py and executed; and the picture at the top of the README
+NOTEBOOKS := build/notebooks
+$(NOTEBOOKS)/.ok: pyproject.toml $(VENV)/.ok
+	rm -rf $(NOTEBOOKS)
+	$(PYTHON) -m venv $(NOTEBOOKS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(NOTEBOOKS)/base.pth
+	mv $(NOTEBOOKS)/base.pth "$$($(NOTEBOOKS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(NOTEBOOKS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[notebooks]"
+	touch $@
+
+notebooks: $(NOTEBOOKS)/.ok
+	OMP_NUM_THREADS=1 $(NOTEBOOKS)/bin/python .ci/notebooks.py
+
+picture: setup
+	$(BIN)/cascadezoo demo --out build/demo
+	cp build/demo/detections.jpg docs/images/demo.jpg
+
+test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
 		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/outputs/test_parquet.py \
 		tests/test_docker.py

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     _Items = list[CompletionItem[str]]
 else:  # generic in the newest click alone
     _TextType = _TextsType = _PairType = _ThresholdType = _TilesType = click.ParamType
+    _WordsType = click.ParamType[tuple[str, ...]]
+    _Items = list[CompletionItem[str]]
+else:  # generic in the newest click alone
+    _TextType = _PairType = _WordsType = click.ParamType
     _Items = list
 
 _STDOUT = Path("-")
@@ -160,6 +164,25 @@ class SavedKinds(_TextsType):
         """The kinds that begin like what follows the last comma."""
         before, comma, begun = incomplete.rpartition(",")
         return [CompletionItem(before + comma + kind) for kind in KINDS if kind.startswith(begun)]
+class Words(_WordsType):
+    """Several of ``known``, such as ``a,b``; ``kind``: what one of them is called."""
+
+    name = "words"
+
+    def __init__(self, known: tuple[str, ...], kind: str) -> None:
+        self.known, self.kind = known, kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = tuple(word.strip() for word in str(value).split(","))
+        if unknown := [word for word in words if word not in self.known]:
+            self.fail(f"there is no {self.kind} {unknown[0]!r}: choose from {', '.join(self.known)}", param, ctx)
+        return words
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
+        before, comma, begun = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{word}") for word in self.known if word.startswith(begun)]
 
 
 class _File(click.Path):
