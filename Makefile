@@ -84,7 +84,6 @@ $(LABELLING)/.ok: $(EXTRAS)/.ok
 	$(LABELLING)/bin/pip install --quiet --disable-pip-version-check label-studio-sdk==2.1.2 labelme==6.3.1
 	touch $@
 
-test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 # the example notebooks, made of examples/*.py and executed; and the picture at the top of the README
 NOTEBOOKS := build/notebooks
 $(NOTEBOOKS)/.ok: pyproject.toml $(VENV)/.ok
@@ -102,12 +101,13 @@ picture: setup
 	$(BIN)/cascadezoo demo --out build/demo
 	cp build/demo/detections.jpg docs/images/demo.jpg
 
-test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok
+test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
 		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/outputs/test_parquet.py \
 		tests/test_docker.py
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
+	$(FIFTYONE)/bin/python -m pytest -k integrations tests/documentation
 	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py
 	$(EXTRAS)/bin/python -m pytest -m optional tests/documentation
 
@@ -230,6 +230,20 @@ cuda-report: setup
 # where something failed, 3 where there is no GPU
 gpu: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.gpu $(ARGS)
+
+# the site, into build/site, in an environment of its own (0.1 GB) that sees the packages of the first one
+DOCS := build/docs
+$(DOCS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
+	rm -rf $(DOCS)
+	$(PYTHON) -m venv $(DOCS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(DOCS)/base.pth
+	mv $(DOCS)/base.pth "$$($(DOCS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[docs]"
+	touch $@
+
+docs: $(DOCS)/.ok
+	rm -rf build/site
+	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/site/.doctrees . build/site
 
 # mypy and the import contract see the rooms beside cascadezoo/ only where they are installed as plain folders
 lint: setup

@@ -153,21 +153,12 @@ class Detector(ImageNetwork):
         self._warn_if_random()
         images = several(image)
         count = 1 if images is None else len(images) if isinstance(images, list) else sys.maxsize
-        plan = self._keeping(wanted)._planned(count, batch_size, tta, wanted)
         model = self._keeping(wanted)
-
-        def planned(count: int) -> Plan[Any, Detections]:
-            plan: Plan[Any, Detections]
-            if tta:
-                plan = model._augmented_plan(TTASettings() if tta is True else tta, wanted)
-            else:
-                plan = model._plan(count, batch_size, wanted)
-            return plan._replace(read=model._computing(plan.read), detect=model._computing(plan.detect))
-
         if tiles is None:
-            plan = planned(1 if images is None else len(images) if isinstance(images, list) else sys.maxsize)
+            plan = model._planned(count, batch_size, tta, wanted)
         else:
-            plan = tiled(planned, tiles, self.spec.conventions.selection.nms, wanted.most)
+            nms = self.spec.conventions.selection.nms
+            plan = tiled(lambda count: model._planned(count, batch_size, tta, wanted), tiles, nms, wanted.most)
         if isinstance(images, Iterator):
             results = in_turn(plan, images)
             return results if errors == "return" else raising(results)

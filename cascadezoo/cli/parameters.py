@@ -24,13 +24,10 @@ if TYPE_CHECKING:
     _PairType = click.ParamType[tuple[int, int]]
     _ThresholdType = click.ParamType[float | dict[str, float]]
     _TilesType = click.ParamType[Tiles]
-    _Items = list[CompletionItem[str]]
-else:  # generic in the newest click alone
-    _TextType = _TextsType = _PairType = _ThresholdType = _TilesType = click.ParamType
     _WordsType = click.ParamType[tuple[str, ...]]
     _Items = list[CompletionItem[str]]
 else:  # generic in the newest click alone
-    _TextType = _PairType = _WordsType = click.ParamType
+    _TextType = _TextsType = _PairType = _ThresholdType = _TilesType = _WordsType = click.ParamType
     _Items = list
 
 _STDOUT = Path("-")
@@ -164,6 +161,8 @@ class SavedKinds(_TextsType):
         """The kinds that begin like what follows the last comma."""
         before, comma, begun = incomplete.rpartition(",")
         return [CompletionItem(before + comma + kind) for kind in KINDS if kind.startswith(begun)]
+
+
 class Words(_WordsType):
     """Several of ``known``, such as ``a,b``; ``kind``: what one of them is called."""
 

@@ -215,8 +215,7 @@ def test_C4_without_a_command_the_help_is_shown(group: str, capsys: pytest.Captu
 
 
 def test_C4_every_command_is_seen_whole_in_the_list_of_commands() -> None:
-    assert len(EVERY) == 1 + 23 + 3 + 2 + 2 + 7  # and those of cache, data, lock and report
-    assert len(EVERY) == 1 + 24 + 3 + 2 + 2 + 6  # and those of cache, data, lock and report
+    assert len(EVERY) == 1 + 24 + 3 + 2 + 2 + 7  # and those of cache, data, lock and report
     for path, command in EVERY[1:]:
         assert command.short_help, path
         assert len(command.short_help) <= 45, path

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from PIL import Image
+from sample_report import sample
 
 from cascadezoo import registry, shapes
 from cascadezoo.benchmarks.reports import verdict
@@ -29,7 +30,6 @@ from cascadezoo.shapes.dataset import scene
 from cascadezoo.spec.model import ModelSpec
 
 from documentation.blocks import ROOT
-from sample_report import sample
 from tiny import lively, tiny
 
 IMAGES = {"train": 4, "val": 3}
