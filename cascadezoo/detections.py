@@ -46,8 +46,8 @@ class Detections(DetectionFields):
         labels: (N,) int64 in 0..C-1; there is no background label.
         image_size: (height, width) of the original image.
         categories: the names of the labels, with the data set's ids.
-        mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.  A ``MaskParts`` where tiles
-            show parts of objects: each part over a box of its own.
+        mask_probs: (N, M, M) probabilities over each box, or None from a model without masks.  A ``MaskParts`` where
+            tiles show parts of objects: each part over a box of its own.
         paste_method: how ``mask_probs`` become pixels.
         extent: 1 where x2 is the last pixel inside a box, else 0 (``cascadezoo.spec.conventions``).
         source: the image as ``predict`` was given it, not a copy, for ``plot`` and ``show``; None where it is not

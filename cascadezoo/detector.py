@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Literal, Self, Unpack, overload
 
 import numpy as np
@@ -128,8 +129,8 @@ class Detector(ImageNetwork):
                 others; None: what the model itself keeps (mostly 0.05).  Below that, the network keeps more.
             max_detections: the most to keep per image, of the classes wanted, the best; None: what the model keeps
                 (mostly 100, of all classes).  Above that, the network keeps more.
-            tiles: detect on each image in overlapping tiles, for small objects in large images (docs/tiles.md); the tiles
-                make up the batches, and ``max_detections`` None keeps all that are found.
+            tiles: detect on each image in overlapping tiles, for small objects in large images (docs/tiles.md); the
+                tiles make up the batches, and ``max_detections`` None keeps all that are found.
             errors: "raise" what is wrong with an image, or "return" it, a CascadezooError, in the image's place.
 
         Returns:
@@ -152,13 +153,11 @@ class Detector(ImageNetwork):
         wanted = Wanted.of(self.categories, classes, threshold, max_detections, self.spec.conventions.selection)
         self._warn_if_random()
         images = several(image)
-        count = 1 if images is None else len(images) if isinstance(images, list) else sys.maxsize
-        model = self._keeping(wanted)
+        planned = partial(self._keeping(wanted)._planned, batch_size=batch_size, tta=tta, wanted=wanted)
         if tiles is None:
-            plan = model._planned(count, batch_size, tta, wanted)
+            plan = planned(1 if images is None else len(images) if isinstance(images, list) else sys.maxsize)
         else:
-            nms = self.spec.conventions.selection.nms
-            plan = tiled(lambda count: model._planned(count, batch_size, tta, wanted), tiles, nms, wanted.most)
+            plan = tiled(planned, tiles, self.spec.conventions.selection.nms, wanted.most)
         if isinstance(images, Iterator):
             results = in_turn(plan, images)
             return results if errors == "return" else raising(results)

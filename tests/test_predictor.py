@@ -213,3 +213,16 @@ def test_an_optimised_model_refuses_what_its_device_cannot(folder):
         Predictor(f"local-dir:{folder / 'model'}", exact=True)
     with pytest.raises(UsageError, match="half precision is for GPUs"):
         Predictor(f"local-dir:{folder / 'model'}", device="cpu", optimize=True, precision="fp16").build()
+
+
+def test_what_is_wanted(predictor, paths):
+    every = predictor([paths[0]])[0]
+    name = every.categories[every.labels[0]]
+    middle = float(every.scores.median())
+    asked = {"classes": [name], "threshold": {name: middle}, "max_detections": 2}
+    found = pickle.loads(pickle.dumps(Predictor(predictor.name, device="cpu", **asked)))([paths[0]])[0]
+    kept = every[(every.labels == every.labels[0]) & (every.scores >= middle)][:2]
+    assert found.scores.tolist() == kept.scores.tolist()
+    assert found.labels.tolist() == kept.labels.tolist()
+    with pytest.raises(UnknownName, match="no category is called 'nothing'"):
+        Predictor(predictor.name, device="cpu", classes=["nothing"]).load()

@@ -176,7 +176,7 @@ def report(height: int, width: int, ways: Sequence[str], index: int = 0) -> dict
             row = run_fresh(way, Path(folder))
             found = row.pop("found")
             kinds: tuple[Kind, ...] = ("bbox", "segm")
-            figures = {kind: accuracy(annotations, (height, width), found, kind) for kind in kinds}
+            figures: dict[str, Any] = {kind: accuracy(annotations, (height, width), found, kind) for kind in kinds}
             rows.append({**row, "detections": len(found), **figures})
     longer = [max(each["bbox"][2:]) for each in annotations]
     return {

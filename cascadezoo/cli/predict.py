@@ -1,5 +1,6 @@
 """``cascadezoo predict``: images and videos in, annotated pictures and one COCO file out, or other kinds of results."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,9 @@ def predict_command(
         raise UsageError(f"--json prints {ANNOTATIONS}: add coco to --save")
     if out.is_file():
         raise UsageError(f"{out} is a file: give a folder, or --engine ray to write such a file")
+    # OpenCV reads them when it is loaded: what fails is told by us, in one sentence
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     from cascadezoo.cli.predict_local import predict_local
 
     ctx.exit(predict_local(name, images, out, kinds, recursive=recursive, at_once=at_once, as_json=as_json, **options))

@@ -38,7 +38,7 @@ def predicted(
         stills: the images; their ids count from 1.
         outputs: which writes them down.
         at_once: batches worked on at once on a CPU, each from decoding to writing; None: with one image a batch, one
-            per core, at most 4; else, and with test-time augmentation, whose images are large, one.
+            per core, at most 4; else, and with test-time augmentation or tiles, whose images are large, one.
     """
     stems = stems_of([(still.stem, still.path) for still in stills], outputs.folder, ".jpg")
 
@@ -55,7 +55,7 @@ def predicted(
         return [outcomes[item.number] for item in batch]
 
     shared = shared_by(predictor, len(stills), at_once)
-    items = windows(_fetched(stills), predictor.batch_size)
+    items = windows(_fetched(stills), images_together(predictor))
     with _bar(len(stills)) as bar, closing(in_order(work, items, shared)) as done:
         each = (outcome for outcomes in done for outcome in outcomes)
         yield from bar.track(each, total=len(stills), description="predict")
@@ -63,8 +63,14 @@ def predicted(
 
 def shared_by(predictor: Predictor, images: int, at_once: int | None) -> Share:
     """How batches of so many images share the cores; ``at_once`` as ``predicted`` takes it."""
-    alone = 1 if predictor.tta or predictor.batch_size > 1 else None
-    return share(usable(predictor.device), -(-images // predictor.batch_size), at_once or alone)
+    together = images_together(predictor)
+    alone = 1 if predictor.tta or predictor.tiles or together > 1 else None
+    return share(usable(predictor.device), -(-images // together), at_once or alone)
+
+
+def images_together(predictor: Predictor) -> int:
+    """How many images one batch is made of: with tiles, it is made of those of one."""
+    return 1 if predictor.tiles else predictor.batch_size
 
 
 def counted(counts: dict[str, int]) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cascadezoo.cli.predict_images import counted, shared_by
+from cascadezoo.cli.predict_images import counted, images_together, shared_by
 from cascadezoo.cli.progress import progress
 from cascadezoo.cli.sources import Moving
 from cascadezoo.detections import Detections
@@ -139,7 +139,7 @@ def seen(
             return [results.made(frame, one) for frame, one in zip(batch, found, strict=True)]
 
         shared = shared_by(predictor, frames.count or sys.maxsize, at_once)
-        batches = windows(_numbered(frames), predictor.batch_size)
+        batches = windows(_numbered(frames), images_together(predictor))
         try:
             with (
                 progress(f"predict {moving.name}", "frames", frames.count) as advance,

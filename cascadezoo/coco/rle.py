@@ -42,10 +42,10 @@ def decode_crop(rle: Rle | Mapping[str, Any]) -> tuple[npt.NDArray[np.bool_], in
     if not len(starts):
         return np.zeros((0, 0), np.bool_), 0, 0
     left, right = int(starts[0]) // height, (int(stops[-1]) - 1) // height + 1
-    steps = np.zeros((right - left) * height + 1, np.int8)
-    steps[starts - left * height] += 1
-    steps[stops - left * height] -= 1
-    columns = steps[:-1].cumsum(dtype=np.int8).view(np.bool_).reshape(right - left, height)
+    pixels = np.zeros((right - left) * height, np.bool_)
+    for start, stop in zip((starts - left * height).tolist(), (stops - left * height).tolist(), strict=True):
+        pixels[start:stop] = True
+    columns = pixels.reshape(right - left, height)
     rows = np.flatnonzero(columns.any(axis=0))
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     return np.ascontiguousarray(columns[:, top:bottom].T), top, left

@@ -6,6 +6,7 @@ Masks are regions of its brush, run lengths of an image of four channels.  The p
 each run a 1, the kind of its length (2), its length less 1, and the value.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from cascadezoo.outputs.pictures import made, write_png
 _CONTROL, _IMAGE = "label", "image"  # names in the configuration
 _CHANNELS = 4
 _LENGTH_BITS = (3, 4, 8, 16)
+_LONGEST = [1 << bits for bits in _LENGTH_BITS[:-1]]  # of each kind; a longer one is of the last, or of several
 _VALUE_BITS = 8
 _LOCAL_FILES = "/data/local-files/?d="
 
@@ -89,7 +91,7 @@ def packed(window: Window, height: int, width: int) -> bytes:
     for number, length in enumerate(lengths.tolist()):
         value = f"{255 * (number % 2):0{_VALUE_BITS}b}"
         while length > 0:
-            kind = next((place for place, size in enumerate(_LENGTH_BITS) if length <= 1 << size), 3)
+            kind = bisect_left(_LONGEST, length)
             taken = min(length, 1 << _LENGTH_BITS[kind])
             bits.append(f"1{kind:02b}{taken - 1:0{_LENGTH_BITS[kind]}b}{value}")
             length -= taken

@@ -59,15 +59,12 @@ _WAYS: tuple[Callable[[_Ring], _Ring], ...] = (
 
 def _overlap(polygons: Sequence[Polygon], window: Window) -> float:
     """The IoU of polygons and mask, both in pixels; a hole may have a part inside."""
-    shape = window.mask.shape
-    covered = np.zeros(shape, np.bool_)
+    covered = np.zeros(window.mask.shape, np.bool_)
     for outer, holes in polygons:
-        own = _filled([outer], window)
+        (left, top), (right, bottom) = np.floor(outer.min(axis=0)).astype(int), np.ceil(outer.max(axis=0)).astype(int)
+        size = (int(bottom - top), int(right - left))
+        own = bitmap([outer - (left, top)], *size) > 0
         if holes:
-            own &= ~_filled(holes, window)
-        covered |= own
+            own &= bitmap([hole - (left, top) for hole in holes], *size) == 0
+        covered[top - window.top : bottom - window.top, left - window.left : right - window.left] |= own
     return float((covered & window.mask).sum() / (covered | window.mask).sum())
-
-
-def _filled(rings: Sequence[_Ring], window: Window) -> npt.NDArray[np.bool_]:
-    return bitmap([ring - (window.left, window.top) for ring in rings], *window.mask.shape) > 0

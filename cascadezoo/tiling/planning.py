@@ -36,5 +36,6 @@ def _detections(pixels: Pixels, planned: Callable[[int], Plan[Any, Detections]],
     height, width = pixels.shape[:2]
     windows = tiles.windows(height, width)
     parts = [pixels[top:bottom, left:right] for left, top, right, bottom in windows]
-    found = all_or_raise(of_list(planned(len(parts)), parts), False)
+    done = of_list(planned(len(parts)), parts)
+    found = all_or_raise(done, False)
     return found[0] if len(found) == 1 else merged(found, windows, (height, width), rule)

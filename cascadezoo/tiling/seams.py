@@ -131,9 +131,8 @@ def _chosen(together: Detections, boxes: Tensor, scores: Tensor, groups: list[li
         return chosen
     members = [boxes[group] for group in groups]
     hulls = torch.stack([torch.cat((each[:, :2].amin(0), each[:, 2:].amax(0))) for each in members]).to(device)
-    if masks is None:
+    if not isinstance(masks, Tensor):
         return replace(chosen, boxes=hulls)
-    parts = together[[one for group in groups for one in group]]
-    assert isinstance(parts.mask_probs, Tensor)
+    parts = torch.tensor([one for group in groups for one in group], device=device)
     counts = torch.tensor([len(group) for group in groups])
-    return replace(chosen, boxes=hulls, mask_probs=MaskParts(parts.mask_probs, parts.boxes, counts))
+    return replace(chosen, boxes=hulls, mask_probs=MaskParts(masks[parts], together.boxes[parts], counts))

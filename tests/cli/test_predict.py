@@ -226,24 +226,24 @@ def test_P1_predict_runs_where_opencv_has_no_logging_module(folder, calls, monke
 
 
 def test_P1_what_cannot_be_decoded_is_one_line(folder):
-    """A PNG whose pixels are damaged: OpenCV has words of its own for it."""
+    """A PNG whose pixels are damaged, and a video that is none: OpenCV and FFmpeg have words of their own for them."""
     content = bytearray(write_image(folder / "a.png").read_bytes())
     content[45:50] = b"xxxxx"
     (folder / "a.png").write_bytes(content)
+    (folder / "b.mp4").write_bytes(b"no video")
     code = """
 from cascadezoo import loading
 from cascadezoo.cli import main
 from tiny import lively, tiny
 loading.load = lambda *args, **options: lively(tiny())
-main(["predict", "cascade_mask_r50_fpn_1x.mmdet", "a.png", "--device", "cpu"])
+main(["predict", "cascade_mask_r50_fpn_1x.mmdet", "a.png", "b.mp4", "--device", "cpu"])
 """
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
     )
     assert done.returncode == 4
-    assert done.stderr.splitlines() == [done.stderr.strip()]
-    assert done.stderr.startswith("cascadezoo: a.png ")
+    assert [line[:18] for line in done.stderr.splitlines()] == ["cascadezoo: a.png ", "cascadezoo: b.mp4 "]
 
 
 def test_V1_links_in_the_results_folder_and_to_it_stay(folder, calls):

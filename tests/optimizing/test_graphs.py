@@ -107,6 +107,17 @@ def test_results_equal_those_without_and_stay_as_they_were(plain, fast, recorder
     assert len(shapes) == len(set(shapes)) < recorder.replays / 2
 
 
+def test_what_is_wanted_is_chosen_of_what_was_recorded(plain, fast) -> None:
+    """Below the model's own threshold nothing recorded helps."""
+    every = plain.predict(IMAGES[0])
+    wanted = {"threshold": float(every.scores.median()), "classes": [every.categories[every.labels[0]]]}
+    found = fast.predict(IMAGES[0], **wanted)
+    assert 0 < len(found) < len(every)
+    assert_same(found, plain.predict(IMAGES[0], **wanted))
+    assert_same(fast.predict(IMAGES[0]), every)
+    assert_same(fast.predict(IMAGES[0], threshold=0.0), plain.predict(IMAGES[0], threshold=0.0))
+
+
 def test_calls_and_batches_of_features_take_the_same_way(plain, fast, recorder: Rerun) -> None:
     given = [torch.from_numpy(each).permute(2, 0, 1) for each in IMAGES]
     with torch.no_grad():
