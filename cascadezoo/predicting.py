@@ -5,6 +5,7 @@ What is computed is a callable; ``Detector.predict`` says which.
 
 import traceback
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -76,12 +77,13 @@ def in_turn(plan: Plan[P, R], images: Iterable[Any]) -> Generator[R | Cascadezoo
         yield from of_list(plan, window)
 
 
-def raising(results: Iterable[R | CascadezooError]) -> Generator[R, None, None]:
+def raising(results: Generator[R | CascadezooError, None, None]) -> Generator[R, None, None]:
     """The results as far as the first error, which is raised."""
-    for result in results:
-        if isinstance(result, CascadezooError):
-            raise result
-        yield result
+    with closing(results):
+        for result in results:
+            if isinstance(result, CascadezooError):
+                raise result
+            yield result
 
 
 def all_or_raise(results: Sequence[R | CascadezooError], collected: bool) -> list[R]:

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import threading
 import weakref
 
 import numpy as np
@@ -137,3 +138,15 @@ def test_arguments_of_a_stream_are_checked_before_it_begins(mask_model) -> None:
     for wrong in ({"errors": "ignore"}, {"classes": ["nothing"]}, {"threshold": 2}, {"batch_size": 0}):
         with pytest.raises(UsageError):
             mask_model.predict(iter(IMAGES), **wrong)
+
+
+def test_an_end_of_a_stream_leaves_no_thread(mask_model, threads) -> None:
+    before = threading.active_count()
+    stream = mask_model.predict(iter([*IMAGES, "gone.jpg", *IMAGES]))
+    with pytest.raises(MissingResource):
+        list(stream)
+    assert threading.active_count() == before
+    stream = mask_model.predict(iter(IMAGES))
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before

@@ -132,8 +132,8 @@ def _points(boxes: Tensor) -> Tensor:
 
 
 def _set(masks: Tensor, edges: Tensor, limits: Tensor, points: Tensor) -> Tensor:
-    """(P, G, G) bool: whether masks (P, M, M) that spread over ``edges`` (P, 4) are set at points (P, G, G, 2), of
-    which none outside ``limits`` (P, 4) counts."""
+    """(P, G, G) bool: whether masks (P, M, M) that spread over ``edges`` (P, 4) are set at points (P, G, G, 2); outside
+    ``limits`` (P, 4) nothing is."""
     low, high = edges[:, None, None, :2], edges[:, None, None, 2:]
     places = ((points - low) / (high - low) * 2 - 1).to(masks.device)
     values = F.grid_sample(masks[:, None].float(), places, padding_mode="zeros", align_corners=False)

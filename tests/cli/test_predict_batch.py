@@ -120,6 +120,7 @@ def test_finished_parts_are_not_computed_again(folder, fake_ray, capsys):
         (("--batch-size", "2"), "batch_size was 1, is 2"),
         (("photos/0.png", "more.png"), "images was 6, is 7"),
         (("--precision", "bf16"), "precision was fp32, is bf16"),
+        (("--max-detections", "3"), "max_detections was None, is 3"),
     ],
 )
 def test_another_run_is_refused_its_folder(folder, fake_ray, capsys, change, words):
@@ -130,6 +131,17 @@ def test_another_run_is_refused_its_folder(folder, fake_ray, capsys, change, wor
     err = capsys.readouterr().err
     assert f"found.jsonl.parts holds the parts of another run ({words}" in err
     assert len(fake_ray) == 1
+
+
+def test_what_is_wanted_is_kept_and_known_again(folder, fake_ray):
+    given = (NAME, "photos", "--device", "cpu", "--engine", "ray", "-o", "found.jsonl", "--max-detections", "30")
+    wanted = (*given, "--classes", "class 1,3", "--threshold", "0.2,class 1=0.1")
+    assert run(*wanted) == run(*wanted) == 0
+    assert len(fake_ray) == 1
+    found = [json.loads(line)["detections"] for line in Path("found.jsonl").read_text().splitlines()]
+    assert {each["category_id"] for of_image in found for each in of_image} == {2, 3}
+    assert max(map(len, found)) == 30
+    assert run(*given, "--classes", "class 1") == 2
 
 
 def test_only_missing_images_need_no_model(folder, fake_ray):

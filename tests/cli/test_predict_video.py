@@ -136,3 +136,13 @@ def test_frames_are_read_as_they_are_detected_on(folder, calls, monkeypatch):
     monkeypatch.setattr(FakeModel, "predict", watched)
     assert run(NAME, "camera:0", "--device", "cpu", "--at-once", "1", "--save", "coco") == 0
     assert most == [number + 2 for number in range(30)]  # one ahead
+
+
+def test_how_far_it_is_is_said_now_and_then(folder, calls, monkeypatch, capsys):
+    monkeypatch.setattr("cascadezoo.cli.progress._EVERY", -1)
+    film(folder / "clip.mp4", pictures(3))
+    assert run(NAME, "clip.mp4") == 0
+    assert capsys.readouterr().err == "1 of 3 frames\n2 of 3 frames\n"
+    monkeypatch.setattr(video.cv2, "VideoCapture", Camera(pictures(2)))
+    assert run(NAME, "camera:0") == 0
+    assert capsys.readouterr().err == "1 frames\n2 frames\n"
