@@ -17,7 +17,7 @@ from cascadezoo.image_files import most_pixels
 from cascadezoo.images import Pixels
 
 _PLAIN = Style()
-_PARTS = 8  # a line is at most one of so many parts of a small object's width
+_PARTS = 12  # a line is at most one of so many parts of a small object's width
 _EXACT = 0.1  # pixels that a curve may be off
 _SHIFT = 4  # OpenCV's coordinates are sixteenths of a pixel
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from cascadezoo.drawing.rows import Box
 
-_CELLS = 4  # to a tag's height
-_SMALL = 12  # squares of a tag's height, of which a tag has about four: smaller objects are never covered, ...
+_CELLS = 6  # to a tag's height
+_SMALL = 16  # squares of a tag's height, of which a tag has about four: smaller objects are never covered, ...
 _THIN = 2  # ... nor are those of less than so many heights in width or height
+_STEPS = 8  # in which a tag is moved along an edge
 _ORDER = 0.02  # how much worse a place is than the one before it, where 1 is to cover one more object
 
 Places = npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ class Map:
             self._taken[top:bottom, left:right] = 1
         for left, top, right, bottom in self._objects.tolist():
             crowd[top:bottom, left:right] += 1
-        self._crowd = cv2.integral(crowd, sdepth=cv2.CV_64F)
+        self._crowd, self._taken_sums = cv2.integral(crowd, sdepth=cv2.CV_64F), cv2.integral(self._taken)
 
     def tag(self, index: int, width: int, height: int) -> tuple[int, int] | None:
         """The left and top of the best free place for the tag of box ``index``, which takes it; None where there is
@@ -90,7 +91,7 @@ class Map:
 
     def _taken_below(self, tags: _Rectangles) -> npt.NDArray[np.float64]:
         """How many taken cells each tag would cover."""
-        return _sums(cv2.integral(self._taken), self._touched(tags))
+        return _sums(self._taken_sums, self._touched(tags))
 
     def _take(self, tags: _Rectangles, cost: npt.NDArray[np.float64]) -> tuple[int, int] | None:
         cost = cost + _ORDER * np.arange(len(tags))
@@ -99,34 +100,37 @@ class Map:
         chosen = tags[cost.argmin()][None]
         ((left, top, right, bottom),) = self._touched(chosen).tolist()
         self._taken[top:bottom, left:right] = 1
+        self._taken_sums = cv2.integral(self._taken)
         return int(chosen[0, 0]), int(chosen[0, 1])
 
     def _touched(self, rectangles: _Rectangles) -> _Spans:
         """All cells of which a part lies in the rectangle."""
         low = np.floor(rectangles[:, :2] / self._cell)
-        return self._inside(low, np.maximum(np.ceil(rectangles[:, 2:] / self._cell), low + 1))
+        return self._within(low, np.maximum(np.ceil(rectangles[:, 2:] / self._cell), low + 1))
 
     def _nearest(self, rectangles: _Rectangles) -> _Spans:
         """The cells that are nearest to the rectangle's size: rectangles that meet share none."""
         low = np.rint(rectangles[:, :2] / self._cell)
-        return self._inside(low, np.maximum(np.rint(rectangles[:, 2:] / self._cell), low + 1))
+        return self._within(low, np.maximum(np.rint(rectangles[:, 2:] / self._cell), low + 1))
 
-    def _inside(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> _Spans:
+    def _within(self, low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> _Spans:
         rows, columns = self._taken.shape
         spans: _Spans = np.concatenate((low, high), axis=1).clip(0, [columns, rows] * 2).astype(np.int64)
         return spans
 
 
 def _beside(x1: int, y1: int, x2: int, y2: int, w: int, h: int) -> Places:
-    """Above, below, at the right and at the left of a box, the most readable first; at its corners at last."""
+    """Above, below, at the right and at the left of a box, the most readable first; at last moved along its edges, a
+    quarter of the tag still above or below it, and half a height away."""
     middle, centre = (x1 + x2 - w) // 2, (y1 + y2 - h) // 2
-    return np.array(
-        [
-            (x1, y1 - h), (x2 - w, y1 - h), (middle, y1 - h), (x1, y2), (x2 - w, y2), (middle, y2),
-            (x2, y1), (x2, centre), (x2, y2 - h), (x1 - w, y1), (x1 - w, centre), (x1 - w, y2 - h),
-            (x2, y1 - h), (x1 - w, y1 - h), (x2, y2), (x1 - w, y2),
-        ]
-    )  # fmt: skip
+    aligned = [
+        (x1, y1 - h), (x2 - w, y1 - h), (middle, y1 - h), (x1, y2), (x2 - w, y2), (middle, y2),
+        (x2, y1), (x2, centre), (x2, y2 - h), (x1 - w, y1), (x1 - w, centre), (x1 - w, y2 - h),
+    ]  # fmt: skip
+    tops = (y1 - h, y2, y1 - h - h // 2, y2 + h // 2)
+    lefts = np.linspace(x1 - 3 * w // 4, x2 - w // 4, _STEPS).astype(int).tolist()
+    moved = [(left, top) for top in tops for left in lefts]
+    return np.array(aligned + moved)
 
 
 def _inside(x1: int, y1: int, x2: int, y2: int, w: int, h: int) -> Places:

@@ -71,14 +71,15 @@ class Measures(NamedTuple):
     outline: int  # of a mask
     font: Font
     font_size: float
-    margin: int  # round a tag's text
+    margin: int  # of a tag, at both ends of its text
+    pad: int  # above it and below
     text_top: int  # from the pen's position to the highest letter
     text_height: int  # from there to the lowest
 
     @property
     def tag_height(self) -> int:
         """Of a tag, with its margins."""
-        return self.text_height + 2 * self.margin
+        return self.text_height + 2 * self.pad
 
 
 def measures(style: Style, height: int, width: int) -> Measures:
@@ -93,7 +94,8 @@ def measures(style: Style, height: int, width: int) -> Measures:
         outline=max(1, round(line * 3 / 4)),
         font=font,
         font_size=size,
-        margin=max(2, round(size / 5)),
+        margin=max(2, round(size / 6)),
+        pad=max(1, round(size / 10)),
         text_top=top,
         text_height=bottom - top,
     )

@@ -89,8 +89,8 @@ def _width(text: str, sizes: Measures) -> int:
 
 def _draw(pen: ImageDraw.ImageDraw, tag: _Tag, sizes: Measures) -> None:
     right, bottom = tag.left + _width(tag.text, sizes) - 1, tag.top + sizes.tag_height - 1
-    pen.rectangle((tag.left, tag.top, right, bottom), tag.color, darker(tag.color), max(1, sizes.margin // 5))
-    corner = (tag.left + sizes.margin, tag.top + sizes.margin - sizes.text_top)
+    pen.rectangle((tag.left, tag.top, right, bottom), tag.color, darker(tag.color), max(1, sizes.pad // 4))
+    corner = (tag.left + sizes.margin, tag.top + sizes.pad - sizes.text_top)
     pen.text(corner, tag.text, fill=ink_on(tag.color), font=sizes.font)
 
 
