@@ -111,7 +111,7 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py
 	$(EXTRAS)/bin/python -m pytest -m optional tests/documentation
 
-# pages in Chromium, which has to be there (`apt-get install chromium`); the driver in an environment of its own (0.2 GB)
+# pages in Chromium, which has to be there (`apt-get install chromium fonts-dejavu-core`); the driver in an environment of its own (0.2 GB)
 BROWSER := build/browser
 $(BROWSER)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 	rm -rf $(BROWSER)
