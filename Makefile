@@ -10,7 +10,7 @@ MUTANTS ?= all
 
 .PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check docs \
 	mutants ops pictures test-browser screenshots wheel-ops asan cuda-emulated cuda-coverage cuda-compile \
-	cuda-report gpu lint format bench fuzz night notebooks picture \
+	cuda-report gpu lint format bench fuzz night notebooks \
 	release-check clean
 setup: $(VENV)/.ok
 
@@ -34,9 +34,11 @@ embedded: setup
 		--train-json build/shapes/annotations/instances_train.json --train-images build/shapes/train \
 		--val-json build/shapes/annotations/instances_val.json --val-images build/shapes/val --run-dir runs/embedded
 
-# the pictures of docs/pictures.md, drawn by the model inside the package
+# the pictures of docs/pictures.md and of the README, drawn by the model inside the package
 pictures: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pictures
+	$(BIN)/cascadezoo demo --out build/demo
+	cp build/demo/detections.jpg docs/images/demo.jpg
 
 demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
@@ -74,17 +76,7 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 	$(FIFTYONE)/bin/pip install --quiet --disable-pip-version-check fiftyone==1.22.1
 	touch $@
 
-# Label Studio's SDK wants OpenCV 4 too, and LabelMe Qt (1.0 GB)
-LABELLING := build/labelling
-$(LABELLING)/.ok: $(EXTRAS)/.ok
-	rm -rf $(LABELLING)
-	$(PYTHON) -m venv $(LABELLING)
-	cp "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth" \
-		"$$($(LABELLING)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
-	$(LABELLING)/bin/pip install --quiet --disable-pip-version-check label-studio-sdk==2.1.2 labelme==6.3.1
-	touch $@
-
-# the example notebooks, made of examples/*.py and executed; and the picture at the top of the README
+# the example notebooks, made of examples/*.py and executed
 NOTEBOOKS := build/notebooks
 $(NOTEBOOKS)/.ok: pyproject.toml $(VENV)/.ok
 	rm -rf $(NOTEBOOKS)
@@ -97,9 +89,15 @@ $(NOTEBOOKS)/.ok: pyproject.toml $(VENV)/.ok
 notebooks: $(NOTEBOOKS)/.ok
 	OMP_NUM_THREADS=1 $(NOTEBOOKS)/bin/python .ci/notebooks.py
 
-picture: setup
-	$(BIN)/cascadezoo demo --out build/demo
-	cp build/demo/detections.jpg docs/images/demo.jpg
+# Label Studio's SDK wants OpenCV 4 too, and LabelMe Qt (1.0 GB)
+LABELLING := build/labelling
+$(LABELLING)/.ok: $(EXTRAS)/.ok
+	rm -rf $(LABELLING)
+	$(PYTHON) -m venv $(LABELLING)
+	cp "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth" \
+		"$$($(LABELLING)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(LABELLING)/bin/pip install --quiet --disable-pip-version-check label-studio-sdk==2.1.2 labelme==6.3.1
+	touch $@
 
 test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \

@@ -15,6 +15,7 @@ from cascadezoo import shapes
 from cascadezoo.coco.evaluation import evaluate
 from cascadezoo.coco.metrics import METRICS, Measured, published, rounded
 from cascadezoo.detector import Detector
+from cascadezoo.drawing import side_by_side
 from cascadezoo.files import whole_file
 
 ENTRY = "cascade_mask_r18_fpn_shapes.cascadezoo"
@@ -26,7 +27,7 @@ _MEANINGS = {
     "box_ap50": "classified right and roughly placed",
     "mask_ap": "how well outlines fit, pixel by pixel",
 }
-_SCALE, _GAP = 3, 12  # of the drawn images, pixels between the two in the picture
+_SCALE = 3  # of the drawn images in the picture
 
 
 class Row(NamedTuple):
@@ -86,9 +87,7 @@ def _drawn(model: Detector, path: Path, target: Path) -> Path:
     with Image.open(path) as small:
         image = small.convert("RGB").resize((_SCALE * small.width, _SCALE * small.height), Image.Resampling.LANCZOS)
     found = model.predict(image)
-    picture = Image.new("RGB", (2 * image.width + _GAP, image.height), "white")
-    picture.paste(image, (0, 0))
-    picture.paste(found[found.scores > DRAWN].plot(image), (image.width + _GAP, 0))
+    picture = side_by_side([image, found[found.scores > DRAWN].plot(image)])
     with whole_file(target) as file:
         picture.save(file, "JPEG", quality=88)
     return target

@@ -1,5 +1,6 @@
 """``cascadezoo predict`` on this machine: images, then videos, then the files of all images."""
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -60,11 +61,17 @@ def predict_local(
         told.failure(text, error)
     if not sources:
         return told.exit_code
+    # OpenCV reads them when it is loaded: what fails is told by us, in one sentence
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from cascadezoo.hub.progress import steps
     from cascadezoo.outputs.outputs import Outputs  # and torch, now that there is an image
     from cascadezoo.predictor import Predictor
 
     predictor = Predictor(name, **options)
-    model, threshold = predictor.model, threshold_text(options["threshold"])
+    with steps(f"loading {name}"):
+        model = predictor.model
+    threshold = threshold_text(options["threshold"])
     of_outputs: dict[str, Any] = {
         "categories": model.categories,
         "has_masks": model.spec.mask is not None,

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from io import StringIO
-from math import prod
 from typing import NamedTuple, TypeAlias
 
 import click
@@ -14,6 +13,7 @@ from cascadezoo import registry
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.parameters import Words
 from cascadezoo.cli.terminal import Styled, echo, echo_json, echo_text
+from cascadezoo.computed import computed
 from cascadezoo.errors import UsageError
 from cascadezoo.manifest import FAMILIES, PUBLISHERS, ZooEntry
 
@@ -30,7 +30,6 @@ _MARKS = {
     "+": "from a later edition of the publisher's page; the table has no figure",
     "#": "on the drawn shapes of `cascadezoo shapes`, not on COCO",
 }
-_NOT_LEARNT = ("running_mean", "running_var", "num_batches_tracked")
 
 Value: TypeAlias = Decimal | str | None
 
@@ -45,7 +44,7 @@ class Column(NamedTuple):
 
 
 def _attribute(name: str) -> Callable[[ZooEntry], Value]:
-    return lambda entry: getattr(entry, name)  # type: ignore[no-any-return]
+    return lambda entry: getattr(entry, name)
 
 
 def _ap(heading: str, name: str) -> Column:
@@ -54,11 +53,12 @@ def _ap(heading: str, name: str) -> Column:
 
 def _parameters(entry: ZooEntry) -> Decimal:
     """Millions of numbers that training may change, to a tenth."""
-    from cascadezoo.checkpoints.shapes import shapes_of  # networks are read only when asked for
+    return (Decimal(computed(entry).parameters) / 1_000_000).quantize(Decimal("0.1"))
 
-    shapes = shapes_of(registry.spec_of(entry)).items()
-    count = sum(prod(shape) for name, shape in shapes if not name.endswith(_NOT_LEARNT))
-    return (Decimal(count) / 1_000_000).quantize(Decimal("0.1"))
+
+def _operations(entry: ZooEntry) -> Decimal:
+    """GFLOPs of an image at the publisher's scale."""
+    return (Decimal(computed(entry).total_flops) / 1_000_000_000).quantize(Decimal(1))
 
 
 COLUMNS = {
@@ -78,6 +78,7 @@ COLUMNS = {
     "fps": Column("fps", _attribute("fps"), largest_first=True),
     "fps_device": Column("fps on", _attribute("fps_device")),
     "params": Column("params, M", _parameters),
+    "flops": Column("GFLOPs", _operations),
     "weights": Column("weights", lambda entry: STATES[entry.availability]),
     "license": Column("licence", _attribute("weights_license")),
 }

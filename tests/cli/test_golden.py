@@ -17,7 +17,7 @@ HELPS = {f"help {' '.join(path)}".strip(): [*path, "--help"] for path, _ in EVER
 PRINTED = {
     "list": ["list"],
     "list sorted": ["list", "--sort", "mask_ap", "--min-ap", "44", "--available"],
-    "list columns": ["list", "*r50*", "--publisher", "paddle", "--columns", "name,ap,mask_ap,params,license"],
+    "list columns": ["list", "*r50*", "--publisher", "paddle", "--columns", "name,ap,params,flops,license"],
     "list csv": ["list", "*shapes*", "--csv"],
     "info published": ["info", "cascade_mask_x101_64x4d_fpn_3x.mmdet"],
     "info wrong link": ["info", "cascade_r50_fpn_1x.detectron"],
