@@ -8,9 +8,9 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert pictures embedded test test-extras test-browser test-lowest test-standalone test-parity \
-	check mutants ops screenshots wheel-ops notebooks asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format \
-	bench fuzz night \
+.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check docs \
+	mutants ops pictures test-browser screenshots wheel-ops asan cuda-emulated cuda-coverage cuda-compile \
+	cuda-report gpu lint format bench fuzz night notebooks \
 	release-check clean
 setup: $(VENV)/.ok
 
@@ -105,7 +105,9 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 		tests/test_docker.py
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
+	$(FIFTYONE)/bin/python -m pytest -k integrations tests/documentation
 	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py
+	$(EXTRAS)/bin/python -m pytest -m optional tests/documentation
 
 # pages in Chromium, which has to be there (`apt-get install chromium fonts-dejavu-core`); the driver in an environment of its own (0.2 GB)
 BROWSER := build/browser
@@ -144,6 +146,7 @@ test-lowest: $(LOWEST)/.ok
 	if command -v "$${CXX:-c++}" > /dev/null; then $(LOWEST_HOME) $(LOWEST)/bin/cascadezoo build-ops; fi
 	if command -v nvcc > /dev/null; then $(LOWEST_HOME) $(LOWEST)/bin/cascadezoo build-ops --cuda --archs 90; fi
 	$(LOWEST_HOME) $(TESTS:$(BIN)%=$(LOWEST)/bin%) -m "not slow and not emulated" --ignore tests/parity --ignore tests/mutants \
+		--ignore tests/documentation \
 		--ignore tests/test_contract.py --ignore tests/test_house_rules.py --ignore tests/hub/test_processes.py \
 		--ignore tests/readers --ignore tests/benchmarks/verify --ignore tests/training/test_resume.py \
 		--deselect tests/test_manifest.py::test_schema_file_is_the_codes \
@@ -225,6 +228,20 @@ cuda-report: setup
 # where something failed, 3 where there is no GPU
 gpu: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.gpu $(ARGS)
+
+# the site, into build/site, in an environment of its own (0.1 GB) that sees the packages of the first one
+DOCS := build/docs
+$(DOCS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
+	rm -rf $(DOCS)
+	$(PYTHON) -m venv $(DOCS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(DOCS)/base.pth
+	mv $(DOCS)/base.pth "$$($(DOCS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[docs]"
+	touch $@
+
+docs: $(DOCS)/.ok
+	rm -rf build/site
+	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/site/.doctrees . build/site
 
 # mypy and the import contract see the rooms beside cascadezoo/ only where they are installed as plain folders
 lint: setup
