@@ -8,9 +8,9 @@ PROCESSES ?= 2
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 MUTANTS ?= all
 
-.PHONY: setup demo demo-convert pictures embedded test test-extras test-lowest test-standalone test-parity check \
-	mutants ops test-browser screenshots \
-	wheel-ops asan cuda-emulated cuda-coverage cuda-compile cuda-report gpu lint format bench fuzz night \
+.PHONY: setup demo demo-convert embedded test test-extras test-lowest test-standalone test-parity check docs \
+	mutants ops pictures test-browser screenshots wheel-ops asan cuda-emulated cuda-coverage cuda-compile \
+	cuda-report gpu lint format bench fuzz night notebooks \
 	release-check clean
 setup: $(VENV)/.ok
 
@@ -22,7 +22,7 @@ $(VENV)/.ok: pyproject.toml constraints-dev.txt
 	touch $@
 
 demo: setup
-	$(BIN)/python -m cascadezoo.benchmarks.measure.demo --output demo
+	$(BIN)/cascadezoo demo --out demo
 
 # the shipped entry, from nothing: draws its data and trains (about 40 minutes on 2 cores); then copy final.safetensors over
 # zoo_manifest/cascade_mask_r18_fpn_shapes.safetensors
@@ -34,9 +34,11 @@ embedded: setup
 		--train-json build/shapes/annotations/instances_train.json --train-images build/shapes/train \
 		--val-json build/shapes/annotations/instances_val.json --val-images build/shapes/val --run-dir runs/embedded
 
-# the pictures of docs/pictures.md, drawn by the model inside the package
+# the pictures of docs/pictures.md and of the README, drawn by the model inside the package
 pictures: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.pictures
+	$(BIN)/cascadezoo demo --out build/demo
+	cp build/demo/detections.jpg docs/images/demo.jpg
 
 demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
@@ -74,6 +76,19 @@ $(FIFTYONE)/.ok: $(EXTRAS)/.ok
 	$(FIFTYONE)/bin/pip install --quiet --disable-pip-version-check fiftyone==1.22.1
 	touch $@
 
+# the example notebooks, made of examples/*.py and executed
+NOTEBOOKS := build/notebooks
+$(NOTEBOOKS)/.ok: pyproject.toml $(VENV)/.ok
+	rm -rf $(NOTEBOOKS)
+	$(PYTHON) -m venv $(NOTEBOOKS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(NOTEBOOKS)/base.pth
+	mv $(NOTEBOOKS)/base.pth "$$($(NOTEBOOKS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(NOTEBOOKS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[notebooks]"
+	touch $@
+
+notebooks: $(NOTEBOOKS)/.ok
+	OMP_NUM_THREADS=1 $(NOTEBOOKS)/bin/python .ci/notebooks.py
+
 # Label Studio's SDK wants OpenCV 4 too, and LabelMe Qt (1.0 GB)
 LABELLING := build/labelling
 $(LABELLING)/.ok: $(EXTRAS)/.ok
@@ -90,7 +105,9 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 		tests/test_docker.py
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
+	$(FIFTYONE)/bin/python -m pytest -k integrations tests/documentation
 	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py
+	$(EXTRAS)/bin/python -m pytest -m optional tests/documentation
 
 # pages in Chromium, which has to be there (`apt-get install chromium fonts-dejavu-core`); the driver in an environment of its own (0.2 GB)
 BROWSER := build/browser
@@ -129,6 +146,7 @@ test-lowest: $(LOWEST)/.ok
 	if command -v "$${CXX:-c++}" > /dev/null; then $(LOWEST_HOME) $(LOWEST)/bin/cascadezoo build-ops; fi
 	if command -v nvcc > /dev/null; then $(LOWEST_HOME) $(LOWEST)/bin/cascadezoo build-ops --cuda --archs 90; fi
 	$(LOWEST_HOME) $(TESTS:$(BIN)%=$(LOWEST)/bin%) -m "not slow and not emulated" --ignore tests/parity --ignore tests/mutants \
+		--ignore tests/documentation \
 		--ignore tests/test_contract.py --ignore tests/test_house_rules.py --ignore tests/hub/test_processes.py \
 		--ignore tests/readers --ignore tests/benchmarks/verify --ignore tests/training/test_resume.py \
 		--deselect tests/test_manifest.py::test_schema_file_is_the_codes \
@@ -211,6 +229,20 @@ cuda-report: setup
 # where something failed, 3 where there is no GPU
 gpu: setup
 	$(BIN)/python -m cascadezoo.benchmarks.measure.gpu $(ARGS)
+
+# the site, into build/site, in an environment of its own (0.1 GB) that sees the packages of the first one
+DOCS := build/docs
+$(DOCS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
+	rm -rf $(DOCS)
+	$(PYTHON) -m venv $(DOCS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(DOCS)/base.pth
+	mv $(DOCS)/base.pth "$$($(DOCS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[docs]"
+	touch $@
+
+docs: $(DOCS)/.ok
+	rm -rf build/site
+	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/site/.doctrees . build/site
 
 # mypy and the import contract see the rooms beside cascadezoo/ only where they are installed as plain folders
 lint: setup

@@ -14,7 +14,7 @@ ALLOWED_NAMES = re.compile(r"modeling[./]internimage|InternImage(Spec)?")  # a n
 
 TORCHLESS = (
     "errors", "version", "files", "paths", "spec", "environment", "computed", "manifest", "registry", "providers",
-    "coco", "formats", "cli/__init__", "cli/zoo",
+    "coco", "formats", "cli/__init__", "cli/zoo", "cli/zoo_list",
 )  # fmt: skip
 
 

@@ -1,48 +1,60 @@
 """A newcomer's first look: the model inside the package detects shapes, and its accuracy and speed are measured here.
 
-    python -m cascadezoo.benchmarks.measure.demo --output demo
-
-Nothing is fetched: the weights lie in the package, and the images are drawn.
+Nothing is fetched: the weights lie in the package, and the images are drawn.  `cascadezoo demo` shows it.
 """
 
-import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 import cascadezoo
 from cascadezoo import shapes
 from cascadezoo.coco.evaluation import evaluate
 from cascadezoo.coco.metrics import METRICS, Measured, published, rounded
+from cascadezoo.detector import Detector
+from cascadezoo.drawing import side_by_side
+from cascadezoo.files import whole_file
 
 ENTRY = "cascade_mask_r18_fpn_shapes.cascadezoo"
 IMAGES = 100  # of the 500 of the validation split
-SURE = 0.5  # scores that are drawn
+DRAWN, SURE = 0.5, 0.9  # scores: what is drawn, and what chooses the image to draw on
 
 _MEANINGS = {
-    "box_ap": "how well boxes fit, 0 to 100, over ten strictnesses",
+    "box_ap": "how well boxes fit, out of 100",
     "box_ap50": "classified right and roughly placed",
     "mask_ap": "how well outlines fit, pixel by pixel",
 }
+_SCALE = 3  # of the drawn images in the picture
 
 
-def main() -> None:
-    """Load, predict, evaluate, draw, and print the results."""
-    parser = argparse.ArgumentParser(description="Measure the model inside the package on images drawn here.")
-    parser.add_argument("--output", type=Path, default=Path("demo"))
-    output: Path = parser.parse_args().output
-    console = Console(highlight=False, soft_wrap=True)
+class Row(NamedTuple):
+    """One figure: measured here, as the manifest has it for all 500 images, and what it means."""
 
-    console.print(f"[bold]1.[/] Drawing {IMAGES} images of coloured shapes, which the model has never seen")
-    annotations = shapes.generate("val", output / "shapes", IMAGES)
-    console.print(f'[bold]2.[/] model = cascadezoo.load("{ENTRY}", pretrained=True)')
+    name: str
+    measured: str
+    expected: str
+    meaning: str
+
+
+class Demo(NamedTuple):
+    """What was measured, and the picture that was drawn."""
+
+    rows: list[Row]
+    picture: Path
+
+
+def demo(output: Path, images: int = IMAGES, done: Callable[[int], None] = lambda number: None) -> Demo:
+    """Load the model inside the package, detect on the first ``images`` drawn images, evaluate, and draw.
+
+    ``output`` receives the images (``shapes/``) and ``detections.jpg``: the image with most sure detections, as it is
+    and with what was found.  ``done`` is called with the number of each image, from 1.
+    """
+    annotations = shapes.generate("val", output / "shapes", images, force=True)
     model = cascadezoo.load(ENTRY, pretrained=True)
-
-    console.print("[bold]3.[/] detections = model.predict(image), for each of them")
-    paths = [output / "shapes" / "val" / f"{number:06d}.png" for number in range(1, IMAGES + 1)]
+    paths = [output / "shapes" / "val" / f"{number:06d}.png" for number in range(1, images + 1)]
     model.predict(paths[0])  # the first call warms up
     results, seconds, counts = [], 0.0, []
     for number, path in enumerate(paths, 1):
@@ -50,33 +62,32 @@ def main() -> None:
         detections = model.predict(path)
         seconds += time.perf_counter() - start
         results += detections.to_coco(number)
-        counts.append(int((detections.scores > SURE).sum()))
-    console.print(_table(evaluate(annotations, results), IMAGES / seconds))
-
-    path = paths[counts.index(max(counts))]
-    with Image.open(path) as small:
-        image = small.resize((3 * small.width, 3 * small.height))
-    best = model.predict(image)
-    best[best.scores > SURE].plot(image).save(output / "detections.png")
-    console.print(
-        f"[bold]4.[/] Its detections on the image where it has most ({path.name}), drawn: {output}/detections.png"
-    )
+        sure, drawn = (int((detections.scores > score).sum()) for score in (SURE, DRAWN))
+        counts.append((sure, sure - drawn))  # many sure ones, and few others
+        done(number)
+    rows = [*_accuracy(evaluate(annotations, results)), _speed(images / seconds)]
+    return Demo(rows, _drawn(model, paths[counts.index(max(counts))], output / "detections.jpg"))
 
 
-def _table(figures: Measured, speed: float) -> Table:
-    entry = cascadezoo.info(ENTRY)
-    table = Table(title=f"{ENTRY} on {IMAGES} images", title_justify="left")
-    for heading in ("", "measured here", "on all 500", "what it means"):
-        table.add_column(heading, justify="right" if heading in ("measured here", "on all 500") else "left")
-    expected_figures = published(entry)
+def _accuracy(figures: Measured) -> list[Row]:
+    rows, expected_figures = [], published(cascadezoo.info(ENTRY))
     for name, meaning in _MEANINGS.items():
         metric, expected = METRICS[name], expected_figures[name]
         measured = metric.of(figures)
         shown = "none" if measured is None else str(rounded(measured, expected))
-        table.add_row(metric.heading, shown, str(expected), meaning)
-    table.add_row("speed", f"{speed:.1f} /s", "", "images a second on this machine, one at a time")
-    return table
+        rows.append(Row(metric.heading, shown, str(expected), meaning))
+    return rows
 
 
-if __name__ == "__main__":
-    main()
+def _speed(images_per_second: float) -> Row:
+    return Row("speed", f"{images_per_second:.1f} /s", "", "images a second here, one at a time")
+
+
+def _drawn(model: Detector, path: Path, target: Path) -> Path:
+    with Image.open(path) as small:
+        image = small.convert("RGB").resize((_SCALE * small.width, _SCALE * small.height), Image.Resampling.LANCZOS)
+    found = model.predict(image)
+    picture = side_by_side([image, found[found.scores > DRAWN].plot(image)])
+    with whole_file(target) as file:
+        picture.save(file, "JPEG", quality=88)
+    return target

@@ -18,6 +18,7 @@ from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.operator_sections import machine
 from cascadezoo.benchmarks.measure.peer_section import peer_section
 from cascadezoo.benchmarks.measure.precision_section import precision_sections
+from cascadezoo.benchmarks.measure.readme_section import README, peers_chart, with_speed
 from cascadezoo.benchmarks.measure.results import RESULTS
 from cascadezoo.files import whole_file
 
@@ -41,7 +42,7 @@ def speed_page(results: Path) -> str:
 def charts(results: Path) -> dict[str, str]:
     """The page's charts, SVG by the name of the file, from the reports that are there."""
     found: dict[str, str] = {}
-    for name, draw in cost_sections.CHARTS.items():
+    for name, draw in {**cost_sections.CHARTS, "peers": peers_chart}.items():
         path = results / f"{name}.json"
         if path.exists():
             found |= draw(json.loads(path.read_text()))
@@ -357,8 +358,9 @@ _SECTIONS = {
 
 
 def main() -> None:
-    """Write the page and its charts."""
-    written = {SPEED: speed_page(RESULTS)} | {IMAGES / name: chart for name, chart in charts(RESULTS).items()}
+    """Write the page, its charts, and the README's paragraph."""
+    written = {SPEED: speed_page(RESULTS), README: with_speed(README.read_text(), RESULTS)}
+    written |= {IMAGES / name: chart for name, chart in charts(RESULTS).items()}
     for path, text in written.items():
         with whole_file(path) as file:
             file.write(text.encode())

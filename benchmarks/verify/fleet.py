@@ -49,7 +49,7 @@ class Ended(NamedTuple):
 def require_ray() -> None:
     """Raise MissingResource where Ray is not installed; it is not imported."""
     if find_spec("ray") is None:
-        raise MissingResource('--engine ray needs Ray: pip install "cascadezoo[fleet]"')
+        raise MissingResource('--engine ray needs Ray: pip install "ray[data]"')
 
 
 def require_engine(engine: str | None, address: str | None, run_dir: object) -> None:

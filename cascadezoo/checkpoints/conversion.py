@@ -4,6 +4,7 @@ Conversion is exact: tensors are renamed, some are laid out otherwise, narrower 
 and float64 is accepted only where float32 holds its values.  Tensors are taken from the file one at a time.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from cascadezoo.errors import CorruptCheckpoint, NonFiniteWeights, UsageError
 from cascadezoo.files import protect
 from cascadezoo.paths import expanded
 from cascadezoo.version import __version__
+
+_log = logging.getLogger("cascadezoo")
 
 
 def convert(
@@ -57,9 +60,11 @@ def convert(
     if "content_digest" in found.examination.metadata:
         raise CorruptCheckpoint(f"{path} is canonical already: cascadezoo.load(name, weights=...) takes it as it is")
     tensors = _Tensors(found)
+    _log.info("checking %d tensors", len(tensors))
     report = _checked(found, tensors, allow_nan)
     target = path.with_name(f"{report.name}.safetensors") if output is None else expanded(output)
     protect(target, path, force)
+    _log.info("writing %s", target.name)
     sha256 = write_canonical(target, tensors, _metadata(found, report))
     return report.model_copy(update={"output": target, "output_sha256": sha256})
 

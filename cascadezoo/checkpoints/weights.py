@@ -132,7 +132,8 @@ def _make(entry: ZooEntry, target: Path, keep_original: bool, progress: Bars, gi
         if given is None and _from_hub(entry, target, report):
             return
         original = fetch_original(entry, report, given)
-    digest = _convert(entry, original, converted)
+    with progress.busy(f"{entry.name}, converting"):
+        digest = _convert(entry, original, converted)
     integrity.record(entry, original.file, original.checks)
     if not keep_original:
         original.file.path.unlink()

@@ -20,7 +20,8 @@ from cascadezoo.errors import BuildError, CascadezooError, FileError
 from cascadezoo.version import __version__
 
 _COMMANDS = {
-    "list": "cascadezoo.cli.zoo:list_command",
+    "demo": "cascadezoo.cli.demo:demo_command",
+    "list": "cascadezoo.cli.zoo_list:list_command",
     "info": "cascadezoo.cli.zoo:info_command",
     "download": "cascadezoo.cli.download:download_command",
     "convert": "cascadezoo.cli.checkpoints:convert_command",
@@ -66,7 +67,7 @@ class _LazyGroup(Group):
 @click.version_option(__version__, prog_name="cascadezoo")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Every published Cascade R-CNN detector in one PyTorch implementation."""
+    """Published Cascade R-CNN, Mask R-CNN and Faster R-CNN models in one PyTorch implementation."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

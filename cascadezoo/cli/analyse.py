@@ -72,18 +72,21 @@ def analyse_command(
     from cascadezoo.analysis.tables import about_files, record
     from cascadezoo.coco.evaluation import read_truth, require_evaluator
     from cascadezoo.coco.results import checked, kinds_of, read_results
+    from cascadezoo.hub.progress import steps
 
     require_evaluator(evaluator)
-    raw = read_results(results)
+    with steps(f"reading {results.name}"):
+        raw = read_results(results)
     kinds: tuple[Kind, ...] = (kind,) if kind else kinds_of(raw) if raw else ("bbox",)
     if not kinds:
         raise UsageError(f"{results}: some results have no bbox and others no segmentation: give all of them one")
-    truth = read_truth(annotations, kinds)
-    found = checked(results, raw, truth, kinds, str(annotations))
-    analyses = analyse(truth, found, kinds, evaluator=evaluator, score=score, worst=worst)
-    about = about_files(annotations, results, evaluator)
-    if out is not None:
-        write(analyses, out, truth, about, images)
+    with steps(f"analysing {results.name}"):
+        truth = read_truth(annotations, kinds)
+        found = checked(results, raw, truth, kinds, str(annotations))
+        analyses = analyse(truth, found, kinds, evaluator=evaluator, score=score, worst=worst)
+        about = about_files(annotations, results, evaluator)
+        if out is not None:
+            write(analyses, out, truth, about, images)
     if as_json:
         echo_json(json.dumps({**about, **{name: record(one) for name, one in analyses.items()}}, ensure_ascii=False))
     else:

@@ -66,15 +66,18 @@ def bench_command(
     from cascadezoo.benchmarks.reports.schema import describe_machine
     from cascadezoo.benchmarks.verify.speed import measure
     from cascadezoo.devices import usable
+    from cascadezoo.hub.progress import steps
     from cascadezoo.ops.library import COMPILED
 
     chosen = usable(device)
     pixels = given or [scene()]
-    if pretrained or weights:
-        model = cascadezoo.load(name, pretrained=pretrained, weights=weights, device=chosen)
-    else:
-        model = random_model(name, pixels[0], chosen)
-    timing = measure(model, pixels, batch_size, precision)
+    with steps(f"loading {name}"):
+        if pretrained or weights:
+            model = cascadezoo.load(name, pretrained=pretrained, weights=weights, device=chosen)
+        else:
+            model = random_model(name, pixels[0], chosen)
+    with steps(f"timing {name}"):
+        timing = measure(model, pixels, batch_size, precision)
     machine = describe_machine(str(chosen), "pycocotools")
     if as_json:
         report = {

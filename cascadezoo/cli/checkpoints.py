@@ -61,8 +61,10 @@ def convert_command(
     if output is not None:
         require_canonical_output(output, checkpoint, force=force)
     from cascadezoo.checkpoints.conversion import convert  # torch is imported only when there is something to convert
+    from cascadezoo.hub.progress import steps
 
-    report = convert(checkpoint, source, entry, output, force=force, allow_nan=allow_nan, insist=insist)
+    with steps(f"converting {checkpoint.name}"):
+        report = convert(checkpoint, source, entry, output, force=force, allow_nan=allow_nan, insist=insist)
     if as_json:
         echo_json(report.to_json())
     else:
@@ -81,8 +83,10 @@ def convert_command(
 def inspect_command(checkpoint: Path, as_json: bool, tensors: bool) -> None:
     """Show what a weights file holds and which entries it may be, without executing anything in it."""
     from cascadezoo.checkpoints.inspection import inspect
+    from cascadezoo.hub.progress import steps
 
-    inspection = inspect(checkpoint)
+    with steps(f"reading {checkpoint.name}"):
+        inspection = inspect(checkpoint)
     if as_json:
         echo_json(inspection.to_json(tensors))
     else:

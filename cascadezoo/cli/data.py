@@ -14,6 +14,7 @@ from cascadezoo.coco.checking import Contents, check
 from cascadezoo.coco.faults import KINDS, Faults
 from cascadezoo.errors import BadAnnotations, HandledFaults
 from cascadezoo.files import protect, whole_file
+from cascadezoo.hub.progress import steps
 
 _FORMATS = ("yolo", "voc", "labelme")
 
@@ -56,7 +57,8 @@ def check_command(annotations: Path, images: Path | None, decode: bool, draw: Pa
         raise click.UsageError("--decode and --draw need the folder of images: give --images")
     if draw == Path("-"):
         raise click.UsageError("--draw writes a picture: name a file")
-    contents, faults = check(annotations, images, MOST, decode=decode)
+    with steps(f"checking {annotations.name}"):
+        contents, faults = check(annotations, images, MOST, decode=decode)
     if as_json:
         echo_json(json.dumps(_record(annotations, contents, faults), indent=2))
     else:
@@ -118,18 +120,21 @@ def convert_command(
             raise click.UsageError(
                 "--to takes a COCO file as SOURCE and its --images, and no --from, --split or --names"
             )
-        done = from_coco(source, images, output, Format(to))
+        with steps(f"converting {source.name}"):
+            done = from_coco(source, images, output, Format(to))
     else:
         protect(output, source, force)
         chosen = None if origin is None else Format(origin)
-        done = to_coco(source, output, chosen, images=images, split=split, names=names)
+        with steps(f"converting {source.name}"):
+            done = to_coco(source, output, chosen, images=images, split=split, names=names)
     for note in done.notes:
         echo(note, err=True)
     if to is not None:
         where = "its images lie in" if to != "yolo" else "put or link there, as the folder images,"
         echo(f"{output}: {where} {done.images}", err=True)
         return
-    contents, faults = check(output, done.images, MOST)
+    with steps(f"checking {output.name}"):
+        contents, faults = check(output, done.images, MOST)
     print_table(output, contents)
     print_faults(output, faults)
     if faults.refused:

@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from cascadezoo.cli.command import Command
-from cascadezoo.cli.terminal import echo, echo_json
+from cascadezoo.cli.terminal import echo, echo_json, wrapped
 from cascadezoo.errors import UnwritableOutput
+from cascadezoo.hub.progress import steps
 from cascadezoo.ops import building, compilers
 
 _PACKAGES = (
@@ -49,7 +50,8 @@ def doctor_command(as_json: bool) -> None:
 
     Every check runs in a process of its own, so that a broken library cannot take the doctor along.
     """
-    findings = examine()
+    with steps("trying torch, OpenCV and the operators, each in a process of its own"):
+        findings = examine()
     if as_json:
         echo_json(json.dumps(findings, indent=2))
     else:
@@ -84,7 +86,7 @@ def examine() -> dict[str, Any]:
     found = compilers.find_compilers()
     remedies |= _build_remedies(kinds, gpus)
     if kinds["cpu"][1] == "not built" and _PREBUILT in packages:
-        remedies[_PREBUILT] = f"of other sources: run `pip install {_PREBUILT}=={packages['cascadezoo']}`"
+        remedies[_PREBUILT] = "of other sources: install the one that `make wheel-ops` makes in a clone of this version"
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": platform.platform(),
@@ -167,7 +169,7 @@ def _ask(code: str) -> subprocess.CompletedProcess[str]:
 
 def _answer(done: subprocess.CompletedProcess[str], failure: str, problems: list[str]) -> dict[str, Any]:
     if done.returncode:
-        problems.append(f"{failure}: {_last_line(done)}: run `pip install --upgrade cascadezoo torch torchvision`")
+        problems.append(f"{failure}: {_last_line(done)}: run `pip install --upgrade torch torchvision`")
         return {}
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -193,7 +195,8 @@ def _sheet(findings: dict[str, Any]) -> list[str]:
     rows += [("CASCADEZOO_OPS", ops["CASCADEZOO_OPS"]), ("ops cache", ops["cache"])]
     rows += [(f"ops, {kind}", ops[kind]["state"]) for kind in building.KINDS]
     width = max(len(label) for label, _ in rows) + 2
+    lines = [(label, ": ".join(filter(None, (value, remedies.get(label))))) for label, value in rows]
     return [
-        *(f"{label:{width}}{': '.join(filter(None, (value, remedies.get(label))))}" for label, value in rows),
-        *(f"PROBLEM: {problem}" for problem in findings["problems"]),
+        *(line for label, text in lines for line in wrapped(text, f"{label:{width}}")),
+        *(line for problem in findings["problems"] for line in wrapped(problem, "PROBLEM: ")),
     ]

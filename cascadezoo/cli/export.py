@@ -60,8 +60,10 @@ def export_command(
     written as zeros, and named.
     """
     from cascadezoo.exporting.dispatch import export
+    from cascadezoo.hub.progress import steps
 
-    report = export(name, format, weights, output, **options)
+    with steps(f"exporting {name} as {format}"):
+        report = export(name, format, weights, output, **options)
     if as_json:
         echo_json(report.to_json())
     elif format in FORMATS:

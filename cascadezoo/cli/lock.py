@@ -14,6 +14,7 @@ from cascadezoo.cli.parameters import EntryName, InputFile, OutputFile
 from cascadezoo.cli.terminal import echo, echo_json, echo_text
 from cascadezoo.errors import HashMismatch, OutputExists, WeightsNotFound
 from cascadezoo.files import whole_file
+from cascadezoo.hub.progress import steps
 
 _DEFAULT = "cascadezoo.lock"
 
@@ -46,7 +47,8 @@ def write_command(names: tuple[str, ...], output: Path, force: bool) -> None:
         raise OutputExists(f"{output} is already there: `cascadezoo lock check` compares it, --force replaces it")
     from cascadezoo.hub import lockfile  # torch is imported only when there is something to hash
 
-    text = lockfile.text([registry.info(name) for name in names] or lockfile.cached())
+    with steps("hashing the weights in the cache"):
+        text = lockfile.text([registry.info(name) for name in names] or lockfile.cached())
     if stdout:
         echo_text(text)
         return
@@ -71,7 +73,8 @@ def check_command(lock: Path | None, as_json: bool) -> None:
 
     lock = lock or Path(_DEFAULT)
     pins = lockfile.read(lock)
-    verdicts = lockfile.check(pins)
+    with steps("hashing the weights in the cache"):
+        verdicts = lockfile.check(pins)
     if as_json:
         echo_json(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
     else:

@@ -5,6 +5,7 @@ import click
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.terminal import echo
 from cascadezoo.errors import NoCompiler
+from cascadezoo.hub.progress import steps
 from cascadezoo.ops import building
 
 
@@ -31,6 +32,8 @@ def build_ops_command(cuda: bool, archs: str | None, force: bool) -> None:
     wanted = [arch.strip().removeprefix("sm_") for arch in archs.split(",")] if archs else []
     for kind in (*building.KINDS, building.SCHEMAS) if cuda else ("cpu", building.SCHEMAS):
         try:
-            echo(str(building.build(kind, wanted if kind == "cuda" else (), force)))
+            with steps(f"compiling the operators: {kind}"):
+                library = building.build(kind, wanted if kind == "cuda" else (), force)
+            echo(str(library))
         except NoCompiler as reason:
             echo(f"not built for {kind}: {reason}", err=True)

@@ -98,6 +98,27 @@ class Shard(_PairType):
         return int(index), int(count)
 
 
+class Words(_TextsType):
+    """Several of ``known``, such as ``a,b``; ``kind``: what one of them is called."""
+
+    name = "words"
+
+    def __init__(self, known: tuple[str, ...], kind: str) -> None:
+        self.known, self.kind = known, kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = tuple(word.strip() for word in str(value).split(","))
+        if unknown := [word for word in words if word not in self.known]:
+            self.fail(f"there is no {self.kind} {unknown[0]!r}: choose from {', '.join(self.known)}", param, ctx)
+        return words
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
+        before, comma, begun = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{word}") for word in self.known if word.startswith(begun)]
+
+
 class Threshold(_ThresholdType):
     """A lowest score, or several with commas between them: of classes by their names, as in person=0.6, and of all
     others."""

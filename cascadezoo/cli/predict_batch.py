@@ -44,7 +44,7 @@ def predict_batch(
     Raises MissingResource where there is no Ray, before anything else is done, and what its parts raise.
     """
     if find_spec("ray") is None:
-        raise MissingResource('--engine ray needs Ray: pip install "cascadezoo[fleet]"')
+        raise MissingResource('--engine ray needs Ray: pip install "ray[data]"')
     if options["device"] not in (None, "cpu", "cuda"):
         raise UsageError(f"--device {options['device']}: Ray says which GPU an actor gets, so give cpu or cuda alone")
     inputs = find_batch(images, column)

@@ -60,11 +60,14 @@ def predict_local(
         told.failure(text, error)
     if not sources:
         return told.exit_code
+    from cascadezoo.hub.progress import steps
     from cascadezoo.outputs.outputs import Outputs  # and torch, now that there is an image
     from cascadezoo.predictor import Predictor
 
     predictor = Predictor(name, **options)
-    model, threshold = predictor.model, threshold_text(options["threshold"])
+    with steps(f"loading {name}"):
+        model = predictor.model
+    threshold = threshold_text(options["threshold"])
     of_outputs: dict[str, Any] = {
         "categories": model.categories,
         "has_masks": model.spec.mask is not None,

@@ -49,19 +49,21 @@ def publish_command(
 
     The publisher's attribution and licence go with them.  The token is that of `hf auth login`, or HF_TOKEN.
     """
+    from cascadezoo.hub.progress import steps
     from cascadezoo.publishing.publish import publish
 
-    done = publish(
-        name,
-        repo,
-        weights=weights,
-        private=private,
-        dry_run=dry_run,
-        license=license,
-        report=report,
-        picture=picture,
-        revision=revision,
-    )
+    with steps(f"packing {name}"):
+        done = publish(
+            name,
+            repo,
+            weights=weights,
+            private=private,
+            dry_run=dry_run,
+            license=license,
+            report=report,
+            picture=picture,
+            revision=revision,
+        )
     if as_json:
         echo_json(done.to_json())
     elif dry_run:

@@ -109,21 +109,24 @@ def serve_command(
         try:
             import_module(package)
         except ImportError as error:
-            raise MissingResource(f'a server cannot be started ({error}): pip install "cascadezoo[serve]"') from error
+            needed = "pip install fastapi uvicorn python-multipart"
+            raise MissingResource(f"a server cannot be started ({error}): {needed}") from error
+    from cascadezoo.hub.progress import steps
     from cascadezoo.serving.app import App
     from cascadezoo.serving.models import Models
     from cascadezoo.serving.server import address, bound, run
 
     with bound(host, port) as opened:
-        models = Models(
-            name,
-            device=device,
-            workers=workers,
-            precision=precision,
-            optimize=optimize,
-            score=score,
-            weights=weights,
-        )
+        with steps(f"loading {name}"):
+            models = Models(
+                name,
+                device=device,
+                workers=workers,
+                precision=precision,
+                optimize=optimize,
+                score=score,
+                weights=weights,
+            )
         places = ", ".join(f"{at} ({threads} thread{'s' * (threads != 1)})" for at, threads in models.workers)
         line = f"serving {name} at {address(opened)}, workers: {places}"
         with log_shown():

@@ -4,7 +4,10 @@ Commands print with nothing but these functions.
 """
 
 import logging
+import re
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +33,7 @@ class Styled:
 
 
 Line = str | Styled | Sequence[str | Styled]
+_KEPT = "\0"  # for a space where no line may end
 
 
 def echo(*lines: Line, err: bool = False) -> None:
@@ -47,6 +51,23 @@ def echo_text(text: str, *, err: bool = False) -> None:
 def echo_json(text: str) -> None:
     """Print a JSON text; it keeps its value."""
     click.echo(printable_json(text.removesuffix("\n")))
+
+
+def wrapped(text: str, label: str, width: int | None = None) -> list[str]:
+    """``text`` after ``label``, continued below itself, within ``width``: the terminal's, at most 100.
+
+    Links and what stands in backquotes stay whole, so that they can be copied.
+    """
+    whole = re.sub(r"`[^`]+`", lambda command: command[0].replace(" ", _KEPT), printable(text))
+    lines = textwrap.wrap(
+        whole,
+        width or min(shutil.get_terminal_size().columns, 100),
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(_KEPT, " ") for line in lines]
 
 
 def write_text(path: Path, text: str, show: Callable[[str], None]) -> None:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from cascadezoo.cli.terminal import echo
+from cascadezoo.hub.progress import steps
 
 _EVERY = 30  # seconds between lines of progress where no bar can be shown
 
@@ -37,6 +38,8 @@ class Bars:
         self.images: TaskID | None = None
         self.entries: TaskID | None = None
         self._all = (0, 0, "")  # done, in all, time left
+        self._opening = ExitStack()
+        self._opening.enter_context(steps("reading the data and loading the weights"))
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """So many images of an entry are done."""
@@ -58,12 +61,14 @@ class Bars:
 
     def clear(self) -> None:
         """Take the bars away; the next call brings them back."""
+        self._opening.close()
         if self.bars:
             self.bars.stop()
         self.bars = self.images = self.entries = None
 
     def _shown(self) -> Progress:
         if self.bars is None:
+            self._opening.close()
             columns = (TextColumn("{task.description}"), BarColumn(10), MofNCompleteColumn())
             self.bars = Progress(*columns, TextColumn("{task.fields[left]}"), console=self.console, transient=True)
             done, total, left = self._all

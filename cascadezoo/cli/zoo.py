@@ -1,8 +1,6 @@
-"""``cascadezoo list`` and ``cascadezoo info``: what was published, as a table, a sheet or JSON."""
+"""``cascadezoo info``: everything known of one entry, as a sheet or JSON."""
 
 import json
-import shutil
-import textwrap
 from collections.abc import Iterator
 
 import click
@@ -10,28 +8,16 @@ import click
 from cascadezoo import registry
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.parameters import EntryName
-from cascadezoo.cli.terminal import Styled, echo, echo_json
+from cascadezoo.cli.terminal import Styled, echo, echo_json, wrapped
+from cascadezoo.cli.zoo_list import COLOURS, STATES
 from cascadezoo.errors import UnsupportedEntry
-from cascadezoo.manifest import FAMILIES, PUBLISHERS, Evaluation, Scores, ZooEntry
+from cascadezoo.manifest import Scores, ZooEntry
 
 _MODELS = {
     "faster": "Faster R-CNN, boxes",
     "mask": "Mask R-CNN, boxes and masks",
     "cascade": "Cascade R-CNN, boxes",
     "cascade_mask": "Cascade Mask R-CNN, boxes and masks",
-}
-_STATES = {
-    "published": "available",
-    "moved": "available",
-    "wrong_link": "available",
-    "never_published": "never published",
-    "embedded": "in the package",
-}
-_COLOURS = {"never published": "red", "in the package": "green"}
-_MARKS = {
-    "*": "with test-time augmentation",
-    "+": "from a later edition of the publisher's page: the published table has no figure",
-    "#": "on the drawn shapes of `cascadezoo shapes`, not on COCO",
 }
 _EXPLANATIONS = {
     "published": "available, at the published link",
@@ -41,43 +27,6 @@ _EXPLANATIONS = {
     "embedded": "in the package",
 }
 _DATA = {"coco": "COCO", "shapes": "the drawn shapes of `cascadezoo shapes`, not COCO"}
-
-
-@click.command(
-    "list",
-    cls=Command,
-    short_help="The entries, their AP and their weights",
-    examples=("cascadezoo list", "cascadezoo list '*x101*' --masks", "cascadezoo list --publisher paddle --json"),
-)
-@click.argument("pattern", required=False)
-@click.option("--publisher", type=click.Choice(PUBLISHERS), help="Only this publisher's entries.")
-@click.option("--family", type=click.Choice(FAMILIES), help="Only this kind of detector.")
-@click.option("--masks/--no-masks", default=None, help="Only entries with masks, or only those without.")
-@click.option("--available", is_flag=True, help="Only entries whose weights exist somewhere.")
-@click.option("--json", "as_json", is_flag=True, help="The whole records as a JSON list.")
-def list_command(
-    pattern: str | None, publisher: str | None, family: str | None, masks: bool | None, available: bool, as_json: bool
-) -> None:
-    """List the published entries whose name fits PATTERN, such as '*x101*' (quote it).
-
-    AP is average precision in percent, as published: on COCO, but for figures marked with #.  Weights are available
-    (at the published link or, where that is out of date or wrong, at a corrected one), in the package, or were never
-    published.
-    """
-    names = registry.list_models(pattern, publisher, family, masks, available or None)
-    entries = [registry.info(name) for name in names]
-    if as_json:
-        echo_json(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2, ensure_ascii=False))
-    elif entries:
-        _print_table(entries)
-    if not entries:
-        echo(f"no entry fits{_advice(pattern)}", err=True)
-
-
-def _advice(pattern: str | None) -> str:
-    if pattern is None or any(sign in pattern for sign in "*?["):
-        return ": `cascadezoo list` shows all of them"
-    return f": PATTERN is for the whole name, so try '*{pattern}*'"
 
 
 @click.command(
@@ -95,29 +44,6 @@ def info_command(name: str, as_json: bool) -> None:
         echo_json(json.dumps(entry.model_dump(mode="json"), indent=2, ensure_ascii=False))
     else:
         echo(*_sheet(entry))
-
-
-def _print_table(entries: list[ZooEntry]) -> None:
-    width = max(len(entry.name) for entry in entries)
-    echo(Styled(f"{'name':{width}}  box AP  mask AP  weights", bold=True))
-    marks = set()
-    for entry in entries:
-        judged = entry.evaluations[0]
-        mark = _mark(entry, judged)
-        marks.add(mark)
-        state = _STATES[entry.availability]
-        mask_ap = f"{judged.mask_ap}{mark}" if judged.mask_ap else ""
-        figures = f"{f'{judged.box_ap}{mark}':<6}  {mask_ap:<7}"
-        echo((f"{entry.name:{width}}  {figures}  ", Styled(state, fg=_COLOURS.get(state))))
-    echo(*(f"{mark} {meaning}" for mark, meaning in _MARKS.items() if mark in marks), err=True)
-
-
-def _mark(entry: ZooEntry, evaluation: Evaluation) -> str:
-    if entry.data != "coco":
-        return "#"
-    if evaluation.basis == "later":
-        return "+"
-    return "*" if evaluation.tta else ""
 
 
 def _sheet(entry: ZooEntry) -> Iterator[str | Styled]:
@@ -153,7 +79,7 @@ def _sheet(entry: ZooEntry) -> Iterator[str | Styled]:
     if entry.notes:
         yield from _heading("Notes")
         for note in entry.notes:
-            yield from _wrapped(note, "  ")
+            yield from wrapped(note, "  ")
 
 
 def _is_supported(entry: ZooEntry) -> bool:
@@ -182,10 +108,10 @@ def _accuracy(entry: ZooEntry) -> Iterator[str]:
     for label, figures in labelled:
         yield f"  {label:{width}}  {_scores(figures, entry.has_masks)}".rstrip()
     for evidence in dict.fromkeys(figures.evidence for figures in entry.later_figures):
-        yield from _wrapped(f"later edition: {evidence}", "  ")
+        yield from wrapped(f"later edition: {evidence}", "  ")
     basis = "published" if table else "later"
     tolerance = entry.evaluations[0].tolerance
-    yield from _wrapped(f"reproduced when within {tolerance} AP of the {basis} figures", "  ")
+    yield from wrapped(f"reproduced when within {tolerance} AP of the {basis} figures", "  ")
 
 
 def _augmented(label: str, tta: bool) -> str:
@@ -215,7 +141,7 @@ def _costs(entry: ZooEntry) -> Iterator[str]:
 def _weights(entry: ZooEntry) -> Iterator[str | Styled]:
     source = entry.source
     for line in _row("state", _EXPLANATIONS[entry.availability]):
-        yield Styled(line, fg=_COLOURS.get(_STATES[entry.availability]))
+        yield Styled(line, fg=COLOURS.get(STATES[entry.availability]))
     yield from _row("corrected", entry.corrected_url)
     yield from _row("published", source.checkpoint_url)
     yield from _row("evidence", entry.evidence)
@@ -238,17 +164,4 @@ def _heading(title: str) -> Iterator[str | Styled]:
 def _row(label: str, value: str | None) -> Iterator[str]:
     """``label`` and ``value`` in two columns; nothing where there is no value."""
     if value:
-        yield from _wrapped(value, f"  {label:14}")
-
-
-def _wrapped(text: str, label: str) -> list[str]:
-    """``text`` after ``label``, continued below itself; links stay whole, so that they can be copied."""
-    width = min(shutil.get_terminal_size().columns, 100)
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=label,
-        subsequent_indent=" " * len(label),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        yield from wrapped(value, f"  {label:14}")

@@ -5,6 +5,7 @@ kernel in the compiled library, so that no Python is needed where they run.  The
 ``cascadezoo.json``; in an ``aoti`` package it is the metadata ``cascadezoo`` too, which its loader hands out in C++.
 """
 
+import logging
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from cascadezoo.optimizing.lean import lean
 
 Module = Callable[..., tuple[torch.Tensor, ...]]
 _DOCUMENT = f"{KEY}.json"
+_log = logging.getLogger("cascadezoo")
 _OPERATORS = "without Python the compiled operators are loaded first, of `cascadezoo build-ops`: see docs/packages.md"
 
 
@@ -81,9 +83,12 @@ def _write(
         raise UsageError("a package is made of a model in float32 on the CPU: load it so")
     own = Graph(model, preprocess)
     words = text(document(model, own, options))
+    _log.info("tracing the network")
     made = program(Graph(lean(model, fused=False), preprocess), options.axes)
     with whole_file(target) as file:
+        _log.info("writing the package")
         module = save(made, words, file)
+        _log.info("running the package beside PyTorch")
         found = check(model, own, _infer(module, own), options.axes)
         return Written(written_sha256(file), found, notes)
 

@@ -30,6 +30,7 @@ OPSETS = range(20, 24)
 """The versions of ONNX's operators that can be asked for; the first has all that is used."""
 
 _LARGEST = 2**31 - 2**24  # bytes of weights; protocol buffers end at 2 GiB, of which the graph needs some
+_log = logging.getLogger("cascadezoo")
 
 
 def write(model: Detector, options: Options, target: Path) -> Written:
@@ -46,10 +47,13 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     if options.opset is not None and options.opset not in OPSETS:
         raise UsageError(f"--opset {options.opset}: choose one from {OPSETS[0]} to {OPSETS[-1]}")
     require_exportable(model)
+    _log.info("preparing the graph")
     graph = Graph(model, bool(options.preprocess)).eval()
     calibration = Calibration(model, graph, options) if options.precision == "int8" else None
+    _log.info("translating the graph to ONNX")
     content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
     notes: tuple[str, ...] = ()
+    _log.info("running the file beside PyTorch")
     if calibration is None:
         found = check(model, graph, runner(content, graph), options.axes)
     else:
@@ -73,13 +77,13 @@ def require_exportable(model: Detector) -> None:
         raise UsageError("this model has 2 GiB of weights, which one ONNX file cannot hold")
 
 
-def require(*packages: str, extra: str = "export") -> None:
-    """Raise MissingResource where a package of an extra is not there."""
+def require(*packages: str) -> None:
+    """Raise MissingResource where one of these packages is not there."""
     for package in packages:
         try:
             import_module(package)
         except ImportError as error:
-            raise MissingResource(f"{package} is not installed: pip install 'cascadezoo[{extra}]'") from error
+            raise MissingResource(f"{package} is not installed: pip install {' '.join(packages)}") from error
 
 
 def translated(graph: Graph, options: Options, about: str) -> bytes:

@@ -28,6 +28,7 @@ from cascadezoo.files import whole_file, written_sha256
 
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 _PRODUCTS = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
+_log = logging.getLogger("cascadezoo")
 
 
 def write(model: Detector, options: Options, target: Path) -> Written:
@@ -43,7 +44,7 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         OutputExists: the ``.bin`` file is there.
         UnwritableOutput: there is no room, or no right, to write them.
     """
-    require("openvino", "onnx", "onnxscript", extra="openvino")
+    require("openvino", "onnx", "onnxscript")
     require_exportable(model)
     weights = target.with_suffix(".bin")
     if weights.exists() and not options.force:
@@ -51,15 +52,18 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     graph = Graph(model, bool(options.preprocess)).eval()
     calibration = None
     if options.precision == "int8":
-        require("nncf", extra="openvino")
+        require("nncf")
         calibration = Calibration(model, graph, options)
+    _log.info("translating the graph to ONNX, and that to OpenVINO")
     network = folded(read(translated(graph, options, "")))
     more: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     if calibration is not None:
+        _log.info("quantising it, and measuring what that costs")
         plain, network = network, quantised(network, calibration)
         cost = measured(model, graph, options, runner(plain), runner(network))
         more, notes = facts(calibration, cost), (note(calibration, cost),)
+    _log.info("running the file beside PyTorch")
     precision = options.precision or "fp32"
     network.set_rt_info(text(document(model, graph, options, precision, **more)), [KEY])
     with TemporaryDirectory(prefix="cascadezoo-") as folder:

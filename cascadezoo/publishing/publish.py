@@ -12,7 +12,7 @@ from cascadezoo.errors import NotAllowed, Offline, UsageError, WeightsNotFound
 from cascadezoo.hub import offline
 from cascadezoo.hub.cache import embedded_file, weights_path
 from cascadezoo.hub.client import client, plain_errors, shown_endpoint
-from cascadezoo.hub.progress import are_wanted
+from cascadezoo.hub.progress import are_wanted, steps_hidden
 from cascadezoo.hub.sources import is_repository
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import expanded
@@ -153,7 +153,8 @@ def _upload(package: "Package", planned: Publication) -> tuple[str | None, str]:
             f"to publish {planned.repo}, log in with `hf auth login` or set HF_TOKEN: there is no token yet"
         )
     api = client()
-    with plain_errors(f"hf-hub:{planned.repo}"), nullcontext() if are_wanted() else disable_progress_bars():
+    bars = nullcontext() if are_wanted() else disable_progress_bars()
+    with steps_hidden(), plain_errors(f"hf-hub:{planned.repo}"), bars:
         _ready(api, planned)
         before = api.model_info(planned.repo, revision=planned.revision).sha
         commit = api.create_commit(

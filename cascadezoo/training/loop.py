@@ -19,6 +19,7 @@ from cascadezoo.distributed import World, join
 from cascadezoo.environment import environment
 from cascadezoo.errors import CascadezooError, MissingResource, TrainingDiverged, UsageError
 from cascadezoo.files import remove_abandoned
+from cascadezoo.hub.progress import steps
 from cascadezoo.spec.origin import Origin
 from cascadezoo.spec.recipe import Recipe
 from cascadezoo.training import checkpoint
@@ -82,7 +83,8 @@ def train(
     with join(config.device) as world:
         if not world.is_first:
             logging.getLogger("cascadezoo").setLevel(logging.ERROR)  # the first process logs for all
-        setup = set_up(config, world, model, recipe, augment)
+        with steps("reading the data and loading the weights") if world.is_first else nullcontext():
+            setup = set_up(config, world, model, recipe, augment)
         with Interrupt() as interrupt:
             return _Run(setup, world, interrupt).go(resume or extend, extend)
 

@@ -1,6 +1,7 @@
 """C8: the doctor says, line by line, what to run."""
 
 import json
+import re
 import subprocess
 from types import SimpleNamespace
 
@@ -41,8 +42,9 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 
 def lines() -> dict[str, str]:
     """The sheet: what stands behind each label."""
-    sheet = doctor._sheet(doctor.examine())
-    return {label: line.split(label, 1)[1].strip() for line in sheet for label in [line.split("  ")[0].split(":")[0]]}
+    sheet = "\n".join(doctor._sheet(doctor.examine()))
+    whole = re.sub(r"\n +", " ", sheet).splitlines()  # lines that were broken
+    return {label: line.split(label, 1)[1].strip() for line in whole for label in [line.split("  ")[0].split(":")[0]]}
 
 
 def test_C8_a_healthy_machine_needs_nothing(machine) -> None:

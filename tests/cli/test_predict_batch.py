@@ -60,7 +60,7 @@ def test_without_ray_it_says_so_before_anything_else(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run(NAME, "gone.jpg", "--engine", "ray") == 3
-    words = '--engine ray needs Ray: pip install "cascadezoo[fleet]"'
+    words = '--engine ray needs Ray: pip install "ray[data]"'
     assert capsys.readouterr().err == f"cascadezoo: {words}\n"
     assert list(tmp_path.iterdir()) == []
 

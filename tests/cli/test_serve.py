@@ -15,7 +15,7 @@ def test_what_is_not_installed_is_said_with_its_remedy(monkeypatch, capsys) -> N
     with pytest.raises(SystemExit) as stop:
         main(["serve", "cascade_mask_r18_fpn_shapes"])
     assert stop.value.code == 3
-    assert 'pip install "cascadezoo[serve]"' in capsys.readouterr().err
+    assert "pip install fastapi uvicorn python-multipart\n" in capsys.readouterr().err
 
 
 def test_the_log_has_a_line_for_each_note_and_the_traceback_of_an_error(capsys) -> None:

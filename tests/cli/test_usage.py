@@ -8,12 +8,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.shell_completion import ShellComplete
+from every_command import EVERY
 from sample_report import sample
 
 from cascadezoo.benchmarks.reports.schema import text_of
@@ -136,6 +136,12 @@ WRONG = [
     ("cache prune", 2, "say what to remove"),
     ("cache path nonsense", 2, "no entry is called"),
     ("info nonsense", 2, "no entry is called"),
+    ("list --columns name,nonsense", 2, "there is no column 'nonsense': choose from name, publisher"),
+    ("list --sort nonsense", 2, "'nonsense' is not one of"),
+    ("list --min-ap 101", 2, "not in the range"),
+    ("list --json --csv", 2, "--json gives whole records"),
+    ("demo --images 501", 2, "not in the range"),
+    ("demo --out file.json", 2, "is a file"),
     ("report show gone", 3, "gone does not exist"),
     ("report show file.json", 4, "is not a report"),
     ("report show report.json --analysis .", 2, "give --html FILE, too"),
@@ -148,6 +154,8 @@ WRONG = [
 RIGHT = [
     "list",
     "list --json",
+    "list --csv",
+    "list --sort params --columns name,params,weights",
     f"info {NAME}",
     "cache list",
     "cache path",
@@ -186,7 +194,7 @@ def test_C3_a_wrong_call_is_answered_without_torch(folder: Path) -> None:
 
 
 def test_C3_what_needs_no_tensors_needs_no_torch(folder: Path) -> None:
-    helps = [[*path, "--help"] for path, _ in commands(cli)]
+    helps = [[*path, "--help"] for path, _ in EVERY]
     calls = [*(shlex.split(call) for call in RIGHT), *helps]
     for call, (code, out, err, torch) in zip(calls, answers(calls, folder), strict=True):
         assert code == 0, f"{call}: {err}"
@@ -206,24 +214,8 @@ def test_C4_without_a_command_the_help_is_shown(group: str, capsys: pytest.Captu
     assert lines[-1].startswith(" ".join(("  cascadezoo", *group.split())))
 
 
-def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command with the words that lead to it, the group itself first."""
-    yield path, group
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-EVERY = list(commands(cli))
-
-
 def test_C4_every_command_is_seen_whole_in_the_list_of_commands() -> None:
-    assert len(EVERY) == 1 + 23 + 3 + 2 + 2 + 7  # and those of cache, data, lock and report
+    assert len(EVERY) == 1 + 24 + 3 + 2 + 2 + 7  # and those of cache, data, lock and report
     for path, command in EVERY[1:]:
         assert command.short_help, path
         assert len(command.short_help) <= 45, path
@@ -291,6 +283,9 @@ def test_C4_completion_prints_the_shells_script(shell: str, capsys: pytest.Captu
         (("verify",), "mask_r50_c4_2", ["mask_r50_c4_2x.paddle"]),
         (("predict", NAME, "--device"), "cu", ["cuda"]),
         (("bench", NAME, "--device"), "", ["cpu", "cuda", "mps"]),
+        (("list", "--sort"), "mask_ap5", ["mask_ap50"]),
+        (("list", "--columns"), "name,mask_ap7", ["name,mask_ap75"]),
+        (("list", "--columns"), "li", ["license"]),
         (("convert", "--from"), "pa", ["paddle"]),
         (("info",), "nonsense", []),
     ],

@@ -92,7 +92,7 @@ def test_without_the_extra_the_error_says_what_to_install(
     mask_model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingResource, match=r"onnx is not installed: pip install 'cascadezoo\[export\]'"):
+    with pytest.raises(MissingResource, match=r"onnx is not installed: pip install onnx onnxscript onnxruntime"):
         cascadezoo.export(mask_model, "onnx", output=tmp_path / "model.onnx")
 
 

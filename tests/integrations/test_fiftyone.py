@@ -1,13 +1,8 @@
 """FiftyOne's real ``Model`` and labels; ``make test-extras``.  Its data sets need MongoDB: not tried."""
 
-import re
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import cascadezoo
 from cascadezoo import shapes
@@ -104,14 +99,3 @@ def test_a_mask_covers_the_pixels_of_its_box_and_at_least_one() -> None:
     assert first.mask.shape == (10, 10)
     assert first.mask[1:-1, 1:-1].all()
     assert second.mask.shape == (1, 1)
-
-
-def test_the_pages_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: np.ndarray) -> None:
-    page = (Path(__file__).parents[2] / "docs/integrations.md").read_text()
-    (lines,) = [each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "integrations.fiftyone" in each]
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(image).save("photo.jpg")
-    names: dict[str, Any] = {}
-    exec(lines, names)
-    assert isinstance(names["labels"], labels.Detections)
-    assert names["labels"].detections

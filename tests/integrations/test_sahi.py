@@ -1,13 +1,8 @@
 """SAHI, the real package, with the embedded entry on drawn shapes; ``make test-extras``."""
 
-import re
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import cascadezoo
 from cascadezoo import shapes
@@ -182,14 +177,3 @@ def test_a_mask_without_an_outline_is_left_out_and_a_hole_has_one_of_its_own() -
     assert (
         iou(each.mask.bool_mask, found.masks[0].numpy()) > 0.8
     )  # SAHI's outline of a hole is drawn as part of the mask
-
-
-def test_the_pages_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiles: list[np.ndarray]) -> None:
-    page = (Path(__file__).parents[2] / "docs/integrations.md").read_text()
-    (lines,) = [each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "integrations.sahi" in each]
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(tiles[0]).save("photo.jpg")
-    names: dict[str, Any] = {}
-    exec(lines, names)
-    result = names["result"]
-    assert result.to_coco_annotations()

@@ -26,7 +26,7 @@ def refused(capsys, *arguments: str) -> tuple[int, str]:
 def test_calls_that_cannot_work_are_refused_first(monkeypatch, tmp_path: Path, capsys) -> None:
     monkeypatch.setattr(fleet, "find_spec", lambda name: None)
     code, told = refused(capsys, "--engine", "ray")
-    assert (code, told) == (3, 'cascadezoo: --engine ray needs Ray: pip install "cascadezoo[fleet]"\n')
+    assert (code, told) == (3, 'cascadezoo: --engine ray needs Ray: pip install "ray[data]"\n')
     assert refused(capsys, "--address", "auto")[0] == 2
     monkeypatch.setattr(fleet, "require_ray", lambda: None)
     code, told = refused(capsys, "--engine", "ray", "--address", "auto")

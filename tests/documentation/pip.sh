@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# In place of pip: what is installed is this project, an extra of it, or a package that pyproject.toml names.
+set -euo pipefail
+[ "$1" = install ] || exit 2
+shift
+for word in "$@"; do
+    case $word in
+    -* | . | *.whl) ;;
+    "cascadezoo["*"]") for extra in $(tr '[],' '   ' <<< "${word#cascadezoo}"); do grep -q "^$extra = " "$CLONE/pyproject.toml"; done ;;
+    *) grep -Eq "[\"\[]${word%%[<>=[]*}[]\">=\[]" "$CLONE/pyproject.toml" ;;
+    esac
+done
