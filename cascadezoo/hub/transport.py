@@ -199,7 +199,7 @@ def fetch_bytes(url: str, limit: int) -> bytes:
 
 
 def _held(
-    url: str, limit: int, is_there: Callable[[requests.Response], bool], beyond: str, tries: int = TRIES
+    url: str, limit: int, is_there: Callable[[requests.Response], bool], beyond: str, tries: int | None = None
 ) -> bytes | None:
     """A file's bytes; None where it is not there."""
 
@@ -220,7 +220,7 @@ def _held(
         return _until_it_works(url, attempt, tries)
 
 
-def _until_it_works(file: Part | str, attempt: Callable[[], T], tries: int = TRIES) -> T:
+def _until_it_works(file: Part | str, attempt: Callable[[], T], tries: int | None = None) -> T:
     """What ``attempt`` returns, tried again with longer and longer pauses; a part that has grown is not given up on."""
     part = file if isinstance(file, Part) else None
     failures, reached = 0, part.size if part else 0
@@ -232,10 +232,10 @@ def _until_it_works(file: Part | str, attempt: Callable[[], T], tries: int = TRI
                 failures, reached = 0, part.size
             failures += 1
             url = redacted(part.url if part else str(file))
-            if failures == tries:
-                mirror = ", or set CASCADEZOO_MIRROR" * (tries == TRIES)  # which has publishers' files
+            if failures == (tries or TRIES):
+                mirror = "" if tries else ", or set CASCADEZOO_MIRROR"  # which has publishers' files
                 raise DownloadFailed(
-                    f"{url}: {error}, {tries} times in a row{_kept(part)}: try again later{mirror}"
+                    f"{url}: {error}, {failures} times in a row{_kept(part)}: try again later{mirror}"
                 ) from scrubbed(error)
             pause = FIRST_WAIT * 2 ** (failures - 1) * random.uniform(0.5, 1)
             wait = min(max(error.wait, pause), LONGEST_WAIT)
