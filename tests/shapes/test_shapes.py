@@ -50,6 +50,24 @@ def test_images_are_those_first_drawn(split: str, index: int) -> None:
     assert digest(shapes.scene(split, index)) == GOLDEN[split, index]
 
 
+def test_a_planted_image_has_an_object_of_each_size_the_larger_below() -> None:
+    image, annotations = shapes.planted(300, 420, [30, 200, 60, 30], 7)
+    assert image.shape == (300, 420, 3)
+    longer = [max(each["bbox"][2:]) for each in annotations]
+    assert len(longer) == 4
+    assert longer == sorted(longer, reverse=True)
+    assert 100 < longer[0] <= 204
+    assert longer[1] <= 64
+    assert max(longer[2:]) <= 34
+    masks = [decoded(each["segmentation"]) for each in annotations]
+    assert [mask.sum() for mask in masks] == [each["area"] for each in annotations]
+    assert sum(masks).max() == 1
+    assert digest(shapes.planted(300, 420, [200, 60, 30, 30], 7)) == digest(
+        shapes.planted(300, 420, [30, 200, 60, 30], 7)
+    )
+    assert digest(shapes.planted(300, 420, [30], 0)) != digest(shapes.planted(300, 420, [30], 1))
+
+
 def test_the_splits_and_indices_differ() -> None:
     drawn = [shapes.scene(split, index) for split in shapes.SIZES for index in range(20)]
     assert len({scene.image.tobytes() for scene in drawn}) == 40
