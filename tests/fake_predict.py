@@ -28,7 +28,7 @@ class FakeModel:
         self.optimized.append((device.type, precision, exact))
         return self
 
-    def predict(self, images, tta, batch_size, classes, threshold, max_detections, tiles=None):
+    def predict(self, images, tta, batch_size, classes, threshold, max_detections, tiles):
         self.tta.append(tta)
         self.asked.append((len(images), classes, threshold, max_detections))
         lowest = threshold if isinstance(threshold, float) else 0.0

@@ -1,6 +1,5 @@
 """``cascadezoo predict`` on this machine: images, then videos, then the files of all images."""
 
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -61,9 +60,6 @@ def predict_local(
         told.failure(text, error)
     if not sources:
         return told.exit_code
-    # OpenCV reads them when it is loaded: what fails is told by us, in one sentence
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     from cascadezoo.hub.progress import steps
     from cascadezoo.outputs.outputs import Outputs  # and torch, now that there is an image
     from cascadezoo.predictor import Predictor
