@@ -1,5 +1,6 @@
 """A page as one session: its blocks in their order, in one folder; those of Python share their names."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from typing import Any
 from documentation.blocks import ROOT, Block, blocks_of
 
 _READY = 60  # seconds that a command that runs on has to say that it serves
-_OBJECTS = "s3://bucket"
 
 
 def run_page(page: str) -> None:
@@ -23,8 +23,7 @@ def run_page(page: str) -> None:
             if not block.is_possible_here:
                 continue
             print(f"--- {block.where}", flush=True)
-            code = block.code.replace("8000", port).replace(_OBJECTS, str(Path.cwd() / "bucket"))
-            code = code.replace("path/of/a/clone", str(ROOT))
+            code = re.sub(r"\b8000\b", port, block.code).replace("path/of/a/clone", str(ROOT))
             if block.language == "python":
                 _execute(block, code, names)
             elif block.runs_on:
