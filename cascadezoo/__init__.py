@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cascadezoo.registry import info, list_models
     from cascadezoo.saving import save
     from cascadezoo.spec.model import ModelSpec
+    from cascadezoo.tiling.tiles import Tiles
     from cascadezoo.training.config import TrainingConfig
     from cascadezoo.training.loop import train
 
@@ -48,6 +49,7 @@ _HOME = {
     "ModelSpec": "cascadezoo.spec.model",
     "Predictor": "cascadezoo.predictor",
     "TTASettings": "cascadezoo.modeling.tta",
+    "Tiles": "cascadezoo.tiling.tiles",
     "TrainingConfig": "cascadezoo.training.config",
     "ZooEntry": "cascadezoo.manifest",
     "build": "cascadezoo.loading",
@@ -74,6 +76,7 @@ __all__ = [
     "ModelSpec",
     "Predictor",
     "TTASettings",
+    "Tiles",
     "TrainingConfig",
     "ZooEntry",
     "__version__",
