@@ -1,5 +1,6 @@
 """The documentation as a site: ``make docs``.  Its source is the repository, so that links work as they do there."""
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -7,6 +8,7 @@ from pydantic.fields import FieldInfo
 from sphinx.application import Sphinx
 
 import cascadezoo
+from cascadezoo.benchmarks.reports.zoo_page import zoo_page
 
 project = "cascadezoo"
 author = copyright = "The cascadezoo developers"
@@ -34,6 +36,7 @@ html_theme = "furo"
 html_title = f"cascadezoo {release}"
 html_extra_path = ["site"]  # the front door, at the root of the site
 html_theme_options = {"navigation_with_keys": True}
+ZOO = "zoo_page.html"  # beside docs/zoo.html
 pygments_style, pygments_dark_style = "friendly", "monokai"
 copybutton_prompt_text = "$ "
 
@@ -55,7 +58,22 @@ def without_signature(_app: Sphinx, what: str, _name: str, thing: Any, *_: Any) 
     return ("", None) if what == "class" and issubclass(thing, BaseModel) else None
 
 
+def link_zoo(_app: Sphinx, name: str, source: list[str]) -> None:
+    """The page that docs/zoo.md tells of is part of the site alone."""
+    if name == "docs/zoo":
+        title, text = source[0].split("\n", 1)
+        source[0] = f'{title}\n\n<p><a href="{ZOO}"><strong>Open the page</strong></a></p>\n{text}'
+
+
+def write_zoo(app: Sphinx, error: Exception | None) -> None:
+    """The page itself."""
+    if error is None:
+        (Path(app.outdir) / "docs" / ZOO).write_text(zoo_page({}), "utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", link_zoo)
+    app.connect("build-finished", write_zoo)
     app.connect("autodoc-process-docstring", describe_fields)
     app.connect("autodoc-process-signature", without_signature)
