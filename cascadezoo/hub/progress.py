@@ -137,4 +137,6 @@ class _Told(logging.Handler):
 
 def are_wanted() -> bool:
     """Whether somebody watches, and has not switched the bars off."""
-    return sys.stderr.isatty() and not is_on("HF_HUB_DISABLE_PROGRESS_BARS")
+    if is_on("HF_HUB_DISABLE_PROGRESS_BARS"):
+        return False
+    return bool(_lines) or sys.stderr.isatty()  # under a line stderr is rich's, no terminal before its version 15
