@@ -55,13 +55,18 @@ test: setup
 		$(TESTS) -m "not slow" -k "$(COMPILED_CASES)" tests/parity/test_parity.py; \
 	else echo "no C++ compiler: compiled operators not tested"; fi
 
-# what needs optional packages, in an environment of its own (0.8 GB) that sees the packages of the first one
+# an environment of its own that sees the packages of the first one
+define beside
+rm -rf $(1)
+$(PYTHON) -m venv $(1)
+$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(1)/base.pth
+mv $(1)/base.pth "$$($(1)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+endef
+
+# what needs optional packages (0.8 GB)
 EXTRAS := build/extras
 $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
-	rm -rf $(EXTRAS)
-	$(PYTHON) -m venv $(EXTRAS)
-	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(EXTRAS)/base.pth
-	mv $(EXTRAS)/base.pth "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(call beside,$(EXTRAS))
 	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt \
 		-e ".[fleet,openvino,sahi,serve,tables,tensorboard]" albumentations
 	touch $@
@@ -69,20 +74,14 @@ $(EXTRAS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
 # FiftyOne wants OpenCV 4, which shadows the first environment's (0.9 GB)
 FIFTYONE := build/fiftyone
 $(FIFTYONE)/.ok: $(EXTRAS)/.ok
-	rm -rf $(FIFTYONE)
-	$(PYTHON) -m venv $(FIFTYONE)
-	cp "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth" \
-		"$$($(FIFTYONE)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(call beside,$(FIFTYONE))
 	$(FIFTYONE)/bin/pip install --quiet --disable-pip-version-check fiftyone==1.22.1
 	touch $@
 
 # the example notebooks, made of examples/*.py and executed
 NOTEBOOKS := build/notebooks
 $(NOTEBOOKS)/.ok: pyproject.toml $(VENV)/.ok
-	rm -rf $(NOTEBOOKS)
-	$(PYTHON) -m venv $(NOTEBOOKS)
-	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(NOTEBOOKS)/base.pth
-	mv $(NOTEBOOKS)/base.pth "$$($(NOTEBOOKS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(call beside,$(NOTEBOOKS))
 	$(NOTEBOOKS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[notebooks]"
 	touch $@
 
@@ -92,10 +91,7 @@ notebooks: $(NOTEBOOKS)/.ok
 # Label Studio's SDK wants OpenCV 4 too, and LabelMe Qt (1.0 GB)
 LABELLING := build/labelling
 $(LABELLING)/.ok: $(EXTRAS)/.ok
-	rm -rf $(LABELLING)
-	$(PYTHON) -m venv $(LABELLING)
-	cp "$$($(EXTRAS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth" \
-		"$$($(LABELLING)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(call beside,$(LABELLING))
 	$(LABELLING)/bin/pip install --quiet --disable-pip-version-check label-studio-sdk==2.1.2 labelme==6.3.1
 	touch $@
 
@@ -112,10 +108,7 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 # pages in Chromium, which has to be there (`apt-get install chromium fonts-dejavu-core`); the driver in an environment of its own (0.2 GB)
 BROWSER := build/browser
 $(BROWSER)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
-	rm -rf $(BROWSER)
-	$(PYTHON) -m venv $(BROWSER)
-	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(BROWSER)/base.pth
-	mv $(BROWSER)/base.pth "$$($(BROWSER)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(call beside,$(BROWSER))
 	$(BROWSER)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[browser]"
 	touch $@
 
@@ -233,10 +226,7 @@ gpu: setup
 # the site, into build/site, in an environment of its own (0.1 GB) that sees the packages of the first one
 DOCS := build/docs
 $(DOCS)/.ok: pyproject.toml constraints-dev.txt $(VENV)/.ok
-	rm -rf $(DOCS)
-	$(PYTHON) -m venv $(DOCS)
-	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $(DOCS)/base.pth
-	mv $(DOCS)/base.pth "$$($(DOCS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(call beside,$(DOCS))
 	$(DOCS)/bin/pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e ".[docs]"
 	touch $@
 

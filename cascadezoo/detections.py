@@ -179,10 +179,10 @@ class Detections(DetectionFields):
             size, own = "x".join(map(str, pixels.shape[:2])), "x".join(map(str, self.image_size))
             raise UsageError(f"an image of {size} (height x width) for detections on {own}: give the one detected on")
         has_masks = wanted.masks and self.mask_probs is not None
-        crops: Iterator[Crop | None] = self.crops() if has_masks else repeat(None)
+        crops: Iterator[Crop | None] = self.crops() if has_masks else repeat(None, len(self))
         rows = (
             Row(self.categories[label], score, label, box, crop)
-            for (box, score, label), crop in zip(self._rows(), crops, strict=False)
+            for (box, score, label), crop in zip(self._rows(), crops, strict=True)
         )
         return draw(pixels, rows, wanted)
 

@@ -16,17 +16,8 @@ from cascadezoo.exporting.checking import Arrays, Infer
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.modeling.postprocess import DetectionBatch
 
-from cases import Case
+from cases import SIX, Case
 
-# a cascade, a cascade with masks, a C4 with masks, two of Detectron, an InternImage
-SIX = (
-    "mmdet/cascade_r50_fpn",
-    "mmdet/cascade_mask_r50_fpn",
-    "paddle/mask_r50_c4",
-    "detectron/cascade_r50_fpn",
-    "detectron/mask_r50_fpn",
-    "internimage/cascade_mask_internimage_l_fpn",
-)
 pytestmark = [pytest.mark.export, pytest.mark.parity, pytest.mark.slow]
 
 

@@ -62,7 +62,7 @@ def test_label_studios_converter_reads_the_masks_to_the_pixel(tmp_path):
     converter(folder).convert(str(as_annotated(folder)), str(folder), "BRUSH_TO_PNG", is_dir=False)
     found = {path.name.rpartition("-label-")[2]: path for path in folder.glob("task-1-*.png")}
     assert set(found) == {"cat-0.png", "traffic light-0.png", "été <&>-0.png"}
-    for name, mask in zip(("cat", "traffic light", "été <&>"), masks_of(), strict=False):
+    for name, mask in zip(("cat", "traffic light", "été <&>"), masks_of()[:3], strict=True):
         with Image.open(found[f"{name}-0.png"]) as picture:
             assert (np.array(picture) == mask * np.uint8(255)).all()
 

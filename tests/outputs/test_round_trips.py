@@ -54,7 +54,7 @@ def test_yolo(tmp_path, photo):
     assert yaml.safe_load(written[1].read_text())["names"] == dict(enumerate(CATEGORIES))
     names, _, masks = read_again(tmp_path / "out" / "yolo", tmp_path, photo.parent)
     assert names == ["cat", "traffic light", "été <&>"]
-    assert min(overlap(one, other) for one, other in zip(masks, masks_of(), strict=False)) >= 0.99
+    assert min(overlap(one, other) for one, other in zip(masks, masks_of()[:3], strict=True)) >= 0.99
     assert not masks[0][60, 50]  # in the middle of the ring
     assert notes == [
         f"{photo}: detection 4: a detection without a pixel was left out for YOLO",
@@ -85,7 +85,7 @@ def test_labelme(tmp_path, photo):
     names, _, masks = read_again(tmp_path / "out" / "labelme", tmp_path, photo.parent)
     assert names == ["cat", "traffic light", "été <&>"]
     assert (masks[0] == masks_of()[0]).all()
-    assert min(overlap(one, other) for one, other in zip(masks, masks_of(), strict=False)) >= 0.99
+    assert min(overlap(one, other) for one, other in zip(masks, masks_of()[:3], strict=True)) >= 0.99
 
 
 def test_labelme_without_masks_has_rectangles(tmp_path, photo):
@@ -132,7 +132,7 @@ def test_label_studio(tmp_path, photo):
     regions = prediction["result"]
     assert [region["value"]["brushlabels"] for region in regions] == [["cat"], ["traffic light"], ["été <&>"]]
     assert len({region["id"] for region in regions}) == 3
-    for region, mask in zip(regions, masks_of(), strict=False):
+    for region, mask in zip(regions, masks_of()[:3], strict=True):
         assert (region["original_height"], region["original_width"]) == (HEIGHT, WIDTH)
         image = unpacked(region["value"]["rle"]).reshape(HEIGHT, WIDTH, 4)
         assert (image == (mask * np.uint8(255))[..., None]).all()
