@@ -27,6 +27,9 @@ PUBLISHERS = (
     "internimage",
     "paddle",
     "detectron",
+    "swin",
+    "convnext",
+    "detectron2",
     "cascadezoo",
 )  # a name without publisher means the first that has it
 
@@ -46,6 +49,7 @@ Figure = Annotated[Decimal, BeforeValidator(_digits_kept), Field(gt=0)]
 AP = Annotated[Figure, Field(lt=100)]
 Url = Annotated[str, Field(pattern=r"^(https?://|\./)\S+$")]  # "./": as a table links its own folder
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Md5Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{6,32}$")]
 Sha256Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
 
@@ -89,6 +93,7 @@ class Source(Record):
     masks_url: Url | None = Field(default=None, description="link to the detected masks")
     sha256: Sha256 | None = Field(default=None, description="SHA-256 of the weights, in hexadecimal")
     sha256_prefix: Sha256Prefix | None = Field(default=None, description="the digits of it in the file's name")
+    md5_prefix: Md5Prefix | None = Field(default=None, description="the digits of the weights' MD5 in the file's name")
     md5_url: Url | None = Field(default=None, description="link to a text file with the MD5 of the weights")
     size: int | None = Field(default=None, gt=0, description="size of the weights in bytes")
 
@@ -97,6 +102,9 @@ class Source(Record):
         in_name = re.search(r"-([0-9a-f]{8})\.pth$", self.checkpoint_url)
         if in_name and self.sha256_prefix != in_name[1]:
             raise ValueError(f"sha256_prefix {self.sha256_prefix} is not the {in_name[1]} of the file's name")
+        in_pickle = re.search(r"_([0-9a-f]{6})\.pkl$", self.checkpoint_url)
+        if in_pickle and self.md5_prefix != in_pickle[1]:
+            raise ValueError(f"md5_prefix {self.md5_prefix} is not the {in_pickle[1]} of the file's name")
         if self.sha256 and not self.sha256.startswith(self.sha256_prefix or ""):
             raise ValueError(f"sha256 {self.sha256} does not start with {self.sha256_prefix}")
         return self
@@ -105,14 +113,16 @@ class Source(Record):
 class Identity(Record):
     """What a model is: its names, its network and its training schedule, in the publisher's own words."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+\.[a-z]+$", description="full name: architecture_schedule.publisher")
+    name: str = Field(pattern=r"^[a-z0-9_]+\.[a-z][a-z0-9]*$", description="full name: architecture_schedule.publisher")
     publisher: str = Field(description="who published it")
     architecture: str = Field(description="key of the network in cascadezoo.providers; schedules share it")
     family: Family = Field(description="the kind of detector")
     backbone: str = Field(description="the backbone, as the table names it")
     style: Literal["caffe", "pytorch"] | None = Field(default=None, description="the ResNet's style, as the table says")
     type: str | None = Field(default=None, description="the detector's type, as the table names it")
-    schedule: Literal["1x", "2x", "3x", "20e", "s1x", "shapes"] = Field(description="the training schedule")
+    schedule: Literal["1x", "2x", "3x", "4x", "20e", "50ep", "75ep", "100ep", "s1x", "shapes"] = Field(
+        description="the training schedule"
+    )
     epochs: int | None = Field(default=None, gt=0, description="epochs of training; absent where iterations count")
     im_per_gpu: int | None = Field(default=None, gt=0, description="images per GPU in training")
 

@@ -12,7 +12,9 @@ from cascadezoo import registry
 from cascadezoo.benchmarks.reports.schema import Accuracy, EntryReport, Report, Settings, Speed
 from cascadezoo.errors import UnsupportedEntry
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.spec.model import InternImageSpec, ModelSpec, ResNetSpec
+from cascadezoo.spec.internimage import InternImageSpec
+from cascadezoo.spec.model import ModelSpec
+from cascadezoo.spec.resnet import ResNetSpec
 
 _IMAGES = {"coco": 5000, "shapes": 500}
 _PROPOSALS, _DETECTIONS = 1000, 100  # that the heads see of an image

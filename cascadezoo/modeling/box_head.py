@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cascadezoo.modeling.layers import LinearReLU
 from cascadezoo.modeling.resnet import ConvNorm, residual_stage
-from cascadezoo.spec.model import BoxHeadSpec, ResNetSpec
+from cascadezoo.spec.model import BoxHeadSpec
+from cascadezoo.spec.resnet import ResNetSpec
 
 
 class BoxHead(nn.Module):

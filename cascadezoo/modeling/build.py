@@ -4,13 +4,12 @@ from functools import lru_cache
 
 import torch
 
+from cascadezoo.modeling.backbones import BACKBONES
 from cascadezoo.modeling.box_head import BoxHead, StageBoxHead
 from cascadezoo.modeling.fpn import FPN, LastLevel
 from cascadezoo.modeling.init import initialise
-from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.modeling.network import Network
-from cascadezoo.modeling.resnet import ResNet
 from cascadezoo.modeling.rpn import RPN
 from cascadezoo.spec.model import MaskHeadSpec, ModelSpec
 
@@ -20,7 +19,7 @@ def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Network:
     with torch.device("meta"):
         model = Network(
             spec,
-            backbone=_backbone(spec),
+            backbone=BACKBONES[spec.backbone.kind](spec.backbone),
             neck=FPN(spec.backbone.channels, spec.neck.channels) if spec.neck else LastLevel(),
             rpn=RPN(spec.feature_channels, spec.conventions.anchors, spec.conventions.proposals),
             box_heads=[_box_head(spec) for _ in spec.stages],
@@ -30,12 +29,6 @@ def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Network:
         model.to_empty(device=device)
         initialise(model)
     return model.eval()
-
-
-def _backbone(spec: ModelSpec) -> ResNet | InternImage:
-    if spec.backbone.kind == "resnet":
-        return ResNet(spec.backbone)
-    return InternImage(spec.backbone)
 
 
 def _box_head(spec: ModelSpec) -> BoxHead | StageBoxHead:

@@ -4,18 +4,24 @@ Formulas ported from (licences in NOTICE):
 
 - open-mmlab/mmdetection 3.3.0, Copyright (c) OpenMMLab, Apache-2.0: ``resnet.py``, ``fpn.py``, ``rpn_head.py``,
   ``convfc_bbox_head.py`` and ``fcn_mask_head.py`` under ``mmdet/models``
-- OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT:
-  ``detection/mmdet_custom/models/backbones/intern_image.py``, ``detection/ops_dcnv3/modules/dcnv3.py``
 """
+
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
 from cascadezoo.modeling.box_head import BoxHead, StageBoxHead
 from cascadezoo.modeling.fpn import FPN
-from cascadezoo.modeling.internimage import MLP, Block, DCNv3
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.modeling.resnet import AffineNorm, ConvNorm, FrozenStatNorm
 from cascadezoo.modeling.rpn import RPN
+
+
+@runtime_checkable
+class Initialised(Protocol):
+    """A module of a backbone that has a rule of its own for its direct tensors and layers."""
+
+    def init_weights(self) -> None: ...
 
 
 def initialise(model: nn.Module) -> None:
@@ -35,17 +41,6 @@ def initialise(model: nn.Module) -> None:
                 if isinstance(module, FrozenStatNorm):
                     nn.init.zeros_(module.running_mean)
                     nn.init.ones_(module.running_var)
-            case DCNv3():
-                for linear in (module.input_proj, module.output_proj):
-                    nn.init.xavier_uniform_(linear.weight)
-                for linear in (module.offset, module.mask):
-                    nn.init.zeros_(linear.weight)
-            case MLP():
-                for linear in (module.fc1, module.fc2):
-                    nn.init.trunc_normal_(linear.weight, std=0.02)
-            case Block():
-                nn.init.ones_(module.gamma1)
-                nn.init.ones_(module.gamma2)
             case FPN():
                 for conv in (*module.lateral, *module.output):
                     nn.init.xavier_uniform_(conv.get_parameter("weight"))
@@ -57,6 +52,8 @@ def initialise(model: nn.Module) -> None:
                     nn.init.xavier_uniform_(fc.get_parameter("weight"))
                 nn.init.normal_(module.cls_score.weight, std=0.01)
                 nn.init.normal_(module.bbox_pred.weight, std=0.001)
+            case Initialised():
+                module.init_weights()
             case MaskHead():
                 for conv in (*module.convs, module.deconv, module.mask_logits):
                     nn.init.kaiming_normal_(conv.get_parameter("weight"), mode="fan_out", nonlinearity="relu")

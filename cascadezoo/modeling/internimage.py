@@ -15,7 +15,7 @@ from torchvision.ops import StochasticDepth
 
 from cascadezoo.ops.dcnv3 import dcnv3
 from cascadezoo.ops.dcnv3_fused import dcnv3_fused, packed
-from cascadezoo.spec.model import InternImageSpec
+from cascadezoo.spec.internimage import InternImageSpec
 
 _KERNEL = 3
 _EPS = 1e-6
@@ -45,6 +45,13 @@ class DCNv3(nn.Module):
         self.offset = nn.Linear(channels, 2 * points)
         self.mask = nn.Linear(channels, points)
         self.output_proj = nn.Linear(channels, channels)
+
+    def init_weights(self) -> None:
+        """Random weights; every point begins at its own place on the kernel's grid, all of one weight."""
+        for linear in (self.input_proj, self.output_proj):
+            nn.init.xavier_uniform_(linear.weight)
+        for linear in (self.offset, self.mask):
+            nn.init.zeros_(linear.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to the same shape."""
@@ -108,6 +115,11 @@ class MLP(nn.Module):
         self.fc1 = nn.Linear(channels, hidden)
         self.fc2 = nn.Linear(hidden, channels)
 
+    def init_weights(self) -> None:
+        """Random weights."""
+        for linear in (self.fc1, self.fc2):
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.fc2(_gelu(self.fc1(x)))
         return out
@@ -126,6 +138,11 @@ class Block(nn.Module):
         self.gamma1 = nn.Parameter(torch.ones(channels))
         self.gamma2 = nn.Parameter(torch.ones(channels))
         self.drop_path = StochasticDepth(drop_path, "row")
+
+    def init_weights(self) -> None:
+        """Factors of 1."""
+        nn.init.ones_(self.gamma1)
+        nn.init.ones_(self.gamma2)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.post_norm:

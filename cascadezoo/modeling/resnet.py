@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from cascadezoo.distributed import processes, sum_of_processes
 from cascadezoo.modeling.folding import Fold, Pair, can_be_kept
 from cascadezoo.modeling.layers import Conv
-from cascadezoo.spec.model import Norm, NormLearning, ResNetSpec
+from cascadezoo.spec.norm import Norm
+from cascadezoo.spec.resnet import NormLearning, ResNetSpec
 
 
 class AffineNorm(nn.Module):

@@ -6,8 +6,9 @@ with anchors, pyramid levels and numbers of boxes for images of 192 x 256 pixels
 
 from cascadezoo.providers.mmdet import MASK_CONVENTIONS, PYTORCH_PIXELS, STAGES, objective
 from cascadezoo.spec.conventions import AnchorGrid
-from cascadezoo.spec.model import BoxHeadSpec, FPNSpec, MaskHeadSpec, ModelSpec, NormLearning, ResNetSpec
+from cascadezoo.spec.model import BoxHeadSpec, FPNSpec, MaskHeadSpec, ModelSpec
 from cascadezoo.spec.objective import MaskObjective
+from cascadezoo.spec.resnet import NormLearning, ResNetSpec
 
 _ANCHORS = AnchorGrid(
     sizes=((16,), (32,), (64,), (128,), (256,)),

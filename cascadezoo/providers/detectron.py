@@ -25,7 +25,8 @@ from cascadezoo.spec.conventions import (
     Selection,
     Space,
 )
-from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec, Norm, NormLearning, PreprocessSpec, ResNetSpec
+from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec, PreprocessSpec
+from cascadezoo.spec.norm import Norm
 from cascadezoo.spec.objective import (
     BestBoxes,
     BoxObjective,
@@ -39,6 +40,7 @@ from cascadezoo.spec.objective import (
     SmoothL1,
     StageObjective,
 )
+from cascadezoo.spec.resnet import NormLearning, ResNetSpec
 
 _LOG_SCALE = (-math.inf, math.log(1000 / 16))  # utils/boxes.py clips from above only
 

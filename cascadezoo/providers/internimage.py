@@ -5,7 +5,8 @@ are the same network.
 """
 
 from cascadezoo.providers.mmdet import BOX_CONVENTIONS, PYTORCH_PIXELS, STAGES, objective
-from cascadezoo.spec.model import BoxHeadSpec, InternImageSpec, MaskHeadSpec, ModelSpec
+from cascadezoo.spec.internimage import InternImageSpec
+from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec
 from cascadezoo.spec.objective import GIoU, Objective
 
 _L = InternImageSpec(width=160, blocks=(5, 5, 22, 5), groups=(10, 20, 40, 80), offset_scale=2.0, drop_path=0.4)

@@ -25,7 +25,7 @@ from cascadezoo.spec.conventions import (
     Selection,
     Space,
 )
-from cascadezoo.spec.model import MaskHeadSpec, ModelSpec, PreprocessSpec, ResNetSpec
+from cascadezoo.spec.model import MaskHeadSpec, ModelSpec, PreprocessSpec
 from cascadezoo.spec.objective import (
     BestBoxes,
     BoxObjective,
@@ -38,6 +38,7 @@ from cascadezoo.spec.objective import (
     SmoothL1,
     StageObjective,
 )
+from cascadezoo.spec.resnet import ResNetSpec
 
 _LOG_SCALE = (-math.log(1000 / 16), math.log(1000 / 16))  # delta_xywh_bbox_coder.py clamps both sides
 _POSITIVE = 1.17549435e-38  # the smallest float32: rpn_head.py keeps sides > 0

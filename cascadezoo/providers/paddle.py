@@ -26,7 +26,7 @@ from cascadezoo.spec.conventions import (
     Selection,
     Space,
 )
-from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec, NormLearning, PreprocessSpec, ResNetSpec
+from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec, PreprocessSpec
 from cascadezoo.spec.objective import (
     BestBoxes,
     BoxObjective,
@@ -40,6 +40,7 @@ from cascadezoo.spec.objective import (
     SmoothL1,
     StageObjective,
 )
+from cascadezoo.spec.resnet import NormLearning, ResNetSpec
 
 _LOG_SCALE = (-math.inf, math.log(1000 / 16))  # bbox_utils.py clips from above only
 

@@ -4,17 +4,26 @@ Reading a spec never imports torch.  ``cascadezoo.build(spec)`` turns it into an
 """
 
 import json
-from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from cascadezoo.spec.conventions import BoxCoder, Conventions
+from cascadezoo.spec.convnext import ConvNeXtSpec
+from cascadezoo.spec.internimage import InternImageSpec
 from cascadezoo.spec.objective import Objective
-from cascadezoo.spec.record import Blocks, Channels, Groups, Most, Pixels, Record
+from cascadezoo.spec.record import Channels, Most, Pixels, Record
+from cascadezoo.spec.resnet import ResNetSpec
+from cascadezoo.spec.swin import SwinSpec
+from cascadezoo.spec.vit import ViTSpec
 
 _Level = Annotated[float, Field(ge=-1000, le=1000)]
 _Spread = Annotated[float, Field(ge=1e-3, le=1000)]  # pixels are divided by it
+
+
+AnyBackbone = Annotated[
+    ResNetSpec | InternImageSpec | ConvNeXtSpec | SwinSpec | ViTSpec, Field(discriminator="kind")
+]  # a row for each kind
 
 
 class PreprocessSpec(Record):
@@ -31,100 +40,6 @@ class PreprocessSpec(Record):
     def _ordered(self) -> Self:
         if self.max_size < self.min_size:
             raise ValueError(f"max_size {self.max_size} is smaller than min_size {self.min_size}")
-        return self
-
-
-class Norm(StrEnum):
-    """What follows a convolution."""
-
-    BATCH = "batch"  # batch norm by running statistics
-    AFFINE = "affine"  # a scale and a bias per channel: statistics folded in by the publisher
-
-
-class NormLearning(StrEnum):
-    """What of the norms is learned; batch norms use their running statistics unless these are learned too."""
-
-    NOTHING = "nothing"
-    AFFINE = "affine"  # scales and biases
-    STATISTICS = "statistics"  # also a batch norm's mean and variance, from each batch
-
-
-class ResNetSpec(Record):
-    """ResNet (He et al. 2015), ResNeXt (Xie et al. 2016) and ResNet-vd (He et al. 2018), strides 4, 8, 16 and 32."""
-
-    kind: Literal["resnet"] = "resnet"
-    blocks: tuple[Blocks, ...] = Field(min_length=3, max_length=4, description="The blocks of each stage.")
-    width: int = Field(
-        default=64, gt=0, le=1024, description="Channels of the stem and of the first stage's 3x3 convolutions."
-    )
-    basic: bool = Field(
-        default=False,
-        description="Blocks of two 3x3 convolutions (ResNet-18 and 34) rather than bottlenecks, which put out four"
-        " times the channels.",
-    )
-    groups: Groups = Field(default=1, description="Groups of the 3x3 convolutions (ResNeXt: its cardinality).")
-    width_per_group: int = Field(default=64, gt=0, le=1024, description="Channels of each group in the first stage.")
-    stride_in_1x1: bool = Field(
-        default=False,
-        description='A stage\'s stride sits in its first 1x1 convolution (the original, "caffe" style) rather than in'
-        ' the 3x3 ("pytorch" style).',
-    )
-    deep_stem: bool = Field(default=False, description="Three 3x3 convolutions in place of the 7x7 (ResNet-vd).")
-    pooled_shortcut: bool = Field(
-        default=False, description="An average pool before a shortcut that has a stride (ResNet-vd)."
-    )
-    norm: Norm = Field(default=Norm.BATCH, description="What follows a convolution.")
-    frozen_stages: int = Field(
-        default=1, ge=-1, le=Most, description="In training, the stem and so many stages learn nothing; -1: all learn."
-    )
-    norm_learning: NormLearning = Field(default=NormLearning.AFFINE, description="What of the norms is learned.")
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Output channels of the stages."""
-        return tuple((1 if self.basic else 4) * self.width * 2**i for i in range(len(self.blocks)))
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
-        if self.basic and (self.groups != 1 or self.stride_in_1x1):
-            raise ValueError("basic blocks have neither groups nor 1x1 convolutions")
-        if self.norm is Norm.AFFINE and self.norm_learning is NormLearning.STATISTICS:
-            raise ValueError("an affine norm has no statistics to learn")
-        return self
-
-
-class InternImageSpec(Record):
-    """InternImage (Wang et al. 2022): four stages of deformable convolutions, strides 4 to 32."""
-
-    kind: Literal["internimage"] = "internimage"
-    width: int = Field(gt=0, le=1024, description="Channels of the first stage; each later stage has twice as many.")
-    blocks: tuple[Blocks, Blocks, Blocks, Blocks] = Field(description="The blocks of each stage.")
-    groups: tuple[Groups, Groups, Groups, Groups] = Field(
-        description="The groups of each stage's deformable convolutions."
-    )
-    offset_scale: float = Field(
-        default=1.0, gt=0, le=100, description="Factor of the offsets and of the kernel's own grid."
-    )
-    mlp_ratio: float = Field(default=4.0, gt=0, le=32, description="Hidden channels of a block's MLP per channel.")
-    post_norm: bool = Field(default=True, description="Norm a branch at its end rather than at its start.")
-    drop_path: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="In training, how often the last block's branches are left out for an image (Huang et al. 2016);"
-        " earlier blocks' less, in proportion.",
-    )
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Output channels of the stages."""
-        return tuple(self.width * 2**i for i in range(len(self.blocks)))
-
-    @model_validator(mode="after")
-    def _groups_divide(self) -> Self:
-        for channels, groups in zip(self.channels, self.groups, strict=True):
-            if channels % groups:
-                raise ValueError(f"{groups} groups do not divide {channels} channels")
         return self
 
 
@@ -173,9 +88,7 @@ class MaskHeadSpec(Record):
 class ModelSpec(Record):
     """One network: a cascade of box heads on a backbone, with mask heads or without."""
 
-    backbone: Annotated[ResNetSpec | InternImageSpec, Field(discriminator="kind")] = Field(
-        description="From pixels to feature maps."
-    )
+    backbone: AnyBackbone = Field(description="From pixels to feature maps.")
     neck: FPNSpec | None = Field(
         default=FPNSpec(),
         description="The feature pyramid; null: the RPN and the heads read the backbone's last stage.",

@@ -10,7 +10,10 @@ from cascadezoo.detector import Detector
 from cascadezoo.errors import UsageError
 from cascadezoo.loading import build, load
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.spec.model import InternImageSpec, ModelSpec, Norm, NormLearning, ResNetSpec
+from cascadezoo.spec.internimage import InternImageSpec
+from cascadezoo.spec.model import ModelSpec
+from cascadezoo.spec.norm import Norm
+from cascadezoo.spec.resnet import NormLearning, ResNetSpec
 from cascadezoo.training.config import Part, TrainingConfig
 
 

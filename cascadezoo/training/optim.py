@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cascadezoo.modeling.network import Network
-from cascadezoo.spec.model import InternImageSpec
+from cascadezoo.spec.internimage import InternImageSpec
 from cascadezoo.spec.recipe import Exempt, Method, Solver
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cascadezoo.modeling.resnet import AffineNorm, BatchNorm, ConvNorm, FrozenStatNorm
-from cascadezoo.spec.model import Norm, NormLearning
+from cascadezoo.spec.norm import Norm
+from cascadezoo.spec.resnet import NormLearning
 
 from tiny import lively, tiny
 

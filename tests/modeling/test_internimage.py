@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.modeling.internimage import Block, DCNv3, InternImage
 from cascadezoo.providers import SPECS
-from cascadezoo.spec.model import InternImageSpec
+from cascadezoo.spec.internimage import InternImageSpec
 
 L, XL = (SPECS["internimage"][f"cascade_mask_internimage_{size}_fpn"] for size in ("l", "xl"))
 

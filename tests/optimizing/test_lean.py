@@ -8,7 +8,9 @@ from cascadezoo.modeling.box_head import BoxHead
 from cascadezoo.modeling.internimage import Block
 from cascadezoo.modeling.resnet import AffineNorm, ConvNorm
 from cascadezoo.optimizing.lean import FlattenChannelsLast, lean
-from cascadezoo.spec.model import InternImageSpec, Norm, NormLearning
+from cascadezoo.spec.internimage import InternImageSpec
+from cascadezoo.spec.norm import Norm
+from cascadezoo.spec.resnet import NormLearning
 
 from tiny import lively, tiny
 

@@ -17,8 +17,9 @@ from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import FileError, MissingResource, OutputExists, TrainingDiverged, UsageError
 from cascadezoo.loading import build
 from cascadezoo.providers import SPECS
-from cascadezoo.spec.model import ModelSpec, NormLearning
+from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.recipe import Recipe
+from cascadezoo.spec.resnet import NormLearning
 from cascadezoo.training import setup
 from cascadezoo.training.config import TrainingConfig
 from cascadezoo.training.network import all_learning

@@ -1,0 +1,14 @@
+"""Backbones by the ``kind`` of their record: the one list of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from cascadezoo.modeling.internimage import InternImage
+from cascadezoo.modeling.resnet import ResNet
+
+BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
+    "resnet": ResNet,
+    "internimage": InternImage,
+}
