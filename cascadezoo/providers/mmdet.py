@@ -155,7 +155,19 @@ def _spec(backbone: str, mask: bool) -> ModelSpec:
     )
 
 
+def _nuimages(backbone: str) -> ModelSpec:
+    """mmdetection3d 1.0.0rc6 ``configs/nuimages``, measured with mmdetection 2: boxes are mapped back before NMS."""
+    published = _spec(backbone, mask=True)
+    return published.with_classes(10).model_copy(
+        update={
+            "preprocess": published.preprocess.model_copy(update={"min_size": 900, "max_size": 1600}),
+            "conventions": BOX_CONVENTIONS,
+        }
+    )
+
+
 SPECS: dict[str, ModelSpec] = {
     **{f"cascade_{name}_fpn": _spec(name, mask=False) for name in _BACKBONES if name != "x101_32x8d"},
     **{f"cascade_mask_{name}_fpn": _spec(name, mask=True) for name in _BACKBONES},
+    **{f"cascade_mask_{name}_fpn_nuim": _nuimages(name) for name in ("r50", "r101", "x101_32x4d")},
 }
