@@ -56,7 +56,9 @@ def list_models(
     if family is not None and family not in FAMILIES:
         raise UsageError(f"no family is called {family!r}; choose one of {', '.join(FAMILIES)}")
     if data is not None and data not in ELSEWHERE:
-        raise UsageError(f"no entries are on {data!r}: choose {' or '.join(ELSEWHERE)}, or leave it out for those on COCO")
+        raise UsageError(
+            f"no entries are on {data!r}: choose {' or '.join(ELSEWHERE)}, or leave it out for those on COCO"
+        )
     return [
         entry.name
         for entry in entries(data)

@@ -16,7 +16,7 @@ from cascadezoo.spec.internimage import InternImageSpec
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.resnet import ResNetSpec
 
-_IMAGES = {"coco": 5000, "shapes": 500}
+_IMAGES = {"coco": 5000, "nuimages": 16_445, "shapes": 500}
 _PROPOSALS, _DETECTIONS = 1000, 100  # that the heads see of an image
 _PASSES = 10  # through the network, of one image with test-time augmentation
 
@@ -38,7 +38,7 @@ def costs(entries: Sequence[ZooEntry], settings: Settings, earlier: Sequence[Rep
     """What each entry costs: seconds, by its time in the first of the ``earlier`` reports that has it, or in proportion
     to the times of others; without any times, by the size of its network alone."""
     sizes = {entry.name: _multiplications(entry, settings) for entry in entries}
-    known = {entry.name: entry for entry in registry.entries()}
+    known = {entry.name: entry for entry in registry.all_known()}
     rates: dict[str, float] = {}
     for report in reversed(earlier):
         for one in report.entries:

@@ -57,7 +57,7 @@ class PinVerdict:
 def cached() -> list[ZooEntry]:
     """The entries whose weights are in the cache."""
     names = {item.entry for item in housekeeping.items(("canonical",))}
-    return [entry for entry in registry.entries() if entry.name in names]
+    return [entry for entry in registry.all_known() if entry.name in names]
 
 
 def pin(entry: ZooEntry) -> Pin:
