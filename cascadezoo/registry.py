@@ -2,7 +2,8 @@
 
 A name is full (``cascade_r50_fpn_1x.mmdet``), bare (``cascade_r50_fpn_1x``: the first publisher that has it, in the
 order of ``manifest.PUBLISHERS``) or an alias: the stem of a publisher's config or weights file.  Publishers share
-some stems, so that ``.publisher`` may follow an alias too.  Nothing here imports torch.
+some stems, so that ``.publisher`` may follow an alias too; two entries of one publisher share a configuration's where
+they were trained by it from different weights.  Nothing here imports torch.
 """
 
 from difflib import get_close_matches
@@ -59,13 +60,13 @@ def info(name: str) -> ZooEntry:
 
 
 def namesakes(name: str) -> tuple[ZooEntry, ...]:
-    """Every entry of this name: the one that ``info`` takes, then those of other publishers; raises UnknownName."""
+    """Every entry of this name: the one that ``info`` takes, then the others, in the order of the publishers; raises
+    UnknownName."""
     stem, _, publisher = name.rpartition(".")
     if publisher in PUBLISHERS:
-        candidates = [_index()[publisher].get(stem)]
+        found = _index()[publisher].get(stem, ())
     else:  # an alias may hold a dot of its own, as in bbox_mAP-0.404
-        candidates = [index.get(name) for index in _index().values()]
-    found = tuple(entry for entry in candidates if entry is not None)
+        found = tuple(entry for index in _index().values() for entry in index.get(name, ()))
     if found:
         return found
     close = get_close_matches(name, _known_names(), n=3, cutoff=0.7)
@@ -92,11 +93,15 @@ def spec_of(entry: ZooEntry) -> "ModelSpec":
 
 
 @cache
-def _index() -> dict[str, dict[str, ZooEntry]]:
-    return {
-        publisher: {name: entry for entry in published for name in (*entry.aliases, entry.bare_name)}
-        for publisher, published in load_manifest().items()
-    }
+def _index() -> dict[str, dict[str, tuple[ZooEntry, ...]]]:
+    """By publisher and name, the entries that it means, in the order of the publisher's table."""
+    index: dict[str, dict[str, tuple[ZooEntry, ...]]] = {}
+    for publisher, published in load_manifest().items():
+        names = index[publisher] = {}
+        for entry in published:
+            for name in (*entry.aliases, entry.bare_name):
+                names[name] = (*names.get(name, ()), entry)
+    return index
 
 
 def _known_names() -> list[str]:

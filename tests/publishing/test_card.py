@@ -23,7 +23,7 @@ from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import FileError, LicenseUnstated, MissingResource, UnreadableImage, UsageError
 from cascadezoo.hub.cache import embedded_file
 from cascadezoo.images import read_image
-from cascadezoo.publishing.figures import eval_results, page_of, published
+from cascadezoo.publishing.figures import eval_results, published
 from cascadezoo.publishing.licensing import license_of
 from cascadezoo.publishing.picture import picture_of
 from cascadezoo.publishing.publish import publish
@@ -253,7 +253,7 @@ def test_what_is_no_licence_identifier(given: str) -> None:
 def test_every_entry_has_a_page_to_point_to() -> None:
     for entry in registry.entries():
         if entry.availability != "embedded":
-            assert page_of(entry).startswith("https://github.com/")
+            assert entry.page_url.startswith("https://github.com/")
 
 
 # reports
