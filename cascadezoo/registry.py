@@ -9,6 +9,7 @@ they were trained by it from different weights.  Nothing here imports torch.
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from cascadezoo.errors import UnknownName, UnsupportedEntry, UsageError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from cascadezoo.spec.model import ModelSpec
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".pkl", ".pdparams", ".bin", ".ckpt")  # how files of weights are named
+_ANY = "model_final"  # the name that many programs give to whatever they have trained
+_CONFIGURATIONS = (".py", ".yaml", ".yml")
 
 
 def entries() -> tuple[ZooEntry, ...]:
@@ -62,15 +65,13 @@ def info(name: str) -> ZooEntry:
 def namesakes(name: str) -> tuple[ZooEntry, ...]:
     """Every entry of this name: the one that ``info`` takes, then the others, in the order of the publishers; raises
     UnknownName."""
-    stem, _, publisher = name.rpartition(".")
-    if publisher in PUBLISHERS:
-        found = _index()[publisher].get(stem, ())
-    else:  # an alias may hold a dot of its own, as in bbox_mAP-0.404
-        found = tuple(entry for index in _index().values() for entry in index.get(name, ()))
-    if found:
+    if found := _entries_of(name):
         return found
+    stem, _, _ = name.rpartition(".")
+    if name.endswith(_CONFIGURATIONS) and (meant := _entries_of(PurePosixPath(name).stem)):
+        raise UnknownName(f"no entry is called {name!r}: the entry of this configuration is {meant[0].name}")
     close = get_close_matches(name, _known_names(), n=3, cutoff=0.7)
-    if name.lower().endswith(_WEIGHTS) or ("/" in name and ":" not in name):
+    if name.lower().endswith(_WEIGHTS) or stem == _ANY or name == _ANY or ("/" in name and ":" not in name):
         raise UnknownName(
             f"no entry is called {name!r}, which looks like a file of weights: give the name of its entry, and the "
             "file as weights (on the command line with --weights)"
@@ -90,6 +91,14 @@ def spec_of(entry: ZooEntry) -> "ModelSpec":
             f"choose an entry of {' or '.join(SPECS)}"
         )
     return spec
+
+
+def _entries_of(name: str) -> tuple[ZooEntry, ...]:
+    stem, _, publisher = name.rpartition(".")
+    if publisher in PUBLISHERS:
+        return _index()[publisher].get(stem, ())
+    # an alias may hold a dot of its own, as in bbox_mAP-0.404
+    return tuple(entry for index in _index().values() for entry in index.get(name, ()))
 
 
 @cache

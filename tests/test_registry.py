@@ -233,7 +233,31 @@ def run(*arguments):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["my.pth", "runs/best.safetensors", "MODEL_FINAL.PKL", "runs/1/model", "a.pdparams"])
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml", "cascade_mask_r50_fpn_3x.detectron2"),
+        ("configs/dcn/cascade-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py", "cascade_r50_dconv_c3c5_fpn_1x.mmdet"),
+        ("cascade_rcnn_r50_fpn_1x_coco.yml", "cascade_r50_fpn_1x.mmdet"),
+    ],
+)
+def test_a_configuration_is_answered_with_its_entry(name: str, entry: str) -> None:
+    with pytest.raises(UnknownName, match=f"no entry is called '{name}': the entry of this configuration is {entry}$"):
+        registry.info(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_final",
+        "model_final.detectron2",
+        "my.pth",
+        "runs/best.safetensors",
+        "MODEL_FINAL.PKL",
+        "runs/1/model",
+        "a.pdparams",
+    ],
+)
 def test_V6_a_file_of_weights_is_no_name_and_its_option_is_told(name: str) -> None:
     with pytest.raises(
         UnknownName, match=f"no entry is called '{name}', which looks like a file of weights.*--weights"

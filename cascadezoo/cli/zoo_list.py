@@ -211,9 +211,11 @@ def _print_table(entries: Sequence[ZooEntry], columns: Sequence[str]) -> None:
     figures = [name for name in columns if COLUMNS[name].is_ap]
     marks = {_mark(entry) for entry in entries if any(COLUMNS[name].read(entry) for name in figures)}
     echo(*(f"{mark} {meaning}" for mark, meaning in _MARKS.items() if mark in marks), err=True)
-    devices = sorted({entry.fps_device for entry in entries if entry.fps_device})
-    if "fps" in columns and devices:
-        echo(f"fps: images a second, as published, on one {' or '.join(devices)}", err=True)
+    for name, meaning in (("fps", "images a second"), ("inference_time", "of inference")):
+        devices = sorted({str(entry.fps_device) for entry in entries if getattr(entry, name)})
+        if name in columns and devices:
+            heading = COLUMNS[name].heading
+            echo(f"{heading}: {meaning}, as published, on one {' or '.join(devices)}", err=True)
     if "weights" in columns:
         echo(*(f"{_SHORT[state]}: weights {_WERE[state]}" for state in COLOURS if state in shown), err=True)
 
