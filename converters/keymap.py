@@ -115,6 +115,7 @@ def abbreviate(names: Iterable[str]) -> str:
 class KeyMap:
     """``rows``: (publisher's pattern, canonical pattern), with the same holes on both sides.
 
+    ``former``: rows of names that the publisher's code wrote before: read, never written.
     ``holes``: words of a hole, publisher's -> canonical, one to one; a hole not listed takes anything but a dot.
     ``ignored``: (shell pattern, reason) of tensors that inference never uses.
     ``transforms``: canonical name -> change of layout.
@@ -122,6 +123,7 @@ class KeyMap:
     """
 
     rows: tuple[tuple[str, str], ...]
+    former: tuple[tuple[str, str], ...] = ()
     holes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     ignored: tuple[tuple[str, str], ...] = ()
     transforms: Mapping[str, Transform] = field(default_factory=dict)
@@ -131,7 +133,7 @@ class KeyMap:
         for name, words in self.holes.items():
             if len(set(words.values())) != len(words):
                 raise ValueError(f"hole {name!r} gives two words one meaning")
-        for source, canonical in self.rows:
+        for source, canonical in (*self.rows, *self.former):
             if set(_HOLE.findall(source)) != set(_HOLE.findall(canonical)):
                 raise ValueError(f"{source!r} and {canonical!r} differ in their holes")
 
@@ -139,7 +141,7 @@ class KeyMap:
     def digest(self) -> str:
         """sha256 over everything that decides a conversion."""
         table = {
-            "rows": self.rows,
+            "rows": (*self.rows, *self.former),
             "holes": {name: sorted(words.items()) for name, words in self.holes.items()},
             "ignored": [pattern for pattern, _ in self.ignored],
             "transforms": {name: transform.name for name, transform in self.transforms.items()},
@@ -244,7 +246,7 @@ class KeyMap:
 
     @cached_property
     def _forward(self) -> "list[_Rule]":
-        return [_Rule.compile(source, canonical, self.holes) for source, canonical in self.rows]
+        return [_Rule.compile(source, canonical, self.holes) for source, canonical in (*self.rows, *self.former)]
 
     @cached_property
     def _backward(self) -> "list[_Rule]":

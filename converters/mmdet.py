@@ -1,6 +1,7 @@
 """mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet or ResNeXt and FPN.
 
-Source: state dicts of mmdetection 3.3.0; no key of these models was renamed since 2.0.  Layouts are torch's own and
+Source: state dicts of mmdetection 3.3.0; since 2.0 no key of these models was renamed but, in mmcv, those of the
+offsets of deformable convolutions, which are read under either name.  Layouts are torch's own and
 the background class is last, so names change and, for models trained on BGR images, the order of input channels.
 
 What is public here holds for every detector built on mmdetection, whatever its backbone.
@@ -23,10 +24,14 @@ _RESNET = (
     ("backbone.conv1.weight", "backbone.stem.0.weight"),
     ("backbone.bn1.{norm}", "backbone.stem.0.norm.{norm}"),
     ("backbone.layer{s}.{i}.conv{n}.weight", "backbone.layer{s}.{i}.conv{n}.weight"),
+    ("backbone.layer{s}.{i}.conv{n}.conv_offset.{p}", "backbone.layer{s}.{i}.conv{n}.offset.{p}"),
     ("backbone.layer{s}.{i}.bn{n}.{norm}", "backbone.layer{s}.{i}.conv{n}.norm.{norm}"),
     ("backbone.layer{s}.{i}.downsample.0.weight", "backbone.layer{s}.{i}.shortcut.weight"),
     ("backbone.layer{s}.{i}.downsample.1.{norm}", "backbone.layer{s}.{i}.shortcut.norm.{norm}"),
 )
+
+# mmcv/ops/deform_conv.py, DeformConv2dPack._load_from_state_dict: the names of its version 1
+_FORMER = (("backbone.layer{s}.{i}.conv{n}_offset.{p}", "backbone.layer{s}.{i}.conv{n}.offset.{p}"),)
 
 _NECK = (
     ("neck.lateral_convs.{l}.conv.{p}", "neck.lateral.{l}.{p}"),
@@ -90,10 +95,12 @@ def key_maps(
 
 
 _ROWS = (*_RESNET, *NECK_AND_HEADS)
-_RGB = KeyMap(rows=_ROWS, holes=HOLES, ignored=IGNORED, counters=COUNTERS)
+_HOLES = {**HOLES, "n": same("1", "2", "3")}
+_RGB = KeyMap(rows=_ROWS, former=_FORMER, holes=_HOLES, ignored=IGNORED, counters=COUNTERS)
 _BGR = KeyMap(
     rows=_ROWS,
-    holes=HOLES,
+    former=_FORMER,
+    holes=_HOLES,
     ignored=IGNORED,
     counters=COUNTERS,
     transforms={"backbone.stem.0.weight": REVERSE_INPUT_CHANNELS},
@@ -120,6 +127,11 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
         return "its backbone is an InternImage, with tensors under backbone.levels."
     version = meta.get("mmdet_version") if isinstance(meta, dict) else None
     heads = any(key.startswith("roi_head.") for key in keys)
+    if "DCNv2" in (_deformable(text)[0] for text in _texts(meta)):
+        return (
+            "its deformable convolutions are of version 2 (DCNv2), which weighs each point as well as moving it: the "
+            "networks here have version 1 (DCN)"
+        )
     if (isinstance(version, str) and version.startswith(("0.", "1."))) or (
         not heads and any(key.startswith("bbox_head.0.") for key in keys)
     ):
@@ -141,7 +153,7 @@ def describe(meta: object) -> Description:
     """The ResNet, if it is one, the pixels it takes, the names of the configuration, and those of the classes."""
     if not isinstance(meta, dict):
         return Description()
-    texts = [text for text in (meta.get("cfg"), meta.get("config")) if isinstance(text, str)]  # 3.x, 2.x
+    texts = _texts(meta)
     names = [name for name in (meta.get("experiment_name"), meta.get("exp_name")) if isinstance(name, str)]
     folders = (re.search(r"^work_dir\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE) for text in texts)
     names += [folder[1] for folder in folders if folder]
@@ -155,12 +167,32 @@ def describe(meta: object) -> Description:
     )
 
 
+def _texts(meta: object) -> list[str]:
+    """The configurations in a file's metadata."""
+    found = (meta.get("cfg"), meta.get("config")) if isinstance(meta, dict) else ()  # 3.x, 2.x
+    return [text for text in found if isinstance(text, str)]
+
+
+def _block(name: str, text: str) -> str:
+    """What stands in the brackets of ``name=dict(...)`` or ``'name': {...}``; nothing where there is none."""
+    start = re.search(rf"\b{name}['\"]?\s*[=:]\s*(dict\(|\{{)", text)
+    return _balanced(text[start.end() :]) if start else ""
+
+
+def _deformable(text: str) -> tuple[str | None, tuple[int, ...]]:
+    """The type of a configuration's deformable convolutions, and the stages that have them, counted from 1."""
+    block = _block("backbone", text)
+    kind = re.search(r"\btype['\"]?\s*[=:]\s*['\"](\w+)", _block("dcn", block))
+    stages = re.search(r"\bstage_with_dcn['\"]?\s*[=:]\s*[(\[]([^()\[\]]*)", block)
+    if kind is None or stages is None:
+        return None, ()
+    words = re.findall(r"\w+", stages[1])
+    return kind[1], tuple(stage for stage, word in enumerate(words, 1) if word == "True")
+
+
 def _backbone(text: str) -> dict[str, object]:
     """What a configuration, read as text and never executed, says of a ResNet: fields of ``ResNetSpec``."""
-    start = re.search(r"\bbackbone['\"]?\s*[=:]\s*(dict\(|\{)", text)
-    if start is None:
-        return {}
-    block = _balanced(text[start.end() :])
+    block = _block("backbone", text)
 
     def value(key: str, pattern: str) -> str | None:
         found = re.search(rf"\b{key}['\"]?\s*[=:]\s*['\"]?({pattern})\b", block)
@@ -180,6 +212,7 @@ def _backbone(text: str) -> dict[str, object]:
         "groups": groups,
         "width_per_group": width,
         "stride_in_1x1": style == "caffe",
+        "deformable_stages": _deformable(text)[1],
     }
 
 

@@ -33,6 +33,8 @@ def initialise(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
     for module in model.modules():
         match module:
+            case Initialised():
+                module.init_weights()
             case ConvNorm():
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             case AffineNorm():
@@ -52,8 +54,6 @@ def initialise(model: nn.Module) -> None:
                     nn.init.xavier_uniform_(fc.get_parameter("weight"))
                 nn.init.normal_(module.cls_score.weight, std=0.01)
                 nn.init.normal_(module.bbox_pred.weight, std=0.001)
-            case Initialised():
-                module.init_weights()
             case MaskHead():
                 for conv in (*module.convs, module.deconv, module.mask_logits):
                     nn.init.kaiming_normal_(conv.get_parameter("weight"), mode="fan_out", nonlinearity="relu")

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from cascadezoo.modeling.box_head import BoxHead
 from cascadezoo.modeling.internimage import Block, DCNv3
-from cascadezoo.modeling.layers import Conv, DeconvReLU
+from cascadezoo.modeling.layers import Conv, DeconvReLU, DeformConv
 from cascadezoo.modeling.network import Network
-from cascadezoo.modeling.resnet import ConvNorm
+from cascadezoo.modeling.resnet import ConvNorm, DeformConvNorm
 
 N = TypeVar("N", bound=Network)
+C = TypeVar("C", bound=Conv)
 
 
 @torch.inference_mode(False)
@@ -52,13 +53,24 @@ def _substitute(parent: nn.Module, rules: "_Rules") -> None:
 
 def _one_convolution(conv: ConvNorm) -> nn.Module:
     """Convolution and norm as one convolution."""
+    return _channels_last(_with_norm(Conv, conv))
+
+
+def _one_deformable_convolution(conv: DeformConvNorm) -> nn.Module:
+    """The same where points are moved: the convolution that says by how much has no norm and stays as it is."""
+    made = _with_norm(DeformConv, conv)
+    made.offset = conv.offset
+    return made
+
+
+def _with_norm(kind: type[C], conv: ConvNorm) -> C:
     weight, bias = conv.scaled()
     with torch.device("meta"):
-        made = Conv(
+        made = kind(
             conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0], conv.groups, relu=conv.relu
         )
     made.weight, made.bias = _frozen(weight), _frozen(bias)
-    return _channels_last(made)
+    return made
 
 
 def _channels_last(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
@@ -114,6 +126,7 @@ def _frozen(x: Tensor) -> nn.Parameter:
 _Rules = dict[type[nn.Module], Callable[[Any], nn.Module]]
 _RULES: _Rules = {
     ConvNorm: _one_convolution,
+    DeformConvNorm: _one_deformable_convolution,
     Conv: _channels_last,
     DeconvReLU: _channels_last,
     nn.Conv2d: _channels_last,
