@@ -1,7 +1,7 @@
-"""mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet or ResNeXt and FPN.
+"""mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet, ResNeXt or ConvNeXt and FPN.
 
-Source: state dicts of mmdetection 3.3.0; since 2.0 no key of these models was renamed but, in mmcv, those of the
-offsets of deformable convolutions, which are read under either name.  Layouts are torch's own and
+Source: state dicts of mmdetection 3.3.0, ConvNeXt's with mmpretrain 1.2.0; since 2.0 no key of these models was renamed
+but, in mmcv, those of the offsets of deformable convolutions, which are read under either name.  Layouts are torch's own and
 the background class is last, so names change and, for models trained on BGR images, the order of input channels.
 
 What is public here holds for every detector built on mmdetection, whatever its backbone.
@@ -18,8 +18,10 @@ from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {i} block of a stage or layer of a head,
-# {n} convolution of a block, {l} pyramid level, {k} cascade stage.
+Rows = tuple[tuple[str, str], ...]
+
+# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {d} stage after a downsampling, {i} block of a
+# stage or layer of a head, {n} convolution of a block, {l} pyramid level, {k} cascade stage.
 _RESNET = (
     ("backbone.conv1.weight", "backbone.stem.0.weight"),
     ("backbone.bn1.{norm}", "backbone.stem.0.norm.{norm}"),
@@ -32,6 +34,25 @@ _RESNET = (
 
 # mmcv/ops/deform_conv.py, DeformConv2dPack._load_from_state_dict: the names of its version 1
 _FORMER = (("backbone.layer{s}.{i}.conv{n}_offset.{p}", "backbone.layer{s}.{i}.conv{n}.offset.{p}"),)
+
+
+def convnext(depthwise: str, pointwise: str) -> Rows:
+    """A ConvNeXt's rows, by the names that its code gives a block's convolutions."""
+    block, ours = "backbone.stages.{s}.{i}", "backbone.stages.{s}.blocks.{i}"
+    return (
+        ("backbone.downsample_layers.0.0.{p}", "backbone.stem.conv.{p}"),
+        ("backbone.downsample_layers.0.1.{p}", "backbone.stem.norm.{p}"),
+        ("backbone.downsample_layers.{d}.0.{p}", "backbone.stages.{d}.downsample.norm.{p}"),
+        ("backbone.downsample_layers.{d}.1.{p}", "backbone.stages.{d}.downsample.conv.{p}"),
+        (f"{block}.gamma", f"{ours}.gamma"),
+        (f"{block}.{depthwise}.{{p}}", f"{ours}.dwconv.{{p}}"),
+        (f"{block}.norm.{{p}}", f"{ours}.norm.{{p}}"),
+        (f"{block}.{pointwise}{{n}}.{{p}}", f"{ours}.mlp.fc{{n}}.{{p}}"),
+        ("backbone.norm{s}.{p}", "backbone.stages.{s}.norm.{p}"),
+    )
+
+
+CONVNEXT_HOLES = {"d": same("1", "2", "3"), "n": same("1", "2")}
 
 _NECK = (
     ("neck.lateral_convs.{l}.conv.{p}", "neck.lateral.{l}.{p}"),
@@ -78,8 +99,6 @@ IGNORED = (
 
 COUNTERS = ((".running_var", ".num_batches_tracked"),)
 
-Rows = tuple[tuple[str, str], ...]
-
 
 def key_maps(
     backbone: Rows, holes: Mapping[str, Mapping[str, str]], ignored: Rows = IGNORED
@@ -117,14 +136,26 @@ _BGR_ARCHITECTURES = frozenset(
     }
 )
 
+_convnext = key_maps(convnext("depthwise_conv", "pointwise_conv"), CONVNEXT_HOLES)
+
 
 def _key_map(architecture: str) -> KeyMap:
+    if "_convnext_" in architecture:
+        return _convnext(architecture)
     return _BGR if architecture in _BGR_ARCHITECTURES else _RGB
 
 
+# tensors of backbones that other publishers' detectors on mmdetection have
+_OTHERS = (
+    (r"backbone\.levels\.", "an InternImage, with tensors under backbone.levels."),
+    (r"backbone\.stages\.\d+\.\d+\.dwconv\.", "a ConvNeXt of its authors' own code, with tensors named dwconv"),
+)
+
+
 def _refusal(keys: Collection[str], meta: object) -> str | None:
-    if any(key.startswith("backbone.levels.") for key in keys):
-        return "its backbone is an InternImage, with tensors under backbone.levels."
+    for pattern, backbone in _OTHERS:
+        if any(re.match(pattern, key) for key in keys):
+            return f"its backbone is {backbone}"
     version = meta.get("mmdet_version") if isinstance(meta, dict) else None
     heads = any(key.startswith("roi_head.") for key in keys)
     if "DCNv2" in (_deformable(text)[0] for text in _texts(meta)):
@@ -263,7 +294,7 @@ def write(file: BinaryIO, state: "Mapping[str, Tensor]", model: Model) -> None:
 
 CONVERTER = Converter(
     publisher="mmdet",
-    hallmark="backbone.layer1. and roi_head.",
+    hallmark="backbone. and roi_head., as mmdetection names them",
     key_map=_key_map,
     refusal=_refusal,
     describe=describe,

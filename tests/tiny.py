@@ -14,7 +14,9 @@ def tiny(architecture: str = "cascade_mask_r50_fpn", publisher: str = "mmdet", *
     if record["backbone"]["kind"] == "resnet":
         record["backbone"].update(width_per_group=4)
     else:
-        record["backbone"].update(width=8, groups=[1, 2, 4, 8])
+        record["backbone"].update(width=8)
+    if record["backbone"]["kind"] == "internimage":
+        record["backbone"].update(groups=[1, 2, 4, 8])
     if record["neck"]:
         record["neck"].update(channels=16)
     if record["box_head"]["fcs"]:

@@ -5,10 +5,12 @@ from typing import Any
 
 from torch import nn
 
+from cascadezoo.modeling.convnext import ConvNeXt
 from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.resnet import ResNet
 
 BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
     "resnet": ResNet,
     "internimage": InternImage,
+    "convnext": ConvNeXt,
 }
