@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from cascadezoo.converters.converter import Converter, Description, Model, class_names
-from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
+from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, Derived, KeyMap, same
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,13 +77,22 @@ Rows = tuple[tuple[str, str], ...]
 
 
 def key_maps(
-    backbone: Rows, holes: Mapping[str, Mapping[str, str]], ignored: Rows = IGNORED
+    backbone: Rows,
+    holes: Mapping[str, Mapping[str, str]],
+    ignored: Rows = IGNORED,
+    derived: tuple[Derived, ...] = (),
 ) -> Callable[[str], KeyMap]:
     """The key map of an architecture on a backbone of these rows and holes: those named ``mask_`` are Mask R-CNN, whose
     heads have no number (StandardRoIHead); all others are cascades with convolutional box heads."""
 
     def with_heads(heads: Rows) -> KeyMap:
-        return KeyMap(rows=(*backbone, *heads), holes={**HOLES, **holes}, ignored=ignored, counters=COUNTERS)
+        return KeyMap(
+            rows=(*backbone, *heads),
+            holes={**HOLES, **holes},
+            ignored=ignored,
+            counters=COUNTERS,
+            derived=derived,
+        )
 
     cascade, plain = with_heads((*NECK_AND_HEADS, *BOX_CONVS)), with_heads(_NECK_AND_PLAIN_HEADS)
     return lambda architecture: plain if architecture.startswith("mask_") else cascade
@@ -118,6 +127,8 @@ def _key_map(architecture: str) -> KeyMap:
 def _refusal(keys: Collection[str], meta: object) -> str | None:
     if any(key.startswith("backbone.levels.") for key in keys):
         return "its backbone is an InternImage, with tensors under backbone.levels."
+    if any(key.startswith("backbone.layers.") for key in keys):
+        return "its backbone is a Swin Transformer of its authors' own code, with tensors under backbone.layers."
     version = meta.get("mmdet_version") if isinstance(meta, dict) else None
     heads = any(key.startswith("roi_head.") for key in keys)
     if (isinstance(version, str) and version.startswith(("0.", "1."))) or (
