@@ -7,8 +7,10 @@ from torch import nn
 
 from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.resnet import ResNet
+from cascadezoo.modeling.vit import ViT
 
 BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
     "resnet": ResNet,
     "internimage": InternImage,
+    "vit": ViT,
 }
