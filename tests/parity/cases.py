@@ -24,7 +24,11 @@ SIX = (
 
 def feeds_bgr(provider: str, slug: str) -> bool:
     """Whether the publisher's network takes BGR; a canonical model takes RGB."""
-    return provider == "detectron" or (provider == "mmdet" and ("caffe" in slug or "x101_32x8d" in slug))
+    return (
+        provider == "detectron"
+        or (provider == "detectron2" and slug.startswith("cascade_mask_r50"))
+        or (provider == "mmdet" and ("caffe" in slug or "x101_32x8d" in slug))
+    )
 
 
 @dataclass(frozen=True)

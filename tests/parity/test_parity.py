@@ -25,6 +25,7 @@ QUICK = {
         "faster_r50_fpn",
         "mask_x101_64x4d_fpn",
     ),
+    "detectron2": ("cascade_mask_r50_fpn",),
 }
 
 
