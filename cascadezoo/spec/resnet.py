@@ -67,6 +67,8 @@ class ResNetSpec(BackboneSpec):
             raise ValueError(f"deformable stages are some of 1 to {len(self.blocks)}, in order, not {stages}")
         if self.basic and stages:
             raise ValueError("basic blocks are not deformable: a publisher's are bottlenecks")
+        if self.norm is Norm.LAYER:
+            raise ValueError("no ResNet here has layer norms")
         if self.norm is Norm.AFFINE and self.norm_learning is NormLearning.STATISTICS:
             raise ValueError("an affine norm has no statistics to learn")
         return self
