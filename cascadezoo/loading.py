@@ -18,7 +18,7 @@ from cascadezoo.checkpoints.conversion import converted
 from cascadezoo.checkpoints.identification import Identified, examine
 from cascadezoo.checkpoints.shapes import shapes_of
 from cascadezoo.checkpoints.weights import obtain, set_aside_damaged
-from cascadezoo.coco.categories import Categories
+from cascadezoo.coco.categories import OF_DATA, Categories
 from cascadezoo.converters.canonical import read_canonical, read_network
 from cascadezoo.converters.keymap import abbreviate
 from cascadezoo.detector import Detector
@@ -98,7 +98,9 @@ def load(
             raise UsageError(f"{name} brings its own weights: leave weights=FILE out")
         published = _from_repo(source, sha256)
     else:
-        published = _from_zoo(registry.info(name), pretrained, weights, sha256, insist)
+        entry = registry.info(name)
+        published = _from_zoo(entry, pretrained, weights, sha256, insist)
+        published = published._replace(categories=published.categories or OF_DATA.get(entry.data))
     tensors, categories = published.tensors, published.categories
     own_classes = published.spec.num_classes
     spec = _override(

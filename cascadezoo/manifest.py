@@ -1,5 +1,8 @@
 """The published entries as typed records, read from ``cascadezoo/zoo_manifest/<publisher>.toml``.
 
+These are judged on COCO, but for our own.  Entries on another data set, whose figures compare with nothing on COCO, are
+read from ``<data set>.toml`` and counted apart.
+
 A record keeps what the publisher's table says, digit for digit, beside what is true: where the weights really lie,
 figures of later editions, licences.  Figures are ``Decimal``, so that a published 41.0 stays 41.0.  AP is COCO average
 precision in percent.  Nothing here imports torch.
@@ -33,6 +36,7 @@ PUBLISHERS = (
     "cascadezoo",
 )  # a name without publisher means the first that has it
 
+ELSEWHERE = ("nuimages",)  # data sets other than COCO that publishers have entries on
 Family = Literal["faster", "mask", "cascade_mask", "cascade"]  # the first that a name begins with
 Availability = Literal["published", "moved", "wrong_link", "never_published", "embedded"]
 
@@ -140,12 +144,17 @@ class Identity(Record):
 
 
 class ZooEntry(Scores, Identity):
-    """One model: 109 published ones make the zoo, and one of our own that the package holds.
+    """One model: 109 published on COCO make the zoo, and one of our own that the package holds.
 
     Figures are the table's; where the table evaluates twice, they are of its first line.
     """
 
-    data: Literal["coco", "shapes"] = Field(default="coco", description="what it was trained and is evaluated on")
+    data: Literal["coco", "shapes", "nuimages"] = Field(
+        default="coco", description="what it was trained and is evaluated on"
+    )
+    data_license: str | None = Field(
+        default=None, description="licence of the data it was trained on, where that restricts what they are used for"
+    )
     memory_gb: Figure | None = Field(default=None, description="memory per GPU in training, GB")
     fps: Figure | None = Field(default=None, description="images per second in inference, on fps_device")
     inference_time: str | None = Field(default=None, description="time of inference on fps_device, as printed")
@@ -194,6 +203,7 @@ class ZooEntry(Scores, Identity):
             ("known by", self.integrity or ""),
             ("licences", f"weights {self.weights_license}, code {self.code_license}"),
             ("said of them", self.license_evidence or ""),
+            ("licence of the data", self.data_license or ""),
             *(("cite", paper) for paper in self.citation),
             *(("note", note) for note in self.notes),
         ]
@@ -203,7 +213,8 @@ class ZooEntry(Scores, Identity):
         """The figures that a verification must reach."""
         first = self.evaluations[0]
         figures = [f"box AP {first.box_ap}"] + [f"mask AP {first.mask_ap}"] * (first.mask_ap is not None)
-        figures += ["with test-time augmentation"] * first.tta + ["on drawn shapes"] * (self.data == "shapes")
+        figures += ["with test-time augmentation"] * first.tta
+        figures += {"coco": [], "shapes": ["on drawn shapes"], "nuimages": ["on nuImages"]}[self.data]
         return ", ".join(figures)
 
     @property
@@ -328,9 +339,20 @@ def load_manifest() -> dict[str, tuple[ZooEntry, ...]]:
     return manifest
 
 
+@cache
+def load_elsewhere() -> dict[str, tuple[ZooEntry, ...]]:
+    """The entries on other data sets than COCO, by data set, of whatever publisher; read once."""
+    found = {data: parse(_text(data)) for data in ELSEWHERE}
+    for data, entries in found.items():
+        strangers = [entry.name for entry in entries if entry.data != data or entry.publisher not in PUBLISHERS]
+        if strangers:
+            raise ValueError(f"{data}.toml holds entries on other data or of nobody: {', '.join(strangers)}")
+    return found
+
+
 def digest() -> str:
     """SHA-256 of all manifest files, for reports that rest on them."""
-    return hashlib.sha256("".join(_text(publisher) for publisher in PUBLISHERS).encode()).hexdigest()
+    return hashlib.sha256("".join(map(_text, (*PUBLISHERS, *ELSEWHERE))).encode()).hexdigest()
 
 
 def schema() -> str:
@@ -338,8 +360,8 @@ def schema() -> str:
     return json.dumps(ZooEntry.model_json_schema(mode="serialization"), indent=2) + "\n"
 
 
-def _text(publisher: str) -> str:
-    return files("cascadezoo.zoo_manifest").joinpath(f"{publisher}.toml").read_text("utf-8")
+def _text(name: str) -> str:
+    return files("cascadezoo.zoo_manifest").joinpath(f"{name}.toml").read_text("utf-8")
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

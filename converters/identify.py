@@ -17,6 +17,9 @@ from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.model import ModelSpec
 
 
+NETWORK = "the configuration in the file"  # the origin of the clue that tells no entry, but networks alike
+
+
 @dataclass(frozen=True)
 class Identity:
     """``entries`` share ``architecture``; ``found_by`` says which clues led to them."""
@@ -47,7 +50,7 @@ def clues(
     ]
     published = [entry for entry in entries if is_published(entry, sha256)]
     return (
-        Clue("the configuration in the file", tuple(alike), described.network),
+        Clue(NETWORK, tuple(alike), described.network),
         Clue("the configuration's name", named(described.stems, entries), ", ".join(dict.fromkeys(described.stems))),
         Clue("the published sha256", tuple(published), sha256),
         Clue("the file name", named([path.stem], entries), path.name),

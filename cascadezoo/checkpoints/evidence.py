@@ -35,5 +35,5 @@ def evidence(examined: Examination) -> Iterator[Evidence]:
         yield Evidence(about="class names", value=shown, source=f"the list in its metadata{number}")
     for hint in examined.hints:
         if hint.entries:
-            pointed = ", ".join(entry.name for entry in hint.entries)
+            pointed = ", ".join(entry.name for entry in hint.entries if entry in examined.candidates)
             yield Evidence(about="entry", value=pointed, source=f"{hint.origin}: {hint.says}")

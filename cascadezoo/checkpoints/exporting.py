@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cascadezoo import registry
 from cascadezoo.checkpoints.identification import examine
-from cascadezoo.coco.categories import COCO, Categories
+from cascadezoo.coco.categories import Categories, categories_of
 from cascadezoo.errors import UsageError, WeightsNotFound, WrongPublisher
 from cascadezoo.files import protect, whole_file, written_sha256
 from cascadezoo.manifest import ZooEntry
@@ -93,8 +93,7 @@ def _read(path: Path, entry: ZooEntry) -> tuple[dict[str, "Tensor"], Categories]
     tensors, metadata = read_network(path, entry.publisher, entry.architecture)
     if "categories" in metadata:
         return tensors, Categories.from_json(metadata["categories"])
-    count = found.spec.num_classes
-    return tensors, found.categories or (COCO if count == len(COCO) else Categories.numbered(count))
+    return tensors, found.categories or categories_of(entry.data, found.spec.num_classes)
 
 
 def _cross_export(entry: ZooEntry, spec: ModelSpec, format: str) -> str:

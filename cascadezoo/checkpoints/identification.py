@@ -8,18 +8,19 @@ another network is an error, unless the caller insists.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from cascadezoo import registry
 from cascadezoo.checkpoints.shapes import shapes_of
-from cascadezoo.coco.categories import COCO, Categories
+from cascadezoo.coco.categories import OF_DATA, Categories
 from cascadezoo.converters import CONVERTERS, own
 from cascadezoo.converters.checkpoint import Checkpoint, read_checkpoint
 from cascadezoo.converters.converter import Description, Layout
 from cascadezoo.converters.identify import (
+    NETWORK,
     Clue,
     Identity,
     best_fits,
@@ -41,7 +42,7 @@ from cascadezoo.errors import (
     WrongPublisher,
 )
 from cascadezoo.files import file_sha256
-from cascadezoo.manifest import ZooEntry
+from cascadezoo.manifest import ELSEWHERE, ZooEntry
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
@@ -101,6 +102,22 @@ class Examination:
         return [entry for publisher in self.publishers for entry in supported_entries(publisher)]
 
     @cached_property
+    def candidates(self) -> list[ZooEntry]:
+        """The entries that the file may be where the caller names none.
+
+        Networks on another data set than COCO have the tensors of COCO's, once the classes are as many: the file has to
+        tell of them, by its metadata, its hash, its name or its classes.
+        """
+        told = [entry for hint in (*self.hints, self._by_classes()) if hint.origin != NETWORK for entry in hint.entries]
+        return [entry for entry in self.entries if entry.data not in ELSEWHERE or entry in told]
+
+    def _by_classes(self) -> Clue:
+        """The entries on another data set than COCO whose classes the file names."""
+        named = self.described.classes
+        alike = [e for e in self.entries if e.data in ELSEWHERE and named == tuple(OF_DATA[e.data])]
+        return Clue("the list of classes in the file", tuple(alike))
+
+    @cached_property
     def hints(self) -> tuple[Clue, ...]:
         """The clues, strongest first."""
         if self.layout is None:
@@ -138,15 +155,17 @@ class Examination:
         spec = SPECS[publisher][architecture]
         return spec.with_classes(self.num_classes(publisher, architecture) or spec.num_classes)
 
-    def expected(self, publisher: str) -> dict[str, Shapes]:
-        """Architecture -> canonical shapes for the file's number of classes, of every network of a publisher."""
-        return {name: shapes_of(self.spec(publisher, name)) for name in SPECS[publisher]}
+    def expected(self, publisher: str, entries: Iterable[ZooEntry]) -> dict[str, Shapes]:
+        """Architecture -> canonical shapes for the file's number of classes, of a publisher's networks."""
+        names = dict.fromkeys(entry.architecture for entry in entries if entry.publisher == publisher)
+        return {name: shapes_of(self.spec(publisher, name)) for name in names}
 
     def closest(self) -> Iterator[tuple[str, str, Fit]]:
         """The networks that the tensors come closest to: publisher, architecture, and what keeps them apart."""
         if self.layout is None:
             return
-        fits = {name: best_fits(self.layout, self.shapes, self.expected(name)) for name in self.publishers}
+        expected = {name: self.expected(name, self.candidates) for name in self.publishers}
+        fits = {name: best_fits(self.layout, self.shapes, expected[name]) for name in expected}
         fewest = min(fit.problems for best in fits.values() for fit in best.values())
         for publisher, best in fits.items():
             yield from ((publisher, name, fit) for name, fit in best.items() if fit.problems == fewest)
@@ -169,16 +188,21 @@ class Examination:
         layout = self._layout(taken.publisher if taken else source)
         self._refuse_unsafe(layout)
         publisher = taken.publisher if taken else source or self._publisher(layout)
-        entries = supported_entries(publisher)
-        hints = [Clue(hint.origin, tuple(e for e in hint.entries if e.publisher == publisher)) for hint in self.hints]
+        entries = [candidate for candidate in self.candidates if candidate.publisher == publisher]
+        hints = [
+            Clue(hint.origin, tuple(e for e in hint.entries if e.publisher == publisher))
+            for hint in (*self.hints, self._by_classes())
+        ]
         if taken is not None:
             hints = [Clue("the entry given", (taken,))]
             if not insist:
                 refuse_wrong_link(self.path, taken, self.hints, entries)
+            entries = [*(one for one in entries if one != taken), taken]
         stated = self.metadata.get("architecture")
         if taken and not insist and stated not in (None, taken.architecture):  # says more than tensors that do not fit
             self._refuse_contradiction(taken)
-        identity = identify(self.path, self.shapes, layout, entries, self.expected(publisher), hints)
+        expected = self.expected(publisher, entries)
+        identity = identify(self.path, self.shapes, layout, entries, expected, hints)
         if not insist:
             self._refuse_contradiction(taken or identity.entries[0])
         return Identified(self, layout, publisher, identity)
@@ -310,7 +334,8 @@ class Identified:
         """The file's own categories; None where it has as many classes as the entry and names none of its own."""
         names, count = self.examination.described.classes, self.spec.num_classes
         if names is not None and len(names) == count:
-            return None if names == tuple(COCO) else Categories(names)
+            usual = OF_DATA.get(self.identity.entries[0].data)
+            return None if usual is not None and names == tuple(usual) else Categories(names)
         published = SPECS[self.publisher][self.identity.architecture].num_classes
         return None if count == published else Categories.numbered(count)
 
@@ -324,7 +349,7 @@ def examine(path: str | Path) -> Examination:
 
 def supported_entries(publisher: str) -> list[ZooEntry]:
     """The publisher's entries that this version has a network for."""
-    return [e for e in registry.entries() if e.publisher == publisher and e.architecture in SPECS[publisher]]
+    return [e for e in registry.all_known() if e.publisher == publisher and e.architecture in SPECS[publisher]]
 
 
 def given(name: str, source: str | None) -> ZooEntry:

@@ -1,4 +1,4 @@
-"""The categories of a data set, and COCO's own."""
+"""The categories of a data set: COCO's own, and those of other data sets that entries of the zoo are on."""
 
 import json
 import reprlib
@@ -145,3 +145,21 @@ _UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # named by COCO, but nev
 
 COCO = Categories(_NAMES, (i for i in range(1, 91) if i not in _UNUSED_IDS))
 """The 80 categories of COCO's detection task in their usual order, with the ids of its annotation files."""
+
+# open-mmlab/mmdetection3d 1.4.0, tools/dataset_converters/nuimage_converter.py, whose annotation files count from 0
+# fmt: off
+_NUIMAGES = (
+    "car", "truck", "trailer", "bus", "construction_vehicle", "bicycle", "motorcycle", "pedestrian", "traffic_cone",
+    "barrier",
+)
+# fmt: on
+
+OF_DATA: Mapping[str, Categories] = {"coco": COCO, "nuimages": Categories(_NUIMAGES, range(len(_NUIMAGES)))}
+"""Data set, as the manifest names it, to its categories in the order of the labels of the entries on it."""
+
+
+def categories_of(data: str, count: int) -> Categories:
+    """Categories for ``count`` labels of a network on ``data``: the data set's own where it has as many, else "class
+    0", "class 1", …"""
+    known = OF_DATA.get(data)
+    return known if known is not None and len(known) == count else Categories.numbered(count)

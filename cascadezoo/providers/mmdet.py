@@ -225,9 +225,22 @@ def _spec(backbone: str, mask: bool) -> ModelSpec:
 
 _MASK_ONLY = ("x101_32x8d", "x101_32x4d_dconv_c3c5")
 
+
+def _nuimages(backbone: str) -> ModelSpec:
+    """mmdetection3d 1.0.0rc6 ``configs/nuimages``, measured with mmdetection 2: boxes are mapped back before NMS."""
+    published = _spec(backbone, mask=True)
+    return published.with_classes(10).model_copy(
+        update={
+            "preprocess": published.preprocess.model_copy(update={"min_size": 900, "max_size": 1600}),
+            "conventions": BOX_CONVENTIONS,
+        }
+    )
+
+
 SPECS: dict[str, ModelSpec] = {
     **{f"cascade_{name}_fpn": _spec(name, mask=False) for name in _BACKBONES if name not in _MASK_ONLY},
     **{f"cascade_mask_{name}_fpn": _spec(name, mask=True) for name in _BACKBONES},
     "cascade_mask_convnext_t_fpn": conv_heads(_CONVNEXT_T, MASK_CONVENTIONS),
     "cascade_mask_convnext_s_fpn": conv_heads(_CONVNEXT_S, MASK_CONVENTIONS),
+    **{f"cascade_mask_{name}_fpn_nuim": _nuimages(name) for name in ("r50", "r101", "x101_32x4d")},
 }

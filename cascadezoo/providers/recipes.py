@@ -10,18 +10,27 @@ from cascadezoo.spec.recipe import Augmentation, Crop, Curve, EmaRule, Exempt, M
 _MIRRORED = Augmentation(flip=0.5)
 _EVERY_32 = Augmentation(flip=0.5, min_sizes=tuple(range(640, 801, 32)), max_size=1333)
 
-# mmdetection
+# mmdetection; the backbones of its "syncbn" entries also learned their norms' statistics over all GPUs, which no recipe
+# here does
 _MMDET = Recipe(
     solver=Solver(lr=0.02, batch=16, weight_decay=1e-4),
     schedule=Schedule(epochs=12, milestones=(8, 11)),
     augmentation=_MIRRORED,
 )
 _MMDET_20E = _MMDET.model_copy(update={"schedule": Schedule(epochs=20, milestones=(16, 19))})
+_MMDET_4X = _MMDET.model_copy(  # InstaBoost's, whose pasted copies of objects are not made here
+    update={"schedule": Schedule(epochs=48, milestones=(32, 44))}
+)
 _MMDET_3X = _MMDET.model_copy(
     update={
         "schedule": Schedule(epochs=36, milestones=(27, 33)),  # its 12 epochs go over the data three times each
         "augmentation": Augmentation(flip=0.5, min_sizes=(640, 800), max_size=1333, scales=Scales.RANGE),
     }
+)
+
+# ResNet strikes back
+_MMDET_RSB = _MMDET.model_copy(
+    update={"solver": Solver(method=Method.ADAMW, lr=2e-4, batch=16, weight_decay=0.05, exempt=Exempt.NORMS)}
 )
 
 # InternImage: layers that lie deeper than the neck learn more slowly
@@ -42,6 +51,12 @@ _INTERNIMAGE_3X = Recipe(
     ),
     ema=EmaRule(momentum=1e-4, warmup=2000),
 )
+_MASK_INTERNIMAGE = {  # all layers learn alike, for as long as in the cascades
+    schedule: recipe.model_copy(
+        update={"solver": _INTERNIMAGE.solver.model_copy(update={"layer_decay": 1.0}), "ema": None}
+    )
+    for schedule, recipe in (("1x", _INTERNIMAGE), ("3x", _INTERNIMAGE_3X))
+}
 
 # PaddleDetection
 _PADDLE = Recipe(
@@ -60,9 +75,9 @@ _PADDLE_SSLD_2X = Recipe(
     augmentation=_EVERY_32,
 )
 _SLOW_START = {"warmup_steps": 1000, "warmup_factor": 0.1}
-_PADDLE_X101, _PADDLE_X101_2X = (
+_PADDLE_X101, _PADDLE_X101_2X, _PADDLE_MASK_SSLD = (
     recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update=_SLOW_START)})
-    for recipe in (_PADDLE, _PADDLE_2X)
+    for recipe in (_PADDLE, _PADDLE_2X, _PADDLE_SSLD)
 )
 
 # Detectron counts steps, of 16 images (ResNeXt: of 8), on COCO's training images that hold objects
@@ -95,17 +110,29 @@ _SHAPES = Recipe(
 )
 
 RECIPES: dict[str, dict[str, Recipe]] = {
-    "mmdet": {"1x": _MMDET, "20e": _MMDET_20E, "3x": _MMDET_3X},
+    "mmdet": {
+        "1x": _MMDET,
+        "20e": _MMDET_20E,
+        "3x": _MMDET_3X,
+        "4x": _MMDET_4X,
+        "cascade_mask_r50_fpn_rsb_1x": _MMDET_RSB,
+    },
     "internimage": {
         "1x": _INTERNIMAGE,
         "3x": _INTERNIMAGE_3X,
         "cascade_mask_internimage_xl_fpn_3x": _INTERNIMAGE_3X.model_copy(update={"drop_path": 0.6}),
+        **{
+            f"mask_internimage_{size}_fpn_{schedule}": recipe
+            for size in ("t", "s", "b")
+            for schedule, recipe in _MASK_INTERNIMAGE.items()
+        },
     },
     "paddle": {
         "1x": _PADDLE,
         "2x": _PADDLE_2X,
         **{f"{stem}_r50_vd_ssld_fpn_1x": _PADDLE_SSLD for stem in ("cascade", "cascade_mask")},
-        **{f"{stem}_r50_vd_ssld_fpn_2x": _PADDLE_SSLD_2X for stem in ("cascade", "cascade_mask")},
+        "mask_r50_vd_ssld_fpn_1x": _PADDLE_MASK_SSLD,
+        **{f"{stem}_r50_vd_ssld_fpn_2x": _PADDLE_SSLD_2X for stem in ("cascade", "cascade_mask", "mask")},
         "mask_x101_vd_64x4d_fpn_1x": _PADDLE_X101,
         "mask_x101_vd_64x4d_fpn_2x": _PADDLE_X101_2X,
     },

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cascadezoo import registry
-from cascadezoo.coco.categories import COCO, Categories
+from cascadezoo.coco.categories import Categories, categories_of
 from cascadezoo.converters.canonical import read_network
 from cascadezoo.converters.safetensors_file import is_safetensors
 from cascadezoo.errors import CorruptCheckpoint, UsageError, WrongEntry
@@ -123,7 +123,7 @@ def _config(entry: ZooEntry, weights: Weights) -> RepoConfig:
         categories = Categories.from_json(weights.metadata["categories"])
         spec = ModelSpec.model_validate({**spec.model_dump(), "num_classes": len(categories)})
     else:
-        categories = COCO if spec.num_classes == len(COCO) else Categories.numbered(spec.num_classes)
+        categories = categories_of(entry.data, spec.num_classes)
     return RepoConfig(
         entry=entry.name,
         publisher=entry.publisher,

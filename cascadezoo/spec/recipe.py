@@ -24,6 +24,7 @@ class Exempt(StrEnum):
 
     NOTHING = "nothing"
     BIASES = "biases"
+    NORMS = "norms"  # their scales and biases
     VECTORS = "vectors"  # biases, norms and other tensors of one dimension
 
 

@@ -54,6 +54,7 @@ def _is_exempt(name: str, parameter: nn.Parameter, exempt: Exempt) -> bool:
     return {
         Exempt.NOTHING: False,
         Exempt.BIASES: is_bias,
+        Exempt.NORMS: bool(re.search(r"norm\d?\.(weight|bias)$", name)),
         Exempt.VECTORS: is_bias or parameter.ndim == 1,
     }[exempt]
 

@@ -28,6 +28,15 @@ def test_mmdet_treats_all_alike_and_leaves_the_stem_alone():
     assert not [name for name in held if name.startswith(("backbone.stem", "backbone.layer1."))]
 
 
+def test_resnet_strikes_back_decays_all_but_its_norms():
+    held, _ = rules("cascade_mask_r50_fpn", "cascade_mask_r50_fpn_rsb_1x")
+    norms = {name for name in held if ".norm." in name}
+    assert norms
+    assert {held[name] for name in norms} == {(1.0, 0.0)}
+    assert {held[name] for name in held.keys() - norms} == {(1.0, 0.05)}
+    assert "rpn.conv.bias" in held
+
+
 def test_detectron_biases_learn_twice_as_fast_and_do_not_decay():
     held, _ = rules("cascade_mask_r50_fpn", "cascade_mask_r50_fpn_1x.detectron")
     assert held["rpn.conv.weight"] == (1.0, 1e-4)

@@ -44,11 +44,38 @@ def test_internimage_learns_deep_layers_more_slowly_the_longer_it_trains():
     assert all(r.solver.method is Method.ADAMW and r.solver.exempt is Exempt.VECTORS for r in (short, long))
 
 
+def test_internimage_with_one_head_learns_all_layers_alike_without_an_average():
+    for size in ("t", "s", "b"):
+        short, long = (of(f"mask_internimage_{size}_fpn_{schedule}") for schedule in ("1x", "3x"))
+        assert short.solver == long.solver
+        assert (long.solver.lr, long.solver.batch, long.solver.layer_decay, long.solver.weight_decay) == (
+            1e-4, 16, 1.0, 0.05,
+        )  # fmt: skip
+        assert (long.ema, long.drop_path) == (None, None)
+        assert (short.schedule.milestones, long.schedule.milestones) == ((8, 11), (27, 33))
+        assert short.augmentation.crop is None
+        assert long.augmentation == of("cascade_mask_internimage_l_fpn_3x").augmentation
+
+
+def test_mmdet_rows_that_differ_by_their_training_alone():
+    boosted, again = of("cascade_mask_r50_fpn_instaboost_4x"), of("cascade_mask_r50_fpn_rsb_1x")
+    assert (boosted.schedule.epochs, boosted.schedule.milestones) == (48, (32, 44))
+    assert boosted.solver == of("cascade_mask_r50_fpn_1x.mmdet").solver
+    assert again.solver == Solver(method=Method.ADAMW, lr=2e-4, batch=16, weight_decay=0.05, exempt=Exempt.NORMS)
+    assert again.schedule == of("cascade_mask_r50_fpn_1x.mmdet").schedule
+    assert of("cascade_mask_x101_32x4d_fpn_syncbn_1x") == of("cascade_mask_x101_32x4d_fpn_1x.mmdet")
+
+
 def test_paddle_ssld_entries_hold_their_backbone_back():
     plain, ssld = of("cascade_mask_r50_fpn_1x.paddle"), of("cascade_mask_r50_vd_ssld_fpn_2x")
     assert (plain.solver.stage_lr, plain.schedule.warmup_steps, plain.schedule.warmup_factor) == ((), 1000, 0.001)
     assert ssld.solver.stage_lr == (0.05, 0.05, 0.1, 0.15)
     assert (ssld.schedule.milestones, ssld.schedule.warmup_factor) == ((12, 22), 0.1)
+    one_head = [of(f"mask_r50_vd_ssld_fpn_{schedule}") for schedule in ("1x", "2x")]
+    assert [recipe.schedule.milestones for recipe in one_head] == [(8, 11), (12, 22)]
+    assert {(recipe.solver.stage_lr, recipe.schedule.warmup_factor) for recipe in one_head} == {
+        ((0.05, 0.05, 0.1, 0.15), 0.1)
+    }
     assert of("mask_x101_vd_64x4d_fpn_2x").schedule.milestones == (16, 22)
     assert of("mask_x101_vd_64x4d_fpn_2x").schedule.warmup_factor == 0.1
 
