@@ -1,7 +1,8 @@
 """mmdetection (OpenMMLab): conventions and specs of its Cascade (Mask) R-CNN entries.
 
 Source: mmdetection 3.3.0, ``configs/cascade_rcnn``, ``configs/dcn`` and
-``configs/_base_/models/cascade_*_r50_fpn.py``; 2.x computes the same.  Its BGR models are described here in RGB: conversion reverses the input channels of their first layer.
+``configs/_base_/models/cascade_*_r50_fpn.py``; 2.x computes the same.  Its BGR models are described here in RGB:
+conversion reverses the input channels of their first layer.
 """
 
 import math
