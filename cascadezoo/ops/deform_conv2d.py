@@ -78,8 +78,8 @@ def _check(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, strid
     outputs, inputs, *kernel = weight.shape
     if outputs % groups or inputs * groups != x.shape[3] or 0 in (outputs, inputs, *kernel):
         raise UsageError(
-            f"deform_conv2d: a weight of shape {tuple(weight.shape)} in {groups} groups is not for {x.shape[3]} "
-            "channels"
+            f"deform_conv2d: a weight of shape {tuple(weight.shape)} in {groups} groups does not take {x.shape[3]}"
+            " channels"
         )
     sizes = [(side + 2 * pad - points) // stride + 1 for side, points in zip(x.shape[1:3], kernel, strict=True)]
     expected = (x.shape[0], *sizes, 2 * kernel[0] * kernel[1])
