@@ -122,6 +122,7 @@ class Identity(Record):
     architecture: str = Field(description="key of the network in cascadezoo.providers; schedules share it")
     family: Family = Field(description="the kind of detector")
     backbone: str = Field(description="the backbone, as the table names it")
+    pretraining: str | None = Field(default=None, description="what the backbone was trained on first, as printed")
     style: Literal["caffe", "pytorch"] | None = Field(default=None, description="the ResNet's style, as the table says")
     type: str | None = Field(default=None, description="the detector's type, as the table names it")
     schedule: Literal["1x", "2x", "3x", "4x", "20e", "50ep", "75ep", "100ep", "s1x", "shapes"] = Field(
@@ -143,7 +144,7 @@ class Identity(Record):
 
 
 class ZooEntry(Scores, Identity):
-    """One model: those published on COCO make the zoo, and one of our own that the package holds.
+    """One model: 109 published on COCO make the zoo, and one of our own that the package holds.
 
     Figures are the table's; where the table evaluates twice, they are of its first line.
     """
@@ -156,7 +157,8 @@ class ZooEntry(Scores, Identity):
     )
     memory_gb: Figure | None = Field(default=None, description="memory per GPU in training, GB")
     fps: Figure | None = Field(default=None, description="images per second in inference, on fps_device")
-    fps_device: str | None = Field(default=None, description="the device that fps was measured on")
+    inference_time: str | None = Field(default=None, description="time of inference on fps_device, as printed")
+    fps_device: str | None = Field(default=None, description="the device that fps or inference_time was measured on")
     params: str | None = Field(default=None, description="number of parameters, as printed")
     flops: str | None = Field(default=None, description="floating-point operations, as printed")
     train_speed: str | None = Field(default=None, description="training speed, as printed")
@@ -165,14 +167,19 @@ class ZooEntry(Scores, Identity):
     later_figures: tuple[LaterFigures, ...] = Field(default=(), description="figures of later editions of the page")
     availability: Availability = Field(description="whether the published link leads to the weights")
     corrected_url: Url | None = Field(default=None, description="where the weights of a moved or wrong link lie")
+    corrected_config_url: Url | None = Field(default=None, description="where the configuration of a moved link lies")
     evidence: str = Field(description="how the availability is known")
     last_checked: date | None = Field(default=None, description="when the links were last tried; None: never")
+    page_url: Url | None = Field(default=None, description="link to the page of the publisher that has its row")
     source: Source = Field(description="where it was published")
     code_license: str = Field(description="SPDX identifier of the publisher's code")
     weights_license: str = Field(description="SPDX identifier of the weights; unstated: the publisher names none")
+    license_evidence: str | None = Field(default=None, description="what the publisher's pages say of the licences")
     attribution: str = Field(description="whom the weights are by")
     citation: tuple[str, ...] = Field(min_length=1, description="papers to cite")
-    aliases: tuple[str, ...] = Field(default=(), description="stems of the publisher's files that mean this entry")
+    aliases: tuple[str, ...] = Field(
+        default=(), description="stems of the publisher's files that mean it, some of them another too"
+    )
     notes: tuple[str, ...] = Field(default=(), description="remarks for users")
 
     def __repr__(self) -> str:
@@ -185,14 +192,17 @@ class ZooEntry(Scores, Identity):
         lines = [
             ("accuracy", self._judged()),
             ("backbone", f"{self.backbone} ({self.style} style)" if self.style else self.backbone),
+            ("pretraining", self.pretraining or ""),
             ("architecture", self.architecture),
             ("schedule", self.schedule),
-            ("speed as published", f"{self.fps} images a second on {self.fps_device}" if self.fps else ""),
+            ("speed as published", self.speed or ""),
             ("weights", f"{self.availability.replace('_', ' ')}: {self.evidence}"),
             ("file", (self.download_url or "") if self.availability != "embedded" else "in the package"),
             ("size", f"{source.size / 1e6:.0f} MB" if source.size else ""),
             ("published by", f'{self.attribution}, under "{source.table}"'),
+            ("known by", self.integrity or ""),
             ("licences", f"weights {self.weights_license}, code {self.code_license}"),
+            ("said of them", self.license_evidence or ""),
             ("licence of the data", self.data_license or ""),
             *(("cite", paper) for paper in self.citation),
             *(("note", note) for note in self.notes),
@@ -225,6 +235,31 @@ class ZooEntry(Scores, Identity):
         return self.corrected_url
 
     @property
+    def speed(self) -> str | None:
+        """The publisher's figure and device, as a phrase; None: the page prints none."""
+        figure = f"{self.fps} images a second" if self.fps else self.inference_time
+        return f"{figure} on one {self.fps_device}" if figure else None
+
+    @property
+    def integrity(self) -> str | None:
+        """How a file is known to be the published one, as a phrase; None: there is no file, or it is in the package.
+
+        Whatever it says, a file also has to be whole, and to hold the tensors of the entry's network.
+        """
+        if self.download_url is None:
+            return None
+        source, trusted = self.source, "the first file with the right tensors is trusted, and no other from then on"
+        if source.sha256:
+            return "its sha256 is published"
+        if source.md5_url:
+            return "its md5 is published in a file beside it"
+        if source.sha256_prefix:
+            return f"{len(source.sha256_prefix)} digits of its sha256 are in its name: {trusted}"
+        if source.md5_prefix:
+            return f"{len(source.md5_prefix)} digits of its md5 are in its name, which is weak: {trusted}"
+        return f"no hash of it is published: {trusted}"
+
+    @property
     def has_weights(self) -> bool:
         """Whether weights exist: published somewhere, or inside this package."""
         return self.download_url is not None or self.availability == "embedded"
@@ -245,12 +280,14 @@ class ZooEntry(Scores, Identity):
             raise ValueError(f"{self.name}: corrected_url is for moved and wrong_link entries, and they need it")
         if self.corrected_url == self.source.checkpoint_url:
             raise ValueError(f"{self.name}: corrected_url is the published link")
+        if self.corrected_config_url and self.corrected_config_url == self.source.config_url:
+            raise ValueError(f"{self.name}: corrected_config_url is the published link")
         return self
 
     @model_validator(mode="after")
     def _figures_agree(self) -> Self:
-        if (self.fps is None) != (self.fps_device is None):
-            raise ValueError(f"{self.name}: fps and fps_device come together")
+        if (self.fps is None and self.inference_time is None) != (self.fps_device is None):
+            raise ValueError(f"{self.name}: fps_device comes with fps or inference_time, and with nothing else")
         figures: tuple[Scores, ...] = (self, *self.evaluations, *self.later_figures)
         if not self.has_masks and any(scores.mask_ap or scores.mask_ap50 or scores.mask_ap75 for scores in figures):
             raise ValueError(f"{self.name}: mask AP for a model without masks")
@@ -273,15 +310,21 @@ class ManifestFile(Record):
 
 
 def parse(text: str) -> tuple[ZooEntry, ...]:
-    """The entries of one manifest file; a ValueError (pydantic's ValidationError is one) says what is wrong with it."""
+    """The entries of one manifest file; a ValueError (pydantic's ValidationError is one) says what is wrong with it.
+
+    Two entries may share an alias, where the publisher trained both by one configuration.
+    """
     try:
         fields = tomllib.loads(text, parse_float=Decimal)
     except RecursionError as error:
         raise ValueError("tables or arrays nested too deeply") from error
     entries = ManifestFile.model_validate(fields).entries()
-    repeated = _repeated(name for entry in entries for name in (entry.bare_name, *entry.aliases))
+    repeated = _repeated(entry.bare_name for entry in entries)
+    for entry in entries:
+        repeated += _repeated((entry.bare_name, *entry.aliases))
+        repeated += [alias for alias in entry.aliases if any(alias == other.bare_name for other in entries)]
     if repeated:
-        raise ValueError(f"names or aliases given twice: {', '.join(repeated)}")
+        raise ValueError(f"names or aliases given twice: {', '.join(dict.fromkeys(repeated))}")
     return entries
 
 

@@ -2,7 +2,8 @@
 
 A name is full (``cascade_r50_fpn_1x.mmdet``), bare (``cascade_r50_fpn_1x``: the first publisher that has it, in the
 order of ``manifest.PUBLISHERS``) or an alias: the stem of a publisher's config or weights file.  Publishers share
-some stems, so that ``.publisher`` may follow an alias too.  Nothing here imports torch.
+some stems, so that ``.publisher`` may follow an alias too; two entries of one publisher share a configuration's where
+they were trained by it from different weights.  Nothing here imports torch.
 
 The zoo is what is judged on COCO, and the entry inside the package.  An entry on another data set is found wherever a
 name is taken, and left out of whatever goes through all entries: lists, totals, pages, `verify --all`.
@@ -11,6 +12,7 @@ name is taken, and left out of whatever goes through all entries: lists, totals,
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from cascadezoo.errors import UnknownName, UnsupportedEntry, UsageError
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from cascadezoo.spec.model import ModelSpec
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".pkl", ".pdparams", ".bin", ".ckpt")  # how files of weights are named
+_ANY = "model_final"  # the name that many programs give to whatever they have trained
+_CONFIGURATIONS = (".py", ".yaml", ".yml")
 
 
 def entries(data: str | None = None) -> tuple[ZooEntry, ...]:
@@ -76,17 +80,15 @@ def info(name: str) -> ZooEntry:
 
 
 def namesakes(name: str) -> tuple[ZooEntry, ...]:
-    """Every entry of this name: the one that ``info`` takes, then those of other publishers; raises UnknownName."""
-    stem, _, publisher = name.rpartition(".")
-    if publisher in PUBLISHERS:
-        candidates = [_index()[publisher].get(stem)]
-    else:  # an alias may hold a dot of its own, as in bbox_mAP-0.404
-        candidates = [index.get(name) for index in _index().values()]
-    found = tuple(entry for entry in candidates if entry is not None)
-    if found:
+    """Every entry of this name: the one that ``info`` takes, then the others, in the order of the publishers; raises
+    UnknownName."""
+    if found := _entries_of(name):
         return found
+    stem, _, _ = name.rpartition(".")
+    if name.endswith(_CONFIGURATIONS) and (meant := _entries_of(PurePosixPath(name).stem)):
+        raise UnknownName(f"no entry is called {name!r}: the entry of this configuration is {meant[0].name}")
     close = get_close_matches(name, _known_names(), n=3, cutoff=0.7)
-    if name.lower().endswith(_WEIGHTS) or ("/" in name and ":" not in name):
+    if name.lower().endswith(_WEIGHTS) or stem == _ANY or name == _ANY or ("/" in name and ":" not in name):
         raise UnknownName(
             f"no entry is called {name!r}, which looks like a file of weights: give the name of its entry, and the "
             "file as weights (on the command line with --weights)"
@@ -108,13 +110,22 @@ def spec_of(entry: ZooEntry) -> "ModelSpec":
     return spec
 
 
+def _entries_of(name: str) -> tuple[ZooEntry, ...]:
+    stem, _, publisher = name.rpartition(".")
+    if publisher in PUBLISHERS:
+        return _index()[publisher].get(stem, ())
+    # an alias may hold a dot of its own, as in bbox_mAP-0.404
+    return tuple(entry for index in _index().values() for entry in index.get(name, ()))
+
+
 @cache
-def _index() -> dict[str, dict[str, ZooEntry]]:
-    index: dict[str, dict[str, ZooEntry]] = {publisher: {} for publisher in PUBLISHERS}
+def _index() -> dict[str, dict[str, tuple[ZooEntry, ...]]]:
+    """By publisher and name, the entries that it means, in the order of the publisher's tables."""
+    index: dict[str, dict[str, tuple[ZooEntry, ...]]] = {publisher: {} for publisher in PUBLISHERS}
     for entry in all_known():
+        names = index[entry.publisher]
         for name in (*entry.aliases, entry.bare_name):
-            if index[entry.publisher].setdefault(name, entry) is not entry:
-                raise ValueError(f"{name} is a name of {index[entry.publisher][name].name} and of {entry.name}")
+            names[name] = (*names.get(name, ()), entry)
     return index
 
 

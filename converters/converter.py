@@ -64,7 +64,13 @@ def _alike(one: object, other: object) -> bool:
 def _phrase(name: str, value: object) -> str:
     if name == "stride_in_1x1":
         return "caffe style" if value else "pytorch style"
+    if name == "deformable_stages":
+        return f"deformable convolutions in stages {_listed(value)}" if value else "no deformable convolutions"
     return f"{_WORDS.get(name, name)} {value}"
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 _WORDS = {

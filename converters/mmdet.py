@@ -1,7 +1,9 @@
-"""mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet or ResNeXt and FPN.
+"""mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet, ResNeXt or ConvNeXt and FPN.
 
-Source: state dicts of mmdetection 3.3.0; no key of these models was renamed since 2.0.  Layouts are torch's own and
-the background class is last, so names change and, for models trained on BGR images, the order of input channels.
+Source: state dicts of mmdetection 3.3.0, ConvNeXt's with mmpretrain 1.2.0; since 2.0 no key of these models was renamed
+but, in mmcv, those of the offsets of deformable convolutions, which are read under either name.  Layouts are torch's
+own and the background class is last, so names change and, for models trained on BGR images, the order of input
+channels.
 
 What is public here holds for every detector built on mmdetection, whatever its backbone.
 """
@@ -12,21 +14,46 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from cascadezoo.converters.converter import Converter, Description, Model, class_names
-from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
+from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, Derived, KeyMap, same
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {i} block of a stage or layer of a head,
-# {n} convolution of a block, {l} pyramid level, {k} cascade stage.
+Rows = tuple[tuple[str, str], ...]
+
+# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {d} stage after a downsampling, {i} block of a
+# stage or layer of a head, {n} convolution of a block, {l} pyramid level, {k} cascade stage.
 _RESNET = (
     ("backbone.conv1.weight", "backbone.stem.0.weight"),
     ("backbone.bn1.{norm}", "backbone.stem.0.norm.{norm}"),
     ("backbone.layer{s}.{i}.conv{n}.weight", "backbone.layer{s}.{i}.conv{n}.weight"),
+    ("backbone.layer{s}.{i}.conv{n}.conv_offset.{p}", "backbone.layer{s}.{i}.conv{n}.offset.{p}"),
     ("backbone.layer{s}.{i}.bn{n}.{norm}", "backbone.layer{s}.{i}.conv{n}.norm.{norm}"),
     ("backbone.layer{s}.{i}.downsample.0.weight", "backbone.layer{s}.{i}.shortcut.weight"),
     ("backbone.layer{s}.{i}.downsample.1.{norm}", "backbone.layer{s}.{i}.shortcut.norm.{norm}"),
 )
+
+# mmcv/ops/deform_conv.py, DeformConv2dPack._load_from_state_dict: the names of its version 1
+_FORMER = (("backbone.layer{s}.{i}.conv{n}_offset.{p}", "backbone.layer{s}.{i}.conv{n}.offset.{p}"),)
+
+
+def convnext(depthwise: str, pointwise: str) -> Rows:
+    """A ConvNeXt's rows, by the names that its code gives a block's convolutions."""
+    block, ours = "backbone.stages.{s}.{i}", "backbone.stages.{s}.blocks.{i}"
+    return (
+        ("backbone.downsample_layers.0.0.{p}", "backbone.stem.conv.{p}"),
+        ("backbone.downsample_layers.0.1.{p}", "backbone.stem.norm.{p}"),
+        ("backbone.downsample_layers.{d}.0.{p}", "backbone.stages.{d}.downsample.norm.{p}"),
+        ("backbone.downsample_layers.{d}.1.{p}", "backbone.stages.{d}.downsample.conv.{p}"),
+        (f"{block}.gamma", f"{ours}.gamma"),
+        (f"{block}.{depthwise}.{{p}}", f"{ours}.dwconv.{{p}}"),
+        (f"{block}.norm.{{p}}", f"{ours}.norm.{{p}}"),
+        (f"{block}.{pointwise}{{n}}.{{p}}", f"{ours}.mlp.fc{{n}}.{{p}}"),
+        ("backbone.norm{s}.{p}", "backbone.stages.{s}.norm.{p}"),
+    )
+
+
+CONVNEXT_HOLES = {"d": same("1", "2", "3"), "n": same("1", "2")}
 
 _NECK = (
     ("neck.lateral_convs.{l}.conv.{p}", "neck.lateral.{l}.{p}"),
@@ -73,27 +100,36 @@ IGNORED = (
 
 COUNTERS = ((".running_var", ".num_batches_tracked"),)
 
-Rows = tuple[tuple[str, str], ...]
-
 
 def key_maps(
-    backbone: Rows, holes: Mapping[str, Mapping[str, str]], ignored: Rows = IGNORED
+    backbone: Rows,
+    holes: Mapping[str, Mapping[str, str]],
+    ignored: Rows = IGNORED,
+    derived: tuple[Derived, ...] = (),
 ) -> Callable[[str], KeyMap]:
     """The key map of an architecture on a backbone of these rows and holes: those named ``mask_`` are Mask R-CNN, whose
     heads have no number (StandardRoIHead); all others are cascades with convolutional box heads."""
 
     def with_heads(heads: Rows) -> KeyMap:
-        return KeyMap(rows=(*backbone, *heads), holes={**HOLES, **holes}, ignored=ignored, counters=COUNTERS)
+        return KeyMap(
+            rows=(*backbone, *heads),
+            holes={**HOLES, **holes},
+            ignored=ignored,
+            counters=COUNTERS,
+            derived=derived,
+        )
 
     cascade, plain = with_heads((*NECK_AND_HEADS, *BOX_CONVS)), with_heads(_NECK_AND_PLAIN_HEADS)
     return lambda architecture: plain if architecture.startswith("mask_") else cascade
 
 
 _ROWS = (*_RESNET, *NECK_AND_HEADS)
-_RGB = KeyMap(rows=_ROWS, holes=HOLES, ignored=IGNORED, counters=COUNTERS)
+_HOLES = {**HOLES, "n": same("1", "2", "3")}
+_RGB = KeyMap(rows=_ROWS, former=_FORMER, holes=_HOLES, ignored=IGNORED, counters=COUNTERS)
 _BGR = KeyMap(
     rows=_ROWS,
-    holes=HOLES,
+    former=_FORMER,
+    holes=_HOLES,
     ignored=IGNORED,
     counters=COUNTERS,
     transforms={"backbone.stem.0.weight": REVERSE_INPUT_CHANNELS},
@@ -110,16 +146,34 @@ _BGR_ARCHITECTURES = frozenset(
     }
 )
 
+_convnext = key_maps(convnext("depthwise_conv", "pointwise_conv"), CONVNEXT_HOLES)
+
 
 def _key_map(architecture: str) -> KeyMap:
+    if "_convnext_" in architecture:
+        return _convnext(architecture)
     return _BGR if architecture in _BGR_ARCHITECTURES else _RGB
 
 
+# tensors of backbones that other publishers' detectors on mmdetection have
+_OTHERS = (
+    (r"backbone\.levels\.", "an InternImage, with tensors under backbone.levels."),
+    (r"backbone\.stages\.\d+\.\d+\.dwconv\.", "a ConvNeXt of its authors' own code, with tensors named dwconv"),
+    (r"backbone\.layers\.", "a Swin Transformer of its authors' own code, with tensors under backbone.layers."),
+)
+
+
 def _refusal(keys: Collection[str], meta: object) -> str | None:
-    if any(key.startswith("backbone.levels.") for key in keys):
-        return "its backbone is an InternImage, with tensors under backbone.levels."
+    for pattern, backbone in _OTHERS:
+        if any(re.match(pattern, key) for key in keys):
+            return f"its backbone is {backbone}"
     version = meta.get("mmdet_version") if isinstance(meta, dict) else None
     heads = any(key.startswith("roi_head.") for key in keys)
+    if "DCNv2" in (_deformable(text)[0] for text in _texts(meta)):
+        return (
+            "its deformable convolutions are of version 2 (DCNv2), which weighs each point as well as moving it: the "
+            "networks here have version 1 (DCN)"
+        )
     if (isinstance(version, str) and version.startswith(("0.", "1."))) or (
         not heads and any(key.startswith("bbox_head.0.") for key in keys)
     ):
@@ -141,7 +195,7 @@ def describe(meta: object) -> Description:
     """The ResNet, if it is one, the pixels it takes, the names of the configuration, and those of the classes."""
     if not isinstance(meta, dict):
         return Description()
-    texts = [text for text in (meta.get("cfg"), meta.get("config")) if isinstance(text, str)]  # 3.x, 2.x
+    texts = _texts(meta)
     names = [name for name in (meta.get("experiment_name"), meta.get("exp_name")) if isinstance(name, str)]
     folders = (re.search(r"^work_dir\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE) for text in texts)
     names += [folder[1] for folder in folders if folder]
@@ -155,12 +209,32 @@ def describe(meta: object) -> Description:
     )
 
 
+def _texts(meta: object) -> list[str]:
+    """The configurations in a file's metadata."""
+    found = (meta.get("cfg"), meta.get("config")) if isinstance(meta, dict) else ()  # 3.x, 2.x
+    return [text for text in found if isinstance(text, str)]
+
+
+def _block(name: str, text: str) -> str:
+    """What stands in the brackets of ``name=dict(...)`` or ``'name': {...}``; nothing where there is none."""
+    start = re.search(rf"\b{name}['\"]?\s*[=:]\s*(dict\(|\{{)", text)
+    return _balanced(text[start.end() :]) if start else ""
+
+
+def _deformable(text: str) -> tuple[str | None, tuple[int, ...]]:
+    """The type of a configuration's deformable convolutions, and the stages that have them, counted from 1."""
+    block = _block("backbone", text)
+    kind = re.search(r"\btype['\"]?\s*[=:]\s*['\"](\w+)", _block("dcn", block))
+    stages = re.search(r"\bstage_with_dcn['\"]?\s*[=:]\s*[(\[]([^()\[\]]*)", block)
+    if kind is None or stages is None:
+        return None, ()
+    words = re.findall(r"\w+", stages[1])
+    return kind[1], tuple(stage for stage, word in enumerate(words, 1) if word == "True")
+
+
 def _backbone(text: str) -> dict[str, object]:
     """What a configuration, read as text and never executed, says of a ResNet: fields of ``ResNetSpec``."""
-    start = re.search(r"\bbackbone['\"]?\s*[=:]\s*(dict\(|\{)", text)
-    if start is None:
-        return {}
-    block = _balanced(text[start.end() :])
+    block = _block("backbone", text)
 
     def value(key: str, pattern: str) -> str | None:
         found = re.search(rf"\b{key}['\"]?\s*[=:]\s*['\"]?({pattern})\b", block)
@@ -180,6 +254,7 @@ def _backbone(text: str) -> dict[str, object]:
         "groups": groups,
         "width_per_group": width,
         "stride_in_1x1": style == "caffe",
+        "deformable_stages": _deformable(text)[1],
     }
 
 
@@ -230,7 +305,7 @@ def write(file: BinaryIO, state: "Mapping[str, Tensor]", model: Model) -> None:
 
 CONVERTER = Converter(
     publisher="mmdet",
-    hallmark="backbone.layer1. and roi_head.",
+    hallmark="backbone. and roi_head., as mmdetection names them",
     key_map=_key_map,
     refusal=_refusal,
     describe=describe,

@@ -98,7 +98,7 @@ def test_the_unpacked_wheel_lists_the_zoo(wheel: Path, tmp_path: Path) -> None:
     )
     file, count = json.loads(done.stdout)
     assert Path(file).is_relative_to(tmp_path)
-    assert count == 66
+    assert count == 110
 
 
 def test_the_unpacked_wheel_runs_its_own_entry(wheel: Path, tmp_path: Path) -> None:
@@ -137,4 +137,4 @@ def test_c6_python_started_in_a_clone_uses_the_clone(clone: Path, wheel: Path, t
     )
     *files, count = json.loads(done.stdout)
     assert all(Path(file).is_relative_to(clone) for file in files)
-    assert count == 66
+    assert count == 110

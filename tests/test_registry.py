@@ -14,12 +14,18 @@ from cascadezoo.errors import UnknownName, UnsupportedEntry, UsageError
 MMDET_CASES = sorted((Path(__file__).parent / "parity" / "mmdet").glob("*/case.json"))
 
 RESOLVED = {
-    # bare: mmdet, internimage, paddle, detectron
+    # bare: mmdet, internimage, paddle, detectron, swin, convnext, detectron2
     "cascade_r50_fpn_1x": "cascade_r50_fpn_1x.mmdet",
     "cascade_mask_x101_64x4d_fpn_3x": "cascade_mask_x101_64x4d_fpn_3x.mmdet",
     "cascade_mask_internimage_l_fpn_3x": "cascade_mask_internimage_l_fpn_3x.internimage",
     "mask_r50_fpn_1x": "mask_r50_fpn_1x.paddle",
     "mask_x101_64x4d_fpn_1x": "mask_x101_64x4d_fpn_1x.detectron",
+    "cascade_mask_r50_fpn_1x": "cascade_mask_r50_fpn_1x.mmdet",
+    "cascade_mask_r50_fpn_3x": "cascade_mask_r50_fpn_3x.mmdet",
+    "cascade_mask_convnext_t_fpn_3x": "cascade_mask_convnext_t_fpn_3x.mmdet",
+    "cascade_mask_convnext_b_fpn_3x": "cascade_mask_convnext_b_fpn_3x.convnext",
+    "cascade_mask_swin_t_fpn_3x": "cascade_mask_swin_t_fpn_3x.swin",
+    "cascade_mask_vitdet_h_75ep": "cascade_mask_vitdet_h_75ep.detectron2",
     # full
     "cascade_r50_fpn_1x.paddle": "cascade_r50_fpn_1x.paddle",
     "cascade_r50_fpn_1x.detectron": "cascade_r50_fpn_1x.detectron",
@@ -49,6 +55,24 @@ RESOLVED = {
     # InternImage: the 3x row's link is the 1x file, which is the 1x entry's alone
     "cascade_internimage_xl_fpn_1x_coco": "cascade_mask_internimage_xl_fpn_1x.internimage",
     "cascade_internimage_xl_fpn_3x_coco": "cascade_mask_internimage_xl_fpn_3x.internimage",
+    "mask_rcnn_internimage_t_fpn_1x_coco": "mask_internimage_t_fpn_1x.internimage",
+    # Swin Transformer: the 3x files have no schedule in their names; two trainings share a configuration
+    "cascade_mask_rcnn_swin_tiny_patch4_window7": "cascade_mask_swin_t_fpn_3x.swin",
+    "moby_mask_rcnn_swin_tiny_patch4_window7_3x": "mask_swin_t_moby_fpn_3x.swin",
+    "mask_rcnn_swin_tiny_patch4_window7_mstrain_480-800_adamw_3x_coco": "mask_swin_t_fpn_3x.swin",
+    # ConvNeXt: 1k and 22k in the files' names, in1k and in22k in the configurations'
+    "cascade_mask_rcnn_convnext_base_22k_3x": "cascade_mask_convnext_b_22k_fpn_3x.convnext",
+    "cascade_mask_rcnn_convnext_base_patch4_window7_mstrain_480-800_giou_4conv1f_adamw_3x_coco_in1k": (
+        "cascade_mask_convnext_b_fpn_3x.convnext"
+    ),
+    # detectron2: capitals, as in its configurations; a file's digits make its name
+    "cascade_mask_rcnn_R_50_FPN_3x": "cascade_mask_r50_fpn_3x.detectron2",
+    "model_final_480dd8": "cascade_mask_r50_fpn_3x.detectron2",
+    "cascade_mask_rcnn_vitdet_l_100ep": "cascade_mask_vitdet_l_100ep.detectron2",
+    # mmdetection's other pages: the metafile's name, 2.x and 3.x
+    "cascade-rcnn_r50_fpn_dconv_c3-c5_1x_coco": "cascade_r50_dconv_c3c5_fpn_1x.mmdet",
+    "cascade_rcnn_r50_fpn_dconv_c3-c5_1x_coco": "cascade_r50_dconv_c3c5_fpn_1x.mmdet",
+    "cascade-rcnn_r50-dconv-c3-c5_fpn_1x_coco": "cascade_r50_dconv_c3c5_fpn_1x.mmdet",
     # Detectron: baselines by the configuration in their link, cascades by their configuration or corrected file
     "e2e_faster_rcnn_R-50-FPN_1x": "faster_r50_fpn_1x.detectron",
     "e2e_mask_rcnn_X-152-32x8d-FPN-IN5k_1.44x": "mask_x152_32x8d_in5k_fpn_s1x.detectron",
@@ -65,9 +89,9 @@ def test_a_name_means(name, entry):
 
 def test_every_full_name_means_itself_and_every_alias_its_entry():
     for entry in registry.entries():
-        for name in (entry.bare_name, *entry.aliases):
-            assert registry.info(f"{name}.{entry.publisher}") is entry
         assert registry.info(entry.name) is entry
+        for alias in entry.aliases:
+            assert entry in registry.namesakes(f"{alias}.{entry.publisher}")
 
 
 def test_an_alias_never_hides_a_bare_name():
@@ -80,6 +104,8 @@ def test_an_alias_never_hides_a_bare_name():
     [
         "model_final",
         "model_final.detectron",
+        "model_final.detectron2",
+        "model_final_a54504",  # detectron2's plain Mask R-CNN
         "e2e_faster_rcnn_R-50-FPN_2x",  # what the table links for a cascade
         "e2e_mask_rcnn_R-101-FPN_2x",
         "cascade_rcnn_r50_fpn_1x_coco.internimage",
@@ -104,7 +130,7 @@ def test_an_unknown_name_is_answered_with_close_ones():
 
 
 def test_listing():
-    assert len(cascadezoo.list_models()) == 65 + 1  # the published ones and our own, last
+    assert len(cascadezoo.list_models()) == 109 + 1  # the published ones and our own, last
     assert cascadezoo.list_models()[-1] == "cascade_mask_r18_fpn_shapes.cascadezoo"
     assert cascadezoo.info("cascade_mask_r18_fpn_shapes").availability == "embedded"
     assert cascadezoo.list_models("*x101_32x8d*", publisher="mmdet") == ["cascade_mask_x101_32x8d_fpn_3x.mmdet"]
@@ -119,13 +145,36 @@ def test_listing():
         "cascade_mask_internimage_xl_fpn_3x.internimage",
     ]
     assert cascadezoo.list_models("x101") == []
-    families = {"faster": 4, "mask": 15, "cascade": 17, "cascade_mask": 30}
+    families = {"faster": 4, "mask": 29, "cascade": 19, "cascade_mask": 58}
     assert {family: len(cascadezoo.list_models(family=family)) for family in families} == families
-    publishers = {"mmdet": 27, "internimage": 4, "paddle": 16, "detectron": 18, "cascadezoo": 1}
+    publishers = {"mmdet": 38, "internimage": 10, "paddle": 18, "detectron": 18, "swin": 11, "convnext": 7}
+    publishers |= {"detectron2": 7, "cascadezoo": 1}
     assert {publisher: len(cascadezoo.list_models(publisher=publisher)) for publisher in publishers} == publishers
-    assert len(cascadezoo.list_models(masks=True)) == 45
-    assert len(cascadezoo.list_models(masks=False)) == 21
-    assert len(cascadezoo.list_models(available=True)) == 62
+    assert len(cascadezoo.list_models(masks=True)) == 87
+    assert len(cascadezoo.list_models(masks=False)) == 23
+    assert len(cascadezoo.list_models(available=True)) == 106
+
+
+def test_namesakes_come_in_the_order_of_the_publishers_and_of_their_tables():
+    def named(name):
+        return [entry.name for entry in registry.namesakes(name)]
+
+    bare = "cascade_mask_r50_fpn_1x"
+    assert named(bare) == [f"{bare}.{publisher}" for publisher in ("mmdet", "paddle", "detectron", "detectron2")]
+    assert named(f"{bare}.detectron2") == [f"{bare}.detectron2"]
+    assert named("cascade_mask_convnext_s_fpn_3x") == [
+        "cascade_mask_convnext_s_fpn_3x.mmdet",
+        "cascade_mask_convnext_s_fpn_3x.convnext",
+    ]
+    config = "cascade_mask_rcnn_swin_tiny_patch4_window7_mstrain_480-800_giou_4conv1f_adamw_1x_coco"
+    assert (
+        named(config)
+        == named(f"{config}.swin")
+        == [
+            "cascade_mask_swin_t_fpn_1x.swin",
+            "cascade_mask_swin_t_moby_fpn_1x.swin",
+        ]
+    )
 
 
 def test_what_cannot_be_had():
@@ -184,7 +233,31 @@ def run(*arguments):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["my.pth", "runs/best.safetensors", "MODEL_FINAL.PKL", "runs/1/model", "a.pdparams"])
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml", "cascade_mask_r50_fpn_3x.detectron2"),
+        ("configs/dcn/cascade-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py", "cascade_r50_dconv_c3c5_fpn_1x.mmdet"),
+        ("cascade_rcnn_r50_fpn_1x_coco.yml", "cascade_r50_fpn_1x.mmdet"),
+    ],
+)
+def test_a_configuration_is_answered_with_its_entry(name: str, entry: str) -> None:
+    with pytest.raises(UnknownName, match=f"no entry is called '{name}': the entry of this configuration is {entry}$"):
+        registry.info(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_final",
+        "model_final.detectron2",
+        "my.pth",
+        "runs/best.safetensors",
+        "MODEL_FINAL.PKL",
+        "runs/1/model",
+        "a.pdparams",
+    ],
+)
 def test_V6_a_file_of_weights_is_no_name_and_its_option_is_told(name: str) -> None:
     with pytest.raises(
         UnknownName, match=f"no entry is called '{name}', which looks like a file of weights.*--weights"

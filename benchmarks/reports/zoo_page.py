@@ -19,6 +19,9 @@ TITLES = {
     "internimage": "InternImage",
     "paddle": "PaddleDetection",
     "detectron": "Detectron",
+    "swin": "Swin Transformer",
+    "convnext": "ConvNeXt",
+    "detectron2": "detectron2",
     "cascadezoo": "cascadezoo",
 }
 FAMILIES: dict[Family, str] = {

@@ -8,15 +8,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from cascadezoo import registry
 from cascadezoo.benchmarks.reports.schema import describe_machine
 from cascadezoo.benchmarks.verify.coco_layout import NAMES, Dataset, shapes_drawn
-from cascadezoo.benchmarks.verify.estimates import costs, images_of, parameters
+from cascadezoo.benchmarks.verify.estimates import costs, images_of
 from cascadezoo.benchmarks.verify.job import Job, asked, found_parts
 from cascadezoo.benchmarks.verify.live import earlier_report
 from cascadezoo.benchmarks.verify.request import NO_DATA, Request, default_batch_size
 from cascadezoo.benchmarks.verify.run_folder import Finished, RunFolder, run_depends
-from cascadezoo.errors import BadAnnotations, UnsupportedEntry
+from cascadezoo.computed import computed
+from cascadezoo.errors import BadAnnotations
 from cascadezoo.hub.cache import weights_path
 from cascadezoo.hub.offline import switch
 from cascadezoo.images import read_image
@@ -208,10 +208,7 @@ def _weights(entry: ZooEntry, request: Request) -> tuple[str, int]:
         return "in the package", 0
     if _is_there(entry):
         return "in the cache", 0
-    try:
-        return "to be fetched", 4 * round(parameters(registry.spec_of(entry)))
-    except UnsupportedEntry:
-        return "to be fetched", 0
+    return "to be fetched", computed(entry).tensor_bytes
 
 
 def _data(todo: list[ZooEntry], request: Request) -> tuple[DataPlan, ...]:

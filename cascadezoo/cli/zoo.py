@@ -54,9 +54,11 @@ def _sheet(entry: ZooEntry) -> Iterator[str | Styled]:
     yield Styled(entry.name, bold=True)
     yield from _row("model", _MODELS[entry.family])
     yield from _row("backbone", f"{entry.backbone} ({entry.style} style)" if entry.style else entry.backbone)
+    yield from _row("pretraining", entry.pretraining)
     yield from _row("schedule", ", ".join(_schedule(entry)))
     yield from _row("architecture", entry.architecture)
     yield from _row("published by", f'{entry.attribution}, under "{entry.source.table}"')
+    yield from _row("page", entry.page_url)
     if not _is_supported(entry):
         yield from _row("support", "not yet: this version of cascadezoo has no network for this entry")
 
@@ -74,6 +76,7 @@ def _sheet(entry: ZooEntry) -> Iterator[str | Styled]:
     yield from _heading("Licence and credit")
     yield from _row("code", entry.code_license)
     yield from _row("weights", entry.weights_license)
+    yield from _row("said of them", entry.license_evidence)
     yield from _row("data", entry.data_license)
     for reference in entry.citation:
         yield from _row("cite", reference)
@@ -131,8 +134,7 @@ def _scores(figures: Scores, masks: bool) -> str:
 
 
 def _costs(entry: ZooEntry) -> Iterator[str]:
-    if entry.fps:
-        yield from _row("speed", f"{entry.fps} images a second on one {entry.fps_device}")
+    yield from _row("speed", entry.speed)
     if entry.memory_gb:
         yield from _row("memory", f"{entry.memory_gb} GB to train")
     if entry.params:
@@ -152,10 +154,12 @@ def _weights(entry: ZooEntry) -> Iterator[str | Styled]:
     yield from _row("evidence", entry.evidence)
     if entry.availability != "embedded":
         yield from _row("checked", str(entry.last_checked or "never: these links have not been tried"))
+    yield from _row("integrity", entry.integrity)
     yield from _row("sha256", source.sha256 or (source.sha256_prefix and f"starts with {source.sha256_prefix}"))
-    yield from _row("md5", source.md5_url)
+    yield from _row("md5", source.md5_url or (source.md5_prefix and f"starts with {source.md5_prefix}"))
     yield from _row("size", f"{source.size} bytes" if source.size else None)
-    yield from _row("config", source.config_url)
+    yield from _row("config", entry.corrected_config_url or source.config_url)
+    yield from _row("config, once", source.config_url if entry.corrected_config_url else None)
     yield from _row("log", source.log_url)
     yield from _row("box results", source.boxes_url)
     yield from _row("mask results", source.masks_url)

@@ -25,6 +25,8 @@ STATES = {
     "embedded": "in the package",
 }
 COLOURS = {"never published": "red", "in the package": "green"}
+_SHORT = {"available": "yes", "never published": "never", "in the package": "inside"}  # in the table, 80 wide
+_WERE = {"never published": "were never published", "in the package": "lie in the package"}
 _MARKS = {
     "*": "with test-time augmentation",
     "+": "from a later edition of the publisher's page; the table has no figure",
@@ -68,6 +70,7 @@ COLUMNS = {
     "publisher": Column("publisher", _attribute("publisher")),
     "family": Column("family", _attribute("family")),
     "backbone": Column("backbone", _attribute("backbone")),
+    "pretraining": Column("pretraining", _attribute("pretraining")),
     "schedule": Column("schedule", _attribute("schedule")),
     "ap": _ap("box AP", "box_ap"),
     "ap50": _ap("box AP50", "box_ap50"),
@@ -78,7 +81,8 @@ COLUMNS = {
     "tta": Column("augmented", lambda entry: "yes" if entry.evaluations[0].tta else "no"),
     "data": Column("data", _attribute("data")),
     "fps": Column("fps", _attribute("fps"), largest_first=True),
-    "fps_device": Column("fps on", _attribute("fps_device")),
+    "inference_time": Column("time", _attribute("inference_time")),
+    "fps_device": Column("measured on", _attribute("fps_device")),
     "params": Column("params, M", _parameters),
     "flops": Column("GFLOPs", _operations),
     "weights": Column("weights", lambda entry: STATES[entry.availability]),
@@ -141,9 +145,8 @@ def list_command(
     """List the published entries whose name fits PATTERN, such as '*x101*' (quote it).
 
     AP is average precision in percent, as published: on COCO, but for figures with a mark that says otherwise.  Entries
-    on another data set are listed by themselves, with --data.  Weights are available
-    (at the published link or, where that is out of date or wrong, at a corrected one), in the package, or were never
-    published.
+    on another data set are listed by themselves, with --data.  Weights: yes (at the published link or, where that is
+    out of date or wrong, at a corrected one), inside the package, or never published.
     """
     if as_json and (as_csv or columns):
         raise UsageError("--json gives whole records: leave out --csv and --columns")
@@ -207,17 +210,24 @@ def _print_table(entries: Sequence[ZooEntry], columns: Sequence[str]) -> None:
     headings = [COLUMNS[name].heading for name in columns]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     echo(Styled(_aligned(headings, widths), bold=True))
-    for row in rows:
-        line = _aligned(row, widths)
-        state = next((row[at] for at, name in enumerate(columns) if name == "weights" and row[at] in COLOURS), None)
-        before, _, after = line.partition(state) if state else (line, "", "")
-        echo((before, Styled(state, fg=COLOURS[state]), after) if state else line)
+    for entry, row in zip(entries, rows, strict=True):
+        line, state = _aligned(row, widths), STATES[entry.availability]
+        if "weights" in columns and state in COLOURS:
+            before, _, after = line.partition(f" {_SHORT[state]}")
+            echo((f"{before} ", Styled(_SHORT[state], fg=COLOURS[state]), after))
+        else:
+            echo(line)
+    shown = {STATES[entry.availability] for entry in entries}
     figures = [name for name in columns if COLUMNS[name].is_ap]
     marks = {_mark(entry) for entry in entries if any(COLUMNS[name].read(entry) for name in figures)}
     echo(*(f"{mark} {meaning}" for mark, meaning in _MARKS.items() if mark in marks), err=True)
-    devices = sorted({entry.fps_device for entry in entries if entry.fps_device})
-    if "fps" in columns and devices:
-        echo(f"fps: images a second, as published, on one {' or '.join(devices)}", err=True)
+    for name, meaning in (("fps", "images a second"), ("inference_time", "of inference")):
+        devices = sorted({str(entry.fps_device) for entry in entries if getattr(entry, name)})
+        if name in columns and devices:
+            heading = COLUMNS[name].heading
+            echo(f"{heading}: {meaning}, as published, on one {' or '.join(devices)}", err=True)
+    if "weights" in columns:
+        echo(*(f"{_SHORT[state]}: weights {_WERE[state]}" for state in COLOURS if state in shown), err=True)
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -226,6 +236,8 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _cell(entry: ZooEntry, column: Column) -> str:
     value = column.read(entry)
+    if column is COLUMNS["weights"]:
+        return _SHORT[STATES[entry.availability]]
     return _plain(value) + (_mark(entry) if column.is_ap and value is not None else "")
 
 

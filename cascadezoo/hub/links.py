@@ -43,7 +43,8 @@ _NO_VERDICT = {  # as 5xx: of this network, this moment or this country, and not
     429: "",
     451: "",
 }
-_MAY_BE_PAGES = ("config", "log")  # which some publishers link as a page that shows them
+_OLD_CONFIG = "config as printed, known to have moved"
+_MAY_BE_PAGES = ("config", "corrected config", _OLD_CONFIG, "log")  # linked by some as a page that shows them
 _OPENING = 512  # bytes, by which a page is told from a file
 
 
@@ -153,7 +154,13 @@ def _uses(entry: ZooEntry) -> Iterator[tuple[str, Use]]:
                 yield url, Use(entry.name, f"{what} as printed, {_KNOWN[entry.availability]}")
     if source.md5_url is not None:
         yield source.md5_url, Use(entry.name, "md5", True)
-    others = {"config": source.config_url, "log": source.log_url, "boxes": source.boxes_url, "masks": source.masks_url}
+    others = {
+        "corrected config": entry.corrected_config_url,
+        _OLD_CONFIG if entry.corrected_config_url else "config": source.config_url,
+        "log": source.log_url,
+        "boxes": source.boxes_url,
+        "masks": source.masks_url,
+    }
     for what, url in others.items():
         if url is not None:
             yield url, Use(entry.name, what)

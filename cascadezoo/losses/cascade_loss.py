@@ -11,6 +11,8 @@ Formulas ported from (licences in NOTICE):
   ``detectron/modeling/cascade_rcnn_heads.py``, ``detectron/roi_data/cascade_rcnn.py``
 - PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
   ``ppdet/modeling/heads/cascade_head.py``
+- facebookresearch/detectron2 02b5c4e, Copyright (c) Facebook, Inc. and its affiliates, Apache-2.0:
+  ``detectron2/modeling/roi_heads/cascade_rcnn.py``
 """
 
 from collections.abc import Sequence
@@ -73,8 +75,9 @@ def cascade_losses(
             for b, target, generator in zip(boxes, targets, generators, strict=True)
         ]
         pooled = _pool(model, features, [rois.boxes for rois in sampled], spec.box_head.resolution)
-        if rule.box.full_head_gradients:
-            pooled = _slow_gradient(pooled, stage.weight)
+        below = rule.box.feature_gradients * (stage.weight if rule.box.full_head_gradients else 1)
+        if below != 1:
+            pooled = _slow_gradient(pooled, below)
         scores, deltas = head(pooled)
         classes, moves = _box_losses(scores, deltas, sampled, targets, coder, rule.box)
         losses[f"loss_classifier{suffix}"] = _weigh(classes, stage, rule.box)

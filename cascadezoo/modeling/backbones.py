@@ -5,10 +5,16 @@ from typing import Any
 
 from torch import nn
 
+from cascadezoo.modeling.convnext import ConvNeXt
 from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.resnet import ResNet
+from cascadezoo.modeling.swin import Swin
+from cascadezoo.modeling.vit import ViT
 
 BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
     "resnet": ResNet,
     "internimage": InternImage,
+    "convnext": ConvNeXt,
+    "swin": Swin,
+    "vit": ViT,
 }

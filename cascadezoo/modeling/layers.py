@@ -2,12 +2,17 @@
 
 One module for all of it, so that a network prepared for inference (``cascadezoo.optimizing``) can put one in its place
 that does it in one pass over memory.
+
+Formulas ported from (licences in NOTICE):
+
+- open-mmlab/mmcv 2.1.0, Copyright (c) OpenMMLab, Apache-2.0: ``DeformConv2dPack`` in ``mmcv/ops/deform_conv.py``
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cascadezoo.ops import conv3x3, linear_relu
+from cascadezoo.ops.deform_conv2d import deform_conv2d
 
 
 class Conv(nn.Conv2d):
@@ -35,17 +40,51 @@ class Conv(nn.Conv2d):
 
     def compute(self, x: Tensor, weight: Tensor, bias: Tensor | None, onto: Tensor | None) -> Tensor:
         """``forward`` with a weight and a bias of this layer's shapes."""
+        at_once = self.relu and onto is None
+        out = self.convolved(x, weight, bias, relu=at_once)
+        return out if at_once else self.finish(out, onto)
+
+    def convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
+        """The convolution itself, or also the ReLU where nothing comes between."""
         if self.training and self._is_3x3 and conv3x3.is_quicker(x, weight):
-            at_once = self.relu and onto is None
-            out = conv3x3.conv3x3(x, weight, bias, relu=at_once)
-            return out if at_once else self.finish(out, onto)
-        return self.finish(self._conv_forward(x, weight, bias), onto)
+            return conv3x3.conv3x3(x, weight, bias, relu=relu)
+        out = self._conv_forward(x, weight, bias)
+        return F.relu(out, inplace=True) if relu else out
 
     def finish(self, x: Tensor, onto: Tensor | None) -> Tensor:
         """What follows the convolution itself."""
         if onto is not None:
             x = x.add_(onto)  # a convolution's gradients do not need its result
         return F.relu(x, inplace=True) if self.relu else x
+
+
+class DeformConv(Conv):
+    """A deformable convolution (Dai et al. 2017, https://arxiv.org/abs/1703.06211), version 1: an ordinary convolution
+    of the same input says by how much each of the kernel's points is moved, for all channels alike."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        bias: bool = True,
+        relu: bool = False,
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, stride, groups, bias=bias, relu=relu)
+        self._is_3x3 = False  # Winograd's way has one place for all channels and rows
+        self.offset = Conv(inputs, 2 * kernel**2, kernel, stride)
+
+    def init_weights(self) -> None:
+        """Random weights that start as an ordinary convolution: no point is moved."""
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        nn.init.zeros_(self.offset.weight)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        (stride, _), (kernel, _) = self.stride, self.kernel_size
+        return deform_conv2d(input, self.offset(input), weight, bias, stride, kernel // 2, self.groups)
 
 
 class LinearReLU(nn.Linear):

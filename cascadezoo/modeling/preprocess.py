@@ -1,7 +1,7 @@
 """From decoded images to the network's pixels: the publishers' exact resize, normalisation, padding.
 
-OpenCV resizes on the host.  A GPU with the compiled ``ops.preprocess`` does all three at once where it gives the same
-levels (``on_device``); then images are planned rather than resized, and uploaded as given.
+OpenCV or Pillow resizes on the host.  A GPU with the compiled ``ops.preprocess`` does all three at once where it gives
+the same levels (``on_device``); then images are planned rather than resized, and uploaded as given.
 
 Formulas ported from (licences in NOTICE):
 
@@ -13,6 +13,8 @@ Formulas ported from (licences in NOTICE):
   ``ppdet/data/transform/operators.py`` (``Resize``)
 - facebookresearch/Detectron e8942c8, Copyright (c) 2017-present, Facebook, Inc., Apache-2.0:
   ``detectron/utils/blob.py``
+- facebookresearch/detectron2 02b5c4e, Copyright (c) Facebook, Inc. and its affiliates, Apache-2.0:
+  ``detectron2/data/transforms/augmentation_impl.py`` (``ResizeShortestEdge``), ``transform.py`` (``ResizeTransform``)
 """
 
 import functools
@@ -24,8 +26,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from cascadezoo.errors import UsageError
 from cascadezoo.modeling.transfer import to_device
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.ops.preprocess import preprocess, resized
@@ -74,7 +78,7 @@ def image_scale(height: int, width: int, spec: PreprocessSpec, rule: Resize) -> 
 
 
 def resize(image: NDArray[np.uint8], spec: PreprocessSpec, rule: Resize) -> ResizedImage:
-    """Resize an (H, W, 3) uint8 image with OpenCV, as the publishers do; no side falls below one pixel."""
+    """Resize an (H, W, 3) uint8 image as its publisher does; no side falls below one pixel."""
     return _resized(plan(image, spec, rule), rule)
 
 
@@ -82,11 +86,25 @@ def plan(image: NDArray[np.uint8], spec: PreprocessSpec, rule: Resize) -> Resize
     """What ``resize`` would give, its pixels still to be resized."""
     height, width = image.shape[:2]
     scale = image_scale(height, width, spec, rule)
-    if _by_sides(rule, scale, (height, width)):
+    if rule.scaled_twice:
+        size = _scaled_twice(height, width, spec)
+    elif _by_sides(rule, scale, (height, width)):
         size = max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
     else:
         size = round(height * scale), round(width * scale)  # half to even, as OpenCV rounds
     return ResizedImage(image, (height, width), scale, planned=size)
+
+
+def _scaled_twice(height: int, width: int, spec: PreprocessSpec) -> tuple[int, int]:
+    """The sides of an image in whole pixels, limited after they were scaled; at the limit half pixels fall otherwise
+    than by ``image_scale``: 124 x 6 at 800, at most 1333, becomes 1333 x 64, not 65."""
+    scale = spec.min_size / min(height, width)
+    shorter = spec.min_size * 1.0  # as told, while height * scale may miss it by a last bit
+    h, w = (shorter, width * scale) if height < width else (height * scale, shorter)
+    if (longer := max(h, w)) > spec.max_size:
+        limit = spec.max_size / longer
+        h, w = h * limit, w * limit
+    return max(1, int(h + 0.5)), max(1, int(w + 0.5))
 
 
 def _by_sides(rule: Resize, scale: float, size: tuple[int, int]) -> bool:
@@ -97,6 +115,9 @@ def _by_sides(rule: Resize, scale: float, size: tuple[int, int]) -> bool:
 def _resized(image: ResizedImage, rule: Resize) -> ResizedImage:
     if image.planned is None:
         return image
+    if rule.interpolation is Interpolation.PILLOW:
+        levels = Image.fromarray(image.pixels).resize(image.planned[::-1], Image.Resampling.BILINEAR)
+        return image._replace(pixels=np.array(levels), planned=None)
     source = image.pixels.astype(np.float32) if rule.float32 else image.pixels
     method = _OPENCV[rule.interpolation]
     if _by_sides(rule, image.scale, image.original_size):
@@ -125,7 +146,7 @@ def as_opencv(rule: Resize) -> bool:
     """Whether ``ops.preprocess`` gives the levels that this OpenCV gives: equal, or those of float32 within 2^-15.
 
     Cubic is left to OpenCV, whose builds differ.  So are levels in integers with the nominal step: at half the scale
-    OpenCV takes means of an odd side's last pixels, by a rule of their own.
+    OpenCV takes means of an odd side's last pixels, by a rule of their own.  Pillow's resize is left to Pillow.
     """
     fixed = rule.step is ResizeStep.ACHIEVED
     if rule.interpolation is not Interpolation.LINEAR or not (rule.float32 or fixed):
@@ -141,7 +162,17 @@ def as_opencv(rule: Resize) -> bool:
 
 
 def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
-    """(height, width) rounded up to multiples of ``spec.size_divisor``."""
+    """(height, width) rounded up to multiples of ``spec.size_divisor``, or the square that every image is padded to.
+
+    Raises UsageError for an image that the square does not hold.
+    """
+    if spec.square:
+        if max(size) > spec.max_size:
+            raise UsageError(
+                f"an image of {size[0]} x {size[1]} pixels at network scale does not fit into the square of "
+                f"{spec.max_size} that this network pads to: take smaller scales, or load it with a larger max_size"
+            )
+        return spec.max_size, spec.max_size
     divisor = spec.size_divisor
     return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
 
@@ -149,7 +180,7 @@ def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
 def collate(
     images: Sequence[ResizedImage], spec: PreprocessSpec, rule: Resize, device: torch.device, dtype: torch.dtype
 ) -> Batch:
-    """Normalise in float32 and pad with zeros to the largest image.
+    """Normalise in float32 and pad with zeros to ``padded_size`` of the largest image.
 
     An image that has a ``source`` passes gradients on to it, as if its pixels were interpolated from the source's;
     their values are the publisher's all the same.
@@ -194,7 +225,8 @@ def _normalised(
 def _slope(source: Tensor, size: tuple[int, int], rule: Resize) -> Tensor:
     """Zeros (3, h, w) with the gradient of ``source`` (3, H, W) of 0..1, as grey levels resized to ``size``."""
     mode = "bicubic" if rule.interpolation is Interpolation.CUBIC else "bilinear"
-    levels = F.interpolate(source.float()[None] * 255, size=size, mode=mode, align_corners=False)[0]
+    antialias = rule.interpolation is Interpolation.PILLOW
+    levels = F.interpolate(source.float()[None] * 255, size, mode=mode, align_corners=False, antialias=antialias)[0]
     return levels - levels.detach()
 
 

@@ -6,6 +6,7 @@ training too.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from cascadezoo.distributed import processes, sum_of_processes
 from cascadezoo.modeling.folding import Fold, Pair, can_be_kept
-from cascadezoo.modeling.layers import Conv
+from cascadezoo.modeling.layers import Conv, DeformConv
 from cascadezoo.spec.norm import Norm
 from cascadezoo.spec.resnet import NormLearning, ResNetSpec
 
@@ -171,6 +172,10 @@ class ConvNorm(Conv):
         return {**super().__getstate__(), "_fold": None}  # type: ignore[no-untyped-call]
 
 
+class DeformConvNorm(ConvNorm, DeformConv):
+    """A deformable convolution without bias, then what follows a ``ConvNorm``."""
+
+
 def _conv(
     inputs: int, outputs: int, kernel: int, stride: int, spec: ResNetSpec, groups: int = 1, *, relu: bool = True
 ) -> ConvNorm:
@@ -180,11 +185,14 @@ def _conv(
 class Bottleneck(nn.Module):
     """1x1, 3x3 (grouped in ResNeXt) and 1x1 convolutions beside a shortcut, projected in a stage's first block."""
 
-    def __init__(self, inputs: int, width: int, outputs: int, stride: int, spec: ResNetSpec, project: bool) -> None:
+    def __init__(
+        self, inputs: int, width: int, outputs: int, stride: int, spec: ResNetSpec, project: bool, deformable: bool
+    ) -> None:
         super().__init__()
         stride_1x1, stride_3x3 = (stride, 1) if spec.stride_in_1x1 else (1, stride)
         self.conv1 = _conv(inputs, width, 1, stride_1x1, spec)
-        self.conv2 = _conv(width, width, 3, stride_3x3, spec, spec.groups)
+        kind = DeformConvNorm if deformable else ConvNorm
+        self.conv2 = kind(width, width, 3, stride_3x3, spec.groups, spec.norm, spec.norm_learning, relu=True)
         self.conv3 = _conv(width, outputs, 1, 1, spec)
         self.pool = spec.pooled_shortcut and stride == 2
         shortcut_stride = 1 if self.pool else stride
@@ -216,7 +224,8 @@ def residual_stage(index: int, inputs: int, blocks: int, spec: ResNetSpec) -> nn
     """Stage ``index`` of 0..3, of ``blocks`` blocks; all but the first halve the sides."""
     outputs, stride = spec.width * 2**index * (1 if spec.basic else 4), 2 if index else 1
     width = outputs if spec.basic else spec.groups * spec.width_per_group * 2**index
-    block = BasicBlock if spec.basic else Bottleneck
+    deformable = index + 1 in spec.deformable_stages
+    block: Callable[..., nn.Module] = BasicBlock if spec.basic else partial(Bottleneck, deformable=deformable)
     first = block(inputs, width, outputs, stride, spec, project=(inputs, stride) != (outputs, 1))
     rest = [block(outputs, width, outputs, 1, spec, project=False) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)

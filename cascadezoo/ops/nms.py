@@ -10,6 +10,7 @@ Formulas ported from (licences in NOTICE):
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ _COMPARED = 2**30  # overlaps that a compiled call on a CPU may compute, whose e
 _PIECE = 2**14  # candidates of one call of torchvision's operator on a CPU
 _PAIRS = 2**17  # overlaps computed at once
 _PASS = 512  # candidates of one pass on a CPU, unless one group has more: its time grows with their square
+
+Found = tuple[Tensor, Tensor]  # keep and count, as below
 
 
 def grouped_nms(
@@ -60,19 +63,14 @@ def grouped_nms(
     group_size = scores.shape[1] if group_size is None else group_size
     compared = scores.numel() * min(group_size, max_keep)
     pieces = not torch.compiler.is_compiling() and boxes.device.type == "cpu" and compared > _COMPARED
-    keep, count = (_reference if pieces else torch.ops.cascadezoo.grouped_nms)(
-        boxes,
-        scores,
-        groups,
-        valid,
-        _threshold(rule),
-        rule.extent,
-        rule.rounded_shift,
-        group_count,
-        group_size,
-        max_keep,
-    )
-    return keep, count
+    operator = _reference if pieces else torch.ops.cascadezoo.grouped_nms
+
+    def run(some: Tensor, rounded_shift: bool) -> Found:
+        how, sizes = (_threshold(rule), rule.extent, rounded_shift), (group_count, group_size, max_keep)
+        found: Found = operator(boxes, scores, groups, some, *how, *sizes)
+        return found
+
+    return _by_number(run, valid, lambda: valid.sum(1), scores.shape[1], rule)
 
 
 def class_nms(
@@ -89,10 +87,31 @@ def class_nms(
     Returns:
         ``keep`` (N, D) int64 indices into R * C, zero beyond each image's count, and ``count`` (N,) int64.
     """
-    keep, count = torch.ops.cascadezoo.class_nms(
-        boxes, scores, valid, score_thresh, _threshold(rule), rule.extent, rule.rounded_shift, max_keep
-    )
-    return keep, count
+
+    def run(some: Tensor, rounded_shift: bool) -> Found:
+        how = score_thresh, _threshold(rule), rule.extent, rounded_shift
+        found: Found = torch.ops.cascadezoo.class_nms(boxes, scores, some, *how, max_keep)
+        return found
+
+    def numbers() -> Tensor:
+        return ((scores > score_thresh) & valid[..., None]).sum((1, 2))
+
+    return _by_number(run, valid, numbers, scores[0].numel(), rule)
+
+
+def _by_number(
+    run: Callable[[Tensor, bool], Found], valid: Tensor, numbers: Callable[[], Tensor], most: int, rule: Nms
+) -> Found:
+    """``run`` with the images whose boxes are shifted, and with those that have too many for it, an image in one alone.
+
+    ``numbers``: gives the candidates (N,) of each image, of which none has more than ``most``.
+    """
+    limit = rule.shift_limit
+    if not rule.rounded_shift or limit is None or most <= limit:
+        return run(valid, rule.rounded_shift)
+    few = (numbers() <= limit)[:, None]
+    (keep, count), (rest, number) = run(valid & few, True), run(valid & ~few, False)
+    return keep + rest, count + number
 
 
 def _threshold(rule: Nms) -> float:

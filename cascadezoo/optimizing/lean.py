@@ -10,15 +10,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cascadezoo.modeling.box_head import BoxHead
 from cascadezoo.modeling.internimage import Block, DCNv3
-from cascadezoo.modeling.layers import Conv, DeconvReLU
+from cascadezoo.modeling.layers import Conv, DeconvReLU, DeformConv
 from cascadezoo.modeling.network import Network
-from cascadezoo.modeling.resnet import ConvNorm
+from cascadezoo.modeling.norms import ConvLayerNorm
+from cascadezoo.modeling.resnet import ConvNorm, DeformConvNorm
 
 N = TypeVar("N", bound=Network)
+C = TypeVar("C", bound=Conv)
 
 
 @torch.inference_mode(False)
@@ -52,19 +55,48 @@ def _substitute(parent: nn.Module, rules: "_Rules") -> None:
 
 def _one_convolution(conv: ConvNorm) -> nn.Module:
     """Convolution and norm as one convolution."""
+    return _channels_last(_with_norm(Conv, conv))
+
+
+def _one_deformable_convolution(conv: DeformConvNorm) -> nn.Module:
+    """The same where points are moved: the convolution that says by how much has no norm and stays as it is."""
+    made = _with_norm(DeformConv, conv)
+    made.offset = conv.offset
+    return made
+
+
+def _with_norm(kind: type[C], conv: ConvNorm) -> C:
     weight, bias = conv.scaled()
     with torch.device("meta"):
-        made = Conv(
+        made = kind(
             conv.in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0], conv.groups, relu=conv.relu
         )
     made.weight, made.bias = _frozen(weight), _frozen(bias)
-    return _channels_last(made)
+    return made
 
 
 def _channels_last(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     """A convolution whose weight lies as images do, so that nothing lays it out anew for each of them."""
     conv.weight = _frozen(conv.weight.contiguous(memory_format=torch.channels_last))
     return conv
+
+
+class NormedConv(nn.Module):
+    """A convolution, its layer norm, and what follows them, each a layer that can be replaced by itself."""
+
+    def __init__(self, conv: ConvLayerNorm) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.conv = Conv(conv.in_channels, conv.out_channels, conv.kernel_size[0], bias=False)
+        self.conv.weight = conv.weight
+        self.norm, self.relu = conv.norm, conv.relu
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """As ``Conv.forward``."""
+        x = self.norm(self.conv(x))
+        if onto is not None:
+            x = x.add_(onto)
+        return F.relu(x, inplace=True) if self.relu else x
 
 
 class FlattenChannelsLast(nn.Module):
@@ -114,9 +146,12 @@ def _frozen(x: Tensor) -> nn.Parameter:
 _Rules = dict[type[nn.Module], Callable[[Any], nn.Module]]
 _RULES: _Rules = {
     ConvNorm: _one_convolution,
+    DeformConvNorm: _one_deformable_convolution,
+    ConvLayerNorm: NormedConv,
     Conv: _channels_last,
     DeconvReLU: _channels_last,
     nn.Conv2d: _channels_last,
+    nn.ConvTranspose2d: _channels_last,
     BoxHead: _reading_channels_last,
     Block: ScaledBlock,
     DCNv3: DCNv3.fused,

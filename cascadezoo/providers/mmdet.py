@@ -1,7 +1,8 @@
 """mmdetection (OpenMMLab): conventions and specs of its Cascade (Mask) R-CNN entries.
 
-Source: mmdetection 3.3.0, ``configs/cascade_rcnn`` and ``configs/_base_/models/cascade_*_r50_fpn.py``; 2.x computes
-the same.  Its BGR models are described here in RGB: conversion reverses the input channels of their first layer.
+Source: mmdetection 3.3.0, ``configs/cascade_rcnn``, ``configs/dcn`` and
+``configs/_base_/models/cascade_*_r50_fpn.py``; 2.x computes the same.  Its BGR models are described here in RGB:
+conversion reverses the input channels of their first layer.
 """
 
 import math
@@ -25,6 +26,7 @@ from cascadezoo.spec.conventions import (
     Selection,
     Space,
 )
+from cascadezoo.spec.convnext import ConvNeXtSpec
 from cascadezoo.spec.model import AnyBackbone, BoxHeadSpec, MaskHeadSpec, ModelSpec, PreprocessSpec
 from cascadezoo.spec.objective import (
     BestBoxes,
@@ -188,15 +190,25 @@ def plain_heads(backbone: AnyBackbone, conventions: Conventions) -> ModelSpec:
 
 _R50 = ResNetSpec(blocks=(3, 4, 6, 3))
 _R101 = ResNetSpec(blocks=(3, 4, 23, 3))
+_X101_32X4D = _R101.model_copy(update={"groups": 32, "width_per_group": 4})
+_DEFORMABLE = {"deformable_stages": (2, 3, 4)}  # configs/dcn: stage_with_dcn, C3 to C5
 _BACKBONES = {
     "r50_caffe": (_R50.model_copy(update={"stride_in_1x1": True}), _CAFFE_PIXELS),
     "r50": (_R50, PYTORCH_PIXELS),
     "r101_caffe": (_R101.model_copy(update={"stride_in_1x1": True}), _CAFFE_PIXELS),
     "r101": (_R101, PYTORCH_PIXELS),
-    "x101_32x4d": (_R101.model_copy(update={"groups": 32, "width_per_group": 4}), PYTORCH_PIXELS),
+    "x101_32x4d": (_X101_32X4D, PYTORCH_PIXELS),
     "x101_64x4d": (_R101.model_copy(update={"groups": 64, "width_per_group": 4}), PYTORCH_PIXELS),
+    "r50_dconv_c3c5": (_R50.model_copy(update=_DEFORMABLE), PYTORCH_PIXELS),
+    "r101_dconv_c3c5": (_R101.model_copy(update=_DEFORMABLE), PYTORCH_PIXELS),
+    "x101_32x4d_dconv_c3c5": (_X101_32X4D.model_copy(update=_DEFORMABLE), PYTORCH_PIXELS),
     "x101_32x8d": (_R101.model_copy(update={"groups": 32, "width_per_group": 8}), PYTORCH_PIXELS),
 }
+
+
+# configs/convnext
+_CONVNEXT_T = ConvNeXtSpec(width=96, blocks=(3, 3, 9, 3), drop_path=0.4)
+_CONVNEXT_S = ConvNeXtSpec(width=96, blocks=(3, 3, 27, 3), drop_path=0.6)
 
 
 def _spec(backbone: str, mask: bool) -> ModelSpec:
@@ -211,6 +223,9 @@ def _spec(backbone: str, mask: bool) -> ModelSpec:
     )
 
 
+_MASK_ONLY = ("x101_32x8d", "x101_32x4d_dconv_c3c5")
+
+
 def _nuimages(backbone: str) -> ModelSpec:
     """mmdetection3d 1.0.0rc6 ``configs/nuimages``, measured with mmdetection 2: boxes are mapped back before NMS."""
     published = _spec(backbone, mask=True)
@@ -223,7 +238,9 @@ def _nuimages(backbone: str) -> ModelSpec:
 
 
 SPECS: dict[str, ModelSpec] = {
-    **{f"cascade_{name}_fpn": _spec(name, mask=False) for name in _BACKBONES if name != "x101_32x8d"},
+    **{f"cascade_{name}_fpn": _spec(name, mask=False) for name in _BACKBONES if name not in _MASK_ONLY},
     **{f"cascade_mask_{name}_fpn": _spec(name, mask=True) for name in _BACKBONES},
+    "cascade_mask_convnext_t_fpn": conv_heads(_CONVNEXT_T, MASK_CONVENTIONS),
+    "cascade_mask_convnext_s_fpn": conv_heads(_CONVNEXT_S, MASK_CONVENTIONS),
     **{f"cascade_mask_{name}_fpn_nuim": _nuimages(name) for name in ("r50", "r101", "x101_32x4d")},
 }

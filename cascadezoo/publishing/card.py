@@ -155,6 +155,8 @@ class Card:
         yield "## Licence and attribution"
         yield ""
         yield f"- Weights: {link(licence.id, licence.url)}, {self._who_says()}."
+        if entry.license_evidence and self.weights.of_the_publisher:
+            yield f"- What the publisher's pages say: {plain(entry.license_evidence)}."
         if self.attribution:
             yield f"- Attribution: {plain(self.attribution)}."
         yield "- Changes: " + (

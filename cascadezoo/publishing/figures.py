@@ -23,13 +23,6 @@ _ON_THE_HUB = {COCO: "detection-datasets/coco"}
 _WHOLE = (Verdict.PASS, Verdict.FAIL, Verdict.NO_REFERENCE)  # all images were measured
 
 
-# the page of a publisher whose table links no configuration by its whole address
-_PAGES = {
-    "internimage": "https://github.com/OpenGVLab/InternImage/tree/master/detection/configs/coco",
-    "detectron": "https://github.com/zhaoweicai/Detectron-Cascade-RCNN",
-}
-
-
 class Row(Record):
     """One evaluation: percent by metric, at the digits to show."""
 
@@ -63,14 +56,8 @@ def published(entry: ZooEntry) -> Figures:
         dataset=COCO if entry.data == "coco" else entry.data,
         rows=tuple(Row(tta=each.tta, values=metrics.published(each)) for each in entry.evaluations),
         source_name=entry.later_figures[0].evidence if later else f'the publisher\'s table "{entry.source.table}"',
-        source_url=page_of(entry),
+        source_url=entry.page_url,
     )
-
-
-def page_of(entry: ZooEntry) -> str | None:
-    """The publisher's page with the entry's table: the folder of its configuration; None for our own entry."""
-    config = entry.source.config_url or ""
-    return config.rpartition("/")[0] if config.startswith("http") else _PAGES.get(entry.publisher)
 
 
 def measured(report: Path, entry: ZooEntry, digest: str, url: str) -> Figures:

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cascadezoo.spec.record import Many, Most, Record, Side, Stride
+from cascadezoo.spec.record import AnyNumber, Many, Most, Record, Side, Stride
 
 Extent = Annotated[Literal[0, 1], Field(description="1: x2 is the last pixel inside a box; 0: the edge behind it.")]
 
@@ -32,10 +32,11 @@ class Space(StrEnum):
 
 
 class Interpolation(StrEnum):
-    """How an image is resized, by OpenCV's names."""
+    """How an image is resized."""
 
-    LINEAR = "linear"
-    CUBIC = "cubic"
+    LINEAR = "linear"  # OpenCV's
+    CUBIC = "cubic"  # OpenCV's
+    PILLOW = "pillow"  # Pillow's bilinear: a shrunk image's pixel is a mean over all that it covers
 
 
 class ResizeStep(StrEnum):
@@ -56,13 +57,26 @@ class Bounds(StrEnum):
 class Resize(Record):
     """From the decoded image to network scale."""
 
-    interpolation: Interpolation = Field(description="The method of OpenCV's resize.")
+    interpolation: Interpolation = Field(description="The method.")
     step: ResizeStep = Field(description="The distance between two sampled points, and how sides are rounded.")
     float32: bool = Field(description="Resize in floating point rather than in OpenCV's fixed-point uint8.")
     rounded_limit: bool = Field(
         description="Compare the longer side with its limit after rounding it to whole pixels, not before."
     )
+    scaled_twice: bool = Field(
+        default=False,
+        description="Where the longer side passes its limit, shrink both sides as they were scaled, rather than scale"
+        " the image's own: products of floating point numbers, of which the rounding decides on half pixels.",
+    )
     bounds: Bounds = Field(description="What bounds the coordinates of boxes at network scale.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.interpolation is Interpolation.PILLOW and (self.float32 or self.step is not ResizeStep.ACHIEVED):
+            raise ValueError("Pillow resizes whole levels, to sides in whole pixels")
+        if self.scaled_twice and (self.rounded_limit or self.step is not ResizeStep.ACHIEVED):
+            raise ValueError("sides that are scaled twice are rounded half up, and only at the end")
+        return self
 
 
 _Ratio = Annotated[float, Field(ge=1e-3, le=1000)]
@@ -124,6 +138,13 @@ class Nms(Record):
     rounded_shift: bool = Field(
         description="Keep groups apart by shifting boxes in float32, by group * (largest coordinate + 1).  At 80"
         " classes this rounds coordinates to about 1/128 pixel, which decides borderline pairs."
+    )
+    shift_limit: int | None = Field(
+        default=None,
+        gt=0,
+        le=AnyNumber,
+        description="With ``rounded_shift``, the most boxes of an image that are shifted: more of them are compared"
+        " without; null: any number is shifted.",
     )
 
 

@@ -127,6 +127,9 @@ class BoxObjective(Record):
         default=False,
         description="A stage's weight spares the gradients of its own head and slows only the layers below.",
     )
+    feature_gradients: Weight = Field(
+        default=1.0, description="What the gradients of all stages are multiplied by on their way below the heads."
+    )
 
 
 class Objective(Record):

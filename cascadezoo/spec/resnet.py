@@ -42,6 +42,11 @@ class ResNetSpec(BackboneSpec):
     pooled_shortcut: bool = Field(
         default=False, description="An average pool before a shortcut that has a stride (ResNet-vd)."
     )
+    deformable_stages: tuple[int, ...] = Field(
+        default=(),
+        max_length=4,
+        description="Stages, counted from 1, whose 3x3 convolutions are deformable (Dai et al. 2017), every block's.",
+    )
     norm: Norm = Field(default=Norm.BATCH, description="What follows a convolution.")
     frozen_stages: int = Field(
         default=1, ge=-1, le=Most, description="In training, the stem and so many stages learn nothing; -1: all learn."
@@ -57,6 +62,13 @@ class ResNetSpec(BackboneSpec):
     def _parts_agree(self) -> Self:
         if self.basic and (self.groups != 1 or self.stride_in_1x1):
             raise ValueError("basic blocks have neither groups nor 1x1 convolutions")
+        stages = self.deformable_stages
+        if tuple(sorted({*stages})) != stages or not {*stages} <= {*range(1, len(self.blocks) + 1)}:
+            raise ValueError(f"deformable stages are some of 1 to {len(self.blocks)}, in order, not {stages}")
+        if self.basic and stages:
+            raise ValueError("basic blocks are not deformable: a publisher's are bottlenecks")
+        if self.norm is Norm.LAYER:
+            raise ValueError("no ResNet here has layer norms")
         if self.norm is Norm.AFFINE and self.norm_learning is NormLearning.STATISTICS:
             raise ValueError("an affine norm has no statistics to learn")
         return self

@@ -379,7 +379,7 @@ def test_C1_colours_of_our_own_stay(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_, **__: False)
     with pytest.raises(SystemExit):
         main(["list", "*shapes*"])
-    assert "\x1b[32min the package\x1b[0m\n" in capsys.readouterr().out
+    assert "\x1b[32minside\x1b[0m\n" in capsys.readouterr().out
 
 
 def test_C1_an_undecodable_file_name_is_printed_and_written(

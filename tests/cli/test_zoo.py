@@ -23,15 +23,16 @@ def test_list_is_a_table(run):
     lines = out.splitlines()
     assert code == 0
     assert lines[0].split() == ["name", "box", "AP", "mask", "AP", "weights"]
-    assert len(lines) == 1 + 65 + 1  # the published ones and our own
+    assert len(lines) == 1 + 109 + 1  # the published ones and our own
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
-    assert rows["cascade_r50_fpn_20e.mmdet"] == ["41.0", "available"]
-    assert rows["cascade_mask_x101_64x4d_fpn_3x.mmdet"] == ["46.6", "40.3", "available"]
-    assert rows["cascade_mask_internimage_xl_fpn_3x.internimage"] == ["56.2", "48.8", "available"]
-    assert rows["faster_r50_fpn_1x.detectron"] == ["36.7", "available"]
-    assert rows["cascade_x101_64x4d_fpn_1x.detectron"] == ["45.4", "never", "published"]
-    assert rows["mask_x152_32x8d_in5k_fpn_s1x.detectron"] == ["48.1*", "41.5*", "available"]
-    assert rows["mask_x101_vd_64x4d_fpn_2x.paddle"] == ["44.6+", "39.8+", "available"]
+    assert rows["cascade_r50_fpn_20e.mmdet"] == ["41.0", "yes"]
+    assert rows["cascade_mask_x101_64x4d_fpn_3x.mmdet"] == ["46.6", "40.3", "yes"]
+    assert rows["cascade_mask_internimage_xl_fpn_3x.internimage"] == ["56.2", "48.8", "yes"]
+    assert rows["faster_r50_fpn_1x.detectron"] == ["36.7", "yes"]
+    assert rows["cascade_x101_64x4d_fpn_1x.detectron"] == ["45.4", "never"]
+    assert rows["cascade_mask_vitdet_h_75ep.detectron2"] == ["58.7", "51.0", "yes"]
+    assert rows["mask_x152_32x8d_in5k_fpn_s1x.detectron"] == ["48.1*", "41.5*", "yes"]
+    assert rows["mask_x101_vd_64x4d_fpn_2x.paddle"] == ["44.6+", "39.8+", "yes"]
     assert "* with test-time augmentation" in err
     assert "+ from a later edition" in err
     assert max(map(len, lines)) <= 80
@@ -41,7 +42,7 @@ def test_list_is_a_table(run):
 def test_C5_figures_of_another_data_set_than_coco_are_marked(run):
     _, out, err = run("list")
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:]}
-    assert rows["cascade_mask_r18_fpn_shapes.cascadezoo"] == ["85.1#", "79.4#", "in", "the", "package"]
+    assert rows["cascade_mask_r18_fpn_shapes.cascadezoo"] == ["85.1#", "79.4#", "inside"]
     assert sum("#" in line for line in out.splitlines()) == 1
     assert "# on the drawn shapes of `cascadezoo shapes`, not on COCO" in err.splitlines()
     assert "#" not in run("list", "--publisher", "mmdet")[2]
@@ -52,15 +53,17 @@ def test_C5_figures_of_another_data_set_than_coco_are_marked(run):
 
 
 def test_C5_weights_are_available_in_the_package_or_were_never_published(run):
-    _, out, _ = run("list")
+    _, out, err = run("list")
     header, *lines = out.splitlines()
     states = [line[header.index("weights") :] for line in lines]
     # 4 were never published, one lies in the package; moved and wrong links have corrected ones
     assert {state: states.count(state) for state in set(states)} == {
-        "available": 61,
-        "in the package": 1,
-        "never published": 4,
+        "yes": 105,
+        "inside": 1,
+        "never": 4,
     }
+    assert "never: weights were never published\ninside: weights lie in the package\n" in err
+    assert "never:" not in run("list", "--publisher", "swin")[2]
     for name in ("cascade_r50_fpn_1x.detectron", "faster_r50_fpn_1x.detectron", "cascade_r50_fpn_1x.mmdet"):
         assert "state available" in words(run("info", name)[1])
     assert "state in the package" in words(run("info", "cascade_mask_r18_fpn_shapes")[1])
@@ -70,7 +73,8 @@ def test_C5_weights_are_available_in_the_package_or_were_never_published(run):
 @pytest.mark.parametrize(
     ("name", "taken", "others"),
     [
-        ("cascade_mask_r50_fpn_1x", "mmdet", ["paddle", "detectron"]),
+        ("cascade_mask_r50_fpn_1x", "mmdet", ["paddle", "detectron", "detectron2"]),
+        ("cascade_mask_convnext_t_fpn_3x", "mmdet", ["convnext"]),
         ("cascade_r101_fpn_1x", "mmdet", ["detectron"]),
         ("mask_r50_fpn_1x", "paddle", ["detectron"]),
         ("cascade_mask_rcnn_r50_fpn_1x_coco", "mmdet", ["paddle"]),  # a stem that two publishers gave their files
@@ -135,7 +139,7 @@ def test_list_options(run):
     for option in ("--masks", "--no-masks", "--available"):
         _, out, _ = run("list", option)
         count[option] = len(out.splitlines()) - 1
-    assert count == {"--masks": 45, "--no-masks": 21, "--available": 62}
+    assert count == {"--masks": 87, "--no-masks": 23, "--available": 106}
 
 
 def test_list_of_nothing(run):

@@ -36,8 +36,9 @@ def test_csv_has_every_column_of_every_entry(listed) -> None:
     (row,) = [row for row in rows if row["name"] == "cascade_mask_r50_fpn_1x.mmdet"]
     assert row | {"params": "", "flops": ""} == {
         "name": "cascade_mask_r50_fpn_1x.mmdet", "publisher": "mmdet", "family": "cascade_mask",
-        "backbone": "R-50-FPN", "schedule": "1x", "ap": "41.2", "ap50": "", "ap75": "", "mask_ap": "35.9",
-        "mask_ap50": "", "mask_ap75": "", "tta": "no", "data": "coco", "fps": "11.2", "fps_device": "V100",
+        "backbone": "R-50-FPN", "pretraining": "", "schedule": "1x", "ap": "41.2", "ap50": "", "ap75": "",
+        "mask_ap": "35.9", "mask_ap50": "", "mask_ap75": "", "tta": "no", "data": "coco", "fps": "11.2",
+        "inference_time": "", "fps_device": "V100",
         "params": "", "flops": "", "weights": "available", "license": "unstated",
     }  # fmt: skip
     assert {row["data"] for row in rows} == {"coco", "shapes"}

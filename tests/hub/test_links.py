@@ -165,6 +165,13 @@ def test_links_that_weights_do_not_need_may_die(server: FaultServer) -> None:
     assert losses == {"checkpoint": False, "md5": True, "config": False, "log": False, "boxes": False, "masks": False}
 
 
+def test_a_configuration_that_has_moved_is_asked_for_at_both_places() -> None:
+    found = {use.what: url for url, (use, *_) in uses([registry.info("mask_r50_c4_1x.paddle")]).items()}
+    assert list(found) == ["checkpoint", "corrected config", "config as printed, known to have moved"]
+    assert "/tree/develop/configs/mask_rcnn/" in found["corrected config"]
+    assert "/tree/master/dygraph/configs/mask_rcnn/" in found["config as printed, known to have moved"]
+
+
 def test_every_address_of_the_manifest_is_asked_once_by_one_request_at_a_time(
     server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

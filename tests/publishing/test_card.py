@@ -23,7 +23,7 @@ from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.errors import FileError, LicenseUnstated, MissingResource, UnreadableImage, UsageError
 from cascadezoo.hub.cache import embedded_file
 from cascadezoo.images import read_image
-from cascadezoo.publishing.figures import eval_results, page_of, published
+from cascadezoo.publishing.figures import eval_results, published
 from cascadezoo.publishing.licensing import license_of
 from cascadezoo.publishing.picture import picture_of
 from cascadezoo.publishing.publish import publish
@@ -151,6 +151,19 @@ def test_text_carries_attribution_share_alike_and_provenance(tmp_path: Path) -> 
     assert "cascadezoo 0.1.0" in text
 
 
+def test_what_the_pages_say_of_licences_stands_beside_a_chosen_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "cascade_mask_internimage_l_fpn_1x.internimage"
+    shrink(monkeypatch, name)
+    said = "- What the publisher's pages say: the Hugging Face repository OpenGVLab/InternImage, which holds the files"
+    text = card(tmp_path, name, "MIT")
+    assert said in text
+    assert "**the weights' publisher states no licence for them**" in text
+    assert said not in card(tmp_path, name, "MIT", TRAINED)  # theirs is another's to say
+    assert "pages say" not in card(tmp_path, BOX, "MIT")
+
+
 def test_an_unstated_licence_is_said_to_be_chosen(tmp_path: Path) -> None:
     text = card(tmp_path, BOX, "Apache-2.0")
     assert "chosen by the owner of this repository: **the weights' publisher states no licence" in text
@@ -253,7 +266,7 @@ def test_what_is_no_licence_identifier(given: str) -> None:
 def test_every_entry_has_a_page_to_point_to() -> None:
     for entry in registry.entries():
         if entry.availability != "embedded":
-            assert page_of(entry).startswith("https://github.com/")
+            assert entry.page_url.startswith("https://github.com/")
 
 
 # reports
