@@ -3,6 +3,7 @@
 What has no products (pooling, suppression, sorting, activations) counts nothing.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,13 +13,20 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from cascadezoo.modeling.build import build
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import select
 from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.spec.model import ModelSpec
+
+
+@register_flop_formula(torch.ops.cascadezoo.deform_conv2d)
+def _deform_conv2d(x: Any, offset: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    """As of an ordinary convolution; what is read between pixels is no product of a layer."""
+    outputs: int = math.prod(out_shape)
+    return 2 * outputs * math.prod(weight[1:])
 
 
 class Work(NamedTuple):
