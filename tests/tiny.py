@@ -9,6 +9,7 @@ from cascadezoo.spec.model import ModelSpec
 _NARROW: dict[str, dict[str, object]] = {
     "resnet": {"width_per_group": 4},
     "internimage": {"width": 8, "groups": [1, 2, 4, 8]},
+    "convnext": {"width": 8},
     "swin": {"width": 8, "heads": [1, 2, 4, 8]},
 }
 
