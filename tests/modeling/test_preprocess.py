@@ -165,9 +165,7 @@ def test_images_of_a_larger_scale_than_the_networks_square_are_refused_in_a_batc
 
 
 def test_the_side_of_a_square_is_a_multiple_of_the_divisor() -> None:
-    with pytest.raises(
-        ValidationError, match="max_size 1000 is the side of a square"
-    ):
+    with pytest.raises(ValidationError, match="max_size 1000 is the side of a square"):
         PreprocessSpec.model_validate({**VITDET.preprocess.model_dump(), "min_size": 1000, "max_size": 1000})
     with pytest.raises(UsageError, match=r"max_size 1000 .*: give a multiple of 32"):
         cascadezoo.load("cascade_mask_vitdet_b_100ep.detectron2", min_size=1000, max_size=1000)
