@@ -12,10 +12,10 @@ from collections.abc import Collection
 
 from cascadezoo.converters import mmdet
 from cascadezoo.converters.converter import Converter
-from cascadezoo.converters.keymap import KeyMap, same
+from cascadezoo.converters.keymap import same
 
-# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {i} block of a stage or layer of a head,
-# {n} the first or second layer of its kind, {linear} linear layer of a DCNv3 operator, {k} cascade stage.
+# Holes: {p} weight or bias, {s} stage, {i} block of a stage, {n} the first or second layer of its kind, {linear} linear
+# layer of a DCNv3 operator.
 _INTERNIMAGE = (
     ("backbone.patch_embed.conv{n}.{p}", "backbone.stem.conv{n}.{p}"),
     ("backbone.patch_embed.norm{n}.1.{p}", "backbone.stem.norm{n}.{p}"),
@@ -29,17 +29,7 @@ _INTERNIMAGE = (
     ("backbone.levels.{s}.downsample.norm.1.{p}", "backbone.stages.{s}.downsample.norm.{p}"),
 )
 
-_BOX_CONVS = (
-    ("roi_head.bbox_head.{k}.shared_convs.{i}.conv.weight", "box_heads.{k}.convs.{i}.weight"),
-    ("roi_head.bbox_head.{k}.shared_convs.{i}.bn.{norm}", "box_heads.{k}.convs.{i}.norm.{norm}"),
-)
-
-_KEY_MAP = KeyMap(
-    rows=(*_INTERNIMAGE, *mmdet.NECK_AND_HEADS, *_BOX_CONVS),
-    holes={**mmdet.HOLES, "n": same("1", "2"), "linear": same("input_proj", "offset", "mask", "output_proj")},
-    ignored=mmdet.IGNORED,
-    counters=mmdet.COUNTERS,
-)
+_HOLES = {"n": same("1", "2"), "linear": same("input_proj", "offset", "mask", "output_proj")}
 
 
 def _refusal(keys: Collection[str], meta: object) -> str | None:
@@ -58,7 +48,7 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
 CONVERTER = Converter(
     publisher="internimage",
     hallmark="backbone.levels. and roi_head.",
-    key_map=lambda architecture: _KEY_MAP,
+    key_map=mmdet.key_maps(_INTERNIMAGE, _HOLES),
     refusal=_refusal,
     describe=mmdet.describe,
     suffix=".pth",

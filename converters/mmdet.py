@@ -7,12 +7,12 @@ What is public here holds for every detector built on mmdetection, whatever its 
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from cascadezoo.converters.converter import Converter, Description, Model, class_names
-from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
+from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, Derived, KeyMap, same
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,18 +28,37 @@ _RESNET = (
     ("backbone.layer{s}.{i}.downsample.1.{norm}", "backbone.layer{s}.{i}.shortcut.norm.{norm}"),
 )
 
-NECK_AND_HEADS = (
+_NECK = (
     ("neck.lateral_convs.{l}.conv.{p}", "neck.lateral.{l}.{p}"),
     ("neck.fpn_convs.{l}.conv.{p}", "neck.output.{l}.{p}"),
     ("rpn_head.rpn_conv.{p}", "rpn.conv.{p}"),
     ("rpn_head.rpn_cls.{p}", "rpn.objectness.{p}"),
     ("rpn_head.rpn_reg.{p}", "rpn.deltas.{p}"),
+)
+
+NECK_AND_HEADS = (
+    *_NECK,
     ("roi_head.bbox_head.{k}.shared_fcs.{i}.{p}", "box_heads.{k}.fcs.{i}.{p}"),
     ("roi_head.bbox_head.{k}.fc_cls.{p}", "box_heads.{k}.cls_score.{p}"),
     ("roi_head.bbox_head.{k}.fc_reg.{p}", "box_heads.{k}.bbox_pred.{p}"),
     ("roi_head.mask_head.{k}.convs.{i}.conv.{p}", "mask_heads.{k}.convs.{i}.{p}"),
     ("roi_head.mask_head.{k}.upsample.{p}", "mask_heads.{k}.deconv.{p}"),
     ("roi_head.mask_head.{k}.conv_logits.{p}", "mask_heads.{k}.mask_logits.{p}"),
+)
+
+BOX_CONVS = (
+    ("roi_head.bbox_head.{k}.shared_convs.{i}.conv.weight", "box_heads.{k}.convs.{i}.weight"),
+    ("roi_head.bbox_head.{k}.shared_convs.{i}.bn.{norm}", "box_heads.{k}.convs.{i}.norm.{norm}"),
+)
+
+_NECK_AND_PLAIN_HEADS = (
+    *_NECK,
+    ("roi_head.bbox_head.shared_fcs.{i}.{p}", "box_heads.0.fcs.{i}.{p}"),
+    ("roi_head.bbox_head.fc_cls.{p}", "box_heads.0.cls_score.{p}"),
+    ("roi_head.bbox_head.fc_reg.{p}", "box_heads.0.bbox_pred.{p}"),
+    ("roi_head.mask_head.convs.{i}.conv.{p}", "mask_heads.0.convs.{i}.{p}"),
+    ("roi_head.mask_head.upsample.{p}", "mask_heads.0.deconv.{p}"),
+    ("roi_head.mask_head.conv_logits.{p}", "mask_heads.0.mask_logits.{p}"),
 )
 
 HOLES = {
@@ -53,6 +72,31 @@ IGNORED = (
 )
 
 COUNTERS = ((".running_var", ".num_batches_tracked"),)
+
+Rows = tuple[tuple[str, str], ...]
+
+
+def key_maps(
+    backbone: Rows,
+    holes: Mapping[str, Mapping[str, str]],
+    ignored: Rows = IGNORED,
+    derived: tuple[Derived, ...] = (),
+) -> Callable[[str], KeyMap]:
+    """The key map of an architecture on a backbone of these rows and holes: those named ``mask_`` are Mask R-CNN, whose
+    heads have no number (StandardRoIHead); all others are cascades with convolutional box heads."""
+
+    def with_heads(heads: Rows) -> KeyMap:
+        return KeyMap(
+            rows=(*backbone, *heads),
+            holes={**HOLES, **holes},
+            ignored=ignored,
+            counters=COUNTERS,
+            derived=derived,
+        )
+
+    cascade, plain = with_heads((*NECK_AND_HEADS, *BOX_CONVS)), with_heads(_NECK_AND_PLAIN_HEADS)
+    return lambda architecture: plain if architecture.startswith("mask_") else cascade
+
 
 _ROWS = (*_RESNET, *NECK_AND_HEADS)
 _RGB = KeyMap(rows=_ROWS, holes=HOLES, ignored=IGNORED, counters=COUNTERS)
@@ -83,6 +127,8 @@ def _key_map(architecture: str) -> KeyMap:
 def _refusal(keys: Collection[str], meta: object) -> str | None:
     if any(key.startswith("backbone.levels.") for key in keys):
         return "its backbone is an InternImage, with tensors under backbone.levels."
+    if any(key.startswith("backbone.layers.") for key in keys):
+        return "its backbone is a Swin Transformer of its authors' own code, with tensors under backbone.layers."
     version = meta.get("mmdet_version") if isinstance(meta, dict) else None
     heads = any(key.startswith("roi_head.") for key in keys)
     if (isinstance(version, str) and version.startswith(("0.", "1."))) or (

@@ -18,7 +18,8 @@ from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
 _FILE = "tensors.tsv"
-_DECIDING = {"backbone", "neck", "box_head", "stages", "mask", "conventions"}  # fields, besides the number of classes
+# fields, besides the number of classes
+_DECIDING = {"backbone", "neck", "rpn_convs", "box_head", "stages", "mask", "conventions"}
 _SIDE = re.compile(r"(?:(\d*)C)?\+?(\d*)")  # "1024", "C", "C+1", "4C"
 
 

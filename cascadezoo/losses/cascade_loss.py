@@ -100,10 +100,10 @@ def _sample_rois(
     generator: torch.Generator | None,
 ) -> RoIs:
     added = len(target.boxes) if index == 0 or rule.truth_everywhere else 0
+    stage = rule.stages[index]
+    matched = match(boxes, target.boxes, Matching(positive=stage.iou, negative=stage.iou, best=stage.best), extent)
+    matched = torch.cat((torch.arange(added, device=boxes.device), matched))
     boxes = torch.cat((target.boxes[:added], boxes))
-    iou = rule.stages[index].iou
-    matched = match(boxes, target.boxes, Matching(positive=iou, negative=iou), extent)
-    matched[:added] = torch.arange(added, device=boxes.device)
     sampled = index == 0 or rule.resample
     positive, negative = sample(matched, rule.sampling, generator) if sampled else everything(matched)
     rows, objects = torch.cat((positive, negative)), matched[positive]

@@ -7,8 +7,12 @@ from torch import nn
 
 from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.resnet import ResNet
+from cascadezoo.modeling.swin import Swin
+from cascadezoo.modeling.vit import ViT
 
 BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
     "resnet": ResNet,
     "internimage": InternImage,
+    "swin": Swin,
+    "vit": ViT,
 }

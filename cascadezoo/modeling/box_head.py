@@ -10,7 +10,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from cascadezoo.modeling.layers import LinearReLU
-from cascadezoo.modeling.resnet import ConvNorm, residual_stage
+from cascadezoo.modeling.norms import convolution
+from cascadezoo.modeling.resnet import residual_stage
 from cascadezoo.spec.model import BoxHeadSpec
 from cascadezoo.spec.resnet import ResNetSpec
 
@@ -22,7 +23,7 @@ class BoxHead(nn.Module):
         super().__init__()
         self.resolution = spec.resolution
         channels_in = (channels, *spec.convs)
-        self.convs = nn.ModuleList(ConvNorm(i, o, 3, relu=True) for i, o in pairwise(channels_in))
+        self.convs = nn.ModuleList(convolution(spec.norm, i, o, 3, relu=True) for i, o in pairwise(channels_in))
         self.flatten: nn.Module = nn.Flatten()
         widths = (channels_in[-1] * spec.resolution**2, *spec.fcs)
         self.fcs = nn.ModuleList(LinearReLU(i, o) for i, o in pairwise(widths))

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import torch
+from torch import nn
 
 from cascadezoo.modeling.backbones import BACKBONES
 from cascadezoo.modeling.box_head import BoxHead, StageBoxHead
@@ -11,7 +12,9 @@ from cascadezoo.modeling.init import initialise
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.rpn import RPN
+from cascadezoo.modeling.simple_pyramid import SimplePyramid
 from cascadezoo.spec.model import MaskHeadSpec, ModelSpec
+from cascadezoo.spec.neck import FPNSpec, SimplePyramidSpec
 
 
 def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Network:
@@ -20,8 +23,8 @@ def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Network:
         model = Network(
             spec,
             backbone=BACKBONES[spec.backbone.kind](spec.backbone),
-            neck=FPN(spec.backbone.channels, spec.neck.channels) if spec.neck else LastLevel(),
-            rpn=RPN(spec.feature_channels, spec.conventions.anchors, spec.conventions.proposals),
+            neck=_neck(spec),
+            rpn=RPN(spec.feature_channels, spec.conventions.anchors, spec.conventions.proposals, spec.rpn_convs),
             box_heads=[_box_head(spec) for _ in spec.stages],
             mask_heads=[] if spec.mask is None else [_mask_head(spec, spec.mask) for _ in range(spec.mask.heads)],
         )
@@ -29,6 +32,16 @@ def build(spec: ModelSpec, device: torch.device | str = "cpu") -> Network:
         model.to_empty(device=device)
         initialise(model)
     return model.eval()
+
+
+def _neck(spec: ModelSpec) -> nn.Module:
+    match spec.neck:
+        case FPNSpec(channels=channels, norm=norm):
+            return FPN(spec.backbone.channels, channels, norm)
+        case SimplePyramidSpec(channels=channels):
+            return SimplePyramid(spec.backbone.channels[-1], channels)
+        case None:
+            return LastLevel()
 
 
 def _box_head(spec: ModelSpec) -> BoxHead | StageBoxHead:

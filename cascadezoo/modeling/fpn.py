@@ -7,16 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cascadezoo.modeling.layers import Conv
+from cascadezoo.modeling.norms import convolution
+from cascadezoo.spec.norm import Norm
 
 
 class FPN(nn.Module):
     """Backbone maps, finest first, to as many levels of ``channels`` and one more, every second cell of the last."""
 
-    def __init__(self, inputs: Sequence[int], channels: int) -> None:
+    def __init__(self, inputs: Sequence[int], channels: int, norm: Norm | None = None) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(Conv(c, channels, 1) for c in inputs)
-        self.output = nn.ModuleList(Conv(channels, channels, 3) for _ in inputs)
+        self.lateral = nn.ModuleList(convolution(norm, c, channels, 1) for c in inputs)
+        self.output = nn.ModuleList(convolution(norm, channels, channels, 3) for _ in inputs)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """(N, C_l, H_l, W_l) each to (N, channels, H_l, W_l) each, and (N, channels, ceil(H / 2), ceil(W / 2)).
@@ -32,10 +33,10 @@ class FPN(nn.Module):
             inner = lateral(x, above)
             del x, above
             levels.insert(0, output(inner))
-        return [*levels, _every_second(levels[-1])]
+        return [*levels, every_second(levels[-1])]
 
 
-def _every_second(x: Tensor) -> Tensor:
+def every_second(x: Tensor) -> Tensor:
     """(N, C, H, W) to the cells of every second row and column, channels last in memory.
 
     By indices: torch would compare the strides of a slice, in 2.11 the size of a pooled map too, and a graph that it

@@ -13,6 +13,7 @@ from torch import nn
 from cascadezoo.modeling.box_head import BoxHead, StageBoxHead
 from cascadezoo.modeling.fpn import FPN
 from cascadezoo.modeling.mask_head import MaskHead
+from cascadezoo.modeling.norms import ConvLayerNorm
 from cascadezoo.modeling.resnet import AffineNorm, ConvNorm, FrozenStatNorm
 from cascadezoo.modeling.rpn import RPN
 
@@ -45,11 +46,14 @@ def initialise(model: nn.Module) -> None:
                 for conv in (*module.lateral, *module.output):
                     nn.init.xavier_uniform_(conv.get_parameter("weight"))
             case RPN():
-                for conv in (module.conv, module.objectness, module.deltas):
+                for conv in (*module.convs, module.objectness, module.deltas):
                     nn.init.normal_(conv.weight, std=0.01)
             case BoxHead() | StageBoxHead():
                 for fc in module.fcs if isinstance(module, BoxHead) else ():
                     nn.init.xavier_uniform_(fc.get_parameter("weight"))
+                for conv in module.convs if isinstance(module, BoxHead) else ():
+                    if isinstance(conv, ConvLayerNorm):
+                        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.normal_(module.cls_score.weight, std=0.01)
                 nn.init.normal_(module.bbox_pred.weight, std=0.001)
             case Initialised():

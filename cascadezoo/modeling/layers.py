@@ -35,11 +35,16 @@ class Conv(nn.Conv2d):
 
     def compute(self, x: Tensor, weight: Tensor, bias: Tensor | None, onto: Tensor | None) -> Tensor:
         """``forward`` with a weight and a bias of this layer's shapes."""
+        at_once = self.relu and onto is None
+        out = self.convolved(x, weight, bias, relu=at_once)
+        return out if at_once else self.finish(out, onto)
+
+    def convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
+        """The convolution itself, or also the ReLU where nothing comes between."""
         if self.training and self._is_3x3 and conv3x3.is_quicker(x, weight):
-            at_once = self.relu and onto is None
-            out = conv3x3.conv3x3(x, weight, bias, relu=at_once)
-            return out if at_once else self.finish(out, onto)
-        return self.finish(self._conv_forward(x, weight, bias), onto)
+            return conv3x3.conv3x3(x, weight, bias, relu=relu)
+        out = self._conv_forward(x, weight, bias)
+        return F.relu(out, inplace=True) if relu else out
 
     def finish(self, x: Tensor, onto: Tensor | None) -> Tensor:
         """What follows the convolution itself."""

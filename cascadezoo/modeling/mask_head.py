@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from cascadezoo.modeling.layers import Conv, DeconvReLU
+from cascadezoo.modeling.layers import DeconvReLU
+from cascadezoo.modeling.norms import convolution
 from cascadezoo.spec.model import MaskHeadSpec
 
 
@@ -17,7 +18,7 @@ class MaskHead(nn.Module):
     def __init__(self, channels: int, masks: int, spec: MaskHeadSpec) -> None:
         super().__init__()
         widths = (channels, *spec.convs)
-        self.convs = nn.ModuleList(Conv(i, o, 3, relu=True) for i, o in pairwise(widths))
+        self.convs = nn.ModuleList(convolution(spec.norm, i, o, 3, relu=True) for i, o in pairwise(widths))
         self.deconv = DeconvReLU(widths[-1], spec.deconv, 2, stride=2)
         self.mask_logits = nn.Conv2d(spec.deconv, masks, 1)
 

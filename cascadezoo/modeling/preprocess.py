@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cascadezoo.errors import UsageError
 from cascadezoo.modeling.transfer import to_device
 from cascadezoo.ops.library import COMPILED
 from cascadezoo.ops.preprocess import preprocess, resized
@@ -161,7 +162,17 @@ def as_opencv(rule: Resize) -> bool:
 
 
 def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
-    """(height, width) rounded up to multiples of ``spec.size_divisor``."""
+    """(height, width) rounded up to multiples of ``spec.size_divisor``, or the square that every image is padded to.
+
+    Raises UsageError for an image that the square does not hold.
+    """
+    if spec.square:
+        if max(size) > spec.max_size:
+            raise UsageError(
+                f"an image of {size[0]} x {size[1]} pixels at network scale does not fit into the square of "
+                f"{spec.max_size} that this network pads to: take smaller scales, or load it with a larger max_size"
+            )
+        return spec.max_size, spec.max_size
     divisor = spec.size_divisor
     return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
 
@@ -169,7 +180,7 @@ def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
 def collate(
     images: Sequence[ResizedImage], spec: PreprocessSpec, rule: Resize, device: torch.device, dtype: torch.dtype
 ) -> Batch:
-    """Normalise in float32 and pad with zeros to the largest image.
+    """Normalise in float32 and pad with zeros to ``padded_size`` of the largest image.
 
     An image that has a ``source`` passes gradients on to it, as if its pixels were interpolated from the source's;
     their values are the publisher's all the same.

@@ -47,12 +47,18 @@ def valid_rows(counts: Tensor, rows: int) -> Tensor:
 class RPN(nn.Module):
     """One head for all levels, and the proposals from its outputs."""
 
-    def __init__(self, channels: int, anchors: AnchorGrid, rule: ProposalRule) -> None:
+    def __init__(self, channels: int, anchors: AnchorGrid, rule: ProposalRule, convs: int = 1) -> None:
         super().__init__()
         self.anchors, self.rule = anchors, rule
-        self.conv = Conv(channels, channels, 3, relu=True)
+        layers = [Conv(channels, channels, 3, relu=True) for _ in range(convs)]
+        self.conv = layers[0] if convs == 1 else nn.Sequential(*layers)
         self.objectness = nn.Conv2d(channels, anchors.per_cell, 1)
         self.deltas = nn.Conv2d(channels, 4 * anchors.per_cell, 1)
+
+    @property
+    def convs(self) -> list[nn.Conv2d]:
+        """The head's 3x3 convolutions, the first first."""
+        return [module for module in self.conv.modules() if isinstance(module, nn.Conv2d)]
 
     def head(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         """One level (N, C, H, W) to logits (N, H * W * A) float32, and raw deltas (N, H * W * A, 4) of the network's
@@ -64,8 +70,8 @@ class RPN(nn.Module):
     def at(self, features: list[Tensor], images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What ``head`` says of S anchors alone: logits (S,) float32, and raw deltas (S, 4) of the network's type.
 
-        Training learns from some hundred anchors of some hundred thousand: its gradients come from the 3 x 3 cells
-        around these, and nothing is kept of the others.
+        Training learns from some hundred anchors of some hundred thousand: its gradients come from the cells around
+        these that the convolutions reach, and nothing is kept of the others.
 
         Args:
             features: levels (N, C, H_l, W_l), finest first.
@@ -73,9 +79,13 @@ class RPN(nn.Module):
             rows: (S,) the place of each in the anchors of all levels.
         """
         per_cell = self.anchors.per_cell
-        around, own = _around(features, images, rows // per_cell), rows % per_cell
-        weight = self.conv.weight.permute(0, 2, 3, 1).flatten(1)
-        hidden = F.relu(F.linear(around, weight, self.conv.bias))[..., None, None]
+        convs = self.convs
+        hidden, inside = _around(features, images, rows // per_cell, len(convs))
+        own = rows % per_cell
+        for conv in convs:
+            hidden = F.relu(_shrinking(conv, hidden * inside))
+            inside = inside[:, 1:-1, 1:-1]
+        hidden = hidden.permute(0, 3, 1, 2)
         logits = _in_float32(self.objectness, hidden).flatten(1).gather(1, own[:, None])[:, 0]
         deltas = self.deltas(hidden).view(-1, per_cell, 4)
         return logits, deltas.gather(1, own[:, None, None].expand(-1, 1, 4))[:, 0]
@@ -90,25 +100,33 @@ class RPN(nn.Module):
         return grid_anchors([f.shape[-2:] for f in features], self.anchors, features[0].device)
 
 
-def _around(features: list[Tensor], images: Tensor, cells: Tensor) -> Tensor:
-    """The 3 x 3 cells around each of S cells, zeros outside the map: (S, 3 * 3 * C).
+def _around(features: list[Tensor], images: Tensor, cells: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """The K x K cells around each of S cells, K = 2 * reach + 1: (S, K, K, C), and which lie inside the map, bool
+    (S, K, K, 1); those outside hold any cell of it.
 
-    ``cells`` (S,): places in the cells of all levels (N, C, H_l, W_l), of ``images`` (S,).
+    ``cells`` (S,): places in the cells of all levels (N, C, H, W), of ``images`` (S,).
     """
-    found, order, first = [], [], 0
-    steps = torch.arange(-1, 2, device=cells.device)
+    found, where, order, first = [], [], [], 0
+    steps = torch.arange(-reach, reach + 1, device=cells.device)
     for feature in features:
         channels, height, width = feature.shape[1:]
         some = ((cells >= first) & (cells < first + height * width)).nonzero().flatten()
         y = ((cells[some] - first) // width)[:, None, None] + steps[:, None]
         x = ((cells[some] - first) % width)[:, None, None] + steps
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        where.append((y >= 0) & (y < height) & (x >= 0) & (x < width))
         place = (images[some, None, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
         pixels = feature.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, place.flatten())
-        found.append((pixels * inside.flatten()[:, None]).view(len(some), 9 * channels))
+        found.append(pixels.view(*place.shape, channels))
         order.append(some)
         first += height * width
-    return torch.cat(found)[torch.cat(order).argsort()]
+    back = torch.cat(order).argsort()
+    return torch.cat(found)[back], torch.cat(where)[back, ..., None]
+
+
+def _shrinking(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 3x3 convolution of (S, K, K, C) cells to (S, K - 2, K - 2, C), without padding."""
+    cells = x.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3).flatten(3)
+    return F.linear(cells, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
 
 
 def _in_float32(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -60,11 +60,15 @@ def for_cpu(network: nn.Module, exact: bool = False) -> None:
     if not torch.backends.mkldnn.is_available():
         return
     for name, child in network.named_children():
-        make = _LAYERS.get(type(child))
-        made = child if make is None else make(child, exact)
-        setattr(network, name, made)
-        if made is child:
-            for_cpu(child, exact)
+        setattr(network, name, _replaced(child, exact))
+
+
+def _replaced(module: nn.Module, exact: bool) -> nn.Module:
+    make = _LAYERS.get(type(module))
+    made = module if make is None else make(module, exact)
+    if made is module:
+        for_cpu(module, exact)
+    return made
 
 
 class OneDNNConv(nn.Module):
@@ -95,7 +99,7 @@ class WinogradConv(nn.Module):
     def __init__(self, conv: Any, operator: ModuleType, convolve: Callable[..., Tensor]) -> None:
         super().__init__()
         self.weight = nn.Parameter(operator.pack_weight(conv.weight), requires_grad=False)
-        self.bias = conv.bias
+        self.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), False) if conv.bias is None else conv.bias
         self.relu = getattr(conv, "relu", False)
         self.convolve = convolve
 
@@ -177,7 +181,7 @@ class OneDNNMaskEnd(nn.Module):
 
 
 def _mask_head(head: MaskHead, exact: bool) -> nn.Module:
-    return OneClassMaskHead([_conv(conv, exact) for conv in head.convs], _mask_end(head.deconv, head.mask_logits))
+    return OneClassMaskHead([_replaced(conv, exact) for conv in head.convs], _mask_end(head.deconv, head.mask_logits))
 
 
 def _mask_end(deconv: DeconvReLU, logits: nn.Conv2d) -> nn.Module:
@@ -192,7 +196,7 @@ def _conv(conv: Any, exact: bool) -> Any:
         return conv
     plain = conv.stride == (1, 1) and conv.padding == (1, 1) and conv.dilation == (1, 1) and conv.groups == 1
     kernels = KERNELS.get(conv.weight.dtype)
-    if exact or not plain or conv.bias is None or kernels is None:
+    if exact or not plain or kernels is None:
         return OneDNNConv(conv)
     for operator, convolve in kernels.convs:
         if operator.can_pack(conv.weight) and kernels.are_quick():

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cascadezoo.modeling.box_head import BoxHead
 from cascadezoo.modeling.internimage import Block, DCNv3
 from cascadezoo.modeling.layers import Conv, DeconvReLU
 from cascadezoo.modeling.network import Network
+from cascadezoo.modeling.norms import ConvLayerNorm
 from cascadezoo.modeling.resnet import ConvNorm
 
 N = TypeVar("N", bound=Network)
@@ -67,6 +69,24 @@ def _channels_last(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     return conv
 
 
+class NormedConv(nn.Module):
+    """A convolution, its layer norm, and what follows them, each a layer that can be replaced by itself."""
+
+    def __init__(self, conv: ConvLayerNorm) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.conv = Conv(conv.in_channels, conv.out_channels, conv.kernel_size[0], bias=False)
+        self.conv.weight = conv.weight
+        self.norm, self.relu = conv.norm, conv.relu
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """As ``Conv.forward``."""
+        x = self.norm(self.conv(x))
+        if onto is not None:
+            x = x.add_(onto)
+        return F.relu(x, inplace=True) if self.relu else x
+
+
 class FlattenChannelsLast(nn.Module):
     """(R, C, P, P) to (R, P * P * C), a view of what lies channels last."""
 
@@ -114,9 +134,11 @@ def _frozen(x: Tensor) -> nn.Parameter:
 _Rules = dict[type[nn.Module], Callable[[Any], nn.Module]]
 _RULES: _Rules = {
     ConvNorm: _one_convolution,
+    ConvLayerNorm: NormedConv,
     Conv: _channels_last,
     DeconvReLU: _channels_last,
     nn.Conv2d: _channels_last,
+    nn.ConvTranspose2d: _channels_last,
     BoxHead: _reading_channels_last,
     Block: ScaledBlock,
     DCNv3: DCNv3.fused,

@@ -6,7 +6,8 @@ with anchors, pyramid levels and numbers of boxes for images of 192 x 256 pixels
 
 from cascadezoo.providers.mmdet import MASK_CONVENTIONS, PYTORCH_PIXELS, STAGES, objective
 from cascadezoo.spec.conventions import AnchorGrid
-from cascadezoo.spec.model import BoxHeadSpec, FPNSpec, MaskHeadSpec, ModelSpec
+from cascadezoo.spec.model import BoxHeadSpec, MaskHeadSpec, ModelSpec
+from cascadezoo.spec.neck import FPNSpec
 from cascadezoo.spec.objective import MaskObjective
 from cascadezoo.spec.resnet import NormLearning, ResNetSpec
 

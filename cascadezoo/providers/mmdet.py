@@ -25,10 +25,11 @@ from cascadezoo.spec.conventions import (
     Selection,
     Space,
 )
-from cascadezoo.spec.model import MaskHeadSpec, ModelSpec, PreprocessSpec
+from cascadezoo.spec.model import AnyBackbone, BoxHeadSpec, MaskHeadSpec, ModelSpec, PreprocessSpec
 from cascadezoo.spec.objective import (
     BestBoxes,
     BoxObjective,
+    GIoU,
     MaskObjective,
     Matching,
     Normaliser,
@@ -95,6 +96,12 @@ def _conventions(nms_space: Space) -> Conventions:
 BOX_CONVENTIONS = _conventions(Space.ORIGINAL)
 MASK_CONVENTIONS = _conventions(Space.NETWORK)
 
+# SwinTransformer/Swin-Transformer-Object-Detection c7b20110, a fork of 2.11.0: its rpn_head.py drops small boxes only
+# where the smallest size is above zero, so that boxes clipped to no width or no height take places among the proposals
+FORK_CONVENTIONS = BOX_CONVENTIONS.model_copy(
+    update={"proposals": BOX_CONVENTIONS.proposals.model_copy(update={"min_size": 0})}
+)
+
 
 def objective(mask: bool) -> Objective:
     """``configs/_base_/models/cascade_*_r50_fpn.py``, train_cfg and losses."""
@@ -123,12 +130,61 @@ def objective(mask: bool) -> Objective:
     )
 
 
+def plain_objective() -> Objective:
+    """``configs/_base_/models/mask_rcnn_r50_fpn.py`` of 2.11.0 to 3.3.0, train_cfg and losses: L1, all anchors, and at
+    the heads too an object's best boxes are its own."""
+    published = objective(mask=True)
+    stage = StageObjective(iou=0.5, weight=1.0, best=BestBoxes(least=0.5, taken=True))
+    return Objective(
+        rpn=published.rpn.model_copy(update={"inside": False, "box_loss": SmoothL1(beta=0), "post_nms_top_n": 1000}),
+        box=published.box.model_copy(update={"stages": (stage,), "loss": SmoothL1(beta=0)}),
+        masks=(MaskObjective(stage=0, weight=1.0),),
+    )
+
+
 STAGES = (_coder(0.1, 0.2), _coder(0.05, 0.1), _coder(0.033, 0.067))
 
 PYTORCH_PIXELS = PreprocessSpec(
     min_size=800, max_size=1333, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), size_divisor=32
 )
 _CAFFE_PIXELS = PYTORCH_PIXELS.model_copy(update={"std": (1.0, 1.0, 1.0)})
+
+
+def conv_heads(backbone: AnyBackbone, conventions: Conventions) -> ModelSpec:
+    """Cascade Mask R-CNN "4conv1fc" on a backbone: box heads of four convolutions and one fully connected layer, deltas
+    per class, learned by reg_decoded_bbox with GIoULoss(loss_weight=10.0); three mask heads.
+
+    Source: 3.3.0 ``configs/convnext``, the fork's ``configs/swin`` and InternImage's ``detection/configs/coco``, equal
+    in all but backbone and neck.
+    """
+    published = objective(mask=True)
+    return ModelSpec(
+        backbone=backbone,
+        box_head=BoxHeadSpec(convs=(256, 256, 256, 256), fcs=(1024,), class_specific=True),
+        stages=STAGES,
+        mask=MaskHeadSpec(heads=len(STAGES)),
+        preprocess=PYTORCH_PIXELS,
+        conventions=conventions,
+        objective=published.model_copy(update={"box": published.box.model_copy(update={"loss": GIoU(weight=10.0)})}),
+    )
+
+
+def plain_heads(backbone: AnyBackbone, conventions: Conventions) -> ModelSpec:
+    """Mask R-CNN on a backbone: one box head of two fully connected layers, deltas per class, and one mask head.
+
+    Source: ``configs/_base_/models/mask_rcnn_r50_fpn.py`` of 2.28.1, the fork's ``mask_rcnn_swin_fpn.py`` and
+    ConvNeXt's ``mask_rcnn_convnext_fpn.py``, equal in all but backbone and neck.
+    """
+    return ModelSpec(
+        backbone=backbone,
+        box_head=BoxHeadSpec(class_specific=True),
+        stages=STAGES[:1],
+        mask=MaskHeadSpec(heads=1),
+        preprocess=PYTORCH_PIXELS,
+        conventions=conventions,
+        objective=plain_objective(),
+    )
+
 
 _R50 = ResNetSpec(blocks=(3, 4, 6, 3))
 _R101 = ResNetSpec(blocks=(3, 4, 23, 3))

@@ -4,13 +4,15 @@ Reading a spec never imports torch.  ``cascadezoo.build(spec)`` turns it into an
 """
 
 import json
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cascadezoo.spec.conventions import BoxCoder, Conventions
 from cascadezoo.spec.convnext import ConvNeXtSpec
 from cascadezoo.spec.internimage import InternImageSpec
+from cascadezoo.spec.neck import AnyNeck, FPNSpec
+from cascadezoo.spec.norm import Norm
 from cascadezoo.spec.objective import Objective
 from cascadezoo.spec.record import Channels, Most, Pixels, Record
 from cascadezoo.spec.resnet import ResNetSpec
@@ -28,30 +30,29 @@ AnyBackbone = Annotated[
 
 class PreprocessSpec(Record):
     """The pixels that the network takes: resized, then ``(x - mean) / std``, then padded with zeros at right and
-    bottom."""
+    bottom, to whole multiples or to a square."""
 
     min_size: Pixels = Field(description="The shorter side in pixels, unless the longer would pass max_size.")
     max_size: Pixels = Field(description="The limit of the longer side in pixels.")
     mean: tuple[_Level, _Level, _Level] = Field(description="Per channel in RGB, grey levels of 0..255.")
     std: tuple[_Spread, _Spread, _Spread] = Field(description="Per channel in RGB, grey levels of 0..255.")
     size_divisor: int = Field(gt=0, le=1024, description="Padded sides are multiples of this.")
+    square: bool = Field(default=False, description="Whatever the image, pad it to a square of max_size.")
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _sizes_agree(self) -> Self:
         if self.max_size < self.min_size:
             raise ValueError(f"max_size {self.max_size} is smaller than min_size {self.min_size}")
+        if self.square and self.max_size % self.size_divisor:
+            raise ValueError(
+                f"max_size {self.max_size} is the side of a square that images are padded to: give a multiple of "
+                f"{self.size_divisor}"
+            )
         return self
 
 
-class FPNSpec(Record):
-    """Feature Pyramid Network (Lin et al. 2016): one level per backbone stage, and one more,
-    subsampled from the last."""
-
-    channels: Channels = Field(default=256, description="Channels of every level.")
-
-
 class BoxHeadSpec(Record):
-    """A RoI head: pooled features, 3x3 convolutions with batch norm, fully connected layers, then class scores and box
+    """A RoI head: pooled features, 3x3 convolutions with a norm, fully connected layers, then class scores and box
     deltas.
 
     Without ``fcs`` the features go through a ResNet's fourth stage and a global average instead (C4, Ren et al. 2015).
@@ -59,6 +60,7 @@ class BoxHeadSpec(Record):
 
     resolution: int = Field(default=7, gt=0, le=64, description="Side of the pooled features.")
     convs: tuple[Channels, ...] = Field(default=(), max_length=Most, description="Channels of the convolutions.")
+    norm: Literal[Norm.BATCH, Norm.LAYER] = Field(default=Norm.BATCH, description="What follows the convolutions.")
     fcs: tuple[Channels, ...] = Field(
         default=(1024, 1024), max_length=Most, description="Channels of the fully connected layers."
     )
@@ -76,6 +78,9 @@ class MaskHeadSpec(Record):
     convs: tuple[Channels, ...] = Field(
         default=(256, 256, 256, 256), max_length=Most, description="Channels of the convolutions."
     )
+    norm: Literal[Norm.LAYER] | None = Field(
+        default=None, description="What follows the convolutions; null: their own bias alone."
+    )
     deconv: Channels = Field(default=256, description="Channels of the upsampled features.")
     shares_box_features: bool = Field(
         default=False, description="Read the box head's fourth ResNet stage rather than pooled features (C4)."
@@ -89,10 +94,11 @@ class ModelSpec(Record):
     """One network: a cascade of box heads on a backbone, with mask heads or without."""
 
     backbone: AnyBackbone = Field(description="From pixels to feature maps.")
-    neck: FPNSpec | None = Field(
+    neck: AnyNeck | None = Field(
         default=FPNSpec(),
         description="The feature pyramid; null: the RPN and the heads read the backbone's last stage.",
     )
+    rpn_convs: int = Field(default=1, gt=0, le=4, description="The 3x3 convolutions of the RPN's head.")
     box_head: BoxHeadSpec = Field(default=BoxHeadSpec(), description="The layers of each stage's box head.")
     stages: tuple[BoxCoder, ...] = Field(min_length=1, max_length=Most, description="The coder of each stage's deltas.")
     mask: MaskHeadSpec | None = Field(description="The mask heads; null: boxes only.")
@@ -122,11 +128,14 @@ class ModelSpec(Record):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        levels = len(self.backbone.channels) + 1 if self.neck else 1
+        levels = self.neck.levels(len(self.backbone.channels)) if self.neck else 1
         if len(self.conventions.anchors.strides) != levels:
             raise ValueError(f"anchors for {len(self.conventions.anchors.strides)} levels where there are {levels}")
         if not self.box_head.fcs and (self.neck or self.backbone.kind != "resnet" or len(self.backbone.blocks) != 3):
             raise ValueError("a head without fully connected layers is the fourth stage of a ResNet of three")
+        divisor = self.preprocess.size_divisor
+        if self.backbone.kind == "vit" and divisor % self.backbone.patch:
+            raise ValueError(f"size_divisor {divisor}: give a multiple of {self.backbone.patch}, the patches' side")
         if self.mask and self.mask.shares_box_features and self.box_head.fcs:
             raise ValueError("fully connected layers leave no features for a mask head to share")
         if len(self.objective.box.stages) != len(self.stages):

@@ -8,3 +8,4 @@ class Norm(StrEnum):
 
     BATCH = "batch"  # batch norm by running statistics
     AFFINE = "affine"  # a scale and a bias per channel: statistics folded in by the publisher
+    LAYER = "layer"  # layer norm over the channels of each cell

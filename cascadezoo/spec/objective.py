@@ -88,6 +88,9 @@ class StageObjective(Record):
 
     iou: IoU = Field(description="A box is positive from this IoU on, and background below it.")
     weight: Weight = Field(description="The weight of the stage's losses.")
+    best: BestBoxes | None = Field(
+        default=None, description="Whether the proposals that overlap an object most are its own as well."
+    )
 
 
 class MaskObjective(Record):

@@ -57,6 +57,8 @@ class ResNetSpec(BackboneSpec):
     def _parts_agree(self) -> Self:
         if self.basic and (self.groups != 1 or self.stride_in_1x1):
             raise ValueError("basic blocks have neither groups nor 1x1 convolutions")
+        if self.norm is Norm.LAYER:
+            raise ValueError("no ResNet here has layer norms")
         if self.norm is Norm.AFFINE and self.norm_learning is NormLearning.STATISTICS:
             raise ValueError("an affine norm has no statistics to learn")
         return self

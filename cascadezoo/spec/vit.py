@@ -14,7 +14,7 @@ class ViTSpec(BackboneSpec):
 
     kind: Literal["vit"] = "vit"
     width: Channels = Field(description="Channels of every block.")
-    blocks: Blocks = Field(description="How many blocks there are.")
+    blocks: tuple[Blocks] = Field(description="The blocks of its only stage.")
     heads: Groups = Field(description="The attention heads of every block.")
     global_blocks: tuple[Annotated[int, Field(ge=0, lt=128)], ...] = Field(
         max_length=128, description="The blocks, 0 the first, that attend to the whole map."
@@ -37,8 +37,9 @@ class ViTSpec(BackboneSpec):
     def _parts_agree(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide {self.width} channels")
-        if any(block >= self.blocks for block in self.global_blocks):
-            raise ValueError(f"global_blocks {self.global_blocks} of {self.blocks} blocks: 0 is the first")
+        (blocks,) = self.blocks
+        if any(block >= blocks for block in self.global_blocks):
+            raise ValueError(f"global_blocks {self.global_blocks} of {blocks} blocks: 0 is the first")
         if self.image_size % self.patch or self.pretrained_size % self.patch:
             raise ValueError(f"sides of {self.image_size} and {self.pretrained_size} pixels: give whole patches")
         return self

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+import cascadezoo
+from cascadezoo.errors import UsageError
 from cascadezoo.modeling.preprocess import collate, image_scale, padded_size, resize
 from cascadezoo.providers import SPECS
+from cascadezoo.spec.model import PreprocessSpec
 
 MMDET, PADDLE = SPECS["mmdet"]["cascade_r50_fpn"], SPECS["paddle"]["cascade_r50_fpn"]
-DETECTRON = SPECS["detectron"]["faster_r50_fpn"]
+DETECTRON, VITDET = SPECS["detectron"]["faster_r50_fpn"], SPECS["detectron2"]["cascade_mask_vitdet_b"]
 SPEC, RULE = MMDET.preprocess, MMDET.conventions.resize
 QUICK = SPEC.model_copy(update={"min_size": 320, "max_size": 533})
 
@@ -126,3 +130,44 @@ def test_batch_is_normalised_then_padded_with_zeros() -> None:
     assert (batch.pixels[0, :, 32:] == 0).all()
     assert (batch.pixels[1, :, :, 32:] == 0).all()
     assert batch.pixels[1, 2, 63, 31].item() == pytest.approx(-103.53 / 57.375, rel=1e-6)
+
+
+SQUARE = VITDET.preprocess.model_copy(update={"min_size": 96, "max_size": 128})
+
+
+@pytest.mark.parametrize("size", [(128, 128), (96, 128), (128, 40), (1, 1)])
+def test_every_image_is_padded_to_the_square(size) -> None:
+    assert padded_size(size, SQUARE) == (128, 128)
+
+
+def test_a_square_is_padded_with_zeros_after_normalising_and_bounds_no_box() -> None:
+    image, rule = np.full((30, 60, 3), 200, np.uint8), VITDET.conventions.resize
+    batch = collate([resize(image, SQUARE, rule)], SQUARE, rule, torch.device("cpu"), torch.float32)
+    assert batch.pixels.shape == (1, 3, 128, 128)
+    assert batch.sizes.tolist() == [[64, 128]]  # 60 is scaled to 128, which 96 for 30 would pass
+    level = (200 - torch.tensor(SQUARE.mean)) / torch.tensor(SQUARE.std)
+    torch.testing.assert_close(batch.pixels[0, :, :64], level[:, None, None].expand(3, 64, 128))
+    assert not batch.pixels[0, :, 64:].any()
+
+
+@pytest.mark.parametrize("size", [(129, 128), (64, 160)])
+def test_what_a_square_would_crop_is_refused(size) -> None:
+    message = f"an image of {size[0]} x {size[1]} pixels at network scale does not fit into the square of 128"
+    with pytest.raises(UsageError, match=message):
+        padded_size(size, SQUARE)
+
+
+def test_images_of_a_larger_scale_than_the_networks_square_are_refused_in_a_batch() -> None:
+    rule, larger = VITDET.conventions.resize, SQUARE.model_copy(update={"min_size": 160, "max_size": 160})
+    resized = resize(np.zeros((50, 50, 3), np.uint8), larger, rule)
+    with pytest.raises(UsageError, match="take smaller scales, or load it with a larger max_size"):
+        collate([resized], SQUARE, rule, torch.device("cpu"), torch.float32)
+
+
+def test_the_side_of_a_square_is_a_multiple_of_the_divisor() -> None:
+    with pytest.raises(
+        ValidationError, match="max_size 1000 is the side of a square"
+    ):
+        PreprocessSpec.model_validate({**VITDET.preprocess.model_dump(), "min_size": 1000, "max_size": 1000})
+    with pytest.raises(UsageError, match=r"max_size 1000 .*: give a multiple of 32"):
+        cascadezoo.load("cascade_mask_vitdet_b_100ep.detectron2", min_size=1000, max_size=1000)

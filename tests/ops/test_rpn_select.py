@@ -89,6 +89,22 @@ def test_a_box_that_is_no_number_is_not_valid(device: str) -> None:
     assert found.valid.tolist() == [[False, True]]
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize(("min_size", "kept"), [(0, [1, 1, 1, 1]), (1.17549435e-38, [1, 0, 0, 0]), (5.5, [0, 0, 0, 0])])
+def test_boxes_clipped_to_a_line_are_kept_where_no_side_is_too_small(
+    min_size: float, kept: list[int], gradients: bool, device: str
+) -> None:
+    """Squares of 10 pixels from a cell each: a quarter inside; left of the image; above it; beyond its far corner."""
+    deltas = torch.zeros(1, 4, 4, device=device)
+    deltas[0, 1, 0], deltas[0, 2, 1] = -3, -3
+    deltas[0, 3] = torch.tensor([1.0, 5, 0, 0])
+    deltas.requires_grad_(gradients)
+    logits, size = torch.tensor([[4.0, 3, 2, 1]], device=device), torch.tensor([[40.0, 32.0]], device=device)
+    found = rpn_select([logits], [deltas], [4], size, grid(10), changed(pre_nms_top_n=4, min_size=min_size))
+    assert found.boxes[0].tolist() == [[0, 0, 5, 5], [0, 0, 0, 5], [15, 0, 25, 0], [32, 40, 32, 40]]
+    assert found.valid.int().tolist() == [kept]
+
+
 def test_the_rows_of_the_levels_follow_one_another(device: str) -> None:
     """The second level has two rows of one cell each; its stride is its own."""
     logits: list[Tensor] = [torch.tensor([[0.2, 0.3]], device=device), torch.tensor([[0.7, 0.1]], device=device)]
