@@ -1,6 +1,6 @@
 """Which entries of the zoo may a checkpoint be?
 
-Clues are asked in order: the entry given; else the configuration in the file's metadata, the file's sha256, its name.
+Clues are asked in order: the entry given; else the configuration in the file's metadata, the file's hashes, its name.
 Each narrows the entries that are left, unless it contradicts an earlier one.  Tensor shapes have the last word: they
 must fit, and where clues leave several networks, decide between them.  Schedules (1x, 20e, 3x) never show in tensors:
 entries of one network are reported together.
@@ -37,9 +37,14 @@ class Clue:
 
 
 def clues(
-    path: Path, sha256: str, described: Description, entries: Sequence[ZooEntry], specs: Mapping[str, ModelSpec]
+    path: Path,
+    sha256: str,
+    described: Description,
+    entries: Sequence[ZooEntry],
+    specs: Mapping[str, ModelSpec],
+    md5: str | None = None,
 ) -> tuple[Clue, ...]:
-    """The clues of a file, strongest first."""
+    """The clues of a file, strongest first; ``md5`` where an entry states digits of it (``states_md5``)."""
     alike = [
         entry
         for entry in entries
@@ -50,8 +55,18 @@ def clues(
         Clue("the configuration in the file", tuple(alike), described.network),
         Clue("the configuration's name", named(described.stems, entries), ", ".join(dict.fromkeys(described.stems))),
         Clue("the published sha256", tuple(published), sha256),
+        Clue("the weak md5 in a published name", tuple(e for e in entries if _has_digits(e, md5)), md5 or ""),
         Clue("the file name", named([path.stem], entries), path.name),
     )
+
+
+def states_md5(entries: Iterable[ZooEntry]) -> bool:
+    """Whether a file's md5 may tell which of the entries it is."""
+    return any(entry.source.md5_prefix for entry in entries)
+
+
+def _has_digits(entry: ZooEntry, md5: str | None) -> bool:
+    return bool(md5 and entry.source.md5_prefix and md5.startswith(entry.source.md5_prefix))
 
 
 def contradiction(given: ZooEntry, hints: Iterable[Clue], entries: Sequence[ZooEntry]) -> Clue | None:

@@ -19,7 +19,7 @@ from cascadezoo.hub.cache import embedded_file, weights_path
 from cascadezoo.manifest import ZooEntry
 
 _HEAD = "# cascadezoo lock 1: entry, sha256 of the publisher's file, content digest of its weights\n"
-_LINE = re.compile(r"([a-z0-9_]+\.[a-z]+)  ([0-9a-f]{64})  ([0-9a-f]{64})")
+_LINE = re.compile(r"([a-z0-9_]+\.[a-z][a-z0-9]*)  ([0-9a-f]{64})  ([0-9a-f]{64})")
 
 State = Literal["ok", "differs", "absent"]
 
