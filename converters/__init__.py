@@ -1,6 +1,6 @@
 """Publishers' checkpoints to canonical weights: a file each, beside the readers and the mechanism they share."""
 
-from cascadezoo.converters import detectron, detectron2, internimage, mmdet, paddle, swin
+from cascadezoo.converters import convnext, detectron, detectron2, internimage, mmdet, paddle, swin
 from cascadezoo.converters.converter import Converter
 
 CONVERTERS: dict[str, Converter] = {
@@ -9,5 +9,6 @@ CONVERTERS: dict[str, Converter] = {
     "paddle": paddle.CONVERTER,
     "detectron": detectron.CONVERTER,
     "swin": swin.CONVERTER,
+    "convnext": convnext.CONVERTER,
     "detectron2": detectron2.CONVERTER,
 }

@@ -1,6 +1,7 @@
-"""mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet or ResNeXt and FPN.
+"""mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet, ResNeXt or ConvNeXt and FPN.
 
-Source: state dicts of mmdetection 3.3.0; no key of these models was renamed since 2.0.  Layouts are torch's own and
+Source: state dicts of mmdetection 3.3.0, ConvNeXt's with mmpretrain 1.2.0; no key of these models was renamed since
+2.0.  Layouts are torch's own and
 the background class is last, so names change and, for models trained on BGR images, the order of input channels.
 
 What is public here holds for every detector built on mmdetection, whatever its backbone.
@@ -17,8 +18,10 @@ from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, Derived, KeyMap
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {i} block of a stage or layer of a head,
-# {n} convolution of a block, {l} pyramid level, {k} cascade stage.
+Rows = tuple[tuple[str, str], ...]
+
+# Holes: {p} weight or bias, {norm} a tensor of a batch norm, {s} stage, {d} stage after a downsampling, {i} block of a
+# stage or layer of a head, {n} convolution of a block, {l} pyramid level, {k} cascade stage.
 _RESNET = (
     ("backbone.conv1.weight", "backbone.stem.0.weight"),
     ("backbone.bn1.{norm}", "backbone.stem.0.norm.{norm}"),
@@ -27,6 +30,25 @@ _RESNET = (
     ("backbone.layer{s}.{i}.downsample.0.weight", "backbone.layer{s}.{i}.shortcut.weight"),
     ("backbone.layer{s}.{i}.downsample.1.{norm}", "backbone.layer{s}.{i}.shortcut.norm.{norm}"),
 )
+
+
+def convnext(depthwise: str, pointwise: str) -> Rows:
+    """A ConvNeXt's rows, by the names that its code gives a block's convolutions."""
+    block, ours = "backbone.stages.{s}.{i}", "backbone.stages.{s}.blocks.{i}"
+    return (
+        ("backbone.downsample_layers.0.0.{p}", "backbone.stem.conv.{p}"),
+        ("backbone.downsample_layers.0.1.{p}", "backbone.stem.norm.{p}"),
+        ("backbone.downsample_layers.{d}.0.{p}", "backbone.stages.{d}.downsample.norm.{p}"),
+        ("backbone.downsample_layers.{d}.1.{p}", "backbone.stages.{d}.downsample.conv.{p}"),
+        (f"{block}.gamma", f"{ours}.gamma"),
+        (f"{block}.{depthwise}.{{p}}", f"{ours}.dwconv.{{p}}"),
+        (f"{block}.norm.{{p}}", f"{ours}.norm.{{p}}"),
+        (f"{block}.{pointwise}{{n}}.{{p}}", f"{ours}.mlp.fc{{n}}.{{p}}"),
+        ("backbone.norm{s}.{p}", "backbone.stages.{s}.norm.{p}"),
+    )
+
+
+CONVNEXT_HOLES = {"d": same("1", "2", "3"), "n": same("1", "2")}
 
 _NECK = (
     ("neck.lateral_convs.{l}.conv.{p}", "neck.lateral.{l}.{p}"),
@@ -73,8 +95,6 @@ IGNORED = (
 
 COUNTERS = ((".running_var", ".num_batches_tracked"),)
 
-Rows = tuple[tuple[str, str], ...]
-
 
 def key_maps(
     backbone: Rows,
@@ -119,16 +139,27 @@ _BGR_ARCHITECTURES = frozenset(
     }
 )
 
+_convnext = key_maps(convnext("depthwise_conv", "pointwise_conv"), CONVNEXT_HOLES)
+
 
 def _key_map(architecture: str) -> KeyMap:
+    if "_convnext_" in architecture:
+        return _convnext(architecture)
     return _BGR if architecture in _BGR_ARCHITECTURES else _RGB
 
 
+# tensors of backbones that other publishers' detectors on mmdetection have
+_OTHERS = (
+    (r"backbone\.levels\.", "an InternImage, with tensors under backbone.levels."),
+    (r"backbone\.layers\.", "a Swin Transformer of its authors' own code, with tensors under backbone.layers."),
+    (r"backbone\.stages\.\d+\.\d+\.dwconv\.", "a ConvNeXt of its authors' own code, with tensors named dwconv"),
+)
+
+
 def _refusal(keys: Collection[str], meta: object) -> str | None:
-    if any(key.startswith("backbone.levels.") for key in keys):
-        return "its backbone is an InternImage, with tensors under backbone.levels."
-    if any(key.startswith("backbone.layers.") for key in keys):
-        return "its backbone is a Swin Transformer of its authors' own code, with tensors under backbone.layers."
+    for pattern, backbone in _OTHERS:
+        if any(re.match(pattern, key) for key in keys):
+            return f"its backbone is {backbone}"
     version = meta.get("mmdet_version") if isinstance(meta, dict) else None
     heads = any(key.startswith("roi_head.") for key in keys)
     if (isinstance(version, str) and version.startswith(("0.", "1."))) or (
@@ -241,7 +272,7 @@ def write(file: BinaryIO, state: "Mapping[str, Tensor]", model: Model) -> None:
 
 CONVERTER = Converter(
     publisher="mmdet",
-    hallmark="backbone.layer1. and roi_head.",
+    hallmark="backbone. and roi_head., as mmdetection names them",
     key_map=_key_map,
     refusal=_refusal,
     describe=describe,

@@ -12,6 +12,7 @@ from cascadezoo import registry
 from cascadezoo.benchmarks.reports.schema import Accuracy, EntryReport, Report, Settings, Speed
 from cascadezoo.errors import UnsupportedEntry
 from cascadezoo.manifest import ZooEntry
+from cascadezoo.spec.convnext import ConvNeXtSpec
 from cascadezoo.spec.internimage import InternImageSpec
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.resnet import ResNetSpec
@@ -110,7 +111,10 @@ def _layers(spec: ModelSpec, pixels: float) -> Iterator[tuple[float, float]]:
         yield 9 * channels**2 / len(strides), len(strides) * pixels / stride**2  # the RPN's, of all levels
     head = spec.box_head
     if head.fcs:
-        widths = [channels * head.resolution**2, *head.fcs]
+        convs = [channels, *head.convs]
+        of_convs = sum(9.0 * a * b for a, b in pairwise(convs))
+        yield len(spec.stages) * of_convs, head.resolution**2 * _PROPOSALS
+        widths = [convs[-1] * head.resolution**2, *head.fcs]
         yield len(spec.stages) * float(sum(a * b for a, b in pairwise(widths))), _PROPOSALS
     else:  # the backbone's fourth stage
         yield 3 * 17 * (channels / 2) ** 2 / 4, head.resolution**2 * _PROPOSALS
@@ -119,7 +123,9 @@ def _layers(spec: ModelSpec, pixels: float) -> Iterator[tuple[float, float]]:
         yield spec.mask.heads * of_mask, _DETECTIONS * spec.mask.resolution**2
 
 
-def _of_block(spec: ResNetSpec | InternImageSpec, stage: int, channels: int) -> float:
+def _of_block(spec: ResNetSpec | InternImageSpec | ConvNeXtSpec, stage: int, channels: int) -> float:
+    if isinstance(spec, ConvNeXtSpec):
+        return 8.0 * channels**2 + 49 * channels
     if isinstance(spec, InternImageSpec):
         return channels**2 * (2 + 2 * spec.mlp_ratio) + 27 * spec.groups[stage] * channels
     if spec.basic:

@@ -50,6 +50,8 @@ _ONLY: tuple[tuple[tuple[str, ...], Callable[[ZooEntry, ModelSpec], bool]], ...]
         ("modeling.internimage.", "ops.dcnv3.", "csrc.dcnv3", "csrc.cpu.dcnv3", "csrc.cuda.dcnv3"),
         lambda entry, spec: spec.backbone.kind == "internimage",
     ),
+    (("modeling.convnext.",), lambda entry, spec: spec.backbone.kind == "convnext"),
+    (("modeling.channels_last.",), lambda entry, spec: spec.backbone.kind != "resnet"),
     (("modeling.fpn.",), lambda entry, spec: spec.neck is not None),
     (("modeling.mask_head.", "ops.mask_paste."), lambda entry, spec: spec.mask is not None),
     (("modeling.tta.",), lambda entry, spec: any(evaluation.tta for evaluation in entry.evaluations)),

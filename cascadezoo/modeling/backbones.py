@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from cascadezoo.modeling.convnext import ConvNeXt
 from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.resnet import ResNet
 from cascadezoo.modeling.swin import Swin
@@ -14,5 +15,6 @@ BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
     "resnet": ResNet,
     "internimage": InternImage,
     "swin": Swin,
+    "convnext": ConvNeXt,
     "vit": ViT,
 }

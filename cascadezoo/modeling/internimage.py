@@ -9,27 +9,16 @@ Formulas ported from (licences in NOTICE):
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from cascadezoo.modeling.channels_last import MLP, convolved, gelu
 from cascadezoo.ops.dcnv3 import dcnv3
 from cascadezoo.ops.dcnv3_fused import dcnv3_fused, packed
 from cascadezoo.spec.internimage import InternImageSpec
 
 _KERNEL = 3
 _EPS = 1e-6
-
-
-def _conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution of (N, H, W, C)."""
-    out: Tensor = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    return out.contiguous()
-
-
-def _gelu(x: Tensor) -> Tensor:
-    """GELU, in the memory of x where no gradients are computed: there is no larger tensor than an MLP's hidden one."""
-    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
 class DCNv3(nn.Module):
@@ -55,7 +44,7 @@ class DCNv3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to the same shape."""
-        guide = _gelu(self.dw_norm(_conv(self.dw_conv, x)))
+        guide = gelu(self.dw_norm(convolved(self.dw_conv, x)))
         weights = self.mask(guide).unflatten(-1, (self.groups, -1)).softmax(-1).flatten(-2)
         sampled = dcnv3(
             self.input_proj(x),
@@ -93,7 +82,7 @@ class FusedDCNv3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to the same shape; without gradients."""
-        guide = _gelu(self.dw_norm(_conv(self.dw_conv, x)))
+        guide = gelu(self.dw_norm(convolved(self.dw_conv, x)))
         sampled = dcnv3_fused(
             self.input_proj(x),
             self.offset_mask(guide),
@@ -104,24 +93,6 @@ class FusedDCNv3(nn.Module):
             offset_scale=self.offset_scale,
         )
         out: Tensor = self.output_proj(sampled)
-        return out
-
-
-class MLP(nn.Module):
-    """Two linear layers with a GELU between."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
-
-    def init_weights(self) -> None:
-        """Random weights."""
-        for linear in (self.fc1, self.fc2):
-            nn.init.trunc_normal_(linear.weight, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(_gelu(self.fc1(x)))
         return out
 
 
@@ -165,8 +136,8 @@ class Stem(nn.Module):
         self.norm2 = nn.LayerNorm(channels, eps=_EPS)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = _gelu(self.norm1(_conv(self.conv1, pixels.permute(0, 2, 3, 1))))
-        out: Tensor = self.norm2(_conv(self.conv2, x))
+        x = gelu(self.norm1(convolved(self.conv1, pixels.permute(0, 2, 3, 1))))
+        out: Tensor = self.norm2(convolved(self.conv2, x))
         return out
 
 
@@ -179,7 +150,7 @@ class Downsample(nn.Module):
         self.norm = nn.LayerNorm(2 * channels, eps=_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(_conv(self.conv, x))
+        out: Tensor = self.norm(convolved(self.conv, x))
         return out
 
 

@@ -1,7 +1,7 @@
 """Publishers: their numerics and networks as data.  The only rooms, with ``converters``, where their names appear."""
 
 from cascadezoo.providers import cascadezoo as own
-from cascadezoo.providers import detectron, detectron2, internimage, mmdet, paddle, swin, vitdet
+from cascadezoo.providers import convnext, detectron, detectron2, internimage, mmdet, paddle, swin, vitdet
 from cascadezoo.spec.model import ModelSpec
 
 # publisher -> architecture -> network
@@ -11,6 +11,7 @@ SPECS: dict[str, dict[str, ModelSpec]] = {
     "paddle": paddle.SPECS,
     "detectron": detectron.SPECS,
     "swin": swin.SPECS,
+    "convnext": convnext.SPECS,
     "detectron2": {**detectron2.SPECS, **vitdet.SPECS},
     "cascadezoo": own.SPECS,
 }

@@ -25,6 +25,7 @@ from cascadezoo.spec.conventions import (
     Selection,
     Space,
 )
+from cascadezoo.spec.convnext import ConvNeXtSpec
 from cascadezoo.spec.model import AnyBackbone, BoxHeadSpec, MaskHeadSpec, ModelSpec, PreprocessSpec
 from cascadezoo.spec.objective import (
     BestBoxes,
@@ -199,6 +200,11 @@ _BACKBONES = {
 }
 
 
+# configs/convnext
+_CONVNEXT_T = ConvNeXtSpec(width=96, blocks=(3, 3, 9, 3), drop_path=0.4)
+_CONVNEXT_S = ConvNeXtSpec(width=96, blocks=(3, 3, 27, 3), drop_path=0.6)
+
+
 def _spec(backbone: str, mask: bool) -> ModelSpec:
     body, preprocess = _BACKBONES[backbone]
     return ModelSpec(
@@ -214,4 +220,6 @@ def _spec(backbone: str, mask: bool) -> ModelSpec:
 SPECS: dict[str, ModelSpec] = {
     **{f"cascade_{name}_fpn": _spec(name, mask=False) for name in _BACKBONES if name != "x101_32x8d"},
     **{f"cascade_mask_{name}_fpn": _spec(name, mask=True) for name in _BACKBONES},
+    "cascade_mask_convnext_t_fpn": conv_heads(_CONVNEXT_T, MASK_CONVENTIONS),
+    "cascade_mask_convnext_s_fpn": conv_heads(_CONVNEXT_S, MASK_CONVENTIONS),
 }
