@@ -1,6 +1,6 @@
 """Publishers' checkpoints to canonical weights: a file each, beside the readers and the mechanism they share."""
 
-from cascadezoo.converters import convnext, detectron, internimage, mmdet, paddle
+from cascadezoo.converters import convnext, detectron, internimage, mmdet, paddle, swin
 from cascadezoo.converters.converter import Converter
 
 CONVERTERS: dict[str, Converter] = {
@@ -8,5 +8,6 @@ CONVERTERS: dict[str, Converter] = {
     "internimage": internimage.CONVERTER,
     "paddle": paddle.CONVERTER,
     "detectron": detectron.CONVERTER,
+    "swin": swin.CONVERTER,
     "convnext": convnext.CONVERTER,
 }

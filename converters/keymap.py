@@ -5,9 +5,9 @@
 A hole stands for one dotted component, or part of one ({anything}: for a whole name); each table has a legend of its
 letters.  Where rows would
 overlap, or where the words themselves are translated, ``holes`` lists a hole's words, the publisher's against ours.  A
-change of layout is a ``Transform`` by canonical name; a tensor that is left out matches a pattern with a reason.
-Nothing is guessed: a tensor in the file that no row or more than one row claims is an error, and so is a tensor of the
-network that no row fills.
+change of layout is a ``Transform`` by canonical name; a tensor that is left out matches a pattern with a reason, or is
+``Derived`` from another.  Nothing is guessed: a tensor in the file that no row or more than one row claims is an error,
+and so is a tensor of the network that no row fills.
 """
 
 import hashlib
@@ -78,6 +78,21 @@ def without_first_rows(count: int, reason: str) -> Transform:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Derived:
+    """A publisher's tensor whose values follow from the shape of another, so that ours has none.
+
+    It is left out, once it was held against its formula, and written from the formula.
+
+    ``ending``: of its key; ``beside``: of the other's in its place.  ``formula``: the other tensor -> its values.
+    """
+
+    ending: str
+    beside: str
+    formula: "Callable[[Tensor], Tensor]"
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """How a publisher's tensors and a network's pair up.  Keys are the publisher's, except in ``pairs``' values."""
 
@@ -119,6 +134,7 @@ class KeyMap:
     ``ignored``: (shell pattern, reason) of tensors that inference never uses.
     ``transforms``: canonical name -> change of layout.
     ``counters``: (ending of a publisher's key, ending of an ignored key beside it), written back as an int64 zero.
+    ``derived``: the publisher's tensors that others determine.
     """
 
     rows: tuple[tuple[str, str], ...]
@@ -126,6 +142,7 @@ class KeyMap:
     ignored: tuple[tuple[str, str], ...] = ()
     transforms: Mapping[str, Transform] = field(default_factory=dict)
     counters: tuple[tuple[str, str], ...] = ()
+    derived: tuple[Derived, ...] = ()
 
     def __post_init__(self) -> None:
         for name, words in self.holes.items():
@@ -141,7 +158,7 @@ class KeyMap:
         table = {
             "rows": self.rows,
             "holes": {name: sorted(words.items()) for name, words in self.holes.items()},
-            "ignored": [pattern for pattern, _ in self.ignored],
+            "ignored": [*(pattern for pattern, _ in self.ignored), *(f"*{rule.ending}" for rule in self.derived)],
             "transforms": {name: transform.name for name, transform in self.transforms.items()},
         }
         return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
@@ -152,7 +169,19 @@ class KeyMap:
 
     def ignored_because(self, key: str) -> str | None:
         """Why a publisher's key is left out, None where it is not."""
-        return next((reason for pattern, reason in self.ignored if fnmatchcase(key, pattern)), None)
+        because = next((reason for pattern, reason in self.ignored if fnmatchcase(key, pattern)), None)
+        rule = self.derivation(key)
+        return because if rule is None else rule.reason
+
+    def derivation(self, key: str) -> Derived | None:
+        """How a publisher's key follows from another's, None where it does not."""
+        return next((rule for rule in self.derived if key.endswith(rule.ending)), None)
+
+    def departures(self, tensors: "Mapping[str, Tensor]") -> list[str]:
+        """The derived ones among a publisher's tensors whose values are not those of their formulas, or whose other
+        tensor is not there."""
+        rules = {key: rule for key in tensors if (rule := self.derivation(key))}
+        return [key for key, rule in rules.items() if not _follows(key, rule, tensors)]
 
     def partly_ignored_because(self, name: str) -> str | None:
         """Which part of a canonical name's source is left out, and why; None where all of it is used."""
@@ -216,7 +245,8 @@ class KeyMap:
         return self.transforms[name].forward(tensor) if name in self.transforms else tensor
 
     def invert(self, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-        """Canonical tensors as the publisher's state dict; what conversion drops of them is zero, see ``zeros``.
+        """Canonical tensors as the publisher's state dict; what conversion drops of them is zero, see ``zeros``, or
+        derived anew.
 
         Raises TensorMismatch for a name that no row, or more than one, leads to.
         """
@@ -231,6 +261,9 @@ class KeyMap:
             (key,) = keys[name]
             state[key] = self.transforms[name].inverse(tensor) if name in self.transforms else tensor
             state |= {counter: torch.zeros((), dtype=torch.int64) for counter in self._counters_beside(key)}
+            for rule in self.derived:
+                if key.endswith(rule.beside):
+                    state[key.removesuffix(rule.beside) + rule.ending] = rule.formula(state[key])
         return state
 
     def _counters_beside(self, key: str) -> list[str]:
@@ -250,6 +283,14 @@ class KeyMap:
     def _backward(self) -> "list[_Rule]":
         holes = {name: {ours: theirs for theirs, ours in words.items()} for name, words in self.holes.items()}
         return [_Rule.compile(canonical, source, holes) for source, canonical in self.rows]
+
+
+def _follows(key: str, rule: Derived, tensors: "Mapping[str, Tensor]") -> bool:
+    other = key.removesuffix(rule.ending) + rule.beside
+    if other not in tensors:
+        return False
+    expected, found = rule.formula(tensors[other]), tensors[key]
+    return found.shape == expected.shape and bool((found == expected).all())
 
 
 @dataclass(frozen=True)

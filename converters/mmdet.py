@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from cascadezoo.converters.converter import Converter, Description, Model, class_names
-from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
+from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, Derived, KeyMap, same
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,13 +97,22 @@ COUNTERS = ((".running_var", ".num_batches_tracked"),)
 
 
 def key_maps(
-    backbone: Rows, holes: Mapping[str, Mapping[str, str]], ignored: Rows = IGNORED
+    backbone: Rows,
+    holes: Mapping[str, Mapping[str, str]],
+    ignored: Rows = IGNORED,
+    derived: tuple[Derived, ...] = (),
 ) -> Callable[[str], KeyMap]:
     """The key map of an architecture on a backbone of these rows and holes: those named ``mask_`` are Mask R-CNN, whose
     heads have no number (StandardRoIHead); all others are cascades with convolutional box heads."""
 
     def with_heads(heads: Rows) -> KeyMap:
-        return KeyMap(rows=(*backbone, *heads), holes={**HOLES, **holes}, ignored=ignored, counters=COUNTERS)
+        return KeyMap(
+            rows=(*backbone, *heads),
+            holes={**HOLES, **holes},
+            ignored=ignored,
+            counters=COUNTERS,
+            derived=derived,
+        )
 
     cascade, plain = with_heads((*NECK_AND_HEADS, *BOX_CONVS)), with_heads(_NECK_AND_PLAIN_HEADS)
     return lambda architecture: plain if architecture.startswith("mask_") else cascade
@@ -142,6 +151,7 @@ def _key_map(architecture: str) -> KeyMap:
 # tensors of backbones that other publishers' detectors on mmdetection have
 _OTHERS = (
     (r"backbone\.levels\.", "an InternImage, with tensors under backbone.levels."),
+    (r"backbone\.layers\.", "a Swin Transformer of its authors' own code, with tensors under backbone.layers."),
     (r"backbone\.stages\.\d+\.\d+\.dwconv\.", "a ConvNeXt of its authors' own code, with tensors named dwconv"),
 )
 

@@ -18,7 +18,7 @@ from cascadezoo.converters.canonical import as_float32, content_digest, is_finit
 from cascadezoo.converters.identify import is_published
 from cascadezoo.converters.keymap import KeyMap, abbreviate
 from cascadezoo.converters.report import ConversionReport
-from cascadezoo.errors import CorruptCheckpoint, NonFiniteWeights, UsageError
+from cascadezoo.errors import CorruptCheckpoint, NonFiniteWeights, TensorMismatch, UsageError
 from cascadezoo.files import protect
 from cascadezoo.paths import expanded
 from cascadezoo.version import __version__
@@ -110,6 +110,23 @@ def zeroed(names: Iterable[str], entry: str) -> dict[str, str]:
     return _key_map(entry).zeros(names)
 
 
+class _Named(Mapping[str, Tensor]):
+    """The publisher's tensors by name without their wrapper's prefix, each made when it is asked for."""
+
+    def __init__(self, keys: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+        self._keys = {name: key for name, key in keys.items() if key in tensors}
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[self._keys[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
 class _Tensors(Mapping[str, Tensor]):
     """Canonical name -> float32 tensor in canonical layout, made from the checkpoint's each time it is asked for."""
 
@@ -137,9 +154,16 @@ def _key_map(entry: str) -> KeyMap:
 
 
 def _checked(found: Identified, tensors: Mapping[str, Tensor], allow_nan: bool) -> ConversionReport:
-    """The report of the conversion, after a check that every tensor is finite and exact in float32."""
+    """The report of the conversion, after a check that every tensor is finite and exact in float32, and those that are
+    left out because others determine them are what their formulas say."""
     examined, identity, key_map = found.examination, found.identity, found.key_map
     checkpoint, pairs = examined.checkpoint, found.pairs
+    departures = key_map.departures(_Named(examined.names.keys, checkpoint.tensors))
+    if departures:
+        raise TensorMismatch(
+            f"{examined.path}: {len(departures)} tensors that others determine differ from their formula, so that its "
+            f"network computes otherwise: {abbreviate(departures)}"
+        )
     non_finite = [key for key, name in pairs.items() if not is_finite(tensors[name])]
     if non_finite and not allow_nan:
         raise NonFiniteWeights(

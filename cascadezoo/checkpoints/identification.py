@@ -204,10 +204,11 @@ class Examination:
         )
 
     def _refuse_unsafe(self, layout: Layout) -> None:
-        """A needed tensor that only foreign code could build; names are alike in all networks of a layout."""
+        """A tensor that is read and that only foreign code could build; names are alike in all networks of a layout."""
         key_map = layout.key_map(self.entries[0].architecture)
         for name, key in self.names.keys.items():
-            if key in self.checkpoint.unsafe and not key_map.ignored_because(name):
+            is_read = key_map.derivation(name) is not None or not key_map.ignored_because(name)
+            if is_read and key in self.checkpoint.unsafe:
                 raise UnsafeCheckpoint(
                     f"{self.path}: {key} could only be read by running {self.checkpoint.unsafe[key]}, which is never "
                     "done: ask for a file that holds plain tensors"

@@ -8,9 +8,11 @@ from torch import nn
 from cascadezoo.modeling.convnext import ConvNeXt
 from cascadezoo.modeling.internimage import InternImage
 from cascadezoo.modeling.resnet import ResNet
+from cascadezoo.modeling.swin import Swin
 
 BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
     "resnet": ResNet,
     "internimage": InternImage,
+    "swin": Swin,
     "convnext": ConvNeXt,
 }

@@ -1,7 +1,7 @@
 """Publishers: their numerics and networks as data.  The only rooms, with ``converters``, where their names appear."""
 
 from cascadezoo.providers import cascadezoo as own
-from cascadezoo.providers import convnext, detectron, internimage, mmdet, paddle
+from cascadezoo.providers import convnext, detectron, internimage, mmdet, paddle, swin
 from cascadezoo.spec.model import ModelSpec
 
 # publisher -> architecture -> network
@@ -10,6 +10,7 @@ SPECS: dict[str, dict[str, ModelSpec]] = {
     "internimage": internimage.SPECS,
     "paddle": paddle.SPECS,
     "detectron": detectron.SPECS,
+    "swin": swin.SPECS,
     "convnext": convnext.SPECS,
     "cascadezoo": own.SPECS,
 }
