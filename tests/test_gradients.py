@@ -24,6 +24,8 @@ KINDS = [
     ("mask_r50_c4", "paddle"),
     ("cascade_mask_internimage_l_fpn", "internimage"),
     ("mask_internimage_t_fpn", "internimage"),
+    ("mask_swin_t_fpn", "swin"),
+    ("cascade_mask_convnext_t_fpn", "convnext"),
 ]
 
 
