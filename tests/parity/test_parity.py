@@ -25,7 +25,7 @@ QUICK = {
         "faster_r50_fpn",
         "mask_x101_64x4d_fpn",
     ),
-    "convnext": ("mask_convnext_t_fpn", "cascade_mask_convnext_t_fpn"),
+    "convnext": ("mask_convnext_t_fpn",),
 }
 
 
