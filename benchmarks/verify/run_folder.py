@@ -44,12 +44,20 @@ _DETECTING = tuple(
         "benchmarks.verify.shares",
     )
 )  # fmt: skip
+
+
+def _is_deformable(entry: ZooEntry, spec: ModelSpec) -> bool:
+    return bool(getattr(spec.backbone, "deformable_stages", ()))
+
+
 # of these, what only some networks use: whether this one does
 _ONLY: tuple[tuple[tuple[str, ...], Callable[[ZooEntry, ModelSpec], bool]], ...] = (
     (
-        ("modeling.internimage.", "ops.dcnv3.", "csrc.dcnv3", "csrc.cpu.dcnv3", "csrc.cuda.dcnv3"),
+        ("modeling.internimage.", "ops.dcnv3.", "csrc.dcnv3_", "csrc.cpu.dcnv3", "csrc.cuda.dcnv3"),
         lambda entry, spec: spec.backbone.kind == "internimage",
     ),
+    (("csrc.dcnv3.",), lambda entry, spec: spec.backbone.kind == "internimage" or _is_deformable(entry, spec)),
+    (("ops.deform_conv2d.", "csrc.cpu.deform_conv2d"), _is_deformable),
     (("modeling.fpn.",), lambda entry, spec: spec.neck is not None),
     (("modeling.mask_head.", "ops.mask_paste."), lambda entry, spec: spec.mask is not None),
     (("modeling.tta.",), lambda entry, spec: any(evaluation.tta for evaluation in entry.evaluations)),

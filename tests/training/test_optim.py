@@ -28,6 +28,14 @@ def test_mmdet_treats_all_alike_and_leaves_the_stem_alone():
     assert not [name for name in held if name.startswith(("backbone.stem", "backbone.layer1."))]
 
 
+def test_offsets_of_deformable_convolutions_learn_as_all_else():
+    held, model = rules("cascade_mask_r50_dconv_c3c5_fpn", "cascade_mask_r50_dconv_c3c5_fpn_1x.mmdet")
+    offsets = {name: rule for name, rule in held.items() if ".offset." in name}
+    assert set(offsets.values()) == {(1.0, 1e-4)}
+    assert offsets.keys() == {f"backbone.layer{s}.0.conv2.offset.{p}" for s in (2, 3, 4) for p in ("weight", "bias")}
+    assert not any(model.get_parameter(name).any() for name in offsets)
+
+
 def test_detectron_biases_learn_twice_as_fast_and_do_not_decay():
     held, _ = rules("cascade_mask_r50_fpn", "cascade_mask_r50_fpn_1x.detectron")
     assert held["rpn.conv.weight"] == (1.0, 1e-4)
