@@ -150,6 +150,7 @@ def batch(n: int, height: int, width: int) -> Batch:
     [
         ("faster_r50_fpn", "detectron"),
         pytest.param("cascade_mask_r50_fpn", "mmdet", marks=pytest.mark.slow),
+        pytest.param("cascade_mask_r50_dconv_c3c5_fpn", "mmdet", marks=pytest.mark.slow),
         pytest.param("cascade_mask_r50_vd_fpn", "paddle", marks=pytest.mark.slow),
         pytest.param("mask_r50_c4", "paddle", marks=pytest.mark.slow),
         pytest.param("cascade_mask_r50_fpn", "detectron", marks=pytest.mark.slow),

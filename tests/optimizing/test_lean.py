@@ -7,6 +7,7 @@ from torch import nn
 from cascadezoo.modeling import convnext
 from cascadezoo.modeling.box_head import BoxHead
 from cascadezoo.modeling.internimage import Block
+from cascadezoo.modeling.layers import DeformConv
 from cascadezoo.modeling.norms import ConvLayerNorm
 from cascadezoo.modeling.resnet import AffineNorm, ConvNorm
 from cascadezoo.optimizing.lean import FlattenChannelsLast, lean
@@ -19,6 +20,7 @@ from tiny import lively, tiny
 NETWORKS = [
     ("mmdet", "cascade_mask_r50_fpn"),
     ("mmdet", "cascade_mask_x101_32x8d_fpn"),
+    ("mmdet", "cascade_mask_x101_32x4d_dconv_c3c5_fpn"),
     ("detectron", "cascade_mask_r50_fpn"),
     ("detectron", "faster_r50_fpn"),
     ("paddle", "cascade_mask_r50_vd_fpn"),
@@ -43,6 +45,9 @@ def trained(publisher: str, architecture: str):
             changed = module.gamma1, module.gamma2
         if isinstance(module, convnext.Block):
             changed = (module.gamma,)
+        if isinstance(module, DeformConv):
+            nn.init.normal_(module.offset.weight, std=0.1, generator=generator)
+            nn.init.normal_(module.offset.bias, generator=generator)
         for tensor in changed:
             nn.init.uniform_(tensor, 0.7, 1.4, generator=generator)
     return model
