@@ -8,7 +8,7 @@ entries of one network are reported together.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cascadezoo.converters.converter import Description, Layout
 from cascadezoo.converters.keymap import Fit, Shapes
@@ -87,10 +87,11 @@ def _same_network(one: ZooEntry, other: ZooEntry) -> bool:
 
 
 def named(stems: Iterable[str], entries: Sequence[ZooEntry]) -> tuple[ZooEntry, ...]:
-    """Entries that have a stem's longest known label: a name, an alias or an architecture.
+    """Entries that have a stem's longest known label: a name, an alias, an architecture or their configuration's name.
 
-    Aliases hold the stems of published files, but for those behind wrong links and those that many files share.  A
-    label counts when it is the stem or its beginning, up to anything but a letter or digit.
+    Several entries may share a configuration.  Aliases hold the stems of published files, but for those behind wrong
+    links and those that many files share.  A label counts when it is the stem or its beginning, up to anything but a
+    letter or digit.
     """
     best = 0
     chosen: tuple[ZooEntry, ...] = ()
@@ -200,7 +201,9 @@ def _whereabouts(entries: Sequence[ZooEntry]) -> str:
 
 
 def _labels(entry: ZooEntry) -> Collection[str]:
-    return {entry.name, entry.bare_name, entry.architecture, *entry.aliases}
+    config = PurePosixPath(entry.source.config_url or "")
+    labels = {entry.name, entry.bare_name, entry.architecture, *entry.aliases}
+    return labels | {config.stem} if config.suffix else labels  # without one it is a folder
 
 
 def _architectures(entries: Iterable[ZooEntry]) -> list[str]:

@@ -6,7 +6,6 @@
 #include "tap.h"
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <type_traits>
 #include <vector>
@@ -21,19 +20,13 @@ struct DeformConvShape {
   int64_t points() const { return kernel_h * kernel_w; }
   int64_t pixels() const { return n * ho * wo; }
 
-  // The pixels, as rows of an image, that a point of an output pixel is made of: none, 1, 2 or 4.  A position that is no
-  // number makes the result none.
+  // The pixels, as rows of an image, that a point of an output pixel is made of: none, 1, 2 or 4
   template <class A>
   int64_t place(int64_t pixel, int64_t point, const A* offset, Tap<A>* taps) const {
     const int64_t i = pixel / wo % ho * stride - pad + point / kernel_w, j = pixel % wo * stride - pad + point % kernel_w;
     const A* const moved = offset + 2 * (pixel * points() + point);
-    const A y = static_cast<A>(i) + moved[0], x = static_cast<A>(j) + moved[1];
-    if (y != y || x != x) {
-      taps[0] = {0, std::numeric_limits<A>::quiet_NaN()};
-      return 1;
-    }
     Taps<A, int64_t> around;
-    if (!around.at(h, w, y, x)) return 0;
+    if (!around.at(h, w, static_cast<A>(i) + moved[0], static_cast<A>(j) + moved[1])) return 0;
     int64_t count = 0;
     for (int c = 0; c < 4; ++c)
       if (around.inside[c]) taps[count++] = {around.pixel[c] * in, around.weight[c]};

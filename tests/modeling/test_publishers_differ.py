@@ -21,6 +21,7 @@ KINDS = [
     ("paddle", "mask_r50_c4"),
     ("detectron", "cascade_mask_r50_fpn"),
     ("detectron", "faster_x101_64x4d_fpn"),
+    ("detectron2", "cascade_mask_r50_fpn"),
 ]
 ALL = [(publisher, name) for publisher, specs in SPECS.items() for name in specs]
 
