@@ -22,6 +22,7 @@ KINDS = [
     ("cascade_mask_r50_fpn", "detectron"),
     ("mask_r50_c4", "paddle"),
     ("cascade_mask_internimage_l_fpn", "internimage"),
+    ("mask_swin_t_fpn", "swin"),
     ("cascade_mask_convnext_t_fpn", "convnext"),
 ]
 

@@ -16,6 +16,7 @@ from cascadezoo.spec.convnext import ConvNeXtSpec
 from cascadezoo.spec.internimage import InternImageSpec
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.resnet import ResNetSpec
+from cascadezoo.spec.swin import SwinSpec
 
 _IMAGES = {"coco": 5000, "shapes": 500}
 _PROPOSALS, _DETECTIONS = 1000, 100  # that the heads see of an image
@@ -123,9 +124,11 @@ def _layers(spec: ModelSpec, pixels: float) -> Iterator[tuple[float, float]]:
         yield spec.mask.heads * of_mask, _DETECTIONS * spec.mask.resolution**2
 
 
-def _of_block(spec: ResNetSpec | InternImageSpec | ConvNeXtSpec, stage: int, channels: int) -> float:
+def _of_block(spec: ResNetSpec | InternImageSpec | ConvNeXtSpec | SwinSpec, stage: int, channels: int) -> float:
     if isinstance(spec, ConvNeXtSpec):
         return 8.0 * channels**2 + 49 * channels
+    if isinstance(spec, SwinSpec):  # a window's queries and keys, which are no weights, left out: 2 % of Swin-B's
+        return channels**2 * (4 + 2 * spec.mlp_ratio)
     if isinstance(spec, InternImageSpec):
         return channels**2 * (2 + 2 * spec.mlp_ratio) + 27 * spec.groups[stage] * channels
     if spec.basic:

@@ -51,6 +51,7 @@ _ONLY: tuple[tuple[tuple[str, ...], Callable[[ZooEntry, ModelSpec], bool]], ...]
         lambda entry, spec: spec.backbone.kind == "internimage",
     ),
     (("modeling.convnext.",), lambda entry, spec: spec.backbone.kind == "convnext"),
+    (("modeling.swin.",), lambda entry, spec: spec.backbone.kind == "swin"),
     (("modeling.channels_last.",), lambda entry, spec: spec.backbone.kind != "resnet"),
     (("modeling.fpn.",), lambda entry, spec: spec.neck is not None),
     (("modeling.mask_head.", "ops.mask_paste."), lambda entry, spec: spec.mask is not None),

@@ -23,6 +23,7 @@ NETWORKS = [
     ("paddle", "cascade_mask_r50_vd_fpn"),
     ("paddle", "mask_r50_c4"),
     ("internimage", "cascade_mask_internimage_l_fpn"),
+    ("swin", "cascade_mask_swin_t_fpn"),
     ("convnext", "cascade_mask_convnext_t_fpn"),
     ("convnext", "mask_convnext_t_fpn"),
     ("cascadezoo", "cascade_mask_r18_fpn"),

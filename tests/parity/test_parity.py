@@ -25,6 +25,7 @@ QUICK = {
         "faster_r50_fpn",
         "mask_x101_64x4d_fpn",
     ),
+    "swin": ("mask_swin_t_fpn",),
     "convnext": ("mask_convnext_t_fpn",),
 }
 

@@ -66,6 +66,8 @@ def test_networks_are_in_their_order() -> None:
         ("cascade_mask_internimage_xl_fpn_1x.internimage", 387),
         ("cascade_r50_fpn_1x.mmdet", 69.2),  # mmdetection's own count
         ("cascade_mask_convnext_t_fpn_3x.convnext", 86),
+        ("cascade_mask_swin_t_fpn_1x.swin", 86),
+        ("cascade_mask_swin_b_fpn_3x.swin", 145),
         ("cascade_mask_convnext_xl_22k_fpn_3x.convnext", 407),
     ],
 )
