@@ -31,7 +31,7 @@ T, S, B, MASK_T, MASK_S = (
     *(f"mask_swin_{size}_fpn" for size in "ts"),
 )
 INDEX = ".relative_position_index"
-REASON = "the rows of the table beside it, which follow from its size"
+REASON = "the rows of the table beside it for each pair of cells, held against their formula"
 
 
 def listed(slug: str) -> dict[str, tuple[int, ...]]:
