@@ -172,7 +172,8 @@ def test_V4_only_sources_that_figures_come_from_count(root: Path, tmp_path: Path
 )  # fmt: skip
 def test_V4_what_some_networks_use_counts_for_them_alone(source: str, entries: list[str], monkeypatch) -> None:
     names = (NAME, "cascade_r50_fpn_1x.mmdet", "cascade_r50_dconv_c3c5_fpn_1x.mmdet",
-             "cascade_mask_internimage_l_fpn_1x.internimage", "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", "mask_r50_c4_1x.paddle")  # fmt: skip
+             "cascade_mask_internimage_l_fpn_1x.internimage", "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron",
+             "mask_r50_c4_1x.paddle")  # fmt: skip
     seen = f"cascadezoo.{source}"
     monkeypatch.setattr(
         run_folder, "code_digest", lambda of, without=(): seen.startswith(of) and not seen.startswith(without)
