@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from cascadezoo.benchmarks.measure.products import Counting, Work, count
+from cascadezoo.modeling.layers import DeformConv
 from cascadezoo.providers import SPECS
 
 
@@ -18,6 +19,15 @@ def test_convolutions_and_products_are_counted_as_by_hand() -> None:
     assert plain == Work(2 * 2 * 8 * 5 * 7 * 4 * 9, 2 * 4 * 5 * 7 + 8 * 4 * 9 + 8 + 2 * 8 * 5 * 7)
     assert product == Work(2 * 3 * 10 * 6, 6 + 3 * 10 + 10 * 6 + 3 * 6)
     assert grouped == Work(2 * 8 * 5 * 7 * 2, 8 * 5 * 7 + 8 * 2 + 8 + 8 * 5 * 7)  # each result from 2 channels
+
+
+def test_a_deformable_convolution_has_the_products_of_an_ordinary_one_and_those_of_its_offsets() -> None:
+    conv = DeformConv(8, 16, 3, stride=2, groups=4)
+    with Counting() as counting, torch.no_grad(), counting.stage("one"):
+        conv(torch.ones(2, 8, 5, 7))
+    offsets, moved = counting.stages["one"]
+    assert offsets.flops == 2 * 2 * 18 * 3 * 4 * 8 * 9
+    assert moved.flops == 2 * 2 * 16 * 3 * 4 * 2 * 9  # each result from 2 channels
 
 
 def test_a_batch_has_its_multiple_and_a_network_without_masks_no_masks() -> None:
