@@ -143,10 +143,13 @@ def _one(model: Detector, ours: Arrays, theirs: Arrays) -> Check:
     lost = np.ones(len(ours["scores"]), dtype=bool)
     lost[i] = False
     full = selection.detections_per_img
-    near = np.abs(iou - selection.nms.iou) < _TIED  # which of two suppresses the other is decided by rounding
+    # rounding decides whether one of two suppresses the other, or which of them
+    tied = np.abs(iou - selection.nms.iou) < _TIED
+    swapped = (iou > selection.nms.iou) & (np.abs(ours["scores"][:, None] - theirs["scores"][None]) < _TIED)
+    tied |= swapped & lost[:, None] & free[None]
     alone = sum(
-        int((missing & ~(_at_cut(side["scores"], selection.score_thresh, full) | tied)).sum())
-        for missing, side, tied in ((lost, ours, near.any(1)), (free, theirs, near.any(0)))
+        int((missing & ~(_at_cut(side["scores"], selection.score_thresh, full) | excused)).sum())
+        for missing, side, excused in ((lost, ours, tied.any(1)), (free, theirs, tied.any(0)))
     )
     masks = [_mask_iou(ours["masks"][a], theirs["masks"][b]) for a, b in pairs] if "masks" in ours else None
     return Check(

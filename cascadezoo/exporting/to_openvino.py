@@ -132,5 +132,5 @@ def _narrowed(node: Any) -> bool:
     if node.get_type_name() not in _PRODUCTS:
         return False
     weight = node.input_value(1).get_node().get_friendly_name()
-    unnamed = node.get_type_name() == "MatMul" and not weight.startswith("model.")  # one of InternImage's linear layers
+    unnamed = node.get_type_name() == "MatMul" and not weight.startswith("model.")  # a linear layer of a backbone
     return not (unnamed or in_float32(weight))

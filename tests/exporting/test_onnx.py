@@ -47,6 +47,7 @@ def axes(value: Any) -> list[str | int]:
         ("faster_r50_fpn", "detectron", {"opset": 21}),
         ("mask_r50_c4", "paddle", {}),
         ("cascade_mask_internimage_l_fpn", "internimage", {}),
+        ("cascade_r50_dconv_c3c5_fpn", "mmdet", {}),
         pytest.param("cascade_mask_r50_vd_fpn", "paddle", {"dynamic": ("batch",)}, marks=pytest.mark.slow),
         pytest.param("cascade_mask_r50_fpn", "detectron", {"preprocess": True}, marks=pytest.mark.slow),
         pytest.param("cascade_r50_fpn", "mmdet", {"dynamic": ()}, marks=pytest.mark.slow),
