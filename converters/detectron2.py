@@ -9,6 +9,7 @@ order of input channels.  Files of 2019 and 2020 hold anchors and pixel means as
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
+from cascadezoo.converters import vitdet
 from cascadezoo.converters.converter import Converter, Description, Model
 from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, KeyMap, same
 from cascadezoo.converters.pickle_writer import PYTHON_3, write_pickle
@@ -64,7 +65,20 @@ _BGR = KeyMap(
     ignored=_IGNORED,
     transforms={"backbone.stem.0.weight": REVERSE_INPUT_CHANNELS},
 )
-_KEY_MAPS = {"cascade_mask_r50_fpn": _BGR}
+_VIT, _SWIN = (
+    KeyMap(
+        rows=(*backbone, *_NECK_AND_HEADS, *vitdet.NORMED_NECK_AND_HEADS),
+        holes={**_HOLES, **vitdet.HOLES},
+        ignored=_IGNORED,
+        derived=derived,
+    )
+    for backbone, derived in ((vitdet.VIT, ()), (vitdet.SWIN, vitdet.DERIVED))
+)
+_KEY_MAPS = {
+    "cascade_mask_r50_fpn": _BGR,
+    **{f"cascade_mask_vitdet_{size}": _VIT for size in ("b", "l", "h")},
+    **{f"cascade_mask_swin_{size}": _SWIN for size in ("b", "l")},
+}
 
 _HEADS = ("proposal_generator.rpn_head.", "roi_heads.box_predictor.0.")
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from cascadezoo.modeling.channels_last import MLP
 from cascadezoo.spec.vit import ViTSpec
 
 _EPS = 1e-6
@@ -91,26 +92,6 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, of_rows: Tensor, of_columns: Tens
         for some, rows, columns in zip(*(x.split(most, 2) for x in (q, of_rows, of_columns)), strict=True)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-
-
-class MLP(nn.Module):
-    """Two linear layers with a GELU between."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
-
-    def init_weights(self) -> None:
-        """Random weights."""
-        for linear in (self.fc1, self.fc2):
-            nn.init.trunc_normal_(linear.weight, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.fc1(x)
-        # in its own memory where no gradients are computed: no tensor of a block is larger
-        out: Tensor = self.fc2(F.gelu(hidden) if torch.is_grad_enabled() else torch.ops.aten.gelu_(hidden))
-        return out
 
 
 class Block(nn.Module):

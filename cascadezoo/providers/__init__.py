@@ -13,6 +13,7 @@ SPECS: dict[str, dict[str, ModelSpec]] = {
     "swin": swin.SPECS,
     "convnext": convnext.SPECS,
     "detectron2": detectron2.SPECS,
+    "detectron2": {**detectron2.SPECS, **vitdet.SPECS},
     "cascadezoo": own.SPECS,
 }
 
