@@ -7,16 +7,21 @@ from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
 
+_NARROW: dict[str, dict[str, object]] = {
+    "resnet": {"width_per_group": 4},
+    "internimage": {"width": 8, "groups": [1, 2, 4, 8]},
+    "convnext": {"width": 8},
+    "swin": {"width": 8, "heads": [1, 2, 4, 8]},
+    # a block of windows and a global one, tables of other sizes than those that are read
+    "vit": {"width": 16, "heads": 2, "blocks": [2], "global_blocks": [1], "window": 4, "image_size": 128},
+}
+
+
 def tiny(architecture: str = "cascade_mask_r50_fpn", publisher: str = "mmdet", **changes: object) -> ModelSpec:
     """The published architecture with few blocks and narrow layers."""
     record = SPECS[publisher][architecture].model_dump()
     record["backbone"]["blocks"] = [1] * len(record["backbone"]["blocks"])
-    if record["backbone"]["kind"] == "resnet":
-        record["backbone"].update(width_per_group=4)
-    else:
-        record["backbone"].update(width=8)
-    if record["backbone"]["kind"] == "internimage":
-        record["backbone"].update(groups=[1, 2, 4, 8])
+    record["backbone"].update(_NARROW[record["backbone"]["kind"]])
     if record["neck"]:
         record["neck"].update(channels=16)
     if record["box_head"]["fcs"]:

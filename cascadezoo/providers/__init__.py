@@ -1,7 +1,7 @@
 """Publishers: their numerics and networks as data.  The only rooms, with ``converters``, where their names appear."""
 
 from cascadezoo.providers import cascadezoo as own
-from cascadezoo.providers import convnext, detectron, detectron2, internimage, mmdet, paddle, swin
+from cascadezoo.providers import convnext, detectron, detectron2, internimage, mmdet, paddle, swin, vitdet
 from cascadezoo.spec.model import ModelSpec
 
 # publisher -> architecture -> network
