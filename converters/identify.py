@@ -16,7 +16,6 @@ from cascadezoo.errors import AmbiguousEntry, TensorMismatch, WrongEntry
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.model import ModelSpec
 
-
 NETWORK = "the configuration in the file"  # the origin of the clue that tells no entry, but networks alike
 
 

@@ -12,7 +12,6 @@ SPECS: dict[str, dict[str, ModelSpec]] = {
     "detectron": detectron.SPECS,
     "swin": swin.SPECS,
     "convnext": convnext.SPECS,
-    "detectron2": detectron2.SPECS,
     "detectron2": {**detectron2.SPECS, **vitdet.SPECS},
     "cascadezoo": own.SPECS,
 }
