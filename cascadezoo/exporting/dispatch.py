@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,8 @@ def export(
         precision: what the file computes in; default: float32.
         opset: the version of ONNX's operators; default: the lowest that has all that is used.
         preprocess: the graph takes RGB images (N, h, w, 3), resized already, and normalises and pads them itself.
-        dynamic: which of batch, height and width may differ from call to call; default: all.  What may not is one image
-            of the entry's scale.
+        dynamic: which of batch, height and width may differ from call to call; default: all, of a network that pads
+            every image to one square the batch.  What may not is one image of the entry's scale.
         calibration: a folder of images to quantise by.
         val_json, val_images: COCO annotations and the folder of their images, on which the cost of a quantisation is
             measured; default: for an entry that was trained on the drawn shapes, these.
@@ -101,6 +102,7 @@ def _export_graph(
     if output is not None:
         _protect(expanded(output), chosen, options.force)
     from cascadezoo.detector import OptimizedDetector  # torch, now that there is something to export
+    from cascadezoo.exporting.graph import dynamic_axes
     from cascadezoo.exporting.report import GraphReport
     from cascadezoo.loading import load
     from cascadezoo.saving import bare
@@ -112,6 +114,7 @@ def _export_graph(
         raise UsageError("the model is in training mode: call model.eval() before export")
     target = expanded(output) if output is not None else _default(detector, weights, chosen.suffix)
     _protect(target, chosen, options.force)
+    options = replace(options, dynamic=dynamic_axes(detector, options))
     written = chosen.write()(detector, options, target)
     return GraphReport(
         entry=detector.origin.entry,

@@ -107,4 +107,6 @@ def test_deform_conv2d(kernel: int, stride: int, groups: int) -> None:
 def test_every_operator_of_a_network_is_lowered_or_translated() -> None:
     lowered = {str(op).split(".")[1] for op in lowering._TABLE if "cascadezoo" in str(op)}
     assert lowered == {"class_nms", "dcnv3", "deform_conv2d", "grouped_nms", "rpn_select"}
-    assert {spec.backbone.kind for specs in SPECS.values() for spec in specs.values()} == {"resnet", "internimage"}
+    assert {spec.backbone.kind for specs in SPECS.values() for spec in specs.values()} == {
+        "resnet", "internimage", "convnext", "swin", "vit",
+    }  # fmt: skip
