@@ -195,8 +195,18 @@ def _deform_conv2d(
     return out.permute(0, 2, 3, 1)
 
 
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, scale: float | None = None
+) -> Tensor:
+    """Without dropout; laid out as fused kernels leave it, on which the views after it rely."""
+    logits = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.transpose(-2, -1)
+    weights = (logits if attn_mask is None else logits + attn_mask).softmax(-1)
+    return (weights @ value).transpose(1, 2).contiguous().transpose(1, 2)
+
+
 _TABLE: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.argsort.stable: _argsort,
+    torch.ops.aten.scaled_dot_product_attention.default: _attention,
     torch.ops.aten.sort.stable: _sort,
     torch.ops.cascadezoo.class_nms.default: _class_nms,
     torch.ops.cascadezoo.dcnv3.default: _dcnv3,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cascadezoo.exporting import lowering
@@ -89,6 +90,16 @@ def test_dcnv3() -> None:
     arguments = (x, offset, mask, [3, 3], [1, 1], [1, 1], [1, 1], 2, 1.5)
     # float32: coordinates pass through -1..1 and back
     torch.testing.assert_close(lowering._dcnv3(*arguments), torch.ops.cascadezoo.dcnv3(*arguments), atol=2e-5, rtol=0)
+
+
+def test_attention() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 9, 8)  # twice four heads of nine cells
+    for mask, scale in ((torch.randn(1, 4, 9, 9), None), (None, 0.3)):
+        ours = lowering._attention(q, k, v, mask, scale=scale)
+        theirs = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+        torch.testing.assert_close(ours, theirs)
+        assert ours.transpose(1, 2).is_contiguous()
 
 
 @pytest.mark.parametrize(("kernel", "stride", "groups"), [(3, 1, 1), (3, 2, 4), (1, 1, 1)])
