@@ -6,7 +6,6 @@ from cascadezoo.loading import build
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
-
 _NARROW: dict[str, dict[str, object]] = {
     "resnet": {"width_per_group": 4},
     "internimage": {"width": 8, "groups": [1, 2, 4, 8]},

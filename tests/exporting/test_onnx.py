@@ -1,7 +1,10 @@
-"""ONNX files of tiny networks of every family, run by onnxruntime: an export that differs from PyTorch raises."""
+"""ONNX files of tiny networks of every family, run by onnxruntime: an export that differs from PyTorch raises.  Where
+OpenVINO is installed it runs them too, within the same bounds.
+"""
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ import torch
 
 import cascadezoo
 from cascadezoo.detector import Detector
+from cascadezoo.exporting import to_openvino
+from cascadezoo.exporting.checking import check
+from cascadezoo.exporting.formats import AXES
 from cascadezoo.exporting.graph import Graph
 
 from tiny import lively, tiny
@@ -84,6 +90,9 @@ def test_a_file_detects_what_the_model_does(
     assert [json.loads(p.value)["format"] for p in made.metadata_props if p.key == "cascadezoo"] == [1]
     if not options:
         empty_levels(model, path)
+    if find_spec("openvino"):
+        runs = to_openvino.runner(to_openvino.read(path))
+        check(model, graph.eval(), runs, options.get("dynamic", AXES))
 
 
 def empty_levels(model: Detector, path: Path) -> None:

@@ -20,6 +20,14 @@ SIX = (
     "detectron/mask_r50_fpn",
     "internimage/cascade_mask_internimage_l_fpn",
 )
+# and, as ONNX, one of each kind of network that came later
+LATER = (
+    "convnext/mask_convnext_t_fpn",
+    "swin/mask_swin_t_fpn",
+    "detectron2/cascade_mask_r50_fpn",
+    "detectron2/cascade_mask_vitdet_b",
+    "mmdet/cascade_r50_dconv_c3c5_fpn",
+)
 
 
 def feeds_bgr(provider: str, slug: str) -> bool:
