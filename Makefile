@@ -186,7 +186,7 @@ asan: setup
 		tests/ops/test_degenerate.py tests/ops/test_nms_compiled.py tests/ops/test_operators.py \
 		tests/ops/test_paste_rle_compiled.py tests/ops/test_roi_align_level.py tests/ops/test_rpn_select_compiled.py \
 		tests/ops/test_winograd.py tests/ops/test_winograd_bf16.py tests/ops/test_one_class_masks.py \
-		tests/ops/test_one_class_masks_bf16.py
+		tests/ops/test_one_class_masks_bf16.py tests/ops/test_deform_conv2d.py
 
 # the CUDA kernels on the CPU, by g++ and the emulator in tests/cuda_emulation: results against the references (with the race
 # check, by gcc's thread sanitizer, and the emulator's own tests), then the same under the sanitizers of memory and of

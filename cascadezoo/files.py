@@ -255,6 +255,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_md5(path: Path) -> str:
+    """The MD5 of a file's bytes, in hexadecimal: by which some publishers name files; no proof of anything."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def written_sha256(file: BinaryIO) -> str:
     """The same of a file that ``whole_file`` gives, from its beginning; its target may be a device."""
     file.flush()

@@ -19,13 +19,13 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
         return "it is an ImageNet classifier, which ConvNeXt begins training with: give a trained detector"
     if some("backbone.stages.", ".depthwise_conv."):
         return "its backbone is mmdetection's ConvNeXt, whose convolutions are named depthwise_conv"
-    if some("backbone.stages.", ".dwconv.") and some("roi_head."):
+    if not some("roi_head."):
+        return "it has no tensor under roi_head., where ConvNeXt's detectors have their heads"
+    if some("backbone.stages.", ".dwconv."):
         return None
-    if some("backbone.layer1.") and some("roi_head."):
+    if some("backbone.layer1."):
         return "its backbone is a ResNet, with tensors under backbone.layer1."
-    return (
-        "it has no dwconv under backbone.stages., or no tensors under roi_head., where ConvNeXt's detectors have them"
-    )
+    return "it has no dwconv under backbone.stages., where ConvNeXt's detectors have one in each block"
 
 
 CONVERTER = Converter(

@@ -89,6 +89,8 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
 
     if all(some(head) for head in _HEADS):
         return None
+    if begun := vitdet.pretraining(keys):
+        return f"{begun}: give a trained detector"
     if some("stem.conv1.") and some("res2."):
         return "it is a backbone, which detectron2 begins training with: give a trained detector"
     if some("proposal_generator.") and some("roi_heads.box_predictor."):

@@ -1,6 +1,6 @@
 """Which entries of the zoo may a checkpoint be?
 
-Clues are asked in order: the entry given; else the configuration in the file's metadata, the file's sha256, its name.
+Clues are asked in order: the entry given; else the configuration in the file's metadata, the file's hashes, its name.
 Each narrows the entries that are left, unless it contradicts an earlier one.  Tensor shapes have the last word: they
 must fit, and where clues leave several networks, decide between them.  Schedules (1x, 20e, 3x) never show in tensors:
 entries of one network are reported together.
@@ -8,7 +8,7 @@ entries of one network are reported together.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cascadezoo.converters.converter import Description, Layout
 from cascadezoo.converters.keymap import Fit, Shapes
@@ -39,9 +39,14 @@ class Clue:
 
 
 def clues(
-    path: Path, sha256: str, described: Description, entries: Sequence[ZooEntry], specs: Mapping[str, ModelSpec]
+    path: Path,
+    sha256: str,
+    described: Description,
+    entries: Sequence[ZooEntry],
+    specs: Mapping[str, ModelSpec],
+    md5: str | None = None,
 ) -> tuple[Clue, ...]:
-    """The clues of a file, strongest first."""
+    """The clues of a file, strongest first; ``md5`` where an entry states digits of it (``states_md5``)."""
     alike = [
         entry
         for entry in entries
@@ -52,8 +57,18 @@ def clues(
         Clue(NETWORK, tuple(alike), described.network),
         Clue("the configuration's name", named(described.stems, entries), ", ".join(dict.fromkeys(described.stems))),
         Clue("the published sha256", tuple(published), sha256),
+        Clue("the weak md5 in a published name", tuple(e for e in entries if _has_digits(e, md5)), md5 or ""),
         Clue("the file name", named([path.stem], entries), path.name),
     )
+
+
+def states_md5(entries: Iterable[ZooEntry]) -> bool:
+    """Whether a file's md5 may tell which of the entries it is."""
+    return any(entry.source.md5_prefix for entry in entries)
+
+
+def _has_digits(entry: ZooEntry, md5: str | None) -> bool:
+    return bool(md5 and entry.source.md5_prefix and md5.startswith(entry.source.md5_prefix))
 
 
 def contradiction(given: ZooEntry, hints: Iterable[Clue], entries: Sequence[ZooEntry]) -> Clue | None:
@@ -72,10 +87,11 @@ def _same_network(one: ZooEntry, other: ZooEntry) -> bool:
 
 
 def named(stems: Iterable[str], entries: Sequence[ZooEntry]) -> tuple[ZooEntry, ...]:
-    """Entries that have a stem's longest known label: a name, an alias or an architecture.
+    """Entries that have a stem's longest known label: a name, an alias, an architecture or their configuration's name.
 
-    Aliases hold the stems of published files, but for those behind wrong links and those that many files share.  A
-    label counts when it is the stem or its beginning, up to anything but a letter or digit.
+    Several entries may share a configuration.  Aliases hold the stems of published files, but for those behind wrong
+    links and those that many files share.  A label counts when it is the stem or its beginning, up to anything but a
+    letter or digit.
     """
     best = 0
     chosen: tuple[ZooEntry, ...] = ()
@@ -185,7 +201,9 @@ def _whereabouts(entries: Sequence[ZooEntry]) -> str:
 
 
 def _labels(entry: ZooEntry) -> Collection[str]:
-    return {entry.name, entry.bare_name, entry.architecture, *entry.aliases}
+    config = PurePosixPath(entry.source.config_url or "")
+    labels = {entry.name, entry.bare_name, entry.architecture, *entry.aliases}
+    return labels | {config.stem} if config.suffix else labels  # without one it is a folder
 
 
 def _architectures(entries: Iterable[ZooEntry]) -> list[str]:

@@ -1,4 +1,5 @@
-"""InternImage: Cascade Mask R-CNN with InternImage-L or -XL, FPN and convolutional box heads.
+"""InternImage: Mask R-CNN with InternImage-T, -S or -B and FPN; Cascade Mask R-CNN with InternImage-L or -XL, FPN and
+convolutional box heads.
 
 Source: state dicts of OpenGVLab/InternImage, ``detection/``, on mmdetection 2.28.1; all but the backbone and the
 convolutions of the box heads is mmdetection's own.  Layouts are torch's own, the background class is last and images
@@ -25,6 +26,7 @@ _INTERNIMAGE = (
     ("backbone.levels.{s}.blocks.{i}.dcn.{linear}.{p}", "backbone.stages.{s}.blocks.{i}.dcn.{linear}.{p}"),
     ("backbone.levels.{s}.blocks.{i}.dcn.dw_conv.0.{p}", "backbone.stages.{s}.blocks.{i}.dcn.dw_conv.{p}"),
     ("backbone.levels.{s}.blocks.{i}.dcn.dw_conv.1.1.{p}", "backbone.stages.{s}.blocks.{i}.dcn.dw_norm.{p}"),
+    ("backbone.levels.{s}.norm.0.{p}", "backbone.stages.{s}.norm.{p}"),  # of T, whose branches begin with their norms
     ("backbone.levels.{s}.downsample.conv.weight", "backbone.stages.{s}.downsample.conv.weight"),
     ("backbone.levels.{s}.downsample.norm.1.{p}", "backbone.stages.{s}.downsample.norm.{p}"),
 )

@@ -158,6 +158,7 @@ def _key_map(architecture: str) -> KeyMap:
 # tensors of backbones that other publishers' detectors on mmdetection have
 _OTHERS = (
     (r"backbone\.levels\.", "an InternImage, with tensors under backbone.levels."),
+    (r"backbone\.layers\.", "a Swin Transformer of its authors' own code, with tensors under backbone.layers."),
     (r"backbone\.stages\.\d+\.\d+\.dwconv\.", "a ConvNeXt of its authors' own code, with tensors named dwconv"),
     (r"backbone\.layers\.", "a Swin Transformer of its authors' own code, with tensors under backbone.layers."),
 )

@@ -4,6 +4,8 @@ Source: state dicts of facebookresearch/detectron2 02b5c4e ``projects/ViTDet``. 
 ``swin.py``, whose index buffers a published file holds.
 """
 
+from collections.abc import Collection
+
 from cascadezoo.converters import swin
 from cascadezoo.converters.keymap import same
 
@@ -31,3 +33,12 @@ NORMED_NECK_AND_HEADS = (
 
 HOLES = {**swin.HOLES, "axis": same("h", "w")}
 DERIVED = (swin.INDEX,)
+
+
+def pretraining(keys: Collection[str]) -> str | None:
+    """Whether a file with these keys is one that these detectors begin training with, and which; else None."""
+    if "pos_embed" in keys and any(key.startswith("blocks.") for key in keys):
+        return "it is a ViT without a detector, as MAE pretrains them, which ViTDet begins training with"
+    if any(key.startswith("layers.") and ".attn." in key for key in keys):
+        return "it is an ImageNet classifier, which detectors on a Swin Transformer begin training with"
+    return None

@@ -1,4 +1,5 @@
-// DCNv3's sampling (InternImage, Wang et al. 2023), the maths once: where a point lies, and which pixels it is made of.
+// DCNv3's sampling (InternImage, Wang et al. 2023), the maths once: where a point lies, and which pixels it is made of,
+// which is the same for any deformable convolution.
 // Names and layouts are those of cascadezoo/ops/dcnv3.py.  I is the type of sizes and of indices.
 //
 // Formulas ported from (licences in NOTICE):
@@ -39,17 +40,22 @@ struct Taps {
                 product(static_cast<A>(ix * p.dilation_w - half_x) + off_x, scale);
     const A y = static_cast<A>(out_y * p.stride_h - p.pad_h + half_y) +
                 product(static_cast<A>(iy * p.dilation_h - half_y) + off_y, scale);
-    if (!(x > -1 && y > -1 && x < static_cast<A>(p.w) && y < static_cast<A>(p.h))) return false;
+    return at(p.h, p.w, y, x);
+  }
+
+  // the same of a position in an image of h x w pixels
+  CZ_HD bool at(I h, I w, A y, A x) {
+    if (!(x > -1 && y > -1 && x < static_cast<A>(w) && y < static_cast<A>(h))) return false;
     I left = static_cast<I>(x), top = static_cast<I>(y);
     left -= x < static_cast<A>(left);  // floor, without a call into libm
     top -= y < static_cast<A>(top);
     const A fx = x - static_cast<A>(left), fy = y - static_cast<A>(top);
-    const bool in_left = left >= 0, in_right = left + 1 < p.w, in_top = top >= 0, in_bottom = top + 1 < p.h;
-    const I corner = top * p.w + left;
+    const bool in_left = left >= 0, in_right = left + 1 < w, in_top = top >= 0, in_bottom = top + 1 < h;
+    const I corner = top * w + left;
     set(0, in_top && in_left, corner, (1 - fx) * (1 - fy), fy - 1, fx - 1);
     set(1, in_top && in_right, corner + 1, fx * (1 - fy), 1 - fy, -fx);
-    set(2, in_bottom && in_left, corner + p.w, (1 - fx) * fy, -fy, 1 - fx);
-    set(3, in_bottom && in_right, corner + p.w + 1, fx * fy, fy, fx);
+    set(2, in_bottom && in_left, corner + w, (1 - fx) * fy, -fy, 1 - fx);
+    set(3, in_bottom && in_right, corner + w + 1, fx * fy, fy, fx);
     return true;
   }
 

@@ -16,6 +16,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(cascadezoo, m) {
       "dcnv3_fused(Tensor input, Tensor offset_mask, int[2] stride, int[2] pad, int[2] dilation, int groups, "
       "float offset_scale) -> Tensor");
   m.def(
+      "deform_conv2d(Tensor x, Tensor offset, Tensor weight, Tensor? bias, int stride, int pad, int groups) -> Tensor");
+  m.def(
       "grouped_nms(Tensor boxes, Tensor scores, Tensor groups, Tensor valid, float iou, int extent, "
       "bool rounded_shift, SymInt group_count, SymInt group_size, SymInt max_keep) -> (Tensor, Tensor)");
   m.def(

@@ -13,6 +13,7 @@ from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector
 from cascadezoo.loading import build
 from cascadezoo.modeling.preprocess import ResizedImage, collate
+from cascadezoo.providers import SPECS
 from cascadezoo.providers.paddle import SPECS as PADDLE
 
 from tiny import lively, tiny
@@ -22,6 +23,7 @@ KINDS = [
     ("cascade_mask_r50_fpn", "detectron"),
     ("mask_r50_c4", "paddle"),
     ("cascade_mask_internimage_l_fpn", "internimage"),
+    ("mask_internimage_t_fpn", "internimage"),
 ]
 
 
@@ -81,6 +83,18 @@ def test_P8_the_gradient_of_an_image_is_that_of_its_interpolation() -> None:
         batch.pixels.sum().backward()
         each = 4 * 255 / torch.tensor(spec.std) / 16
         torch.testing.assert_close(source.grad.mean((1, 2)), each)
+
+
+def test_P8_the_gradient_of_a_pixel_is_its_part_of_the_mean_that_covers_it() -> None:
+    """Eight columns to two: the first is the mean of the columns 0 to 5 by a triangle around 2, of weights 5, 7, 7, 5,
+    3 and 1 in 28, where OpenCV's would be of columns 1 and 2 alone."""
+    spec = SPECS["detectron2"]["cascade_mask_r50_fpn"]
+    source = torch.full((3, 2, 8), 0.5, requires_grad=True)
+    image = ResizedImage(torch.full((2, 2, 3), 128, dtype=torch.uint8).numpy(), (2, 8), 0.25, source)
+    batch = collate([image], spec.preprocess, spec.conventions.resize, torch.device("cpu"), torch.float32)
+    batch.pixels[0, :, 0, 0].sum().backward()
+    weights = torch.tensor([5.0, 7, 7, 5, 3, 1, 0, 0]) / 28
+    torch.testing.assert_close(source.grad[:, 0], (weights * 255).expand(3, 8))
 
 
 def ordinary(found: Detections) -> None:

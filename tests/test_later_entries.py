@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from cascadezoo import manifest, registry
+from cascadezoo.computed import computed
 from cascadezoo.manifest import ZooEntry
 
 DATA = Path(__file__).parent / "data"
@@ -125,6 +126,14 @@ def test_every_published_entry_names_its_page():
     assert pages.total() == 109
     assert all(url.startswith("https://github.com/") for _, url in pages)
     assert sorted(count for (publisher, _), count in pages.items() if publisher == "detectron2") == [2, 5]
+
+
+def test_networks_have_the_parameters_that_their_pages_print():
+    """To the million: the manifest's row is that of the network which its architecture names."""
+    printed = [entry for entry in registry.entries() if entry.params]
+    assert Counter(entry.publisher for entry in printed) == {"internimage": 10, "swin": 11, "convnext": 7}
+    for entry in printed:
+        assert f"{computed(entry).parameters / 1e6:.0f}M" == entry.params, entry.name
 
 
 def test_how_a_file_is_known():

@@ -11,8 +11,7 @@ _NARROW: dict[str, dict[str, object]] = {
     "internimage": {"width": 8, "groups": [1, 2, 4, 8]},
     "convnext": {"width": 8},
     "swin": {"width": 8, "heads": [1, 2, 4, 8]},
-    # a block of windows and a global one, tables of other sizes than those that are read
-    "vit": {"width": 16, "heads": 2, "blocks": [2], "global_blocks": [1], "window": 4, "image_size": 128},
+    "vit": {"width": 8, "blocks": [2], "heads": 2, "global_blocks": [1], "window": 4},
 }
 
 

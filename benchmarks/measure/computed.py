@@ -2,8 +2,8 @@
 root of a checkout, writes ``zoo_manifest/computed.json`` (``cascadezoo.computed``).
 
 Operations are counted on tensors without memory (``measure.products``): on a landscape image that fills the publisher's
-scale, such as 800 x 1333, padded as its network pads it, with as many proposals and detections as it makes at most, and
-with a mask for each class, as published.
+scale, such as 800 x 1333, padded as its network pads it (to a square, where it does that), with as many proposals and
+detections as it makes at most, and with a mask for each class, as published.
 """
 
 import hashlib
@@ -34,6 +34,8 @@ def digest(spec: ModelSpec) -> str:
 def padded(spec: ModelSpec) -> tuple[int, int]:
     """Height and width of the network's input for a landscape image that fills its scale."""
     pixels, step = spec.preprocess, spec.preprocess.size_divisor
+    if pixels.square:
+        return pixels.max_size, pixels.max_size
     return -(-pixels.min_size // step) * step, -(-pixels.max_size // step) * step
 
 

@@ -1,9 +1,10 @@
-"""The convolutions and matrix products of a network, counted stage by stage on tensors without memory.
+"""The convolutions, attentions and matrix products of a network, counted stage by stage on tensors without memory.
 
-What has no products (pooling, suppression, sorting, activations) counts nothing.
+What has no products (pooling, suppression, sorting, activations) counts nothing; of a deformable convolution the
+reading at moved points does not, and of attention the softmax.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,13 +13,29 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from cascadezoo.modeling.build import build
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.postprocess import select
 from cascadezoo.modeling.preprocess import Batch
 from cascadezoo.spec.model import ModelSpec
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))
+
+
+def _deformable(x: Tensor, offset: Tensor, weight: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
+    return 2 * out_val.numel() * weight[0].numel()
+
+
+# those that torch's own list lacks: attention as a CPU computes it, and ours
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.cascadezoo.deform_conv2d: _deformable,
+}
 
 
 class Work(NamedTuple):
@@ -44,8 +61,8 @@ class Counting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **kwargs or {})
-        if func._overloadpacket in flop_registry:
-            flops = flop_registry[func._overloadpacket](*args, **kwargs or {}, out_val=out)
+        if func._overloadpacket in _FORMULAS:
+            flops = _FORMULAS[func._overloadpacket](*args, **kwargs or {}, out_val=out)
             tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
             self._now.append(Work(int(flops), sum(x.numel() for x in tensors)))
         return out

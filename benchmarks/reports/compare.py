@@ -63,7 +63,7 @@ def merge(reports: Sequence[Report]) -> Report:
             if machine not in machines:
                 machines.append(machine)
             entries[entry.name] = entry.model_copy(update={"machine": machines.index(machine)})
-    order = {entry.name: number for number, entry in enumerate(registry.entries())}
+    order = {entry.name: number for number, entry in enumerate(registry.all_known())}
     return first.model_copy(
         update={
             "settings": first.settings.model_copy(update={"shard": None}),

@@ -45,7 +45,8 @@ class Row(NamedTuple):
 
 
 class Zoo(NamedTuple):
-    """All rows, what their speeds were measured under, and the entries of the reports that are not in the manifest."""
+    """All rows, what their speeds were measured under, and the entries of the reports that are nobody's: neither the
+    zoo's nor on another data set."""
 
     rows: list[Row]
     conditions: list[Conditions]
@@ -79,7 +80,7 @@ def zoo(reports: Mapping[str, Report], speeds: Sequence[Speed]) -> Zoo:
         for entry in entries
     ]
     told = [entry.name for report in reports.values() for entry in report.entries]
-    return Zoo(rows, conditions, sorted({*told} - names))
+    return Zoo(rows, conditions, sorted({*told} - {entry.name for entry in registry.all_known()}))
 
 
 def _verified(reports: Mapping[str, Report]) -> dict[str, Verified]:

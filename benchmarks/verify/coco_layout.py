@@ -1,7 +1,8 @@
 """Data sets in COCO's layout, checked before any model runs on them.
 
-COCO val2017 lies in ``ROOT/annotations/instances_val2017.json`` and ``ROOT/val2017/`` or ``ROOT/images/val2017/``; the
-drawn data set of our own entries is made when it is first needed.
+COCO val2017 lies in ``ROOT/annotations/instances_val2017.json`` and ``ROOT/val2017/`` or ``ROOT/images/val2017/``,
+nuImages' validation split in ``ROOT/annotations/nuimages_v1.0-val.json`` and ``ROOT/samples/``; the drawn data set of
+our own entries is made when it is first needed.
 """
 
 import hashlib
@@ -23,6 +24,8 @@ _TAIL = 4096
 _NAMED = 3  # files in a message
 _log = logging.getLogger("cascadezoo")
 
+NAMES = {"coco": "COCO val2017", "nuimages": "nuImages val", "shapes": "shapes"}  # of what entries are judged on
+
 TIMED = 8  # images that speed is measured on, whatever the limit: always the first
 
 _ANNOTATIONS = ("annotations/instances_val2017.json", "annotations_trainval2017/annotations/instances_val2017.json")
@@ -31,6 +34,13 @@ _FOLDERS = ("val2017", "images/val2017", "val2017/val2017", "images/val2017/val2
 COCO_HELP = (
     "get http://images.cocodataset.org/zips/val2017.zip and "
     "http://images.cocodataset.org/annotations/annotations_trainval2017.zip and unpack both there"
+)
+
+
+_NUIMAGES = "annotations/nuimages_v1.0-val.json"
+NUIMAGES_HELP = (
+    "get nuImages' samples and metadata from https://www.nuscenes.org/nuimages, and write the annotations with "
+    "mmdetection3d's tools/dataset_converters/nuimage_converter.py --version v1.0-val"
 )
 
 
@@ -104,13 +114,23 @@ class Dataset:
                 raise BadAnnotations(f"{self.annotations}: image {image.image_id}: {problem.text}")
 
 
+def found_in(root: Path, data: str) -> Dataset:
+    """The data set that the manifest calls ``data``, under ``root``."""
+    return {"coco": coco_val2017, "nuimages": nuimages_val}[data](root)
+
+
+def nuimages_val(root: Path) -> Dataset:
+    """nuImages' validation split under ``root``, in the layout and the COCO format that mmdetection3d gives it."""
+    return Dataset(NAMES["nuimages"], root / _NUIMAGES, root, f"{NUIMAGES_HELP} ({root})")
+
+
 def coco_val2017(root: Path) -> Dataset:
     """COCO val2017 under ``root``, in any of the layouts that other programs make of it."""
     annotations = next((root / name for name in _ANNOTATIONS if (root / name).is_file()), root / _ANNOTATIONS[0])
     folders = [root / name for name in _FOLDERS if (root / name).is_dir()]
     folder = next((folder for folder in folders if _has_files(folder)), (*folders, root / _FOLDERS[0])[0])
     return Dataset(
-        "COCO val2017", annotations, folder, f"{COCO_HELP} ({root}); the images may lie in images/val2017 too"
+        NAMES["coco"], annotations, folder, f"{COCO_HELP} ({root}); the images may lie in images/val2017 too"
     )
 
 
@@ -136,7 +156,7 @@ def shapes_drawn(images: int | None = None) -> Dataset | None:
     annotations = out / "annotations" / "instances_val.json"
     if not annotations.is_file():  # written last
         return None
-    return Dataset("shapes", annotations, out / "val", f"delete {out}, and they are drawn again")
+    return Dataset(NAMES["shapes"], annotations, out / "val", f"delete {out}, and they are drawn again")
 
 
 def _shapes_folder(images: int | None) -> Path:

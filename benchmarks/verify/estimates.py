@@ -1,24 +1,18 @@
-"""How long entries will take: from an earlier report where it has their times, else by the size of their networks.
+"""How long entries will take: from an earlier report where it has their times, else by what their networks compute.
 
 Only their order and proportion matter to a schedule; of the whole time people are told "about".
 """
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from cascadezoo import registry
 from cascadezoo.benchmarks.reports.schema import Accuracy, EntryReport, Report, Settings, Speed
-from cascadezoo.errors import UnsupportedEntry
+from cascadezoo.computed import computed
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.spec.convnext import ConvNeXtSpec
-from cascadezoo.spec.internimage import InternImageSpec
-from cascadezoo.spec.model import ModelSpec
-from cascadezoo.spec.resnet import ResNetSpec
 
-_IMAGES = {"coco": 5000, "shapes": 500}
-_PROPOSALS, _DETECTIONS = 1000, 100  # that the heads see of an image
+_IMAGES = {"coco": 5000, "nuimages": 16_445, "shapes": 500}
 _PASSES = 10  # through the network, of one image with test-time augmentation
 
 
@@ -39,7 +33,7 @@ def costs(entries: Sequence[ZooEntry], settings: Settings, earlier: Sequence[Rep
     """What each entry costs: seconds, by its time in the first of the ``earlier`` reports that has it, or in proportion
     to the times of others; without any times, by the size of its network alone."""
     sizes = {entry.name: _multiplications(entry, settings) for entry in entries}
-    known = {entry.name: entry for entry in registry.entries()}
+    known = {entry.name: entry for entry in registry.all_known()}
     rates: dict[str, float] = {}
     for report in reversed(earlier):
         for one in report.entries:
@@ -78,57 +72,7 @@ def images_of(entry: ZooEntry, settings: Settings) -> int:
 
 
 def _multiplications(entry: ZooEntry, settings: Settings) -> float:
-    """Of the network on all images and evaluations, in millions of millions, roughly."""
-    try:
-        of_image = multiplications(registry.spec_of(entry))
-    except UnsupportedEntry:  # told when it is loaded
-        return 0.0
+    """Of the network on all images and evaluations, in millions of millions."""
+    of_image = computed(entry).total_flops / 2
     passes = [_PASSES * settings.tta if evaluation.tta else 1 for evaluation in entry.evaluations]
     return of_image * images_of(entry, settings) * max(1, sum(passes)) / 1e12
-
-
-def multiplications(spec: ModelSpec) -> float:
-    """Those of one image at the entry's test scale, roughly."""
-    pixels = spec.preprocess.min_size * min(spec.preprocess.max_size, spec.preprocess.min_size * 4 / 3)
-    return sum(weights * places for weights, places in _layers(spec, pixels))
-
-
-def parameters(spec: ModelSpec) -> float:
-    """Numbers that the network learns, roughly."""
-    return sum(weights for weights, _ in _layers(spec, 1.0))
-
-
-def _layers(spec: ModelSpec, pixels: float) -> Iterator[tuple[float, float]]:
-    """Convolutions and full connections of backbone, neck and heads: their weights, and at how many places of an image
-    of so many pixels each is used."""
-    for stage, (blocks, channels) in enumerate(zip(spec.backbone.blocks, spec.backbone.channels, strict=True)):
-        yield blocks * _of_block(spec.backbone, stage, channels), pixels / 16 / 4**stage
-    channels = spec.feature_channels
-    strides = spec.conventions.anchors.strides
-    for stride in strides:
-        if spec.neck:
-            yield 9 * channels**2, pixels / stride**2
-        yield 9 * channels**2 / len(strides), len(strides) * pixels / stride**2  # the RPN's, of all levels
-    head = spec.box_head
-    if head.fcs:
-        convs = [channels, *head.convs]
-        of_convs = sum(9.0 * a * b for a, b in pairwise(convs))
-        yield len(spec.stages) * of_convs, head.resolution**2 * _PROPOSALS
-        widths = [convs[-1] * head.resolution**2, *head.fcs]
-        yield len(spec.stages) * float(sum(a * b for a, b in pairwise(widths))), _PROPOSALS
-    else:  # the backbone's fourth stage
-        yield 3 * 17 * (channels / 2) ** 2 / 4, head.resolution**2 * _PROPOSALS
-    if spec.mask:
-        of_mask = sum(9 * 256 * width for width in spec.mask.convs) + 4 * 256 * spec.mask.deconv
-        yield spec.mask.heads * of_mask, _DETECTIONS * spec.mask.resolution**2
-
-
-def _of_block(spec: ResNetSpec | InternImageSpec | ConvNeXtSpec, stage: int, channels: int) -> float:
-    if isinstance(spec, ConvNeXtSpec):
-        return 8.0 * channels**2 + 49 * channels
-    if isinstance(spec, InternImageSpec):
-        return channels**2 * (2 + 2 * spec.mlp_ratio) + 27 * spec.groups[stage] * channels
-    if spec.basic:
-        return 18.0 * channels**2
-    inner: float = spec.groups * spec.width_per_group * spec.width / 64 * 2**stage
-    return 2 * inner * channels + 9 * inner**2 / spec.groups

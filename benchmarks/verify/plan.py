@@ -8,15 +8,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from cascadezoo import registry
 from cascadezoo.benchmarks.reports.schema import describe_machine
-from cascadezoo.benchmarks.verify.coco_layout import Dataset, shapes_drawn
-from cascadezoo.benchmarks.verify.estimates import costs, images_of, parameters
+from cascadezoo.benchmarks.verify.coco_layout import NAMES, Dataset, shapes_drawn
+from cascadezoo.benchmarks.verify.estimates import costs, images_of
 from cascadezoo.benchmarks.verify.job import Job, asked, found_parts
 from cascadezoo.benchmarks.verify.live import earlier_report
-from cascadezoo.benchmarks.verify.request import NO_COCO, Request, default_batch_size
+from cascadezoo.benchmarks.verify.request import NO_DATA, Request, default_batch_size
 from cascadezoo.benchmarks.verify.run_folder import Finished, RunFolder, run_depends
-from cascadezoo.errors import BadAnnotations, UnsupportedEntry
+from cascadezoo.computed import computed
+from cascadezoo.errors import BadAnnotations
 from cascadezoo.hub.cache import weights_path
 from cascadezoo.hub.offline import switch
 from cascadezoo.images import read_image
@@ -154,7 +154,7 @@ def _job(
 
 
 def _dataset(entry: ZooEntry, request: Request) -> Dataset | None:
-    return shapes_drawn() if entry.data == "shapes" else request.coco
+    return shapes_drawn() if entry.data == "shapes" else request.dataset
 
 
 def _entry(entry: ZooEntry, request: Request, job: Job | None) -> EntryPlan:
@@ -177,7 +177,7 @@ def _entry(entry: ZooEntry, request: Request, job: Job | None) -> EntryPlan:
         state="measure",
         reason=f"changed since: {'; '.join(changed)}" if changed else "",
         evaluations=(*evaluations, *(["speed"] if "speed" in parts else [])),
-        dataset="shapes" if entry.data == "shapes" else "COCO val2017",
+        dataset=NAMES[entry.data],
         weights=weights,
         download_bytes=download,
         results_bytes=results,
@@ -186,8 +186,8 @@ def _entry(entry: ZooEntry, request: Request, job: Job | None) -> EntryPlan:
 
 def _lacking(entry: ZooEntry, request: Request) -> str:
     """What a run would skip the entry for, as far as it shows without the network."""
-    if entry.data == "coco" and request.coco is None:
-        return NO_COCO
+    if entry.data in NO_DATA and request.dataset is None:
+        return NO_DATA[entry.data]
     if request.weights is not None:
         return ""
     if entry.availability == "never_published":
@@ -208,16 +208,11 @@ def _weights(entry: ZooEntry, request: Request) -> tuple[str, int]:
         return "in the package", 0
     if _is_there(entry):
         return "in the cache", 0
-    try:
-        return "to be fetched", 4 * round(parameters(registry.spec_of(entry)))
-    except UnsupportedEntry:
-        return "to be fetched", 0
+    return "to be fetched", computed(entry).tensor_bytes
 
 
 def _data(todo: list[ZooEntry], request: Request) -> tuple[DataPlan, ...]:
-    found: Mapping[str, Dataset | None] = {
-        "shapes" if entry.data == "shapes" else "COCO val2017": _dataset(entry, request) for entry in todo
-    }
+    found: Mapping[str, Dataset | None] = {NAMES[entry.data]: _dataset(entry, request) for entry in todo}
     return tuple(
         DataPlan(
             name=name,

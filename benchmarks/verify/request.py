@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cascadezoo import registry
 from cascadezoo.benchmarks.reports.schema import EntryReport, GivenWeights, Precision, Report, Settings, read_report
-from cascadezoo.benchmarks.verify.coco_layout import TIMED, Dataset, coco_val2017, require_limit, shapes_val
+from cascadezoo.benchmarks.verify.coco_layout import NAMES, TIMED, Dataset, found_in, require_limit, shapes_val
 from cascadezoo.benchmarks.verify.fleet import EngineName, require_engine
 from cascadezoo.benchmarks.verify.live import REPORT, settled_by
 from cascadezoo.coco.evaluation import DEFAULT, require_evaluator
@@ -19,21 +19,24 @@ from cascadezoo.files import file_sha256
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import expanded
 
-NO_COCO = "no data: give --data-root DIR, a folder with annotations/instances_val2017.json and val2017/"
+NO_DATA = {
+    "coco": "no data: give --data-root DIR, a folder with annotations/instances_val2017.json and val2017/",
+    "nuimages": "no data: give --data-root DIR, a folder with annotations/nuimages_v1.0-val.json and samples/",
+}
 _BATCH_SIZE = {"cpu": 1, "cuda": 8}
 
 
 class Data:
     """Each entry's data set, or a sentence why there is none; what was read of it stays here."""
 
-    def __init__(self, coco: Dataset | None) -> None:
-        self._coco = coco
+    def __init__(self, given: Dataset | None) -> None:
+        self._given = given
 
     def __call__(self, entry: ZooEntry) -> Dataset | str:
-        return shapes_val() if entry.data == "shapes" else self._coco or NO_COCO
+        return shapes_val() if entry.data == "shapes" else self._given or NO_DATA[entry.data]
 
     def __reduce__(self) -> tuple[type["Data"], tuple[Dataset | None]]:
-        return Data, (self._coco and replace(self._coco),)  # a copy that has read nothing
+        return Data, (self._given and replace(self._given),)  # a copy that has read nothing
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Request:
         earlier: a report whose entries are taken, but for those that failed.
         run_dir: where detections are kept.
         analysis: where what the results tell beyond the figures is written.
-        coco: the COCO data set, where one was given and is needed.
+        dataset: what lies under the data root, where one was given and is needed.
     """
 
     settings: Settings
@@ -62,7 +65,7 @@ class Request:
     earlier: Report | None
     run_dir: Path | None
     analysis: Path | None
-    coco: Dataset | None
+    dataset: Dataset | None
 
     @property
     def taken(self) -> Mapping[str, EntryReport]:
@@ -72,7 +75,7 @@ class Request:
     @property
     def shared(self) -> list[Path]:
         """Files that every machine has to see."""
-        return [path for path in (self.coco and self.coco.annotations, self.weights) if path]
+        return [path for path in (self.dataset and self.dataset.annotations, self.weights) if path]
 
 
 def requested(
@@ -127,7 +130,7 @@ def requested(
         earlier=earlier,
         run_dir=None if run_dir is None else located(run_dir),
         analysis=None if analysis is None else located(analysis),
-        coco=_coco(
+        dataset=_dataset(
             None if data_root is None else located(data_root),
             [entry for entry in entries if entry.name not in taken],
             limit,
@@ -188,11 +191,15 @@ def _weights(path: Path, entries: Sequence[ZooEntry]) -> Path:
     return path
 
 
-def _coco(root: Path | None, entries: Sequence[ZooEntry], limit: int | None, speed: bool) -> Dataset | None:
-    """COCO, checked, where it was given and an entry needs it."""
-    if root is None or not any(entry.data == "coco" for entry in entries):
+def _dataset(root: Path | None, entries: Sequence[ZooEntry], limit: int | None, speed: bool) -> Dataset | None:
+    """What lies under the data root, checked, where one was given and an entry needs it."""
+    needed = {entry.data: None for entry in entries if entry.data != "shapes"}
+    if root is None or not needed:
         return None
-    dataset = coco_val2017(root)
-    masks = any(entry.has_masks for entry in entries if entry.data == "coco")
+    if len(needed) > 1:
+        names = " and ".join(NAMES[data] for data in needed)
+        raise UsageError(f"the entries are judged on {names}, and --data-root is of one data set: verify them apart")
+    dataset = found_in(root, *needed)
+    masks = any(entry.has_masks for entry in entries if entry.data in needed)
     dataset.check(limit and max(limit, TIMED * speed), masks=masks)
     return dataset

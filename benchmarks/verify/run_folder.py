@@ -28,6 +28,7 @@ from cascadezoo.hub.cache import weights_path
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.record import Record
+from cascadezoo.spec.resnet import ResNetSpec
 
 Depends = dict[str, Any]  # by the word for it in messages; JSON data, None for what is not known now
 Part = Literal["accuracy", "speed"]
@@ -51,6 +52,12 @@ _ONLY: tuple[tuple[tuple[str, ...], Callable[[ZooEntry, ModelSpec], bool]], ...]
         lambda entry, spec: spec.backbone.kind == "internimage",
     ),
     (("modeling.convnext.",), lambda entry, spec: spec.backbone.kind == "convnext"),
+    (("modeling.swin.",), lambda entry, spec: spec.backbone.kind == "swin"),
+    (("modeling.vit.", "modeling.simple_pyramid."), lambda entry, spec: spec.backbone.kind == "vit"),
+    (
+        ("ops.deform_conv2d.", "csrc.cpu.deform_conv2d"),
+        lambda entry, spec: isinstance(spec.backbone, ResNetSpec) and bool(spec.backbone.deformable_stages),
+    ),
     (("modeling.channels_last.",), lambda entry, spec: spec.backbone.kind != "resnet"),
     (("modeling.fpn.",), lambda entry, spec: spec.neck is not None),
     (("modeling.mask_head.", "ops.mask_paste."), lambda entry, spec: spec.mask is not None),

@@ -130,7 +130,7 @@ def verify(
             settings=settings,
             run=run,
             run_dir=folder,
-            dataset_of=Data(request.coco),
+            dataset_of=Data(request.dataset),
             weights=request.weights,
             given=request.given,
             device=measuring.device,

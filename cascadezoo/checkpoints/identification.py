@@ -29,6 +29,7 @@ from cascadezoo.converters.identify import (
     identify,
     is_published,
     refuse_wrong_link,
+    states_md5,
 )
 from cascadezoo.converters.keymap import Fit, KeyMap, Shape, Shapes
 from cascadezoo.converters.mistaken import about_part, about_state
@@ -41,7 +42,7 @@ from cascadezoo.errors import (
     WrongEntry,
     WrongPublisher,
 )
-from cascadezoo.files import file_sha256
+from cascadezoo.files import file_md5, file_sha256
 from cascadezoo.manifest import ELSEWHERE, ZooEntry
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
@@ -124,7 +125,9 @@ class Examination:
             return ()
         if self.layout is own.LAYOUT:
             return (self._stated(), *clues(self.path, self.sha256, Description(), self.entries, {}))
-        return clues(self.path, self.sha256, self.described, self.entries, SPECS[self.layout.publisher])
+        specs = SPECS[self.layout.publisher]
+        md5 = file_md5(self.path) if states_md5(self.entries) else None
+        return clues(self.path, self.sha256, self.described, self.entries, specs, md5)
 
     def _stated(self) -> Clue:
         """What a file of our own says of itself."""

@@ -57,8 +57,8 @@ class EntryName(_TextType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
         """The full names that begin so; where none does, the publishers' own names for them."""
-        names = [entry.name for entry in registry.entries()]
-        aliases = [alias for entry in registry.entries() for alias in entry.aliases]
+        names = [entry.name for entry in registry.all_known()]
+        aliases = [alias for entry in registry.all_known() for alias in entry.aliases]
         fitting = [[name for name in some if name.startswith(incomplete)] for some in (names, aliases)]
         return [CompletionItem(name) for name in fitting[0] or fitting[1]]
 

@@ -47,7 +47,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
     ),
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", type=EntryName())
-@click.option("--all", "everything", is_flag=True, help="Every entry.")
+@click.option("--all", "everything", is_flag=True, help="Every entry that is judged on COCO, and our own.")
 @click.option(
     "--files", is_flag=True, help="Instead: hash every file of the cache and compare it with the hash it should have."
 )
@@ -58,7 +58,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
     "--data-root",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="COCO: annotations/instances_val2017.json and val2017/.",
+    help="COCO: annotations/instances_val2017.json and val2017/; for entries on other data, that data set.",
 )
 @click.option("--ap", is_flag=True, help="Only accuracy.")
 @click.option("--fps", is_flag=True, help="Only speed.")
@@ -126,7 +126,7 @@ def verify_command(
 
     Accuracy is PASS or FAIL against each published figure at its printed digits.  An entry may have several
     evaluations, each with its verdict: those with test-time augmentation run only with --tta.  Speed is judged only
-    against --baseline, FAIL if more than 10 % slower; published fps are another device's.  Models trained on COCO need
+    against --baseline, FAIL if more than 10 % slower; published fps are another device's.  Published models need
     --data-root; without it, or without weights, they are SKIPPED.
 
     Exit code 1 if anything is FAIL or ERROR (with --strict also SKIPPED), else 0.  An interrupted run goes on where it

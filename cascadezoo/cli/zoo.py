@@ -26,7 +26,11 @@ _EXPLANATIONS = {
     "never_published": "never published: the published table links another model's file, and no other is known",
     "embedded": "in the package",
 }
-_DATA = {"coco": "COCO", "shapes": "the drawn shapes of `cascadezoo shapes`, not COCO"}
+_DATA = {
+    "coco": "COCO",
+    "shapes": "the drawn shapes of `cascadezoo shapes`, not COCO",
+    "nuimages": "nuImages, not COCO",
+}
 
 
 @click.command(
@@ -73,6 +77,7 @@ def _sheet(entry: ZooEntry) -> Iterator[str | Styled]:
     yield from _row("code", entry.code_license)
     yield from _row("weights", entry.weights_license)
     yield from _row("said of them", entry.license_evidence)
+    yield from _row("data", entry.data_license)
     for reference in entry.citation:
         yield from _row("cite", reference)
 

@@ -15,7 +15,7 @@ from cascadezoo.cli.parameters import Words
 from cascadezoo.cli.terminal import Styled, echo, echo_json, echo_text
 from cascadezoo.computed import computed
 from cascadezoo.errors import UsageError
-from cascadezoo.manifest import FAMILIES, PUBLISHERS, ZooEntry
+from cascadezoo.manifest import ELSEWHERE, FAMILIES, PUBLISHERS, ZooEntry
 
 STATES = {
     "published": "available",
@@ -31,7 +31,9 @@ _MARKS = {
     "*": "with test-time augmentation",
     "+": "from a later edition of the publisher's page; the table has no figure",
     "#": "on the drawn shapes of `cascadezoo shapes`, not on COCO",
+    "~": "on nuImages, not on COCO",
 }
+_ON = {"shapes": "#", "nuimages": "~"}  # marks of other data than COCO
 
 Value: TypeAlias = Decimal | str | None
 
@@ -98,6 +100,7 @@ _SHOWN = ("name", "ap", "mask_ap", "weights")
         "cascadezoo list '*x101*' --masks",
         "cascadezoo list --sort mask_ap --min-ap 44",
         "cascadezoo list --columns name,ap,params,license",
+        "cascadezoo list --data nuimages",
         "cascadezoo list --csv > zoo.csv",
     ),
 )
@@ -108,6 +111,9 @@ _SHOWN = ("name", "ap", "mask_ap", "weights")
 @click.option("--available", is_flag=True, help="Only entries whose weights exist somewhere.")
 @click.option(
     "--min-ap", metavar="N", type=click.FloatRange(0, 100), help="Only entries with this box AP on COCO, or a higher."
+)
+@click.option(
+    "--data", type=click.Choice(ELSEWHERE), help="The entries on this data set, which --min-ap is of then, not on COCO."
 )
 @click.option(
     "--sort",
@@ -130,6 +136,7 @@ def list_command(
     masks: bool | None,
     available: bool,
     min_ap: float | None,
+    data: str | None,
     sort: str | None,
     columns: tuple[str, ...] | None,
     as_csv: bool,
@@ -137,13 +144,16 @@ def list_command(
 ) -> None:
     """List the published entries whose name fits PATTERN, such as '*x101*' (quote it).
 
-    AP is average precision in percent, as published: on COCO, but for figures marked with #.  Weights: yes (at the
-    published link or, where that is out of date or wrong, at a corrected one), inside the package, or never published.
+    AP is average precision in percent, as published: on COCO, but for figures with a mark that says otherwise.  Entries
+    on another data set are listed by themselves, with --data.  Weights: yes (at the published link or, where that is
+    out of date or wrong, at a corrected one), inside the package, or never published.
     """
     if as_json and (as_csv or columns):
         raise UsageError("--json gives whole records: leave out --csv and --columns")
-    names = registry.list_models(pattern, publisher, family, masks, available or None)
-    entries = [entry for entry in map(registry.info, names) if min_ap is None or _reaches(entry, min_ap)]
+    names = registry.list_models(pattern, publisher, family, masks, available or None, data)
+    entries = [
+        entry for entry in map(registry.info, names) if min_ap is None or _reaches(entry, min_ap, data or "coco")
+    ]
     if sort:
         entries.sort(key=_order(COLUMNS[sort]))
     if as_json:
@@ -157,8 +167,8 @@ def list_command(
         echo(f"no entry fits{_advice(pattern, min_ap)}", err=True)
 
 
-def _reaches(entry: ZooEntry, least: float) -> bool:
-    return entry.data == "coco" and entry.evaluations[0].box_ap >= Decimal(str(least))
+def _reaches(entry: ZooEntry, least: float, data: str) -> bool:
+    return entry.data == data and entry.evaluations[0].box_ap >= Decimal(str(least))
 
 
 def _order(column: Column) -> Callable[[ZooEntry], tuple[bool, bool, Decimal | str]]:
@@ -234,7 +244,7 @@ def _cell(entry: ZooEntry, column: Column) -> str:
 def _mark(entry: ZooEntry) -> str:
     judged = entry.evaluations[0]
     if entry.data != "coco":
-        return "#"
+        return _ON[entry.data]
     if judged.basis == "later":
         return "+"
     return "*" if judged.tta else ""

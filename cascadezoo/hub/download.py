@@ -100,7 +100,7 @@ def _kept(entry: ZooEntry, target: Path, url: str, checks: tuple[Check, ...]) ->
     """The file of an earlier call, if it still passes all checks."""
     if not target.is_file():
         return None
-    file = hashed(target, url, _wants_md5(checks))
+    file = hashed(target, url, integrity.wants_md5(checks))
     fault = integrity.fault(entry, file, checks)
     if fault is None:
         return file
@@ -131,7 +131,7 @@ def arrived(
 
     Raises WeightsNotFound, and as ``transport.fetch`` does.
     """
-    md5 = _wants_md5(checks)
+    md5 = integrity.wants_md5(checks)
     if isinstance(place, str):
         return transport.fetch(place, part, md5=md5, size=entry.source.size, progress=progress)
     if not (place.is_file() and os.access(place, os.R_OK)):
@@ -140,7 +140,3 @@ def arrived(
             "CASCADEZOO_MIRROR"
         )
     return copied(place, part, md5)
-
-
-def _wants_md5(checks: tuple[Check, ...]) -> bool:
-    return any(check.kind == "md5" for check in checks)

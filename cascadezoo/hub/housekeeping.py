@@ -226,7 +226,7 @@ def _check_original(item: CacheItem) -> tuple[State, str]:
     if entry is None or _file_name(entry) != item.path.name:
         return "unproven", "no file of an entry's present address"
     checks = integrity.known_checks(entry)
-    fault = integrity.fault(entry, hashed(item.path, str(item.path), md5=False), checks)
+    fault = integrity.fault(entry, hashed(item.path, str(item.path), integrity.wants_md5(checks)), checks)
     if fault is not None:
         return "damaged", fault.removeprefix(f"{item.path} ")
     if not checks:

@@ -1,7 +1,8 @@
 """Whether a file is the published one: by the publisher's hashes, else by the hash of the file first trusted.
 
-A file is trusted, and its whole sha256 recorded, once it has proved to be a checkpoint of its entry; from then on no
-other file is accepted from the same url.
+Where a publisher states the first digits of a hash alone, they must hold, but prove little: some other file in 17
+million has the same 6, and anybody can make one that has.  A file is trusted, and its whole sha256 recorded, once it
+has proved to be a checkpoint of its entry; from then on no other file is accepted from the same url.
 """
 
 import logging
@@ -19,6 +20,8 @@ from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import made, quarantine_path, record_path
 
 _log = logging.getLogger("cascadezoo")
+
+_DIGITS = {"sha256": 64, "md5": 32}  # of a whole hash
 
 
 class Trusted(BaseModel):
@@ -40,7 +43,7 @@ class Check(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: str = Field(description="sha256, md5 or size")
-    value: str = Field(description="the whole value, or the first digits of a sha256; a size in bytes")
+    value: str = Field(description="the whole value, or the first digits of a hash; a size in bytes")
     origin: str = Field(description="where the value comes from, as a phrase for messages")
 
     def found(self, file: Fetched) -> str:
@@ -50,12 +53,12 @@ class Check(BaseModel):
     @property
     def is_whole(self) -> bool:
         """Whether no other file has this value, or none that anybody made by accident."""
-        return self.kind == "md5" or (self.kind == "sha256" and len(self.value) == 64)
+        return len(self.value) == _DIGITS.get(self.kind)
 
     def holds(self, file: Fetched) -> bool:
         """Whether the file passes."""
         found = self.found(file)
-        return found.startswith(self.value) if self.kind == "sha256" else found == self.value
+        return found.startswith(self.value) if self.kind in _DIGITS else found == self.value
 
 
 def recorded(name: str) -> Trusted | None:
@@ -87,8 +90,8 @@ def record(entry: ZooEntry, file: Fetched, checks: Sequence[Check]) -> None:
     with whole_file(path) as target:
         target.write(trusted.model_dump_json(indent=2).encode() + b"\n")
     if not any(check.is_whole for check in checks):
-        digits = next((len(check.value) for check in checks if check.kind == "sha256"), 0)
-        stated = f"only {digits} digits of this file's sha256" if digits else "no hash of this file"
+        parts = [f"{len(check.value)} digits of this file's {check.kind}" for check in checks if check.kind in _DIGITS]
+        stated = f"only {parts[0]}" if parts else "no hash of this file"
         _log.warning(
             "%s: its publisher states %s, so it is trusted on first use, with sha256 %s: `cascadezoo lock write` keeps "
             "that for other machines, which might be sent another file",
@@ -118,6 +121,9 @@ def known_checks(entry: ZooEntry) -> tuple[Check, ...]:
             "the published sha256" if source.sha256 else f"the {len(digits)} digits of sha256 in the published name"
         )
         checks.append(Check(kind="sha256", value=digits, origin=origin))
+    if digits := source.md5_prefix:
+        origin = f"the weak {len(digits)} digits of md5 in the published name"
+        checks.append(Check(kind="md5", value=digits, origin=origin))
     if source.size is not None:
         checks.append(Check(kind="size", value=str(source.size), origin="the published size"))
     before = recorded(entry.name)
@@ -125,6 +131,11 @@ def known_checks(entry: ZooEntry) -> tuple[Check, ...]:
         origin = f"the file trusted on {before.when:%Y-%m-%d}, until you delete the note {record_path(entry.name)}"
         checks.append(Check(kind="sha256", value=before.sha256, origin=origin))
     return tuple(checks)
+
+
+def wants_md5(checks: Sequence[Check]) -> bool:
+    """Whether the md5 of a file decides on one of its checks."""
+    return any(check.kind == "md5" for check in checks)
 
 
 def md5_check(text: str, url: str) -> Check:
@@ -139,7 +150,7 @@ def fault(entry: ZooEntry, file: Fetched, checks: Sequence[Check]) -> str | None
     """What is wrong with a file, as a sentence that names the expected and the actual value; None: nothing."""
     for check in checks:
         if not check.holds(file):
-            starts = "starts with " if check.kind == "sha256" and len(check.value) < 64 else ""
+            starts = "starts with " if len(check.value) < _DIGITS.get(check.kind, 0) else ""
             return (
                 f"{file.url} is not the file of {entry.name}: {check.kind} {starts}{check.value} expected "
                 f"({check.origin}), {check.found(file)} found"

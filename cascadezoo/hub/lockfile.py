@@ -19,7 +19,7 @@ from cascadezoo.hub.cache import embedded_file, weights_path
 from cascadezoo.manifest import ZooEntry
 
 _HEAD = "# cascadezoo lock 1: entry, sha256 of the publisher's file, content digest of its weights\n"
-_LINE = re.compile(r"([a-z0-9_]+\.[a-z]+)  ([0-9a-f]{64})  ([0-9a-f]{64})")
+_LINE = re.compile(r"([a-z0-9_]+\.[a-z][a-z0-9]*)  ([0-9a-f]{64})  ([0-9a-f]{64})")
 
 State = Literal["ok", "differs", "absent"]
 
@@ -57,7 +57,7 @@ class PinVerdict:
 def cached() -> list[ZooEntry]:
     """The entries whose weights are in the cache."""
     names = {item.entry for item in housekeeping.items(("canonical",))}
-    return [entry for entry in registry.entries() if entry.name in names]
+    return [entry for entry in registry.all_known() if entry.name in names]
 
 
 def pin(entry: ZooEntry) -> Pin:

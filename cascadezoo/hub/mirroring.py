@@ -44,9 +44,8 @@ def bring(entry: ZooEntry, folder: Path, progress: Progress | None = None) -> Pa
         raise UsageError(f"{folder} is the mirror that CASCADEZOO_MIRROR names: unset it, or name another folder")
     _bring_md5(entry, folder)
     checks = checks_of(entry)
-    wants_md5 = any(check.kind == "md5" for check in checks)
     if target.is_file():
-        fault = integrity.fault(entry, hashed(target, str(target), wants_md5), checks)
+        fault = integrity.fault(entry, hashed(target, str(target), integrity.wants_md5(checks)), checks)
         if fault is None:
             return target
         _log.warning("%s; fetching it anew", fault)

@@ -14,7 +14,7 @@ from cascadezoo.modeling.vit import ViT
 BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
     "resnet": ResNet,
     "internimage": InternImage,
-    "convnext": ConvNeXt,
     "swin": Swin,
+    "convnext": ConvNeXt,
     "vit": ViT,
 }

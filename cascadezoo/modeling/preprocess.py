@@ -116,8 +116,7 @@ def _resized(image: ResizedImage, rule: Resize) -> ResizedImage:
     if image.planned is None:
         return image
     if rule.interpolation is Interpolation.PILLOW:
-        levels = Image.fromarray(image.pixels).resize(image.planned[::-1], Image.Resampling.BILINEAR)
-        return image._replace(pixels=np.array(levels), planned=None)
+        return image._replace(pixels=_by_pillow(image.pixels, image.planned), planned=None)
     source = image.pixels.astype(np.float32) if rule.float32 else image.pixels
     method = _OPENCV[rule.interpolation]
     if _by_sides(rule, image.scale, image.original_size):
@@ -125,6 +124,18 @@ def _resized(image: ResizedImage, rule: Resize) -> ResizedImage:
     else:
         pixels = cv2.resize(source, None, fx=image.scale, fy=image.scale, interpolation=method)
     return image._replace(pixels=np.asarray(pixels), planned=None)
+
+
+def _by_pillow(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Columns first, then rows, rounded to whole levels in between.
+
+    Pillow did so by itself until 13.0, which begins with the rows of tall images (python-pillow/Pillow#9549) and so
+    gives them other levels than those that the publishers' figures are of.
+    """
+    levels = Image.fromarray(pixels)
+    for sides in ((size[1], levels.height), (size[1], size[0])):
+        levels = levels.resize(sides, Image.Resampling.BILINEAR)
+    return np.array(levels)
 
 
 def _steps(image: ResizedImage, rule: Resize) -> tuple[float, float]:

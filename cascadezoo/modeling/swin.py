@@ -49,12 +49,48 @@ def positions(window: int, weight: Tensor) -> Positions:
     return Positions(index, apart[:, None].to(weight.dtype) * _APART)
 
 
+class Windows(NamedTuple):
+    """A map of H x W cells, padded to rows x columns of windows and then shifted, as places to copy from.
+
+    Attributes:
+        cells: (rows * columns * w * w,) int64: the cell at each place of each window, row by row, the first being 1; 0
+            where the map is padded.
+        places: (H * W,) int64: the place of each cell.
+        kinds: (rows * columns,) int64: which of ``Positions.apart`` is each window's; None without a shift.
+    """
+
+    cells: Tensor
+    places: Tensor
+    kinds: Tensor | None
+
+
+def cut(height: int, width: int, window: int, shift: int, device: torch.device) -> Windows:
+    """The windows of a map: the cell (y, x) of the shifted map is (y + shift, x + shift) of the padded one, modulo its
+    sides.
+
+    Sides enter the arithmetic alone, and decide nothing: a traced graph is for maps of any size.
+    """
+    rows, columns = -(-height // window), -(-width // window)
+    place = torch.arange(rows * columns * window**2, device=device)
+    one, inside = place // window**2, place % window**2
+    y = (one // columns * window + inside // window + shift) % (rows * window)
+    x = (one % columns * window + inside % window + shift) % (columns * window)
+    cells = (y * width + x + 1) * ((y < height) & (x < width))
+    cell = torch.arange(height * width, device=device)
+    y, x = (cell // width - shift) % (rows * window), (cell % width - shift) % (columns * window)
+    places = ((y // window * columns + x // window) * window + y % window) * window + x % window
+    if not shift:
+        return Windows(cells, places, None)
+    one = torch.arange(rows * columns, device=device)
+    return Windows(cells, places, 2 * (one // columns == rows - 1) + (one % columns == columns - 1).long())
+
+
 class WindowAttention(nn.Module):
     """Multi-head attention within windows, with a learned bias for each relative position of a query and a key."""
 
-    def __init__(self, channels: int, heads: int, window: int, shift: int) -> None:
+    def __init__(self, channels: int, heads: int, window: int) -> None:
         super().__init__()
-        self.heads, self.window, self.shift = heads, window, shift
+        self.heads, self.cells = heads, window**2
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
@@ -64,51 +100,39 @@ class WindowAttention(nn.Module):
         for weight in (self.relative_position_bias_table, self.qkv.weight, self.proj.weight):
             nn.init.trunc_normal_(weight, std=0.02)
 
-    def forward(self, x: Tensor, places: Positions) -> Tensor:
+    def forward(self, x: Tensor, windows: Windows, positions: Positions) -> Tensor:
         """(N, H, W, C) to the same shape."""
         n, height, width, channels = x.shape
-        side, shift = self.window, self.shift
-        rows, columns = -(-height // side), -(-width // side)
-        x = F.pad(x, (0, 0, 0, columns * side - width, 0, rows * side - height))
-        if shift:
-            x = x.roll((-shift, -shift), (1, 2))
-        windows = x.view(n, rows, side, columns, side, channels).transpose(2, 3).reshape(-1, side * side, channels)
-        q, k, v = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, self._bias(places, n, rows, columns))
-        windows = self.proj(attended.transpose(1, 2).flatten(2))
-        x = windows.view(n, rows, columns, side, side, channels).transpose(2, 3)
-        x = x.reshape(n, rows * side, columns * side, channels)
-        if shift:
-            x = x.roll((shift, shift), (1, 2))
-        return x[:, :height, :width]
+        padded = F.pad(x.flatten(1, 2), (0, 0, 1, 0))  # a cell of zeros is the first
+        cells = padded.index_select(1, windows.cells).view(-1, self.cells, channels)
+        q, k, v = self.qkv(cells).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, self._bias(n, windows, positions))
+        cells = self.proj(attended.transpose(1, 2).flatten(2)).view(n, -1, channels)
+        return cells.index_select(1, windows.places).view(n, height, width, channels)
 
-    def _bias(self, places: Positions, n: int, rows: int, columns: int) -> Tensor:
-        """What is added to the logits: (1, heads, w * w, w * w), or of as many windows as there are."""
-        bias = self.relative_position_bias_table[places.index].permute(2, 0, 1)[None]
-        if not self.shift:
+    def _bias(self, n: int, windows: Windows, positions: Positions) -> Tensor:
+        """What is added to the logits of all windows (1, heads, w * w, w * w), or of each of those of n maps."""
+        bias = self.relative_position_bias_table[positions.index].permute(2, 0, 1)[None]
+        if windows.kinds is None:
             return bias
-        last_row, last_column = (
-            (torch.arange(count, device=bias.device) == count - 1).long() for count in (rows, columns)
-        )
-        kinds = (2 * last_row[:, None] + last_column).flatten().repeat(n)
-        return (bias + places.apart).index_select(0, kinds)
+        return (bias + positions.apart).index_select(0, windows.kinds.repeat(n))
 
 
 class Block(nn.Module):
     """Attention within windows, then an MLP: two residual branches, each normed first, and in training left out at
     times."""
 
-    def __init__(self, channels: int, heads: int, shift: int, drop_path: float, spec: SwinSpec) -> None:
+    def __init__(self, channels: int, heads: int, drop_path: float, spec: SwinSpec) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels, eps=_EPS)
-        self.attn = WindowAttention(channels, heads, spec.window, shift)
+        self.attn = WindowAttention(channels, heads, spec.window)
         self.norm2 = nn.LayerNorm(channels, eps=_EPS)
         self.mlp = MLP(channels, int(channels * spec.mlp_ratio))
         self.drop_path = StochasticDepth(drop_path, "row")
 
-    def forward(self, x: Tensor, places: Positions) -> Tensor:
+    def forward(self, x: Tensor, windows: Windows, positions: Positions) -> Tensor:
         """(N, H, W, C) to the same shape."""
-        x = x + self.drop_path(self.attn(self.norm1(x), places))
+        x = x + self.drop_path(self.attn(self.norm1(x), windows, positions))
         out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return out
 
@@ -153,17 +177,18 @@ class Stage(nn.Module):
         super().__init__()
         channels, heads = spec.channels[index], spec.heads[index]
         before, last = sum(spec.blocks[:index]), max(1, sum(spec.blocks) - 1)
-        self.blocks = nn.ModuleList(
-            Block(channels, heads, i % 2 * (spec.window // 2), spec.drop_path * (before + i) / last, spec)
-            for i in range(spec.blocks[index])
-        )
+        rates = [spec.drop_path * (before + i) / last for i in range(spec.blocks[index])]
+        self.window = spec.window
+        self.blocks = nn.ModuleList(Block(channels, heads, rate, spec) for rate in rates)
         self.norm = nn.LayerNorm(channels, eps=_EPS)
         self.downsample = PatchMerging(channels) if index + 1 < len(spec.blocks) else nn.Identity()
 
-    def forward(self, x: Tensor, places: Positions) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
         """What the neck reads, and what the next stage does."""
-        for block in self.blocks:
-            x = block(x, places)
+        height, width = x.shape[1:3]
+        plain, shifted = (cut(height, width, self.window, by, x.device) for by in (0, self.window // 2))
+        for i, block in enumerate(self.blocks):
+            x = block(x, shifted if i % 2 else plain, positions)
         return self.norm(x), self.downsample(x)
 
 

@@ -29,7 +29,8 @@ def deform_conv2d(
     """Convolve x at moved points.
 
     Point ``p = row * kernel_w + column`` of output pixel (i, j) reads the input at ``i * stride - pad + row + dy`` and
-    ``j * stride - pad + column + dx``, in pixels whose centres are integers.  Pixels outside the input count as zero.
+    ``j * stride - pad + column + dx``, in pixels whose centres are integers.  Pixels outside the input count as zero,
+    and so does a point whose offset is not a number.
 
     Args:
         x: (N, C, H, W), floating point.
@@ -62,10 +63,15 @@ def reference(
     if x.numel() == 0 or offset.numel() == 0:
         out = torch.zeros(*offset.shape[:3], len(weight), dtype=x.dtype, device=x.device)
         return out if bias is None else out + bias
-    x32, offset32, weight32 = (tensor.to(kind) for tensor in (x, offset, weight))
+    x32, weight32, moves = x.to(kind), weight.to(kind), _moves(offset, kind)
     bias32 = None if bias is None else bias.to(kind)
-    out = torchvisions(x32.permute(0, 3, 1, 2), offset32.permute(0, 3, 1, 2), weight32, bias32, stride, pad)
+    out = torchvisions(x32.permute(0, 3, 1, 2), moves.permute(0, 3, 1, 2), weight32, bias32, stride, pad)
     return out.permute(0, 2, 3, 1).to(x.dtype).contiguous()
+
+
+def _moves(offset: Tensor, kind: torch.dtype) -> Tensor:
+    """Offsets, of which torchvision would take what is no number for the number of a pixel in memory."""
+    return offset.to(kind).nan_to_num(nan=torch.inf)
 
 
 def _check(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int, groups: int) -> None:
@@ -78,8 +84,8 @@ def _check(x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, strid
     outputs, inputs, *kernel = weight.shape
     if outputs % groups or inputs * groups != x.shape[3] or 0 in (outputs, inputs, *kernel):
         raise UsageError(
-            f"deform_conv2d: a weight of shape {tuple(weight.shape)} in {groups} groups is not for {x.shape[3]} "
-            "channels"
+            f"deform_conv2d: a weight of shape {tuple(weight.shape)} in {groups} groups does not take {x.shape[3]}"
+            " channels"
         )
     sizes = [(side + 2 * pad - points) // stride + 1 for side, points in zip(x.shape[1:3], kernel, strict=True)]
     expected = (x.shape[0], *sizes, 2 * kernel[0] * kernel[1])
@@ -103,14 +109,14 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, offset, weight = ctx.saved_tensors
     stride, pad, groups = ctx.numbers
     kind = torch.promote_types(x.dtype, torch.float32)
-    above, x32, offset32 = (tensor.to(kind).permute(0, 3, 1, 2).contiguous() for tensor in (grad, x, offset))
-    none = x32.new_zeros(0)  # no mask, and of the bias its gradient alone
-    of_x, of_weight, of_offset, _, _ = torch.ops.torchvision._deform_conv2d_backward(
-        above, x32, weight.to(kind), offset32, none, none, stride, stride, pad, pad, 1, 1, groups, 1, False
+    numbers = grad.to(kind), x.to(kind), _moves(offset, kind)
+    above, x32, moves = (tensor.permute(0, 3, 1, 2).contiguous() for tensor in numbers)
+    mask, bias = x32.new_zeros(len(x), 1), x32.new_zeros(len(weight))  # neither is read
+    of_x, of_weight, of_offset, _, of_bias = torch.ops.torchvision._deform_conv2d_backward(
+        above, x32, weight.to(kind), moves, mask, bias, stride, stride, pad, pad, 1, 1, groups, 1, False
     )
-    of_bias = grad.sum((0, 1, 2)) if ctx.has_bias else None
     back = (of.permute(0, 2, 3, 1).to(to.dtype) for of, to in ((of_x, x), (of_offset, offset)))
-    return *back, of_weight.to(weight.dtype), of_bias, None, None, None
+    return *back, of_weight.to(weight.dtype), of_bias.to(x.dtype) if ctx.has_bias else None, None, None, None
 
 
 define(

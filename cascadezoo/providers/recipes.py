@@ -28,6 +28,9 @@ _MMDET_3X = _MMDET.model_copy(
     }
 )
 
+# nuImages, of 1600 x 900 pixels: scales of 0.8 to 1.2.  The publisher draws the limit of the longer side as well, from
+# 1280 to 1920, so that its scale is the lesser of two that are drawn
+_NUIMAGES = {"augmentation": Augmentation(flip=0.5, min_sizes=(720, 1080), max_size=1920, scales=Scales.RANGE)}
 # ResNet strikes back
 _MMDET_RSB = _MMDET.model_copy(
     update={"solver": Solver(method=Method.ADAMW, lr=2e-4, batch=16, weight_decay=0.05, exempt=Exempt.NORMS)}
@@ -116,6 +119,11 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "3x": _MMDET_3X,
         "4x": _MMDET_4X,
         "cascade_mask_r50_fpn_rsb_1x": _MMDET_RSB,
+        **{
+            f"cascade_mask_{name}_1x": _MMDET.model_copy(update=_NUIMAGES)
+            for name in ("r50_fpn_nuim", "r50_fpn_nuim_coco20e", "r101_fpn_nuim", "x101_32x4d_fpn_nuim")
+        },
+        "cascade_mask_r50_fpn_nuim_coco20e_20e": _MMDET_20E.model_copy(update=_NUIMAGES),
     },
     "internimage": {
         "1x": _INTERNIMAGE,

@@ -24,3 +24,8 @@ class BackboneSpec(Record):
     def channels(self) -> tuple[int, ...]:
         """The channels of the maps."""
         raise NotImplementedError
+
+    def layers_to_neck(self, tensor: str) -> int | None:
+        """How many layers lie between a tensor, by its name in the backbone, and the neck, as learning rates that decay
+        by layer count them; None where a backbone of this kind is not trained so."""
+        return None

@@ -1,5 +1,6 @@
 """InternImages as data."""
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,6 +29,18 @@ class InternImageSpec(BackboneSpec):
     def channels(self) -> tuple[int, ...]:
         """Output channels of the stages."""
         return tuple(self.width * 2**i for i in range(len(self.blocks)))
+
+    def layers_to_neck(self, tensor: str) -> int | None:
+        """The stem is the first layer, each block one more; what follows a stage's blocks is with the block after."""
+        if tensor.startswith("stem."):
+            before = 0
+        elif block := re.match(r"stages\.(\d)\.blocks\.(\d+)\.", tensor):
+            before = 1 + sum(self.blocks[: int(block[1])]) + int(block[2])
+        elif after := re.match(r"stages\.(\d)\.(?:downsample|norm)\.", tensor):
+            before = 1 + sum(self.blocks[: int(after[1]) + 1])
+        else:
+            return None
+        return sum(self.blocks) + 1 - before
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Self:

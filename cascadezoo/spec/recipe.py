@@ -47,8 +47,9 @@ class Solver(Record):
         default=1.0,
         gt=0,
         le=1,
-        description="Factor per layer of an InternImage between a tensor and the neck: the stem is the first layer, "
-        "each block one more, a downsampling belongs to the block after it.",
+        description="Factor per layer between a tensor of the backbone and the neck, as a backbone of its kind counts "
+        "them; in an InternImage the stem is the first layer, each block one more, a downsampling belongs to the block "
+        "after it.",
     )
 
 

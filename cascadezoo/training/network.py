@@ -10,7 +10,6 @@ from cascadezoo.detector import Detector
 from cascadezoo.errors import UsageError
 from cascadezoo.loading import build, load
 from cascadezoo.manifest import ZooEntry
-from cascadezoo.spec.internimage import InternImageSpec
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.norm import Norm
 from cascadezoo.spec.resnet import NormLearning, ResNetSpec
@@ -55,12 +54,15 @@ def all_learning(spec: ModelSpec) -> ModelSpec:
 
 
 def set_drop_path(model: Detector, rate: float) -> None:
-    """Drop paths at ``rate`` in the last block, and less before, of a network that drops any."""
-    backbone = model.spec.backbone
-    if isinstance(backbone, InternImageSpec) and backbone.drop_path:
-        for module in model.modules():
-            if isinstance(module, StochasticDepth):
-                module.p *= rate / backbone.drop_path
+    """Drop paths at ``rate`` in the backbone's last block, and less before, in proportion.
+
+    Raises UsageError where its blocks have no paths to drop.
+    """
+    paths = [module for module in model.backbone.modules() if isinstance(module, StochasticDepth)]
+    if rate and not paths:
+        raise UsageError(f"drop_path {rate}: a backbone of kind {model.spec.backbone.kind} has no paths to drop")
+    for index, path in enumerate(paths):
+        path.p = rate * index / max(1, len(paths) - 1)
 
 
 def freeze(model: Detector, parts: Iterable[Part]) -> None:

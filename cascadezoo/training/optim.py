@@ -16,14 +16,17 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cascadezoo.errors import UsageError
 from cascadezoo.modeling.network import Network
-from cascadezoo.spec.internimage import InternImageSpec
 from cascadezoo.spec.recipe import Exempt, Method, Solver
 
 
 def parameter_groups(model: Network, solver: Solver) -> list[dict[str, object]]:
     """The trainable parameters in groups: ``params``, ``names``, ``weight_decay`` and ``scale``, the group's factor of
-    the learning rate.  Groups and names come in the model's own order."""
+    the learning rate.  Groups and names come in the model's own order.
+
+    Raises UsageError for a decay by layer of a backbone that counts none.
+    """
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -63,18 +66,9 @@ def _scale(name: str, model: Network, solver: Solver) -> float:
     scale = solver.bias_lr if name.endswith(".bias") else 1.0
     if solver.stage_lr and (stage := re.match(r"backbone\.layer(\d)\.", name)):
         scale *= solver.stage_lr[int(stage[1]) - 1]
-    backbone = model.spec.backbone
-    if isinstance(backbone, InternImageSpec) and (layer := _layer(name, backbone.blocks)) is not None:
-        scale *= solver.layer_decay ** (sum(backbone.blocks) + 1 - layer)
+    if solver.layer_decay < 1 and name.startswith("backbone."):
+        layers = model.spec.backbone.layers_to_neck(name.removeprefix("backbone."))
+        if layers is None:
+            raise UsageError(f"layer_decay: no layers are counted in a backbone of kind {model.spec.backbone.kind}")
+        scale *= solver.layer_decay**layers
     return scale
-
-
-def _layer(name: str, blocks: tuple[int, ...]) -> int | None:
-    """The layer of a backbone's tensor: the stem 0, the blocks of all stages from 1 on; None outside the backbone."""
-    if name.startswith("backbone.stem."):
-        return 0
-    if block := re.match(r"backbone\.stages\.(\d)\.blocks\.(\d+)\.", name):
-        return 1 + sum(blocks[: int(block[1])]) + int(block[2])
-    if after := re.match(r"backbone\.stages\.(\d)\.(?:downsample|norm)\.", name):
-        return 1 + sum(blocks[: int(after[1]) + 1])
-    return None

@@ -1,18 +1,13 @@
 // Weighted sums of rows of channels that lie side by side.
 #pragma once
 
+#include "tap.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
 namespace cascadezoo {
-
-// a row of channels and how much it counts
-template <class A>
-struct Tap {
-  int64_t row;
-  A weight;
-};
 
 template <class A, int B>
 inline void sum_block(const Tap<A>* taps, int64_t count, const A* from, A* to) {

@@ -20,6 +20,7 @@ ENTRIES = {
     "internimage": "cascade_mask_internimage_l_fpn_1x.internimage",
     "paddle": "cascade_mask_r50_fpn_1x.paddle",
     "detectron": "cascade_mask_r50_fpn_1x.detectron",
+    "detectron2": "cascade_mask_r50_fpn_1x.detectron2",
 }
 CLASSES = ("cat", "dog", "eel")
 

@@ -27,6 +27,7 @@ SLUGS = sorted(path.parent.name for path in CASES.glob("*/tensors.json.gz"))
 INTERNIMAGE = CONVERTERS["internimage"]
 ENTRIES = [entry for entry in registry.entries() if entry.publisher == "internimage"]
 L, XL = "cascade_mask_internimage_l_fpn", "cascade_mask_internimage_xl_fpn"
+T, S, B = (f"mask_internimage_{size}_fpn" for size in ("t", "s", "b"))
 XL_1X, XL_3X = registry.info(f"{XL}_1x"), registry.info(f"{XL}_3x")
 COUNTER, TWIN = (
     "a counter that inference never uses",
@@ -57,9 +58,9 @@ def schedules(identity: Identity) -> list[str]:
 
 
 def test_the_cases_cover_every_architecture_and_entry() -> None:
-    assert set(SLUGS) == SPECS["internimage"].keys() == {L, XL}
-    assert {entry.architecture for entry in ENTRIES} == {L, XL}
-    assert len(ENTRIES) == 4
+    assert set(SLUGS) == SPECS["internimage"].keys() == {L, XL, T, S, B}
+    assert {entry.architecture for entry in ENTRIES} == {L, XL, T, S, B}
+    assert len(ENTRIES) == 10
 
 
 @pytest.mark.parametrize("averaged", [False, True], ids=["1x", "3x"])
@@ -72,7 +73,7 @@ def test_the_map_is_total_there_and_back(slug: str, averaged: bool) -> None:
     assert fit.problems == 0, fit.describe()
     assert set(fit.pairs.values()) == expected.keys()
     counters = {key for key in plain if key.endswith(".num_batches_tracked")}
-    assert len(counters) == 12
+    assert len(counters) == (12 if slug in (L, XL) else 0)  # the box heads of the cascades have batch norms
     assert fit.pairs.keys() == plain.keys() - counters
     assert fit.ignored == dict.fromkeys(twins, TWIN) | dict.fromkeys(counters, COUNTER)
 
@@ -114,9 +115,37 @@ def test_names(theirs: str, ours: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("backbone.levels.0.blocks.3.norm1.0.weight", "backbone.stages.0.blocks.3.norm1.weight"),
+        ("backbone.levels.3.norm.0.bias", "backbone.stages.3.norm.bias"),
+        ("roi_head.bbox_head.shared_fcs.1.weight", "box_heads.0.fcs.1.weight"),
+        ("roi_head.bbox_head.fc_reg.bias", "box_heads.0.bbox_pred.bias"),
+        ("roi_head.mask_head.convs.3.conv.bias", "mask_heads.0.convs.3.bias"),
+        ("roi_head.mask_head.conv_logits.weight", "mask_heads.0.mask_logits.weight"),
+    ],
+)
+def test_names_of_one_head(theirs: str, ours: str) -> None:
+    key_map = INTERNIMAGE.key_map(T)
+    assert key_map.claims(theirs) == [ours]
+    assert key_map.source_keys(ours) == [theirs]
+
+
+def test_norms_at_the_end_of_the_stages_are_of_t_alone() -> None:
+    norms = {f"backbone.levels.{i}.norm.0.{p}": (80 * 2**i,) for i in range(4) for p in ("weight", "bias")}
+    assert norms.keys() <= listed(T).keys()
+    fit = INTERNIMAGE.key_map(S).fit(listed(S) | norms, canonical_shapes(SPECS["internimage"][S]))
+    assert set(fit.unexpected) == norms.keys()
+    fit = INTERNIMAGE.key_map(T).fit(
+        {key: shape for key, shape in listed(T).items() if key not in norms}, canonical_shapes(SPECS["internimage"][T])
+    )
+    assert set(fit.missing) == norms.keys()
+
+
+@pytest.mark.parametrize(
     "stranger",
     [
-        "backbone.levels.0.norm.0.weight",  # where norms come before the branches
+        "roi_head.bbox_head.fc_cls.weight",  # of one head
         "backbone.levels.0.blocks.0.res_post_norm1.0.weight",  # InternImage-H
         "backbone.levels.0.blocks.0.dcn.center_feature_scale_proj_weight",
         "backbone.levels.0.blocks.0.dcn.offset_mask.weight",  # DCNv4
@@ -146,9 +175,10 @@ def test_shapes_tell_the_size_and_never_the_schedule(slug: str) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["1x", "3x"])
-@pytest.mark.parametrize("size", ["l", "xl"])
-def test_names_tell_the_schedule(size: str, schedule: str) -> None:
-    slug, stem = f"cascade_mask_internimage_{size}_fpn", f"cascade_internimage_{size}_fpn_{schedule}_coco"
+@pytest.mark.parametrize("slug", SLUGS)
+def test_names_tell_the_schedule(slug: str, schedule: str) -> None:
+    detector, size = ("cascade" if slug.startswith("cascade") else "mask_rcnn"), slug.split("_")[-2]
+    stem = f"{detector}_internimage_{size}_fpn_{schedule}_coco"
     by_file = found(slug, file=f"{stem}.pth")
     assert schedules(by_file) == [schedule]
     assert by_file.found_by == "the file name"
@@ -262,9 +292,9 @@ def test_files_of_others_are_refused(keys: list[str], reason: str) -> None:
 def tiny(publisher: str, architecture: str) -> ModelSpec:
     record = SPECS[publisher][architecture].model_dump()
     if publisher == "internimage":
-        width = 16 if architecture == L else 32
+        width = {L: 16, XL: 32}.get(architecture, 24)
         record["backbone"].update(blocks=(1, 1, 2, 1), width=width, groups=(1, 2, 4, 8))
-        record["box_head"].update(convs=(16, 16), fcs=(32,))
+        record["box_head"].update(convs=(16, 16) if record["box_head"]["convs"] else (), fcs=(32,))
     else:
         record["backbone"].update(blocks=(1, 1, 1, 1), width_per_group=4)
         record["box_head"].update(fcs=(32, 32))
@@ -275,7 +305,7 @@ def tiny(publisher: str, architecture: str) -> ModelSpec:
 
 @pytest.fixture
 def _small_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
-    for publisher, name in (("internimage", L), ("internimage", XL), ("mmdet", "cascade_mask_r50_fpn")):
+    for publisher, name in (*(("internimage", name) for name in (L, XL, T, S)), ("mmdet", "cascade_mask_r50_fpn")):
         monkeypatch.setitem(SPECS[publisher], name, tiny(publisher, name))
 
 
@@ -299,7 +329,7 @@ def save(path: Path, state: dict[str, Tensor], **meta: object) -> Path:
 
 
 @pytest.mark.usefixtures("_small_zoo")
-@pytest.mark.parametrize("size", [L, XL])
+@pytest.mark.parametrize("size", [L, XL, T, S])
 def test_the_plain_keys_are_taken(tmp_path: Path, size: str) -> None:
     plain = stand_in(registry.info(f"{size}_3x"))
     tensors, report = convert_in_memory(save(tmp_path / "epoch_36.pth", averaged(plain)), source="internimage")
@@ -349,15 +379,22 @@ def test_the_file_behind_the_wrong_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_small_zoo")
-def test_exported_files_convert_to_their_entry(tmp_path: Path) -> None:
-    path = save(tmp_path / "cascade_internimage_xl_fpn_3x_coco.pth", averaged(stand_in(XL_3X)))
-    first = convert(path, source="internimage")
-    exported = export(XL_3X.name, "internimage", first.output, tmp_path / "model.pth")
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        (XL_3X.name, "cascade_internimage_xl_fpn_3x_coco"),
+        (f"{T}_1x.internimage", "mask_rcnn_internimage_t_fpn_1x_coco"),
+    ],
+)
+def test_exported_files_convert_to_their_entry(tmp_path: Path, name: str, stem: str) -> None:
+    entry = registry.info(name)
+    first = convert(save(tmp_path / f"{stem}.pth", averaged(stand_in(entry))), source="internimage")
+    exported = export(name, "internimage", first.output, tmp_path / "model.pth")
     file = torch.load(exported.output, weights_only=True)
-    assert file["meta"]["exp_name"] == "cascade_internimage_xl_fpn_3x_coco.py"
-    assert file["state_dict"].keys() == stand_in(XL_3X).keys()  # without twins
+    assert file["meta"]["exp_name"] == f"{stem}.py"
+    assert file["state_dict"].keys() == stand_in(entry).keys()  # without twins
     _, second = convert_in_memory(exported.output, source="internimage")
-    assert second.entries == (XL_3X.name,)
+    assert second.entries == (name,)
     assert second.found_by == "the configuration's name"
     assert second.content_digest == first.content_digest
 

@@ -89,13 +89,14 @@ def test_wrong_bytes_once_are_set_aside_and_fetched_again(server, home, caplog) 
 
 @pytest.mark.parametrize(
     "source",
-    [{"sha256": "0" * 64}, {"sha256_prefix": "0" * 8}, {"size": 499_999}],
-    ids=["sha256", "prefix", "size"],
+    [{"sha256": "0" * 64}, {"sha256_prefix": "0" * 8}, {"md5_prefix": "0" * 6}, {"size": 499_999}],
+    ids=["sha256", "prefix", "md5", "size"],
 )
 def test_a_file_that_is_wrong_twice_is_refused_naming_both(server, home, source) -> None:
     with pytest.raises(HashMismatch) as caught:
         fetch_original(variant(**source))
-    expected, found = str(next(iter(source.values()))), "500000" if "size" in source else SHA256
+    expected = str(next(iter(source.values())))
+    found = {"size": "500000", "md5_prefix": MD5}.get(next(iter(source)), SHA256)
     assert f"{expected} expected" in str(caught.value)
     assert f"{found} found" in str(caught.value)
     assert len(server.requests) == 2

@@ -282,6 +282,15 @@ def test_an_original_is_held_to_the_published_digits(cache: Path) -> None:
     assert "3dc56deb" in only().detail
 
 
+def test_an_original_is_held_to_the_digits_of_an_md5(cache: Path) -> None:
+    name, file = "cascade_mask_r50_fpn_1x.detectron2", "model_final_e9d89b.pkl"
+    path = put(cache / "originals" / name / file, b"123")
+    assert only().state == "damaged"
+    assert "md5 starts with e9d89b expected" in only().detail
+    path.write_bytes(b"30041748")  # whose md5 begins so: found in minutes
+    assert (only().state, only().detail) == ("ok", "agrees with the weak 6 digits of md5 in the published name")
+
+
 def test_files_that_belong_to_nothing_are_unproven(cache: Path) -> None:
     put(cache / "originals" / PADDLE / "of_an_older_address.pdparams")
     put(cache / "originals" / "no_such_entry" / "x.pth")

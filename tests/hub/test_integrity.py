@@ -36,6 +36,7 @@ def test_what_the_manifest_knows_of_each_publishers_files() -> None:
 
     assert known("cascade_r50_caffe_fpn_1x.mmdet") == [("sha256", "b857be87")]
     assert known("cascade_r50_fpn_1x.paddle") == []
+    assert known("cascade_mask_r50_fpn_3x.detectron2") == [("md5", "480dd8")]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,8 @@ def test_what_the_manifest_knows_of_each_publishers_files() -> None:
         ({"sha256": "0" * 64}, False),
         ({"sha256_prefix": SHA256[:8]}, True),
         ({"sha256_prefix": "0" * 8}, False),
+        ({"md5_prefix": MD5[:6]}, True),
+        ({"md5_prefix": "0" * 6}, False),
         ({"size": 4}, True),
         ({"size": 5}, False),
         ({"sha256": SHA256, "size": 5}, False),
@@ -57,7 +60,7 @@ def test_every_published_fact_must_hold(source, sound) -> None:
     assert (fault is None) == sound
     if fault:
         expected = str(list(source.values())[-1])
-        found = "4" if "size" in source else SHA256
+        found = "4" if "size" in source else MD5 if "md5_prefix" in source else SHA256
         assert f"{expected} expected" in fault
         assert f"{found} found" in fault
 
@@ -74,7 +77,9 @@ def test_every_published_fact_must_hold(source, sound) -> None:
         ("sha256", SHA256[:8] + "0", SHA256[8] == "0"),
         ("sha256", SHA256[1:9], False),  # digits from the middle
         ("md5", MD5, True),
-        ("md5", MD5[:8], False),  # an md5 is published whole
+        ("md5", MD5[:6], True),
+        ("md5", MD5[1:7], False),
+        ("md5", MD5[:6] + "0" * 26, False),
         ("md5", MD5[:31] + ("0" if MD5[31] != "0" else "1"), False),
         ("size", "4", True),
         ("size", "3", False),
@@ -106,6 +111,9 @@ def test_a_fault_names_what_was_expected_and_what_came() -> None:
         f"{head}sha256 starts with {nearly} expected (the 63 digits of sha256 in the published name), {SHA256} found"
     )
     assert fault(size=5) == f"{head}size 5 expected (the published size), 4 found"
+    assert fault(md5_prefix="000000") == (
+        f"{head}md5 starts with 000000 expected (the weak 6 digits of md5 in the published name), {MD5} found"
+    )
     md5 = integrity.md5_check("0" * 32, "https://host/a.md5sum")
     assert integrity.fault(standin.variant(), file(), (md5,)) == (
         f"{head}md5 {'0' * 32} expected (the published md5), {MD5} found"
@@ -180,6 +188,26 @@ def test_a_record_keeps_its_date_and_says_its_reason() -> None:
     after = integrity.recorded(standin.NAME)
     assert after is not None
     assert (after.sha256, after.basis) == (hashlib.sha256(b"another").hexdigest(), "first use")
+
+
+@pytest.mark.parametrize(
+    ("source", "stated"),
+    [
+        ({"md5_prefix": MD5[:6]}, "only 6 digits of this file's md5"),
+        ({"sha256_prefix": SHA256[:8]}, "only 8 digits of this file's sha256"),
+        ({"size": 4}, "no hash of this file"),
+        ({"sha256": SHA256}, None),
+    ],
+)
+def test_digits_alone_are_trusted_on_first_use_and_that_is_said(source, stated, caplog) -> None:
+    entry = standin.variant(**source)
+    checks = integrity.known_checks(entry)
+    assert integrity.wants_md5(checks) == ("md5_prefix" in source)
+    integrity.record(entry, file(), checks)
+    said = [f"{standin.NAME}: its publisher states {stated}, so it is trusted on first use, with sha256 {SHA256}: "]
+    assert [text[: len(said[0])] for text in caplog.messages] == (said if stated else [])
+    if "md5_prefix" in source:
+        assert integrity.recorded(standin.NAME).basis == "the weak 6 digits of md5 in the published name"
 
 
 def test_a_record_is_of_its_url() -> None:

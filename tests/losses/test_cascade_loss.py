@@ -407,6 +407,22 @@ def test_a_stages_weight_slows_what_lies_below_and_its_own_head_or_not(full: boo
     assert losses["loss_classifier_2"].item() == pytest.approx(0.5 * LN4)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_features_get_a_part_of_the_gradients_of_every_stage(full: bool) -> None:
+    """A third of what the head sees; the losses themselves are whole."""
+    stages = (StageObjective(iou=0.5, weight=0.25), StageObjective(iou=0.3, weight=1))
+    network = TwoStages(rule(stages=stages, full_head_gradients=full, feature_gradients=1 / 3))
+    features = torch.ones(1, 4, requires_grad=True)
+    losses = run(network, features, target([[0, 0, 10, 10]], [1]), [[0, 0, 10, 10]])
+    assert losses["loss_box_reg_1"].item() == pytest.approx(0.25)
+    below, head = torch.autograd.grad(losses["loss_box_reg_1"], [features, network.inputs[0]], retain_graph=True)
+    assert head.sum().item() == pytest.approx(1 if full else 0.25)
+    assert below.sum().item() == pytest.approx(0.25 / 3)
+    below, head = torch.autograd.grad(losses["loss_box_reg_2"], [features, network.inputs[1]])
+    assert head.sum() > 0
+    torch.testing.assert_close(below.sum(), head.sum() / 3)
+
+
 def test_boxes_leave_the_graph_between_stages() -> None:
     network = TwoStages(rule(0.5, 0.3))
     features = torch.ones(1, 4, requires_grad=True)

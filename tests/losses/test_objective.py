@@ -19,11 +19,14 @@ NAMES = {
     ("mmdet", "cascade_r50_fpn"): STAGES,
     ("mmdet", "cascade_mask_r50_fpn"): [*STAGES, "loss_mask_1", "loss_mask_2", "loss_mask_3"],
     ("internimage", "cascade_mask_internimage_l_fpn"): [*STAGES, "loss_mask_1", "loss_mask_2", "loss_mask_3"],
+    ("internimage", "mask_internimage_t_fpn"): ["loss_classifier", "loss_box_reg", "loss_mask"],
     ("paddle", "cascade_mask_r50_fpn"): [*STAGES, "loss_mask_1"],
     ("paddle", "mask_r50_c4"): ["loss_classifier", "loss_box_reg", "loss_mask"],
     ("detectron", "faster_r50_fpn"): ["loss_classifier", "loss_box_reg"],
     ("detectron", "mask_r50_fpn"): ["loss_classifier", "loss_box_reg", "loss_mask"],
     ("detectron", "cascade_mask_r50_fpn"): [*STAGES, "loss_mask_3"],
+    ("detectron2", "cascade_mask_vitdet_b"): [*STAGES, "loss_mask_1"],
+    ("detectron2", "cascade_mask_swin_b"): [*STAGES, "loss_mask_1"],
 }
 
 

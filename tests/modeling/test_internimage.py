@@ -12,9 +12,19 @@ from cascadezoo.providers import SPECS
 from cascadezoo.spec.internimage import InternImageSpec
 
 L, XL = (SPECS["internimage"][f"cascade_mask_internimage_{size}_fpn"] for size in ("l", "xl"))
+T, S, B = (SPECS["internimage"][f"mask_internimage_{size}_fpn"] for size in ("t", "s", "b"))
 
 
-@pytest.mark.parametrize(("spec", "backbone", "total"), [(L, 218_952_370, 277_307_236), (XL, 328_971_228, 387_448_974)])
+@pytest.mark.parametrize(
+    ("spec", "backbone", "total"),
+    [
+        (T, 28_769_520, 48_920_544),
+        (S, 48_502_560, 68_715_024),
+        (B, 94_909_920, 115_245_264),
+        (L, 218_952_370, 277_307_236),
+        (XL, 328_971_228, 387_448_974),
+    ],
+)
 def test_parameters_are_as_many_as_the_publisher_counts(spec, backbone: int, total: int) -> None:
     sizes = {name: torch.Size(shape).numel() for name, shape in canonical_shapes(spec).items() if "running" not in name}
     assert sum(size for name, size in sizes.items() if name.startswith("backbone.")) == backbone
@@ -38,6 +48,24 @@ def test_maps_halve_and_only_early_norms_close_a_stage(post_norm: bool) -> None:
     shapes = [tuple(f.shape) for f in network(torch.randn(2, 3, 64, 96))]
     assert shapes == [(2, 8, 16, 24), (2, 16, 8, 12), (2, 32, 4, 6), (2, 64, 2, 3)]
     assert any(".norm.weight" in name and "downsample" not in name for name in network.state_dict()) != post_norm
+
+
+def test_the_norm_that_closes_a_stage_is_read_by_the_neck_and_by_the_next_stage() -> None:
+    torch.manual_seed(0)
+    spec = InternImageSpec(width=8, blocks=(1, 1, 1, 1), groups=(1, 2, 4, 8), post_norm=False)
+    network, pixels = InternImage(spec), torch.randn(1, 3, 32, 32)
+    for stage in network.stages:
+        torch.nn.init.normal_(stage.norm.weight)
+        torch.nn.init.normal_(stage.norm.bias)
+    x = network.stem(pixels)
+    for stage, feature in zip(network.stages, network(pixels), strict=True):
+        for block in stage.blocks:  # x + gamma DCNv3(LN(x)), then x + gamma MLP(LN(x))
+            x = x + block.gamma1 * block.dcn(block.norm1(x))
+            x = x + block.gamma2 * block.mlp(block.norm2(x))
+        mean, variance = x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
+        x = (x - mean) / (variance + 1e-6).sqrt() * stage.norm.weight + stage.norm.bias
+        torch.testing.assert_close(feature, x.permute(0, 3, 1, 2))
+        x = stage.downsample(x)
 
 
 def test_groups_must_divide_channels() -> None:

@@ -1,14 +1,22 @@
-"""Sizes and padding worked by hand; the resize itself is proven by the parity cases."""
+"""Sizes and padding worked by hand; OpenCV's resize is proven by the parity cases."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
-from cascadezoo.modeling.preprocess import collate, image_scale, padded_size, resize
+import cascadezoo
+from cascadezoo.errors import UsageError
+from cascadezoo.modeling.preprocess import collate, image_scale, padded_size, plan, resize
 from cascadezoo.providers import SPECS
+from cascadezoo.spec.conventions import Resize
+from cascadezoo.spec.model import PreprocessSpec
 
 MMDET, PADDLE = SPECS["mmdet"]["cascade_r50_fpn"], SPECS["paddle"]["cascade_r50_fpn"]
-DETECTRON = SPECS["detectron"]["faster_r50_fpn"]
+DETECTRON, VITDET = SPECS["detectron"]["faster_r50_fpn"], SPECS["detectron2"]["cascade_mask_vitdet_b"]
+DETECTRON2 = SPECS["detectron2"]["cascade_mask_r50_fpn"]
 SPEC, RULE = MMDET.preprocess, MMDET.conventions.resize
 QUICK = SPEC.model_copy(update={"min_size": 320, "max_size": 533})
 
@@ -33,13 +41,14 @@ def test_target_size(spec, size, expected) -> None:
 def test_nominal_scale_and_what_bounds_boxes() -> None:
     """427 x 640 at 320/533: s = 320 / 427, and 640 * s = 479.6."""
     image, scale = np.zeros((427, 640, 3), np.uint8), 320 / 427
-    for spec, bounds in ((PADDLE, (320, 640 * scale)), (DETECTRON, (320, 480)), (MMDET, (320, 480))):
+    resized = ((DETECTRON, (320, 480)), (MMDET, (320, 480)), (DETECTRON2, (320, 480)))
+    for spec, bounds in ((PADDLE, (320, 640 * scale)), *resized):
         quick = spec.preprocess.model_copy(update={"min_size": 320, "max_size": 533})
         resized = resize(image, quick, spec.conventions.resize)
         assert resized.size == (320, 480)
         batch = collate([resized], quick, spec.conventions.resize, torch.device("cpu"), torch.float32)
         assert batch.sizes[0].tolist() == pytest.approx(bounds)
-        achieved = spec is MMDET
+        achieved = spec in (MMDET, DETECTRON2)
         assert batch.scales[0].tolist() == pytest.approx([480 / 640 if achieved else scale, scale])
         assert batch.original_sizes.tolist() == [[427, 640]]
 
@@ -82,6 +91,69 @@ def test_the_limit_holds_from_one_pixel_beyond() -> None:
         assert image_scale(100, 200, spec, RULE) == image_scale(200, 100, spec, RULE) == scale
 
 
+@pytest.mark.parametrize(
+    ("sides", "size", "expected"),
+    [
+        ((800, 1333), (427, 640), (800, 1199)),
+        ((800, 1333), (640, 481), (1064, 800)),
+        ((800, 1333), (6, 124), (64, 1333)),  # 64.5 less its last bit; 6 * 1333 / 124 is 64.5 itself
+        ((800, 1333), (11, 22), (666, 1333)),  # 666.5 less its last bit
+        ((800, 1333), (11, 682), (21, 1333)),
+        ((1024, 1024), (427, 640), (683, 1024)),
+        ((1024, 1024), (1, 4000), (1, 1024)),  # 0.26 rounds to no pixel: kept at one
+        ((512, 512), (640, 481), (512, 385)),
+        ((512, 512), (500, 500), (512, 512)),
+    ],
+)
+def test_sides_that_are_scaled_twice(sides, size, expected) -> None:
+    """At the limit the scaled sides, in floating point, are scaled again: half pixels need not be halves any more."""
+    quick = DETECTRON2.preprocess.model_copy(update={"min_size": sides[0], "max_size": sides[1]})
+    rule = DETECTRON2.conventions.resize
+    for given, wanted in ((size, expected), (size[::-1], expected[::-1])):
+        assert plan(np.zeros((*given, 3), np.uint8), quick, rule).size == wanted
+    once = rule.model_copy(update={"scaled_twice": False})
+    differs = size in ((6, 124), (11, 22), (11, 682))
+    assert (plan(np.zeros((*size, 3), np.uint8), quick, once).size != expected) == differs
+
+
+def by_pillow(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pillow's bilinear resize as its ``src/libImaging/Resample.c`` computes it: a triangle as wide as two pixels of
+    the result, weights of 22 bits, whole levels between the two passes; columns first, as Pillow before 13.0."""
+    for axis in (1, 0):
+        step = image.shape[axis] / size[axis]
+        reach = max(step, 1.0)
+        rows = []
+        for i in range(size[axis]):
+            centre = (i + 0.5) * step
+            first, last = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), image.shape[axis])
+            weights = [max(0.0, 1 - abs((x - centre + 0.5) * (1 / reach))) for x in range(first, last)]
+            whole = [math.floor(0.5 + weight * (1 / sum(weights)) * 2**22) for weight in weights]
+            pixels = image.take(range(first, last), axis).astype(np.int64)
+            shape = [-1 if a == axis else 1 for a in range(3)]
+            rows.append((2**21 + (pixels * np.reshape(whole, shape)).sum(axis)) >> 22)
+        image = np.stack(rows, axis).clip(0, 255).astype(np.uint8)
+    return image
+
+
+@pytest.mark.parametrize("size", [(90, 60), (61, 97), (128, 33), (33, 200), (7, 5), (90, 8)])
+def test_pillows_resize_is_a_mean_over_all_that_a_pixel_covers(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(size).integers(0, 256, (*size, 3), dtype=np.uint8)
+    for short in (8, 40, 60, 97):
+        quick = DETECTRON2.preprocess.model_copy(update={"min_size": short, "max_size": 3 * short})
+        resized = resize(image, quick, DETECTRON2.conventions.resize)
+        assert resized.pixels.dtype == np.uint8
+        np.testing.assert_array_equal(resized.pixels, by_pillow(image, resized.size))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"float32": True}, {"step": "nominal"}, {"interpolation": "linear", "step": "nominal"}, {"rounded_limit": True}],
+)
+def test_rules_that_exclude_each_other(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"Pillow resizes whole levels|sides that are scaled twice"):
+        Resize.model_validate(DETECTRON2.conventions.resize.model_dump() | change)
+
+
 def test_padding_bounds_boxes_where_the_publisher_has_it_so() -> None:
     quick = DETECTRON.preprocess.model_copy(update={"min_size": 320, "max_size": 533})
     rule = DETECTRON.conventions.resize
@@ -99,7 +171,7 @@ def test_the_limit_of_the_longer_side_may_be_compared_after_rounding() -> None:
     assert image_scale(31, 52, small, DETECTRON.conventions.resize) == 83 / 52
 
 
-@pytest.mark.parametrize("spec", [MMDET, PADDLE, DETECTRON])
+@pytest.mark.parametrize("spec", [MMDET, PADDLE, DETECTRON, DETECTRON2])
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (3, 2000)])
 def test_no_side_falls_below_a_pixel(spec, size) -> None:
     resized = resize(np.full((*size, 3), 9, np.uint8), spec.preprocess, spec.conventions.resize)
@@ -126,3 +198,42 @@ def test_batch_is_normalised_then_padded_with_zeros() -> None:
     assert (batch.pixels[0, :, 32:] == 0).all()
     assert (batch.pixels[1, :, :, 32:] == 0).all()
     assert batch.pixels[1, 2, 63, 31].item() == pytest.approx(-103.53 / 57.375, rel=1e-6)
+
+
+SQUARE = VITDET.preprocess.model_copy(update={"min_size": 96, "max_size": 128})
+
+
+@pytest.mark.parametrize("size", [(128, 128), (96, 128), (128, 40), (1, 1)])
+def test_every_image_is_padded_to_the_square(size) -> None:
+    assert padded_size(size, SQUARE) == (128, 128)
+
+
+def test_a_square_is_padded_with_zeros_after_normalising_and_bounds_no_box() -> None:
+    image, rule = np.full((30, 60, 3), 200, np.uint8), VITDET.conventions.resize
+    batch = collate([resize(image, SQUARE, rule)], SQUARE, rule, torch.device("cpu"), torch.float32)
+    assert batch.pixels.shape == (1, 3, 128, 128)
+    assert batch.sizes.tolist() == [[64, 128]]  # 60 is scaled to 128, which 96 for 30 would pass
+    level = (200 - torch.tensor(SQUARE.mean)) / torch.tensor(SQUARE.std)
+    torch.testing.assert_close(batch.pixels[0, :, :64], level[:, None, None].expand(3, 64, 128))
+    assert not batch.pixels[0, :, 64:].any()
+
+
+@pytest.mark.parametrize("size", [(129, 128), (64, 160)])
+def test_what_a_square_would_crop_is_refused(size) -> None:
+    message = f"an image of {size[0]} x {size[1]} pixels at network scale does not fit into the square of 128"
+    with pytest.raises(UsageError, match=message):
+        padded_size(size, SQUARE)
+
+
+def test_images_of_a_larger_scale_than_the_networks_square_are_refused_in_a_batch() -> None:
+    rule, larger = VITDET.conventions.resize, SQUARE.model_copy(update={"min_size": 160, "max_size": 160})
+    resized = resize(np.zeros((50, 50, 3), np.uint8), larger, rule)
+    with pytest.raises(UsageError, match="take smaller scales, or load it with a larger max_size"):
+        collate([resized], SQUARE, rule, torch.device("cpu"), torch.float32)
+
+
+def test_the_side_of_a_square_is_a_multiple_of_the_divisor() -> None:
+    with pytest.raises(ValidationError, match="max_size 1000 is the side of a square"):
+        PreprocessSpec.model_validate({**VITDET.preprocess.model_dump(), "min_size": 1000, "max_size": 1000})
+    with pytest.raises(UsageError, match=r"max_size 1000 .*: give a multiple of 32"):
+        cascadezoo.load("cascade_mask_vitdet_b_100ep.detectron2", min_size=1000, max_size=1000)

@@ -102,6 +102,17 @@ def test_integers_with_the_nominal_step_are_left_to_opencv() -> None:
     assert not as_opencv(rule.model_copy(update={"interpolation": Interpolation.CUBIC, "float32": True}))
 
 
+def test_pillows_resize_is_left_to_pillow(compiled) -> None:
+    spec = SPECS["detectron2"]["cascade_mask_r50_fpn"]
+    rule, quick = spec.conventions.resize, spec.preprocess.model_copy(update={"min_size": 32, "max_size": 40})
+    assert not as_opencv(rule)
+    assert not any(on_device(noise(*size), rule, CUDA) for size in SIZES)
+    for size in SIZES:
+        planned, resized = plan(noise(*size), quick, rule), resize(noise(*size), quick, rule)
+        assert (planned.size, planned.scale) == (resized.size, resized.scale)
+        assert same(*(collate([image], quick, rule, CPU, torch.float32) for image in (planned, resized)))
+
+
 @pytest.mark.parametrize("publisher", ["mmdet"] + ["detectron"] * INTEL)
 def test_an_opencv_that_resizes_otherwise_resizes_itself(publisher: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rule, opencv = RESIZES[publisher], cv2.resize

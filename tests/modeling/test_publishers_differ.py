@@ -21,6 +21,7 @@ KINDS = [
     ("paddle", "mask_r50_c4"),
     ("detectron", "cascade_mask_r50_fpn"),
     ("detectron", "faster_x101_64x4d_fpn"),
+    ("detectron2", "cascade_mask_r50_fpn"),
 ]
 ALL = [(publisher, name) for publisher, specs in SPECS.items() for name in specs]
 
@@ -115,7 +116,7 @@ def test_grey_and_colour_are_the_same_image(model, tmp_path) -> None:
 def test_every_architecture_builds_on_meta(publisher: str, architecture: str) -> None:
     spec, shapes = SPECS[publisher][architecture], canonical_shapes(SPECS[publisher][architecture])
     heads = {name.split(".")[1] for name in shapes if name.startswith("box_heads.")}
-    assert spec.num_classes == (8 if publisher == "cascadezoo" else 80)
+    assert spec.num_classes == (8 if publisher == "cascadezoo" else 10 if architecture.endswith("_nuim") else 80)
     assert len(heads) == len(spec.stages) == (3 if architecture.startswith("cascade") else 1)
     rows = 4 * spec.num_classes if spec.box_head.class_specific else 4
     assert shapes["box_heads.0.bbox_pred.bias"] == (rows,)

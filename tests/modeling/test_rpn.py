@@ -113,11 +113,15 @@ def test_the_heads_maps_are_read_row_by_row_then_anchor_by_anchor() -> None:
     assert deltas.shape == (1, 12, 4)
 
 
+@pytest.mark.parametrize("convs", [1, 2, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_head_at_some_anchors_says_what_it_says_of_all(dtype: torch.dtype) -> None:
+def test_the_head_at_some_anchors_says_what_it_says_of_all(dtype: torch.dtype, convs: int) -> None:
     """Every anchor of two images and two levels, in any order; corners and edges are among them."""
     generator = torch.Generator().manual_seed(0)
-    rpn = RPN(8, AnchorGrid(sizes=((8,), (16,)), ratios=(0.25, 4.0), strides=(4, 8), extent=0, rounded=False), RULE)
+    grid = AnchorGrid(sizes=((8,), (16,)), ratios=(0.25, 4.0), strides=(4, 8), extent=0, rounded=False)
+    rpn = RPN(8, grid, RULE, convs)
+    for conv in rpn.convs:
+        torch.nn.init.constant_(conv.bias, 0.2)  # outside the map a convolution reads zeros, not what biases make there
     features = [torch.randn(2, 8, *sides, generator=generator).requires_grad_() for sides in ((4, 5), (2, 3))]
     order = torch.randperm(2 * 2 * (20 + 6), generator=generator)
     images, rows = order // 52, order % 52

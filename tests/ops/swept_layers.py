@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
+from torchvision.ops import deform_conv2d as torchvisions_deform_conv2d
 
 from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd, winograd6, winograd_bf16
 
@@ -17,6 +18,9 @@ class Operator(NamedTuple):
     expected: Callable[..., list[Tensor]]
     dtypes: tuple[torch.dtype, ...]
     differentiable: bool = False
+
+
+_ALL = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -87,7 +91,21 @@ def masks_bf16_expected(
     return [conv2d(between, classes[..., None, None], class_bias)[torch.arange(3), labels]]
 
 
+def deform_arguments(dtype: torch.dtype) -> list[Any]:
+    """Of two groups, of stride 2."""
+    x, offset = noise(2, 7, 8, 32), noise(2, 4, 4, 18, seed=1)
+    return [*(each.to(dtype) for each in (x, offset, noise(32, 16, 3, 3, seed=2) / 12, noise(32))), 2, 1, 2]
+
+
+def deform_expected(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, stride: int, pad: int, _: int
+) -> list[Tensor]:
+    out = torchvisions_deform_conv2d(x.permute(0, 3, 1, 2), offset.permute(0, 3, 1, 2), weight, bias, stride, pad)
+    return [out.permute(0, 2, 3, 1)]
+
+
 LAYERS = {
+    "deform_conv2d": Operator(deform_arguments, deform_expected, _ALL, differentiable=True),
     "winograd_conv3x3": Operator(winograd_arguments, winograd_expected, (torch.float32,)),
     "winograd6_conv3x3": Operator(winograd6_arguments, winograd_expected, (torch.float32,)),
     "winograd_weight_gradient": Operator(gradient_arguments, gradient_expected, (torch.float32,)),

@@ -75,6 +75,32 @@ def test_the_rounded_shift_decides_as_float32_does(device: str) -> None:
         assert grouped_nms(boxes, scores, groups, valid, rule, 2)[1].tolist() == [kept], (group, rounded_shift)
 
 
+def test_more_boxes_than_the_limit_are_not_shifted(device: str) -> None:
+    """As above, with boxes elsewhere that count too; each image by its own number, of those that are candidates."""
+    rule = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=True, shift_limit=4)
+    pair = [[0.0, 0.0, 1333.0, 10.0], [0.0, 0.0, 666.5 + 0.003, 10.0]]
+    boxes = torch.tensor([pair + [[0.0, 20.0 * i, 9.0, 20.0 * i + 9] for i in range(1, 5)]] * 3, device=device)
+    scores = torch.linspace(0.9, 0.1, 6, device=device).expand(3, 6)
+    groups = torch.full((3, 6), 79, device=device)
+    number = torch.tensor([4, 5, 6], device=device)
+    valid = torch.arange(6, device=device) < number[:, None]
+    keep, count = grouped_nms(boxes, scores, groups, valid, rule, 6)
+    assert count.tolist() == [4, 4, 5]  # of the pair both, one, one
+    assert keep.tolist() == [[0, 1, 2, 3, 0, 0], [0, 2, 3, 4, 0, 0], [0, 2, 3, 4, 5, 0]]
+    without = rule.model_copy(update={"shift_limit": None})
+    assert grouped_nms(boxes, scores, groups, valid, without, 6)[1].tolist() == [4, 5, 6]
+
+    of_class = torch.zeros(3, 6, 80, device=device)
+    of_class[..., 79] = scores
+    of_class[:, 0, 3] = 0.05  # not above the threshold: no candidate
+    keep, count = class_nms(boxes[:, :, None], of_class, valid, 0.05, rule, 6)
+    assert count.tolist() == [4, 4, 5]
+    assert (keep[1, :4] // 80).tolist() == [0, 2, 3, 4]
+    assert class_nms(boxes[:, :, None], of_class, valid, 0.05, without, 6)[1].tolist() == [4, 5, 6]
+    of_class[:, 1, 3] = 0.06  # one more
+    assert class_nms(boxes[:, :, None], of_class, valid, 0.05, rule, 6)[1].tolist() == [4, 5, 6]
+
+
 @pytest.mark.parametrize(
     ("largest", "extent", "kept"), [(2046.0, 0, 1), (2047.0, 0, 2), (2044.0, 1, 1), (2045.0, 1, 2)]
 )

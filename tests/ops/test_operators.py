@@ -15,6 +15,7 @@ from torch.nn.functional import grid_sample, interpolate, pad
 from torchvision.ops import batched_nms, clip_boxes_to_image, deform_conv2d, roi_align
 
 import cascadezoo.ops.dcnv3_fused
+import cascadezoo.ops.deform_conv2d
 import cascadezoo.ops.nms
 import cascadezoo.ops.paste_rle
 import cascadezoo.ops.preprocess

@@ -6,6 +6,7 @@ from torch import nn
 
 from cascadezoo.modeling.box_head import BoxHead
 from cascadezoo.modeling.internimage import Block
+from cascadezoo.modeling.norms import ConvLayerNorm
 from cascadezoo.modeling.resnet import AffineNorm, ConvNorm
 from cascadezoo.optimizing.lean import FlattenChannelsLast, lean
 from cascadezoo.spec.internimage import InternImageSpec
@@ -22,6 +23,8 @@ NETWORKS = [
     ("paddle", "cascade_mask_r50_vd_fpn"),
     ("paddle", "mask_r50_c4"),
     ("internimage", "cascade_mask_internimage_l_fpn"),
+    ("detectron2", "cascade_mask_vitdet_b"),
+    ("detectron2", "cascade_mask_swin_b"),
     ("cascadezoo", "cascade_mask_r18_fpn"),
 ]
 
@@ -61,7 +64,9 @@ def test_it_detects_the_same(publisher: str, architecture: str) -> None:
     assert type(made) is type(model)
     assert made.spec is model.spec
     assert not any(isinstance(module, ConvNorm) for module in made.modules())
-    assert any(isinstance(module, ConvNorm) for module in model.modules()) or publisher == "internimage"
+    assert not any(isinstance(module, ConvLayerNorm) for module in made.modules())
+    normed = (ConvNorm, ConvLayerNorm)
+    assert any(isinstance(module, normed) for module in model.modules()) or publisher == "internimage"
     heads = [head for head in made.box_heads if isinstance(head, BoxHead)]
     assert all(isinstance(head.flatten, FlattenChannelsLast) for head in heads)
     after = model.state_dict()

@@ -26,7 +26,7 @@ QUICK = {
         "mask_x101_64x4d_fpn",
     ),
     "convnext": ("mask_convnext_t_fpn", "cascade_mask_convnext_t_fpn"),
-    "detectron2": ("cascade_mask_r50_fpn",),
+    "detectron2": ("cascade_mask_r50_fpn", "cascade_mask_vitdet_b"),
 }
 
 

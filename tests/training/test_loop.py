@@ -22,7 +22,7 @@ from cascadezoo.spec.recipe import Recipe
 from cascadezoo.spec.resnet import NormLearning
 from cascadezoo.training import setup
 from cascadezoo.training.config import TrainingConfig
-from cascadezoo.training.network import all_learning
+from cascadezoo.training.network import all_learning, set_drop_path
 
 from drawn import draw_set
 from learning import adamw, learner, log, options
@@ -329,15 +329,32 @@ def test_with_another_seed_it_is_another_run(tmp_path, drawn):
     assert TrainingConfig.read(tmp_path / "run").seed == 0  # and that one can still go on
 
 
-def test_a_recipe_may_drop_more_paths_than_the_network(tmp_path, drawn):
-    model = build(tiny("cascade_mask_internimage_l_fpn", "internimage", num_classes=3))
+DROPPING = [("internimage", "cascade_mask_internimage_l_fpn", 0.4), ("swin", "mask_swin_t_fpn", 0.2)]
+
+
+@pytest.mark.parametrize(("publisher", "architecture", "published"), DROPPING, ids=["internimage", "swin"])
+def test_a_recipe_may_drop_more_paths_than_the_network(
+    tmp_path, drawn, publisher: str, architecture: str, published: float
+):
+    model = build(tiny(architecture, publisher, num_classes=3))
     rates = [block.drop_path.p for stage in model.backbone.stages for block in stage.blocks]
-    assert rates == pytest.approx([0, 0.4 / 3, 0.8 / 3, 0.4])  # of four blocks
+    assert rates == pytest.approx([0, published / 3, 2 * published / 3, published])  # of four blocks
     config = TrainingConfig(**options(drawn, tmp_path / "run", batch_size=1))
     cascadezoo.train(config, model=model, recipe=adamw(1e-3, epochs=0.25, drop_path=0.6))
     assert [block.drop_path.p for stage in model.backbone.stages for block in stage.blocks] == pytest.approx(
         [0, 0.2, 0.4, 0.6]
     )
+
+
+def test_paths_are_dropped_whatever_the_network_has_and_only_where_it_has_some():
+    model = build(tiny("mask_swin_t_fpn", "swin"))
+    for rate in (0.0, 0.3):  # none of a cascade of 1x; then from none
+        set_drop_path(model, rate)
+        rates = [block.drop_path.p for stage in model.backbone.stages for block in stage.blocks]
+        assert rates == pytest.approx([0, rate / 3, 2 * rate / 3, rate])
+    set_drop_path(build(tiny()), 0.0)
+    with pytest.raises(UsageError, match=r"drop_path 0\.3: a backbone of kind resnet has no paths to drop"):
+        set_drop_path(build(tiny()), 0.3)
 
 
 @pytest.mark.parametrize("spec", [s for specs in SPECS.values() for s in specs.values()], ids=lambda s: s.backbone.kind)

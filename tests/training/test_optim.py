@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cascadezoo import registry
+from cascadezoo.errors import UsageError
 from cascadezoo.modeling.build import build
 from cascadezoo.training.config import recipe_of
 from cascadezoo.training.optim import build_optimizer, parameter_groups, set_lr
@@ -83,6 +84,12 @@ def test_internimage_layers_of_the_published_depth():
     assert held["backbone.stem.conv2.weight"] == pytest.approx(0.9**38)
     assert held["backbone.stages.2.blocks.0.mlp.fc1.weight"] == pytest.approx(0.9**27)
     assert held["backbone.stages.3.blocks.4.mlp.fc1.weight"] == pytest.approx(0.9)
+
+
+def test_a_decay_by_layer_needs_a_backbone_that_counts_them():
+    solver = recipe_of(registry.info("cascade_mask_internimage_l_fpn_1x")).solver
+    with pytest.raises(UsageError, match="layer_decay: no layers are counted in a backbone of kind resnet"):
+        parameter_groups(build(tiny()), solver)
 
 
 def test_one_step_of_sgd_by_hand():

@@ -50,6 +50,7 @@ def test_counted_again_it_is_the_same(name: str) -> None:
 def test_an_image_fills_the_scale_and_is_padded_as_the_network_pads_it() -> None:
     assert padded(SPECS["mmdet"]["cascade_r50_fpn"]) == (800, 1344)  # 1333, to the next multiple of 32
     assert padded(SPECS["paddle"]["mask_r50_c4"]) == (800, 1333)  # not padded
+    assert padded(SPECS["detectron2"]["cascade_mask_vitdet_b"]) == (1024, 1024)  # whatever the image
 
 
 def test_a_small_network_is_counted_as_by_hand() -> None:

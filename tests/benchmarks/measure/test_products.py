@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from cascadezoo.benchmarks.measure.products import Counting, Work, count
+from cascadezoo.ops.deform_conv2d import deform_conv2d
 from cascadezoo.providers import SPECS
 
 
@@ -18,6 +19,19 @@ def test_convolutions_and_products_are_counted_as_by_hand() -> None:
     assert plain == Work(2 * 2 * 8 * 5 * 7 * 4 * 9, 2 * 4 * 5 * 7 + 8 * 4 * 9 + 8 + 2 * 8 * 5 * 7)
     assert product == Work(2 * 3 * 10 * 6, 6 + 3 * 10 + 10 * 6 + 3 * 6)
     assert grouped == Work(2 * 8 * 5 * 7 * 2, 8 * 5 * 7 + 8 * 2 + 8 + 8 * 5 * 7)  # each result from 2 channels
+
+
+def test_attention_and_deformable_convolutions_are_counted_as_by_hand() -> None:
+    q, k, v = (torch.ones(2, 3, n, 4) for n in (5, 7, 7))
+    bias = torch.zeros(1, 3, 5, 7)
+    with Counting() as counting, torch.no_grad(), counting.stage("one"):
+        nn.functional.scaled_dot_product_attention(q, k, v)
+        nn.functional.scaled_dot_product_attention(q, k, v, bias)
+        deform_conv2d(torch.ones(2, 8, 5, 7), torch.zeros(2, 18, 5, 7), torch.ones(6, 4, 3, 3), None, 1, 1, 2)
+    *attentions, deformed = counting.stages["one"]
+    # of 2 images and 3 heads: 5 x 7 scores of 4 products each, and 5 x 4 results of 7 each
+    assert [work.flops for work in attentions] == [2 * 2 * 3 * (5 * 7 * 4 + 5 * 4 * 7)] * 2
+    assert deformed.flops == 2 * 2 * 6 * 5 * 7 * 4 * 9  # as a plain convolution in two groups
 
 
 def test_a_batch_has_its_multiple_and_a_network_without_masks_no_masks() -> None:

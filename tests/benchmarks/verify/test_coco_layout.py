@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 from small_coco import write_coco
 
 from cascadezoo import shapes
-from cascadezoo.benchmarks.verify.coco_layout import coco_val2017, require_limit, shapes_val
+from cascadezoo.benchmarks.verify.coco_layout import coco_val2017, found_in, require_limit, shapes_val
 from cascadezoo.errors import BadAnnotations, FileError, MissingResource, UsageError
 
 
@@ -155,3 +155,21 @@ def test_a_limit_leaves_an_image() -> None:
     require_limit(None)
     with pytest.raises(UsageError, match="limit of 0"):
         require_limit(0)
+
+
+def test_nuimages_lies_as_mmdetection3d_writes_it(root: Path) -> None:
+    with pytest.raises(MissingResource, match=r"nuImages val: no .*nuimages_v1\.0-val\.json: .*nuimage_converter\.py"):
+        found_in(root, "nuimages").check()
+    document = json.loads((root / "annotations" / "instances_val2017.json").read_text())
+    (root / "val2017").rename(root / "samples")
+    for number, image in enumerate(document["images"]):
+        image.update(id=number, file_name=f"samples/{image['file_name']}")
+    for number, annotation in enumerate(document["annotations"]):
+        annotation.update(id=number, image_id=annotation["image_id"] - 1, category_id=annotation["category_id"] - 1)
+    for category in document["categories"]:
+        category["id"] -= 1
+    (root / "annotations" / "nuimages_v1.0-val.json").write_text(json.dumps(document))
+    dataset = found_in(root, "nuimages")
+    dataset.check(masks=True)
+    assert (dataset.name, len(dataset.images)) == ("nuImages val", 8)
+    assert dataset.images[0].path == root / "samples" / "000000000001.jpg"

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sample_report import sample
@@ -27,7 +28,7 @@ def root(tmp_path_factory) -> Path:
 def home(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setenv("CASCADEZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(cascadezoo, "load", lambda name, **_: pytest.fail(f"{name} was loaded"))
-    monkeypatch.setattr(plan, "parameters", lambda spec: 75e6)
+    monkeypatch.setattr(plan, "computed", lambda entry: SimpleNamespace(tensor_bytes=300_000_000))
     return tmp_path / "home"
 
 

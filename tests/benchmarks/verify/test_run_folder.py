@@ -163,18 +163,25 @@ def test_V4_only_sources_that_figures_come_from_count(root: Path, tmp_path: Path
         ("modeling.internimage.py", ["cascade_mask_internimage_l_fpn_1x.internimage"]),
         ("csrc.cpu.dcnv3.cpp", ["cascade_mask_internimage_l_fpn_1x.internimage"]),
         ("modeling.convnext.py", ["mask_convnext_t_fpn_3x.convnext"]),
+        ("modeling.swin.py", ["mask_swin_t_fpn_1x.swin"]),
+        ("modeling.vit.py", ["cascade_mask_vitdet_b_100ep.detectron2"]),
+        ("modeling.simple_pyramid.py", ["cascade_mask_vitdet_b_100ep.detectron2"]),
+        ("csrc.cpu.deform_conv2d.cpp", ["cascade_r50_dconv_c3c5_fpn_1x.mmdet"]),
         ("modeling.channels_last.py", ["cascade_mask_internimage_l_fpn_1x.internimage",
-                                       "mask_convnext_t_fpn_3x.convnext"]),
+                                       "mask_convnext_t_fpn_3x.convnext", "mask_swin_t_fpn_1x.swin",
+                                       "cascade_mask_vitdet_b_100ep.detectron2"]),
         ("modeling.tta.py", ["cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron"]),
         ("ops.mask_paste.py", [NAME, "cascade_mask_internimage_l_fpn_1x.internimage",
                                "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", "mask_r50_c4_1x.paddle",
-                               "mask_convnext_t_fpn_3x.convnext"]),
+                               "mask_convnext_t_fpn_3x.convnext", "mask_swin_t_fpn_1x.swin",
+                               "cascade_mask_vitdet_b_100ep.detectron2"]),
     ],
 )  # fmt: skip
 def test_V4_what_some_networks_use_counts_for_them_alone(source: str, entries: list[str], monkeypatch) -> None:
     names = (NAME, "cascade_r50_fpn_1x.mmdet", "cascade_mask_internimage_l_fpn_1x.internimage",
              "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", "mask_r50_c4_1x.paddle",
-             "mask_convnext_t_fpn_3x.convnext")  # fmt: skip
+             "mask_convnext_t_fpn_3x.convnext", "mask_swin_t_fpn_1x.swin", "cascade_mask_vitdet_b_100ep.detectron2",
+             "cascade_r50_dconv_c3c5_fpn_1x.mmdet")  # fmt: skip
     seen = f"cascadezoo.{source}"
     monkeypatch.setattr(
         run_folder, "code_digest", lambda of, without=(): seen.startswith(of) and not seen.startswith(without)

@@ -1,0 +1,108 @@
+"""What ViTDet's networks are made of, as data, and their squares as people ask for them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from cascadezoo.errors import UsageError
+from cascadezoo.modeling.build import build
+from cascadezoo.modeling.norms import ConvLayerNorm
+from cascadezoo.modeling.simple_pyramid import SimplePyramid
+from cascadezoo.providers import SPECS
+from cascadezoo.spec.model import ModelSpec
+from cascadezoo.spec.neck import FPNSpec, SimplePyramidSpec
+
+from tiny import lively, tiny
+
+VITDET, SWIN, RESNET = (
+    SPECS[publisher][name]
+    for publisher, name in (
+        ("detectron2", "cascade_mask_vitdet_b"),
+        ("detectron2", "cascade_mask_swin_b"),
+        ("mmdet", "cascade_mask_r50_fpn"),
+    )
+)
+
+
+def changed(spec: ModelSpec, path: str, value: object) -> ModelSpec:
+    record = spec.model_dump()
+    *parents, last = path.split(".")
+    inner = record
+    for parent in parents:
+        inner = inner[parent]
+    inner[last] = value
+    return ModelSpec.model_validate(record)
+
+
+@pytest.mark.parametrize("spec", [VITDET, SWIN, RESNET])
+def test_a_spec_reads_what_it_writes(spec: ModelSpec) -> None:
+    assert ModelSpec.model_validate_json(spec.to_json()) == spec
+
+
+def test_files_of_the_time_of_fpns_alone_are_read() -> None:
+    record = json.loads(RESNET.to_json())
+    record["neck"] = {"channels": 256}
+    del record["rpn_convs"]
+    for part, added in (("box_head", "norm"), ("mask", "norm"), ("preprocess", "square")):
+        del record[part][added]
+    assert ModelSpec.model_validate(record) == RESNET
+
+
+@pytest.mark.parametrize(
+    ("spec", "path", "value", "message"),
+    [
+        (RESNET, "neck", {"kind": "pafpn"}, "neck"),
+        (RESNET, "neck.norm", "batch", "neck.fpn.norm"),
+        (RESNET, "mask.norm", "batch", "mask.norm"),
+        (RESNET, "box_head.norm", "affine", "box_head.norm"),
+        (RESNET, "backbone.norm", "layer", "no ResNet here has layer norms"),
+        (RESNET, "rpn_convs", 0, "rpn_convs"),
+        (VITDET, "preprocess.size_divisor", 8, "size_divisor 8: give a multiple of 16, the patches' side"),
+        (VITDET, "neck", FPNSpec().model_dump(), "anchors for 5 levels where there are 2"),
+    ],
+)
+def test_what_no_network_has_is_refused(spec: ModelSpec, path: str, value: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        changed(spec, path, value)
+
+
+def test_levels_are_as_many_as_the_neck_makes() -> None:
+    assert FPNSpec().levels(4) == SimplePyramidSpec().levels(1) == 5
+    assert VITDET.roi_strides == (4, 8, 16, 32)
+    assert VITDET.feature_channels == 256
+
+
+@pytest.mark.parametrize(("spec", "convs"), [(VITDET, 8 + 12 + 4), (SWIN, 8 + 12 + 4)])
+def test_necks_and_heads_have_layer_norms_and_the_rpn_two_convolutions_without(spec: ModelSpec, convs: int) -> None:
+    model = build(spec, device="meta")
+    assert sum(isinstance(module, ConvLayerNorm) for module in model.modules()) == convs
+    assert isinstance(model.neck, SimplePyramid) == (spec is VITDET)
+    assert [tuple(conv.weight.shape) for conv in model.rpn.convs] == [(256, 256, 3, 3)] * 2
+    assert all(conv.bias is not None for conv in model.rpn.convs)
+
+
+@pytest.mark.parametrize("architecture", ["cascade_mask_vitdet_b", "cascade_mask_swin_b"])
+def test_images_of_all_shapes_share_the_square_and_do_not_see_each_other(architecture: str) -> None:
+    model = lively(tiny(architecture, "detectron2"))
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 255, (*sides, 3), np.uint8) for sides in ((50, 90), (90, 40))]
+    seen = []
+    model.neck.register_forward_pre_hook(lambda module, given: seen.append(given[0][-1].shape))
+    together = model.predict(images, batch_size=2)
+    assert len(seen) == 1
+    assert seen[0][0] == 2
+    assert seen[0][2] == seen[0][3]
+    for image, found in zip(images, together, strict=True):
+        alone = model.predict(image)
+        assert len(alone) >= 5
+        assert found.labels.tolist() == alone.labels.tolist()
+        torch.testing.assert_close(found.boxes, alone.boxes, atol=1e-3, rtol=0)
+
+
+def test_scales_of_test_time_augmentation_that_the_square_would_crop_are_refused() -> None:
+    model = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
+    with pytest.raises(UsageError, match="does not fit into the square of 96"):
+        model.predict(np.zeros((60, 90, 3), np.uint8), tta=True)
