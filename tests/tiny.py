@@ -10,7 +10,7 @@ _NARROW: dict[str, dict[str, object]] = {
     "resnet": {"width_per_group": 4},
     "internimage": {"width": 8, "groups": [1, 2, 4, 8]},
     "convnext": {"width": 8},
-    "swin": {"width": 8, "heads": [1, 2, 4, 8]},
+    "swin": {"width": 8, "blocks": [2, 1, 1, 1], "heads": [1, 2, 4, 8]},
     "vit": {"width": 8, "blocks": [2], "heads": 2, "global_blocks": [1], "window": 4},
 }
 
