@@ -61,6 +61,11 @@ def _argsort(x: Tensor, *, stable: bool = True, dim: int = -1, descending: bool 
     return _sort(x, dim=dim, descending=descending)[1]
 
 
+def _remainder(x: Tensor, other: Any) -> Tensor:
+    """By a number that may be a size: PyTorch's exporter takes constants alone."""
+    return x - x // other * other
+
+
 def _rpn_select(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return candidates(_best_of_level, *arguments)
 
@@ -206,6 +211,7 @@ def _attention(
 
 _TABLE: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.argsort.stable: _argsort,
+    torch.ops.aten.remainder.Scalar: _remainder,
     torch.ops.aten.scaled_dot_product_attention.default: _attention,
     torch.ops.aten.sort.stable: _sort,
     torch.ops.cascadezoo.class_nms.default: _class_nms,

@@ -23,7 +23,7 @@ from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.exporting.metadata import KEY, document, text
-from cascadezoo.exporting.to_onnx import require, require_exportable, translated
+from cascadezoo.exporting.to_onnx import is_large, require, require_exportable, save, translated
 from cascadezoo.files import whole_file, written_sha256
 
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -55,7 +55,7 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         require("nncf")
         calibration = Calibration(model, graph, options)
     _log.info("translating the graph to ONNX, and that to OpenVINO")
-    network = folded(read(translated(graph, options, "")))
+    network = folded(_translated(graph, options))
     more: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     if calibration is not None:
@@ -80,11 +80,22 @@ def write(model: Detector, options: Options, target: Path) -> Written:
             return Written(written_sha256(binary), found, notes)
 
 
-def read(file: Path | bytes) -> Any:
-    """OpenVINO's model of an ONNX or ``.xml`` file."""
+def _translated(graph: Graph, options: Options) -> Any:
+    if not is_large(graph.model):
+        return read(translated(graph, options, ""))
+    with TemporaryDirectory(prefix="cascadezoo-") as folder:
+        path = Path(folder) / "model.onnx"
+        save(path, graph, options, "")
+        return read(path, mapped=False)
+
+
+def read(file: Path | bytes, mapped: bool = True) -> Any:
+    """OpenVINO's model of an ONNX or ``.xml`` file; not ``mapped``: which does not need its file any longer."""
     import openvino
 
-    return openvino.Core().read_model(file)
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": mapped})
+    return core.read_model(file)
 
 
 def folded(network: Any) -> Any:

@@ -1,7 +1,7 @@
 """A model of Triton Inference Server: the ONNX file with its configuration, as a folder of a model repository.
 
     <name>/config.pbtxt      written from the inputs and outputs of the file
-    <name>/1/model.onnx      the model, for the onnxruntime backend
+    <name>/1/model.onnx      the model, for the onnxruntime backend; weights of 2 GiB in model.onnx.data beside it
     <name>/labels.txt        the categories' names, a line for each label
     <name>/cascadezoo.json   the document of ``metadata``
 
@@ -54,7 +54,7 @@ def write(model: Detector, options: Options, target: Path) -> Written:
 def _write_beside(folder: Path, file: Path, names: list[str]) -> None:
     import onnx
 
-    model = onnx.load(file)
+    model = onnx.load(file, load_external_data=False)
     (about,) = (each.value for each in model.metadata_props if each.key == metadata.KEY)
     (folder / f"{metadata.KEY}.json").write_text(about, "utf-8")
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")

@@ -92,6 +92,12 @@ def test_dcnv3() -> None:
     torch.testing.assert_close(lowering._dcnv3(*arguments), torch.ops.cascadezoo.dcnv3(*arguments), atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("other", [7, -3, 2.5])
+def test_remainder(other: float) -> None:
+    x = torch.arange(-20, 21)
+    assert torch.equal(lowering._remainder(x, other), x % other)
+
+
 def test_attention() -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 4, 9, 8)  # twice four heads of nine cells

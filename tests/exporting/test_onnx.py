@@ -4,6 +4,7 @@ OpenVINO is installed it runs them too, within the same bounds.
 
 import json
 import re
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import torch
 
 import cascadezoo
 from cascadezoo.detector import Detector
-from cascadezoo.exporting import to_openvino
+from cascadezoo.errors import OutputExists, UsageError
+from cascadezoo.exporting import to_onnx, to_openvino
 from cascadezoo.exporting.checking import check
-from cascadezoo.exporting.formats import AXES
+from cascadezoo.exporting.formats import AXES, Options
 from cascadezoo.exporting.graph import Graph
 
 from tiny import lively, tiny
@@ -107,3 +109,25 @@ def empty_levels(model: Detector, path: Path) -> None:
     theirs = session.run(list(graph.outputs), {name: value.numpy() for name, value in inputs.items()})
     for name, value in zip(graph.outputs, theirs, strict=True):
         torch.testing.assert_close(torch.from_numpy(value), ours[name], atol=1e-3, rtol=1e-4)
+
+
+def test_weights_that_one_file_cannot_hold_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(to_onnx, "_LARGEST", 10_000)
+    model, path = lively(tiny("faster_r50_fpn", "detectron")), tmp_path / "model.onnx"
+    (tmp_path / "model.onnx.data").touch()
+    with pytest.raises(OutputExists, match=r"model\.onnx\.data is already there"):
+        cascadezoo.export(model, "onnx", output=path)
+    with pytest.raises(UsageError, match="cannot be quantised"):
+        cascadezoo.export(model, "onnx", output=path, precision="int8", calibration=tmp_path)
+    report = cascadezoo.export(model, "onnx", output=path, dynamic=(), force=True)
+    assert report.detections > 10
+    assert "has to stay beside it" in report.notes[0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    graph, weights = Graph(model).eval(), sum(each.nbytes for each in model.parameters())
+    assert path.stat().st_size < weights / 2 < (tmp_path / "model.onnx.data").stat().st_size
+    assert [p.key for p in onnx.load(path, load_external_data=False).metadata_props] == ["cascadezoo"]
+    check(model, graph, to_onnx.runner(path, graph), ())
+    if find_spec("openvino"):
+        monkeypatch.setattr(to_openvino, "save", lambda made, *_: [shutil.copy(file, made.parent) for file in both])
+        both = list(tmp_path.iterdir())
+        check(model, graph, to_openvino.runner(to_openvino._translated(graph, Options(dynamic=()))), ())
