@@ -54,19 +54,19 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     if options.precision == "int8":
         require("nncf")
         calibration = Calibration(model, graph, options)
-    _log.info("translating the graph to ONNX, and that to OpenVINO")
-    network = folded(_translated(graph, options))
-    more: dict[str, Any] = {}
-    notes: tuple[str, ...] = ()
-    if calibration is not None:
-        _log.info("quantising it, and measuring what that costs")
-        plain, network = network, quantised(network, calibration)
-        cost = measured(model, graph, options, runner(plain), runner(network))
-        more, notes = facts(calibration, cost), (note(calibration, cost),)
-    _log.info("running the file beside PyTorch")
-    precision = options.precision or "fp32"
-    network.set_rt_info(text(document(model, graph, options, precision, **more)), [KEY])
     with TemporaryDirectory(prefix="cascadezoo-") as folder:
+        _log.info("translating the graph to ONNX, and that to OpenVINO")
+        network = folded(_translated(graph, options, Path(folder)))
+        more: dict[str, Any] = {}
+        notes: tuple[str, ...] = ()
+        if calibration is not None:
+            _log.info("quantising it, and measuring what that costs")
+            plain, network = network, quantised(network, calibration)
+            cost = measured(model, graph, options, runner(plain), runner(network))
+            more, notes = facts(calibration, cost), (note(calibration, cost),)
+        _log.info("running the file beside PyTorch")
+        precision = options.precision or "fp32"
+        network.set_rt_info(text(document(model, graph, options, precision, **more)), [KEY])
         made = Path(folder) / "model.xml"
         import openvino
 
@@ -80,22 +80,20 @@ def write(model: Detector, options: Options, target: Path) -> Written:
             return Written(written_sha256(binary), found, notes)
 
 
-def _translated(graph: Graph, options: Options) -> Any:
+def _translated(graph: Graph, options: Options, folder: Path) -> Any:
+    """OpenVINO's model of the graph; weights that do not fit into one ONNX file lie in ``folder`` as long as it is used."""
     if not is_large(graph.model):
         return read(translated(graph, options, ""))
-    with TemporaryDirectory(prefix="cascadezoo-") as folder:
-        path = Path(folder) / "model.onnx"
-        save(path, graph, options, "")
-        return read(path, mapped=False)
+    path = folder / "large.onnx"
+    save(path, graph, options, "")
+    return read(path)
 
 
-def read(file: Path | bytes, mapped: bool = True) -> Any:
-    """OpenVINO's model of an ONNX or ``.xml`` file; not ``mapped``: which does not need its file any longer."""
+def read(file: Path | bytes) -> Any:
+    """OpenVINO's model of an ONNX or ``.xml`` file."""
     import openvino
 
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": mapped})
-    return core.read_model(file)
+    return openvino.Core().read_model(file)
 
 
 def folded(network: Any) -> Any:
