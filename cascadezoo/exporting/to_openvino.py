@@ -81,7 +81,7 @@ def write(model: Detector, options: Options, target: Path) -> Written:
 
 
 def _translated(graph: Graph, options: Options, folder: Path) -> Any:
-    """OpenVINO's model of the graph; weights that do not fit into one ONNX file lie in ``folder`` as long as it is used."""
+    """OpenVINO's model of the graph; weights that one ONNX file cannot hold lie in ``folder`` as long as it is used."""
     if not is_large(graph.model):
         return read(translated(graph, options, ""))
     path = folder / "large.onnx"

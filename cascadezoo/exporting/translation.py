@@ -74,8 +74,8 @@ def pyramid_roi_align(
 
 
 def floordiv(size: Any, divisor: Any) -> Any:
-    """``//`` of sizes, which rounds down below zero too, so that ``-(-size // divisor)`` rounds up; the Div that PyTorch's
-    exporter writes for it rounds towards zero."""
+    """``//`` of sizes, which rounds down below zero too, so that ``-(-size // divisor)`` rounds up; PyTorch's exporter
+    writes a Div for it, which rounds towards zero."""
     return op.Div(op.Sub(size, op.Mod(size, divisor)), divisor)
 
 
