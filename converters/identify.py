@@ -57,7 +57,7 @@ def clues(
         Clue(NETWORK, tuple(alike), described.network),
         Clue("the configuration's name", named(described.stems, entries), ", ".join(dict.fromkeys(described.stems))),
         Clue("the published sha256", tuple(published), sha256),
-        Clue("the weak md5 in a published name", tuple(e for e in entries if _has_digits(e, md5)), md5 or ""),
+        Clue("the weak md5 in a published name", tuple(e for e in entries if has_digits(e, md5)), md5 or ""),
         Clue("the file name", named([path.stem], entries), path.name),
     )
 
@@ -67,7 +67,8 @@ def states_md5(entries: Iterable[ZooEntry]) -> bool:
     return any(entry.source.md5_prefix for entry in entries)
 
 
-def _has_digits(entry: ZooEntry, md5: str | None) -> bool:
+def has_digits(entry: ZooEntry, md5: str | None) -> bool:
+    """Whether a file's md5 begins with the digits in the name of the entry's file: which another's may, too."""
     return bool(md5 and entry.source.md5_prefix and md5.startswith(entry.source.md5_prefix))
 
 

@@ -11,7 +11,7 @@ from cascadezoo.spec.record import Record
 class Evidence(Record):
     """Something that was found out about a file, and how."""
 
-    about: str = Field(description="container, wrapper, prefix, layout, network, classes, class names or entry")
+    about: str = Field(description="container, wrapper, prefix, layout, network, classes, class names, md5 or entry")
     value: str = Field(description="the finding")
     source: str = Field(description="what it was found by")
 

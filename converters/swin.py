@@ -58,7 +58,7 @@ INDEX = Derived(
     ending=".relative_position_index",
     beside=".relative_position_bias_table",
     formula=_relative_position_index,
-    reason="the rows of the table beside it, which follow from its size",
+    reason="the rows of the table beside it for each pair of cells, held against their formula",
 )
 
 

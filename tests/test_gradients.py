@@ -20,10 +20,13 @@ from tiny import lively, tiny
 
 KINDS = [
     ("cascade_mask_r50_fpn", "mmdet"),
+    ("cascade_mask_r50_dconv_c3c5_fpn", "mmdet"),
     ("cascade_mask_r50_fpn", "detectron"),
     ("mask_r50_c4", "paddle"),
     ("cascade_mask_internimage_l_fpn", "internimage"),
     ("mask_internimage_t_fpn", "internimage"),
+    ("mask_swin_t_fpn", "swin"),
+    ("cascade_mask_convnext_t_fpn", "convnext"),
 ]
 
 

@@ -21,6 +21,10 @@ ENTRIES = (
     ("cascade_mask_internimage_l_fpn_1x.internimage", False, False),
     ("cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", False, False),
     ("cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", True, False),
+    ("cascade_mask_swin_l_50ep.detectron2", False, False),
+    ("cascade_mask_swin_l_50ep.detectron2", False, True),
+    ("cascade_mask_vitdet_h_75ep.detectron2", False, False),
+    ("cascade_mask_vitdet_h_75ep.detectron2", False, True),
 )
 
 
@@ -66,19 +70,29 @@ def run_fresh(name: str, tta: bool, optimised: bool) -> dict[str, Any]:
     return result
 
 
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of the report that is there, if one is."""
+    return list(json.loads(path.read_text("utf-8"))["rows"]) if path.exists() else []
+
+
 def main() -> None:
     """Measure, print the table, write the report."""
     parser = argparse.ArgumentParser(description="Peak memory and time of one image at the published scale.")
+    parser.add_argument("entries", nargs="*", help="measure these alone, and keep the report's rows of the others")
     parser.add_argument("--output", type=Path, default=RESULTS / "footprint.json")
-    output: Path = parser.parse_args().output
+    options = parser.parse_args()
+    output: Path = options.output
+    kept = [row for row in _rows(output) if row["entry"] not in options.entries] if options.entries else []
     rows = []
     print(f"{'entry':52}{'tta':>5}{'optimised':>11}{'seconds':>9}{'peak GiB':>10}")
     for name, tta, optimised in ENTRIES:
+        if options.entries and name not in options.entries:
+            continue
         row = run_fresh(name, tta, optimised)
         rows.append(row)
         kind = f"{'yes' if tta else 'no':>5}{'yes' if optimised else 'no':>11}"
         print(f"{name:52}{kind}{row['seconds']:9.1f}{row['peak_bytes'] / 2**30:10.2f}", flush=True)
-    write_report(output, {"benchmark": "footprint", "rows": rows})
+    write_report(output, {"benchmark": "footprint", "rows": [*kept, *rows]})
     print(f"written to {output}")
 
 

@@ -28,7 +28,6 @@ from cascadezoo.hub.cache import weights_path
 from cascadezoo.manifest import ZooEntry
 from cascadezoo.spec.model import ModelSpec
 from cascadezoo.spec.record import Record
-from cascadezoo.spec.resnet import ResNetSpec
 
 Depends = dict[str, Any]  # by the word for it in messages; JSON data, None for what is not known now
 Part = Literal["accuracy", "speed"]
@@ -45,20 +44,24 @@ _DETECTING = tuple(
         "benchmarks.verify.shares",
     )
 )  # fmt: skip
+
+
+def _is_deformable(entry: ZooEntry, spec: ModelSpec) -> bool:
+    return bool(getattr(spec.backbone, "deformable_stages", ()))
+
+
 # of these, what only some networks use: whether this one does
 _ONLY: tuple[tuple[tuple[str, ...], Callable[[ZooEntry, ModelSpec], bool]], ...] = (
     (
-        ("modeling.internimage.", "ops.dcnv3.", "csrc.dcnv3", "csrc.cpu.dcnv3", "csrc.cuda.dcnv3"),
+        ("modeling.internimage.", "ops.dcnv3.", "csrc.dcnv3_", "csrc.cpu.dcnv3", "csrc.cuda.dcnv3"),
         lambda entry, spec: spec.backbone.kind == "internimage",
     ),
     (("modeling.convnext.",), lambda entry, spec: spec.backbone.kind == "convnext"),
     (("modeling.swin.",), lambda entry, spec: spec.backbone.kind == "swin"),
     (("modeling.vit.", "modeling.simple_pyramid."), lambda entry, spec: spec.backbone.kind == "vit"),
-    (
-        ("ops.deform_conv2d.", "csrc.cpu.deform_conv2d"),
-        lambda entry, spec: isinstance(spec.backbone, ResNetSpec) and bool(spec.backbone.deformable_stages),
-    ),
     (("modeling.channels_last.",), lambda entry, spec: spec.backbone.kind != "resnet"),
+    (("csrc.dcnv3.",), lambda entry, spec: spec.backbone.kind == "internimage" or _is_deformable(entry, spec)),
+    (("ops.deform_conv2d.", "csrc.cpu.deform_conv2d"), _is_deformable),
     (("modeling.fpn.",), lambda entry, spec: spec.neck is not None),
     (("modeling.mask_head.", "ops.mask_paste."), lambda entry, spec: spec.mask is not None),
     (("modeling.tta.",), lambda entry, spec: any(evaluation.tta for evaluation in entry.evaluations)),

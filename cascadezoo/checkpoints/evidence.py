@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cascadezoo.checkpoints.identification import Examination
+from cascadezoo.converters.identify import has_digits
 from cascadezoo.converters.report import Evidence
 
 _SHOWN = 5  # names of classes
@@ -33,6 +34,8 @@ def evidence(examined: Examination) -> Iterator[Evidence]:
         shown = ", ".join(classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
         number = "" if len(classes) == count else f", {len(classes)} names, which are left aside"
         yield Evidence(about="class names", value=shown, source=f"the list in its metadata{number}")
+    if examined.md5 and not any(has_digits(entry, examined.md5) for entry in examined.entries):
+        yield Evidence(about="md5", value=examined.md5, source="it begins like no file that its publisher names by it")
     for hint in examined.hints:
         if hint.entries:
             pointed = ", ".join(entry.name for entry in hint.entries if entry in examined.candidates)

@@ -119,6 +119,12 @@ class Examination:
         return Clue("the list of classes in the file", tuple(alike))
 
     @cached_property
+    def md5(self) -> str | None:
+        """Of the file, where its publisher names files by it; else None."""
+        named = self.layout is not own.LAYOUT and states_md5(self.entries)
+        return file_md5(self.path) if named else None
+
+    @cached_property
     def hints(self) -> tuple[Clue, ...]:
         """The clues, strongest first."""
         if self.layout is None:
@@ -126,8 +132,7 @@ class Examination:
         if self.layout is own.LAYOUT:
             return (self._stated(), *clues(self.path, self.sha256, Description(), self.entries, {}))
         specs = SPECS[self.layout.publisher]
-        md5 = file_md5(self.path) if states_md5(self.entries) else None
-        return clues(self.path, self.sha256, self.described, self.entries, specs, md5)
+        return clues(self.path, self.sha256, self.described, self.entries, specs, self.md5)
 
     def _stated(self) -> Clue:
         """What a file of our own says of itself."""

@@ -37,7 +37,13 @@ def _axes(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     ),
 )
 @click.argument("name", type=ModelName())
-@click.option("--format", required=True, type=click.Choice((*GRAPHS, *FORMATS)), help="The format to write.")
+@click.option(
+    "--format",
+    required=True,
+    metavar="FORMAT",
+    type=click.Choice((*GRAPHS, *FORMATS)),
+    help=f"What to write: {', '.join(GRAPHS)}, or a publisher's file: {', '.join(FORMATS)}.",
+)
 @click.option("--weights", type=WeightsFile(), help="A file of weights; default: the entry's in the cache.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help="What the file computes in; default: fp32.")
 @click.option("--opset", type=click.IntRange(min=1), help="The version of ONNX's operators.")

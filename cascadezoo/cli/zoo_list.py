@@ -105,7 +105,12 @@ _SHOWN = ("name", "ap", "mask_ap", "weights")
     ),
 )
 @click.argument("pattern", required=False)
-@click.option("--publisher", type=click.Choice(PUBLISHERS), help="Only this publisher's entries.")
+@click.option(
+    "--publisher",
+    metavar="NAME",
+    type=click.Choice(PUBLISHERS),
+    help=f"Only this publisher's entries: {', '.join(PUBLISHERS)}.",
+)
 @click.option("--family", type=click.Choice(FAMILIES), help="Only this kind of detector.")
 @click.option("--masks/--no-masks", default=None, help="Only entries with masks, or only those without.")
 @click.option("--available", is_flag=True, help="Only entries whose weights exist somewhere.")

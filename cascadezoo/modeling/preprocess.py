@@ -129,8 +129,8 @@ def _resized(image: ResizedImage, rule: Resize) -> ResizedImage:
 def _by_pillow(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Columns first, then rows, rounded to whole levels in between.
 
-    Pillow did so by itself until 13.0, which begins with the rows of tall images (python-pillow/Pillow#9549) and so
-    gives them other levels than those that the publishers' figures are of.
+    Until 13.0 Pillow did so by itself; since, it begins with the rows of tall images that shrink, and a quarter of
+    their levels differ by one (python-pillow/Pillow#9549).  In two calls the levels are those of any version.
     """
     levels = Image.fromarray(pixels)
     for sides in ((size[1], levels.height), (size[1], size[0])):

@@ -102,13 +102,13 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, windows: Windows, positions: Positions) -> Tensor:
         """(N, H, W, C) to the same shape."""
-        n, height, width, channels = x.shape
+        n, height, width = x.shape[:3]
         padded = F.pad(x.flatten(1, 2), (0, 0, 1, 0))  # a cell of zeros is the first
-        cells = padded.index_select(1, windows.cells).view(-1, self.cells, channels)
+        cells = padded.index_select(1, windows.cells).unflatten(1, (-1, self.cells)).flatten(0, 1)
         q, k, v = self.qkv(cells).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, self._bias(n, windows, positions))
-        cells = self.proj(attended.transpose(1, 2).flatten(2)).view(n, -1, channels)
-        return cells.index_select(1, windows.places).view(n, height, width, channels)
+        cells = self.proj(attended.transpose(1, 2).flatten(2)).unflatten(0, (n, -1)).flatten(1, 2)
+        return cells.index_select(1, windows.places).unflatten(1, (height, width))
 
     def _bias(self, n: int, windows: Windows, positions: Positions) -> Tensor:
         """What is added to the logits of all windows (1, heads, w * w, w * w), or of each of those of n maps."""

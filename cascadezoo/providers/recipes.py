@@ -2,7 +2,7 @@
 
 Sources: mmdetection 3.3.0 ``configs/_base_/schedules`` and ``configs/common/ms-3x_*``; OpenGVLab/InternImage
 ``detection/configs/coco``; PaddleDetection ``configs/{cascade_rcnn,mask_rcnn}``; Detectron e8942c8 and
-zhaoweicai/Detectron-Cascade-RCNN ``configs``.
+zhaoweicai/Detectron-Cascade-RCNN ``configs``; detectron2 02b5c4e ``configs/Misc`` and ``config/defaults.py``.
 """
 
 from cascadezoo.spec.recipe import Augmentation, Crop, Curve, EmaRule, Exempt, Method, Recipe, Scales, Schedule, Solver
@@ -83,7 +83,7 @@ _PADDLE_X101, _PADDLE_X101_2X, _PADDLE_MASK_SSLD = (
     for recipe in (_PADDLE, _PADDLE_2X, _PADDLE_SSLD)
 )
 
-# Detectron counts steps, of 16 images (ResNeXt: of 8), on COCO's training images that hold objects
+# Detectron and detectron2 count steps, of 16 images (ResNeXt: of 8), on COCO's training images that hold objects
 _IMAGES = 117_266
 _RESNEXT = tuple(
     f"{kind}_x101_{width}_fpn" for kind in ("faster", "cascade", "mask", "cascade_mask") for width in ("64x4d", "32x8d")
@@ -102,6 +102,17 @@ def _detectron(batch: int, steps: int, milestones: tuple[int, int], augmentation
         ),
         augmentation=augmentation,
     )
+
+
+def _detectron2(steps: int, milestones: tuple[int, int]) -> Recipe:
+    solver, epoch = Solver(lr=0.02, batch=16, weight_decay=1e-4), _IMAGES / 16
+    schedule = Schedule(
+        epochs=steps / epoch,
+        milestones=tuple(step / epoch for step in milestones),
+        warmup_steps=1000,
+        warmup_factor=0.001,
+    )
+    return Recipe(solver=solver, schedule=schedule, augmentation=_EVERY_32)
 
 
 # our own entry, from scratch on drawn shapes
@@ -150,6 +161,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         **{f"{stem}_1x": _detectron(8, 180_000, (120_000, 160_000), _MIRRORED) for stem in _RESNEXT},
         **{f"{stem}_2x": _detectron(8, 360_000, (240_000, 320_000), _MIRRORED) for stem in _RESNEXT},
         "s1x": _detectron(8, 260_000, (200_000, 240_000), _EVERY_32),
+    },
+    "detectron2": {
+        "1x": _detectron2(90_000, (60_000, 80_000)),
+        "3x": _detectron2(270_000, (210_000, 250_000)),
     },
     "cascadezoo": {"shapes": _SHAPES},
 }

@@ -21,6 +21,7 @@ ENTRIES = {
     "paddle": "cascade_mask_r50_fpn_1x.paddle",
     "detectron": "cascade_mask_r50_fpn_1x.detectron",
     "detectron2": "cascade_mask_r50_fpn_1x.detectron2",
+    "convnext": "mask_convnext_t_fpn_3x.convnext",
 }
 CLASSES = ("cat", "dog", "eel")
 

@@ -25,6 +25,7 @@ def test_the_table_is_that_of_the_networks() -> None:
         ("paddle", "mask_r50_c4"),
         ("detectron", "faster_r50_fpn"),  # deltas for each class
         ("internimage", "cascade_mask_internimage_l_fpn"),
+        ("convnext", "mask_convnext_t_fpn"),
         ("cascadezoo", "cascade_mask_r18_fpn"),
     ],
 )

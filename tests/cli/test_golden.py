@@ -22,6 +22,8 @@ PRINTED = {
     "info published": ["info", "cascade_mask_x101_64x4d_fpn_3x.mmdet"],
     "info wrong link": ["info", "cascade_r50_fpn_1x.detectron"],
     "info never published": ["info", "cascade_x101_64x4d_fpn_1x.detectron"],
+    "info weak hash": ["info", "cascade_mask_vitdet_h_75ep"],
+    "info moved configuration": ["info", "mask_x101_vd_64x4d_fpn_2x"],
     "info later figures": ["info", "mask_x152_32x8d_in5k_fpn_s1x"],
     "info in the package": ["info", "cascade_mask_r18_fpn_shapes"],
 }

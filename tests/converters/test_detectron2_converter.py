@@ -251,13 +251,15 @@ def test_the_digits_of_the_md5_tell_the_schedule(tmp_path: Path, monkeypatch: py
     path = save(tmp_path / "model_final.pkl", stand_in())
     assert len(convert_in_memory(path)[1].entries) == 2
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    found = [(item.value, item.source) for item in inspect(path).evidence if item.about in ("md5", "entry")]
+    assert found == [(md5, "it begins like no file that its publisher names by it")]
     entries = [_with_md5(entry, md5[:6] if "_3x" in entry.name else "0" * 6) for entry in registry.entries()]
     monkeypatch.setattr(registry, "entries", lambda: entries)
     report = convert_in_memory(path)[1]
     assert report.entries == ("cascade_mask_r50_fpn_3x.detectron2",)
     assert report.found_by == "the weak md5 in a published name"
     assert not report.source_is_published  # that takes a whole hash, or more digits
-    found = [(item.value, item.source) for item in inspect(path).evidence if item.about == "entry"]
+    found = [(item.value, item.source) for item in inspect(path).evidence if item.about in ("md5", "entry")]
     assert found == [("cascade_mask_r50_fpn_3x.detectron2", f"the weak md5 in a published name: {md5}")]
 
 

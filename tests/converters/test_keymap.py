@@ -11,6 +11,7 @@ from cascadezoo.converters.keymap import (
     FIRST_ROW_LAST,
     REVERSE_INPUT_CHANNELS,
     TRANSPOSE,
+    Derived,
     Fit,
     KeyMap,
     abbreviate,
@@ -184,6 +185,29 @@ def test_dead_rows_are_left_out_listed_and_written_as_zeros() -> None:
         "box_b": "row 0: dead",
         "count": "a counter",
     }
+
+
+def test_tensors_that_others_determine_are_left_out_held_and_written_from_their_formula() -> None:
+    rule = Derived(ending=".places", beside=".table", formula=lambda t: torch.arange(len(t)), reason="of its rows")
+    key_map = KeyMap(rows=(("{i}.table", "t{i}.table"),), derived=(rule,))
+    fit = key_map.fit({"a.table": (3, 2), "a.places": (3,)}, {"ta.table": (3, 2)})
+    assert fit.problems == 0, fit.describe()
+    assert fit.ignored == {"a.places": "of its rows"}
+    assert key_map.derivation("a.places") is rule
+    assert key_map.derivation("a.table") is None
+    assert key_map.digest != KeyMap(rows=key_map.rows).digest
+
+    back = key_map.invert({"ta.table": torch.ones(3, 2), "tb.table": torch.ones(1, 2)})
+    assert list(back) == ["a.table", "a.places", "b.table", "b.places"]
+    assert back["a.places"].tolist() == [0, 1, 2]
+    assert key_map.zeros(["ta.table"]) == {}
+
+    assert key_map.departures(back) == []
+    assert key_map.departures({**back, "a.places": torch.tensor([0, 1, 2], dtype=torch.int32)}) == []
+    assert key_map.departures({"a.table": torch.ones(3, 2)}) == []  # it need not be there
+    for wrong in (torch.tensor([0, 2, 1]), torch.tensor([0]), torch.zeros(3), torch.zeros(0)):
+        assert key_map.departures({**back, "a.places": wrong}) == ["a.places"]
+    assert key_map.departures({"c.places": torch.arange(3)}) == ["c.places"]  # of nothing
 
 
 def test_a_transposed_tensor_is_laid_out_anew() -> None:

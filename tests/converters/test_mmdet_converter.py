@@ -56,6 +56,7 @@ def test_the_map_is_total_there_and_back(slug: str) -> None:
         ("backbone.conv1.weight", "backbone.stem.0.weight"),
         ("backbone.bn1.running_var", "backbone.stem.0.norm.running_var"),
         ("backbone.layer3.22.conv2.weight", "backbone.layer3.22.conv2.weight"),
+        ("backbone.layer3.22.conv2.conv_offset.weight", "backbone.layer3.22.conv2.offset.weight"),
         ("backbone.layer3.22.bn2.bias", "backbone.layer3.22.conv2.norm.bias"),
         ("backbone.layer1.0.downsample.0.weight", "backbone.layer1.0.shortcut.weight"),
         ("backbone.layer1.0.downsample.1.running_mean", "backbone.layer1.0.shortcut.norm.running_mean"),
@@ -74,13 +75,40 @@ def test_names(theirs: str, ours: str) -> None:
     assert key_map.source_keys(ours) == [theirs]
 
 
+def test_offsets_are_read_under_the_name_that_they_had_before_too() -> None:
+    """As mmcv's layer renames them; where a file has both, something is wrong."""
+    name = "cascade_r50_dconv_c3c5_fpn"
+    key_map, found = MMDET.key_map(name), listed(name)
+    old = {key.replace(".conv_offset.", "_offset."): shape for key, shape in found.items()}
+    assert len(old.keys() - found.keys()) == 26  # weight and bias of 4 + 6 + 3 blocks
+    fit = key_map.fit(old, canonical_shapes(SPECS["mmdet"][name]))
+    assert fit.problems == 0, fit.describe()
+    ours = "backbone.layer2.3.conv2.offset.bias"
+    assert key_map.claims("backbone.layer2.3.conv2_offset.bias") == [ours]
+    assert key_map.source_keys(ours) == ["backbone.layer2.3.conv2.conv_offset.bias"]  # is written as it is now
+    both = key_map.fit(found | old, canonical_shapes(SPECS["mmdet"][name]))
+    assert len(both.contested) == 52
+
+
+def test_plain_and_deformable_files_are_told_apart_by_their_tensors() -> None:
+    plain, deformable = "cascade_mask_r50_fpn", "cascade_mask_r50_dconv_c3c5_fpn"
+    key_map = MMDET.key_map(plain)
+    fit = key_map.fit(listed(deformable), canonical_shapes(SPECS["mmdet"][plain]))
+    assert len(fit.unexpected) == 26
+    assert "26 unexpected: backbone.layer2.0.conv2.conv_offset.bias" in fit.describe()
+    fit = key_map.fit(listed(plain), canonical_shapes(SPECS["mmdet"][deformable]))
+    assert "26 missing: backbone.layer2.0.conv2.conv_offset.bias" in fit.describe()
+
+
 @pytest.mark.parametrize(
     "stranger",
     [
         "roi_head.bbox_head.0.shared_convs.0.conv.weight",
         "roi_head.bbox_head.0.fc_cls.running_var",
         "backbone.layer1.0.downsample.2.weight",
-        "backbone.layer2.0.conv2.conv_offset.weight",  # deformable convolutions
+        "backbone.layer2.0.conv2.conv_mask.weight",  # a deformable convolution of another kind
+        "backbone.layer2.0.conv2.conv_offset.running_var",
+        "backbone.layer2.0.conv4.weight",
         "backbone.stem.0.weight",  # deep stems
     ],
 )
@@ -95,12 +123,19 @@ def test_models_of_bgr_images_are_turned_to_rgb(name: str) -> None:
     assert turned == ([2.0, 1.0, 0.0] if name in BGR else [0.0, 1.0, 2.0])
 
 
+MODULATED = """model = dict(backbone=dict(type='ResNet', depth=50,
+    dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False), stage_with_dcn=(False, True, True, True)))
+"""
+
+
 @pytest.mark.parametrize(
     ("keys", "meta", "reason"),
     [
         (["roi_head.bbox_head.0.fc_cls.weight"], {"mmdet_version": "2.3.0+8ef2ca9"}, None),
         (["roi_head.bbox_head.0.fc_cls.weight"], {"mmengine_version": "0.10.7"}, None),
         (["roi_head.bbox_head.0.fc_cls.weight"], None, None),
+        (["roi_head.bbox_head.0.fc_cls.weight"], {"cfg": "backbone=dict(dcn=dict(type='DCN'))"}, None),
+        (["roi_head.bbox_head.0.fc_cls.weight"], {"config": MODULATED}, "are of version 2 (DCNv2)"),
         (["bbox_head.0.fc_cls.weight", "backbone.conv1.weight"], None, "mmdetection 1.x"),
         (["roi_head.bbox_head.0.fc_cls.weight"], {"mmdet_version": "1.0rc1+d3ca926"}, "mmdetection 1.x"),
         (["bbox_head.retina_cls.weight"], {"mmdet_version": "2.3.0"}, "no tensor under roi_head"),
@@ -140,12 +175,69 @@ CONFIG_3 = """model = dict(
 """
 
 
+PLAIN = "backbone=dict(type='ResNet', depth=50, style='pytorch')"
+CONFIG_DEFORMABLE = """model = dict(
+    backbone=dict(
+        dcn=dict(deform_groups=1, fallback_on_stride=False, type='DCN'),
+        depth=50,
+        stage_with_dcn=(
+            False,
+            True,
+            True,
+            True,
+        ),
+        style='pytorch',
+        type='ResNet'),
+    type='CascadeRCNN')
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "stages"),
+    [
+        (CONFIG_DEFORMABLE, (2, 3, 4)),
+        (
+            "backbone={'type': 'ResNet', 'depth': 50, 'dcn': {'type': 'DCN'}, "
+            "'stage_with_dcn': [False, False, True, False]}",
+            (3,),
+        ),
+        ("backbone=dict(type='ResNet', depth=50, dcn=None, stage_with_dcn=(False, True, True, True))", ()),
+        ("backbone=dict(type='ResNet', depth=50, dcn=dict(type='DCN'))", ()),  # none by its defaults
+        ("backbone=dict(type='ResNet', depth=50), neck=dict(dcn=dict(type='DCN'), stage_with_dcn=(True,))", ()),
+    ],
+)
+def test_a_configuration_says_which_stages_are_deformable(text: str, stages: tuple[int, ...]) -> None:
+    assert MMDET.describe({"cfg": text}).backbone["deformable_stages"] == stages
+
+
+def test_what_a_configuration_says_of_deformable_stages_is_held_against_a_network() -> None:
+    plain, deformable = (SPECS["mmdet"][name] for name in ("cascade_r50_fpn", "cascade_r50_dconv_c3c5_fpn"))
+    for text, agrees, differs in ((CONFIG_DEFORMABLE, deformable, plain), (PLAIN, plain, deformable)):
+        found = MMDET.describe({"cfg": text})
+        assert found.differences(agrees) == []
+        (words,) = found.differences(differs)
+        sides = ["deformable convolutions in stages 2, 3, 4", "no deformable convolutions"]
+        assert words == ", where the network has ".join(sides if differs is plain else sides[::-1])
+
+
 def test_a_configuration_is_read_as_text() -> None:
     found = MMDET.describe({"config": CONFIG_2, "exp_name": "cascade_rcnn_r50_caffe_fpn_1x_coco.py"})
-    assert found.backbone == {"blocks": (3, 4, 6, 3), "groups": 1, "width_per_group": 64, "stride_in_1x1": True}
+    assert found.backbone == {
+        "blocks": (3, 4, 6, 3),
+        "groups": 1,
+        "width_per_group": 64,
+        "stride_in_1x1": True,
+        "deformable_stages": (),
+    }
     assert found.stems == ("cascade_rcnn_r50_caffe_fpn_1x_coco", "cascade_rcnn_r50_caffe_fpn_1x_coco")
     found = MMDET.describe({"cfg": CONFIG_3, "experiment_name": "cascade-mask-rcnn_x101-32x8d_fpn_ms-3x_coco_20230101"})
-    assert found.backbone == {"blocks": (3, 4, 23, 3), "groups": 32, "width_per_group": 8, "stride_in_1x1": False}
+    assert found.backbone == {
+        "blocks": (3, 4, 23, 3),
+        "groups": 32,
+        "width_per_group": 8,
+        "stride_in_1x1": False,
+        "deformable_stages": (),
+    }
     assert found.stems == ("cascade-mask-rcnn_x101-32x8d_fpn_ms-3x_coco_20230101",)
 
 

@@ -83,6 +83,19 @@ def test_one_level_of_many_rows(count: int, top: int, kilobytes: int) -> None:
     same(found, reference(*given_), SIDE)
 
 
+@pytest.mark.parametrize(("least", "kept"), [(0.0, 12), (1.17549435e-38, 4)])
+def test_boxes_clipped_to_a_line_are_kept_where_no_side_is_too_small(least: float, kept: int) -> None:
+    """Of 12 anchors each third stays, each third lies left of its image, and each third above it."""
+    deltas = torch.zeros(1, 12, 4)
+    deltas[0, 1::3, 0] = deltas[0, 2::3, 1] = -100
+    given_ = arguments([torch.arange(12.0)[None]], [deltas], [4], 1, 12, min_size=least)
+    found = operators().rpn_select(*given_)
+    same(found, reference(*given_), SIDE)
+    sides = found[0][..., 2:] - found[0][..., :2]
+    assert (sides == 0).any(-1).sum() == 8
+    assert found[3].sum() == kept
+
+
 HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 
 

@@ -25,6 +25,7 @@ NAMES = {
     ("detectron", "faster_r50_fpn"): ["loss_classifier", "loss_box_reg"],
     ("detectron", "mask_r50_fpn"): ["loss_classifier", "loss_box_reg", "loss_mask"],
     ("detectron", "cascade_mask_r50_fpn"): [*STAGES, "loss_mask_3"],
+    ("detectron2", "cascade_mask_r50_fpn"): [*STAGES, "loss_mask_1"],
     ("detectron2", "cascade_mask_vitdet_b"): [*STAGES, "loss_mask_1"],
     ("detectron2", "cascade_mask_swin_b"): [*STAGES, "loss_mask_1"],
 }

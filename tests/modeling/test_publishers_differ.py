@@ -16,6 +16,8 @@ KINDS = [
     ("mmdet", "cascade_mask_r50_fpn"),
     ("mmdet", "cascade_r50_caffe_fpn"),
     ("internimage", "cascade_mask_internimage_l_fpn"),
+    ("convnext", "cascade_mask_convnext_t_fpn"),
+    ("convnext", "mask_convnext_t_fpn"),
     ("paddle", "cascade_mask_r50_vd_fpn"),
     ("paddle", "mask_r50_fpn"),
     ("paddle", "mask_r50_c4"),

@@ -55,8 +55,10 @@ def by_hand(attn: Attention, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_relative_positions_are_added_with_the_unscaled_query() -> None:
-    attn, x = attention(), torch.randn(2, 4, 4, 8)
+@pytest.mark.parametrize("width", [4, 6])
+def test_relative_positions_are_added_with_the_unscaled_query(width: int) -> None:
+    attn, x = attention(), torch.randn(2, 4, width, 8)
+    attn.rel_pos_w = torch.nn.Parameter(torch.randn(2 * width - 1, 4))
     expected = torch.stack([by_hand(attn, image) for image in x])
     torch.testing.assert_close(attn(x), expected, rtol=1e-5, atol=1e-5)
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from cascadezoo.errors import UsageError
 from cascadezoo.modeling.build import build
+from cascadezoo.modeling.init import initialise
 from cascadezoo.modeling.norms import ConvLayerNorm
 from cascadezoo.modeling.simple_pyramid import SimplePyramid
 from cascadezoo.providers import SPECS
@@ -106,3 +107,52 @@ def test_scales_of_test_time_augmentation_that_the_square_would_crop_are_refused
     model = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
     with pytest.raises(UsageError, match="does not fit into the square of 96"):
         model.predict(np.zeros((60, 90, 3), np.uint8), tta=True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["cascade_mask_vitdet_b", "cascade_mask_swin_b"])
+def test_random_weights_fill_every_tensor(architecture: str) -> None:
+    model = build(tiny(architecture, "detectron2"), device="meta").to_empty(device="cpu")
+    for tensor in model.state_dict().values():
+        tensor.fill_(float("nan"))
+    initialise(model)
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+    for conv in model.box_heads[0].convs:  # normal, by the cells that read an output: 9 * 16
+        assert conv.weight.std().item() == pytest.approx((2 / 144) ** 0.5, rel=0.1)
+    if architecture == "cascade_mask_vitdet_b":
+        assert not any(block.attn.rel_pos_h.any() for block in model.backbone.blocks)
+        assert model.backbone.pos_embed.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("architecture", ["cascade_mask_vitdet_b", "cascade_mask_swin_b"])
+def test_the_optimised_model_detects_the_same(architecture: str) -> None:
+    model = lively(tiny(architecture, "detectron2"))
+    image = np.random.default_rng(0).integers(0, 255, (50, 90, 3), np.uint8)
+    expected = model.predict(image)
+    assert len(expected) >= 5
+    for exact in (False, True):
+        found = model.optimize(exact=exact).predict(image)
+        assert found.labels.tolist() == expected.labels.tolist()
+        torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-2, rtol=0)
+        torch.testing.assert_close(found.mask_probs, expected.mask_probs, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", ["cascade_mask_vitdet_b", "cascade_mask_swin_b"])
+def test_the_network_is_one_graph(architecture: str) -> None:
+    model = lively(tiny(architecture, "detectron2"))
+    batch = model.prepare([model.resize(np.random.default_rng(0).integers(0, 255, (50, 90, 3), np.uint8))])
+    with torch.no_grad():
+        exported = torch.export.export(Extract(model), (batch.pixels,)).module()
+        for one, other in zip(exported(batch.pixels), model.extract(batch.pixels), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+class Extract(torch.nn.Module):
+    """A model's pyramid alone."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        return self.model.extract(pixels)

@@ -138,6 +138,17 @@ def test_p14_any_number_of_groups_is_a_loop_over_the_groups(groups: int, rounded
     assert keep[0, : count[0]].tolist() == kept
 
 
+@pytest.mark.parametrize("rounded_shift", [False, True])
+def test_boxes_without_area_are_neither_suppressed_nor_suppress(rounded_shift: bool, device: str) -> None:
+    """A square, a line on its border, the same line again, and a point of it: the IoU of two lines is 0 / 0."""
+    boxes = torch.tensor([[[0.0, 0, 9, 9], [9, 0, 9, 9], [9, 0, 9, 9], [9, 9, 9, 9]]], device=device)
+    scores = torch.tensor([[0.9, 0.8, 0.7, 0.6]], device=device)
+    groups, valid = torch.zeros(1, 4, dtype=torch.int64, device=device), torch.ones(1, 4, dtype=bool, device=device)
+    rule = Nms(iou=0.0, extent=0, inclusive=False, rounded_shift=rounded_shift)
+    keep, count = grouped_nms(boxes, scores, groups, valid, rule, 9, group_count=1)
+    assert keep[0, : int(count)].tolist() == [0, 1, 2, 3]
+
+
 def test_images_are_independent_and_nothing_valid_gives_nothing(device: str) -> None:
     boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0]] * 2] * 2)
     scores, groups = torch.tensor([[0.1, 0.2]] * 2), torch.zeros(2, 2, dtype=torch.int64)

@@ -105,6 +105,22 @@ def pooled_by_loop(feature: np.ndarray, box: list[float], scale: float, resoluti
     return out
 
 
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_a_box_without_width_or_height_is_pooled_to_zeros_where_points_are_counted_by_its_sides(
+    ratio: int, device: str
+) -> None:
+    """Boxes clipped to a line at a border may be proposals.  A fixed number of points lies on the line itself."""
+    line = [[0.0, 8, 0, 40], [64, 8, 64, 40], [8, 0, 40, 0], [8.3, 64, 40.7, 64], [64, 64, 64, 64]]
+    align = RoIAlign(sampling_ratio=ratio, aligned=True, skip_empty=False)
+    features = [torch.ones(1, 2, 64 // s, 64 // s, device=device) for s in (4, 8)]
+    pooled = pyramid_roi_align(features, torch.tensor([line], device=device), [4, 8], RULE, align, 7)
+    assert pooled.shape == (5, 2, 7, 7)
+    if ratio:
+        assert (pooled > 0.99).all()
+    else:
+        assert not pooled.any()
+
+
 def test_each_box_is_pooled_from_its_own_level_of_its_own_image(device: str) -> None:
     generator = torch.Generator().manual_seed(0)
     strides = [4, 8]

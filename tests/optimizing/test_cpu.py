@@ -7,6 +7,7 @@ import torch
 from optimizing.test_lean import NETWORKS, assert_same_detections, image, trained
 from torch import Tensor, nn
 
+from cascadezoo.modeling.channels_last import MLP
 from cascadezoo.modeling.layers import Conv, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.ops.library import COMPILED
@@ -20,6 +21,7 @@ from cascadezoo.optimizing.cpu import (
     OneDNNConv,
     OneDNNLinear,
     OneDNNMaskEnd,
+    OneDNNMLP,
     WinogradConv,
     for_cpu,
 )
@@ -106,6 +108,22 @@ def test_in_bfloat16_it_does_so_where_that_is_quick(monkeypatch: pytest.MonkeyPa
     assert isinstance(replaced(Conv(32, 32, 3, groups=4).bfloat16()), OneDNNConv)
     quick(False)
     assert isinstance(replaced(Conv(32, 32, 3).bfloat16()), OneDNNConv)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(2, 5, 6, 48), (0, 48)])
+def test_an_mlp(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    mlp = MLP(48, 192).to(dtype)
+    nn.init.normal_(mlp.fc1.weight)  # hidden numbers over all of the GELU's bend
+    x = noise(*shape).to(dtype)
+    layer = replaced(mlp)
+    assert isinstance(layer, OneDNNMLP)
+    found = layer(x)
+    assert found.shape == x.shape
+    if x.numel():
+        assert_close(found, mlp.double()(x.double()), dtype)
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from cascadezoo.optimizing.lean import lean
 from cascadezoo.providers import SPECS
 
 # the most launching operators of the lean form.  53 convolutions, each with an activation or an addition after it, are
-# a third of the first four; InternImage-L has 37 blocks of 16 operators, beside the same heads; C4 has one level
+# a third of the first four; InternImage-L has 37 blocks of 16 operators, beside the same heads; ConvNeXt-T has 18 of 6,
+# and convolutions in its box heads; C4 has one level
 MOST = {
     ("mmdet", "cascade_mask_r50_fpn"): 342,
     ("detectron", "cascade_mask_r50_fpn"): 339,
@@ -22,6 +23,7 @@ MOST = {
     ("cascadezoo", "cascade_mask_r18_fpn"): 241,
     ("paddle", "mask_r50_c4"): 240,
     ("internimage", "cascade_mask_internimage_l_fpn"): 774,
+    ("convnext", "cascade_mask_convnext_t_fpn"): 365,
 }
 
 
@@ -50,10 +52,13 @@ def test_the_goal_is_kept() -> None:
     assert MOST["mmdet", "cascade_mask_r50_fpn"] <= 400
 
 
-def test_a_lean_network_transposes_nothing() -> None:
+@pytest.mark.parametrize(
+    ("publisher", "architecture"), [("mmdet", "cascade_mask_r50_fpn"), ("convnext", "cascade_mask_convnext_t_fpn")]
+)
+def test_a_lean_network_transposes_nothing(publisher: str, architecture: str) -> None:
     """All maps lie channels last: what would lay one out anew would be seen as a clone."""
     with pretended_gpu():
-        network = lean(network_there(SPECS["mmdet"]["cascade_mask_r50_fpn"]))
+        network = lean(network_there(SPECS[publisher][architecture]))
         stages, _ = stages_of(network, batch_there(2, (320, 448)))
     clones = {name: stage.launches["aten.clone.default"] for name, stage in stages.items()}
     # the scores without background's

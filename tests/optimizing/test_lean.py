@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from cascadezoo.modeling import convnext
 from cascadezoo.modeling.box_head import BoxHead
 from cascadezoo.modeling.internimage import Block
+from cascadezoo.modeling.layers import DeformConv
 from cascadezoo.modeling.norms import ConvLayerNorm
 from cascadezoo.modeling.resnet import AffineNorm, ConvNorm
 from cascadezoo.optimizing.lean import FlattenChannelsLast, lean
@@ -18,6 +20,7 @@ from tiny import lively, tiny
 NETWORKS = [
     ("mmdet", "cascade_mask_r50_fpn"),
     ("mmdet", "cascade_mask_x101_32x8d_fpn"),
+    ("mmdet", "cascade_mask_x101_32x4d_dconv_c3c5_fpn"),
     ("detectron", "cascade_mask_r50_fpn"),
     ("detectron", "faster_r50_fpn"),
     ("paddle", "cascade_mask_r50_vd_fpn"),
@@ -25,6 +28,9 @@ NETWORKS = [
     ("internimage", "cascade_mask_internimage_l_fpn"),
     ("detectron2", "cascade_mask_vitdet_b"),
     ("detectron2", "cascade_mask_swin_b"),
+    ("swin", "cascade_mask_swin_t_fpn"),
+    ("convnext", "cascade_mask_convnext_t_fpn"),
+    ("convnext", "mask_convnext_t_fpn"),
     ("cascadezoo", "cascade_mask_r18_fpn"),
 ]
 
@@ -37,6 +43,11 @@ def trained(publisher: str, architecture: str):
         changed = module.tensors() if isinstance(module, AffineNorm) else ()
         if isinstance(module, Block):
             changed = module.gamma1, module.gamma2
+        if isinstance(module, convnext.Block):
+            changed = (module.gamma,)
+        if isinstance(module, DeformConv):
+            nn.init.normal_(module.offset.weight, std=0.1, generator=generator)
+            nn.init.normal_(module.offset.bias, generator=generator)
         for tensor in changed:
             nn.init.uniform_(tensor, 0.7, 1.4, generator=generator)
     return model
@@ -66,7 +77,7 @@ def test_it_detects_the_same(publisher: str, architecture: str) -> None:
     assert not any(isinstance(module, ConvNorm) for module in made.modules())
     assert not any(isinstance(module, ConvLayerNorm) for module in made.modules())
     normed = (ConvNorm, ConvLayerNorm)
-    assert any(isinstance(module, normed) for module in model.modules()) or publisher == "internimage"
+    assert any(isinstance(module, normed) for module in model.modules()) or model.spec.backbone.kind != "resnet"
     heads = [head for head in made.box_heads if isinstance(head, BoxHead)]
     assert all(isinstance(head.flatten, FlattenChannelsLast) for head in heads)
     after = model.state_dict()
@@ -123,6 +134,21 @@ def test_an_internimage_block_holds_its_scales_where_its_branches_end(post_norm:
     x = torch.randn(1, 7, 9, 8)
     assert {name.rpartition(".")[2] for name, _ in made.named_parameters()} == {"weight", "bias"}
     torch.testing.assert_close(made(x), block(x))
+
+
+def test_a_convnext_block_holds_its_scale_where_its_branch_ends() -> None:
+    torch.manual_seed(0)
+    block = convnext.Block(8, 0.5).eval()
+    for parameter in block.parameters():
+        nn.init.uniform_(parameter, -0.5, 0.5)
+    network = lively(tiny())
+    network.backbone.layer1 = nn.Sequential(block)
+    (made,) = lean(network).backbone.layer1
+    x = torch.randn(2, 7, 9, 8)
+    before = x.clone()
+    assert {name.rpartition(".")[2] for name, _ in made.named_parameters()} == {"weight", "bias"}
+    torch.testing.assert_close(made(x), block(x))
+    assert torch.equal(x, before)
 
 
 def test_the_lean_form_of_a_network_in_training_is_for_inference() -> None:

@@ -60,6 +60,8 @@ SCENES = [scene("val", number).image for number in range(6)]
         ("cascade_mask_r50_fpn", "mmdet"),
         ("cascade_mask_internimage_l_fpn", "internimage"),
         ("mask_internimage_t_fpn", "internimage"),
+        ("mask_swin_t_fpn", "swin"),
+        ("cascade_mask_convnext_t_fpn", "convnext"),
         ("cascade_mask_r50_vd_fpn", "paddle"),
         ("mask_r50_c4", "paddle"),
         ("cascade_mask_r50_fpn", "detectron"),

@@ -17,6 +17,7 @@ QUICK = {
         "cascade_mask_r50_fpn",
         "cascade_mask_x101_32x8d_fpn",
         "cascade_r50_caffe_fpn",
+        "cascade_r50_dconv_c3c5_fpn",
     ),
     "internimage": ("cascade_mask_internimage_l_fpn",),
     "paddle": ("cascade_mask_r50_vd_fpn", "cascade_r50_fpn", "mask_r101_fpn", "mask_r50_c4"),
@@ -25,7 +26,8 @@ QUICK = {
         "faster_r50_fpn",
         "mask_x101_64x4d_fpn",
     ),
-    "convnext": ("mask_convnext_t_fpn", "cascade_mask_convnext_t_fpn"),
+    "swin": ("mask_swin_t_fpn",),
+    "convnext": ("mask_convnext_t_fpn",),
     "detectron2": ("cascade_mask_r50_fpn", "cascade_mask_vitdet_b"),
 }
 

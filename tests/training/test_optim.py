@@ -38,6 +38,14 @@ def test_resnet_strikes_back_decays_all_but_its_norms():
     assert "rpn.conv.bias" in held
 
 
+def test_offsets_of_deformable_convolutions_learn_as_all_else():
+    held, model = rules("cascade_mask_r50_dconv_c3c5_fpn", "cascade_mask_r50_dconv_c3c5_fpn_1x.mmdet")
+    offsets = {name: rule for name, rule in held.items() if ".offset." in name}
+    assert set(offsets.values()) == {(1.0, 1e-4)}
+    assert offsets.keys() == {f"backbone.layer{s}.0.conv2.offset.{p}" for s in (2, 3, 4) for p in ("weight", "bias")}
+    assert not any(model.get_parameter(name).any() for name in offsets)
+
+
 def test_detectron_biases_learn_twice_as_fast_and_do_not_decay():
     held, _ = rules("cascade_mask_r50_fpn", "cascade_mask_r50_fpn_1x.detectron")
     assert held["rpn.conv.weight"] == (1.0, 1e-4)

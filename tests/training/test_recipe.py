@@ -94,6 +94,17 @@ def test_detectron_counts_steps():
     assert long.augmentation.min_sizes == (640, 672, 704, 736, 768, 800)
 
 
+def test_detectron2_counts_steps_too():
+    short, long = (of(f"cascade_mask_r50_fpn_{schedule}.detectron2") for schedule in ("1x", "3x"))
+    assert short.solver == long.solver == Solver(lr=0.02, batch=16, weight_decay=1e-4)  # of biases as well
+    assert short.augmentation == long.augmentation
+    assert short.augmentation.min_sizes == (640, 672, 704, 736, 768, 800)
+    for recipe, steps, milestones in ((short, 90_000, (60_000, 80_000)), (long, 270_000, (210_000, 250_000))):
+        assert recipe.schedule.epochs == pytest.approx(steps * 16 / 117_266)
+        assert recipe.schedule.milestones == pytest.approx([step * 16 / 117_266 for step in milestones])
+        assert (recipe.schedule.warmup_steps, recipe.schedule.warmup_factor) == (1000, 0.001)
+
+
 def test_another_schedule_of_the_publisher_or_a_number_of_epochs():
     assert of("cascade_r50_fpn_1x.mmdet", "20e").schedule.epochs == 20
     assert of("cascade_mask_r50_vd_ssld_fpn_1x", "2x").schedule.milestones == (12, 22)

@@ -170,6 +170,8 @@ def test_V4_only_sources_that_figures_come_from_count(root: Path, tmp_path: Path
         ("modeling.channels_last.py", ["cascade_mask_internimage_l_fpn_1x.internimage",
                                        "mask_convnext_t_fpn_3x.convnext", "mask_swin_t_fpn_1x.swin",
                                        "cascade_mask_vitdet_b_100ep.detectron2"]),
+        ("ops.deform_conv2d.py", ["cascade_r50_dconv_c3c5_fpn_1x.mmdet"]),
+        ("csrc.dcnv3.h", ["cascade_r50_dconv_c3c5_fpn_1x.mmdet", "cascade_mask_internimage_l_fpn_1x.internimage"]),
         ("modeling.tta.py", ["cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron"]),
         ("ops.mask_paste.py", [NAME, "cascade_mask_internimage_l_fpn_1x.internimage",
                                "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron", "mask_r50_c4_1x.paddle",
