@@ -1,7 +1,8 @@
 """Detect with an exported ONNX file, without PyTorch: ``python onnx_runtime.py model.onnx image.jpg ... > found.json``.
 
-Needs numpy, onnxruntime and OpenCV alone.  Prints COCO's results, masks as uncompressed run lengths; the first image is
-number 1.  What the network wants done before and after it stands in the file's metadata (docs/export.md).
+Needs numpy, onnxruntime and OpenCV alone, and Pillow for models that resize by it.  Prints COCO's results, masks as
+uncompressed run lengths; the first image is number 1.  What the network wants done before and after it stands in the
+file's metadata (docs/export.md).
 """
 
 import json
@@ -17,12 +18,20 @@ INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 def resize(image, rule):
     """An (H, W, 3) image at the network's scale, and that scale before any rounding."""
     short, long = sorted(image.shape[:2])
-    scale = rule["min_size"] / short
+    scale = first = rule["min_size"] / short
     length = round(scale * long) if rule["rounded_limit"] else scale * long
     scale = rule["max_size"] / long if length > rule["max_size"] else scale
-    given = {"dsize": [max(1, int(side * scale + 0.5)) for side in image.shape[1::-1]]}
-    if rule["step"] == "nominal" and round(scale * short) >= 1:
-        given = {"dsize": None, "fx": scale, "fy": scale}
+    sides = [side * scale for side in image.shape[1::-1]]
+    if rule["scaled_twice"]:  # the limit is one of sides that are scaled already
+        sides = [rule["min_size"] if side == short else side * first for side in image.shape[1::-1]]
+        sides = [side * min(1, rule["max_size"] / max(sides)) for side in sides]
+    size = [max(1, int(side + 0.5)) for side in sides]
+    if rule["resized_by"] == "Pillow":
+        from PIL import Image
+
+        return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)), scale
+    nominal = rule["step"] == "nominal" and round(scale * short) >= 1
+    given = {"dsize": None, "fx": scale, "fy": scale} if nominal else {"dsize": size}
     levels = image.astype(np.float32) if rule["float32"] else image
     return cv2.resize(levels, interpolation=INTERPOLATION[rule["interpolation"]], **given), scale
 
@@ -31,7 +40,8 @@ def prepare(image, rule):
     """Whatever a file may take of an (H, W, 3) uint8 RGB image, as batches of one."""
     pixels, scale = resize(image, rule)
     original, size = np.float64(image.shape[:2]), np.float64(pixels.shape[:2])
-    below, right = padding = (-size % rule["size_divisor"]).astype(int)
+    padding = rule["max_size"] - size if rule["square"] else -size % rule["size_divisor"]
+    below, right = padding.astype(int)
     normed = (np.float32(pixels) - np.float32(rule["mean"])) / np.float32(rule["std"])
     padded = np.pad(normed, ((0, below), (0, right), (0, 0)))
     bounds = {"resized": size, "unrounded": scale * original, "padded": size + padding}[rule["bounds"]]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cascadezoo.cli.command import Command
-from cascadezoo.cli.parameters import InputFile, InputFolder, ModelName, OutputFile, WeightsFile
+from cascadezoo.cli.parameters import InputFile, InputFolder, ModelName, OutputOfExport, WeightsFile
 from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.exporting.formats import AXES, GRAPHS, PRECISIONS
 from cascadezoo.providers import FORMATS
@@ -52,7 +52,7 @@ def _axes(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--calibration", type=InputFolder(), help="A folder of images to quantise by.")
 @click.option("--val-json", type=InputFile(), help="COCO annotations to measure the cost of int8 on.")
 @click.option("--val-images", type=InputFolder(), help="The folder of their images.")
-@click.option("-o", "--output", type=OutputFile(), help="What to write; default: <entry>, beside its weights.")
+@click.option("-o", "--output", type=OutputOfExport(), help="What to write; default: <entry>, beside its weights.")
 @click.option("--force", is_flag=True, help="Replace an existing output; write int8 whatever it costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 def export_command(

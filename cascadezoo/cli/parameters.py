@@ -272,6 +272,17 @@ class OutputFile(_File):
         return path
 
 
+class OutputOfExport(OutputFile):
+    """A file to write, or a folder that is there and may be replaced, as the format has it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; raises UnwritableOutput."""
+        path = Path(value)
+        if path.is_dir() and os.access(path.absolute().parent, os.W_OK):
+            return path
+        return super().convert(value, param, ctx)
+
+
 class OutputFolder(_File):
     """A folder to write into; it is made where it is missing."""
 

@@ -3,7 +3,8 @@
 The last layers of the heads give scores and box deltas: one step of 8 bits is more there than the differences that rank
 detections.  What follows them, decoding, suppression and the choice of the best, compares numbers and is geometry.
 Convolutions and the heads' matrix products alone are quantised; what lies between two of them is computed in float32.
-InternImage's linear layers stay in float32: they say where its convolutions sample, and files do not keep their names.
+What says where deformable convolutions sample stays in float32 too, and so do the linear layers of backbones, some of
+which say it in InternImage: files do not keep their names.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from cascadezoo.exporting.graph import Graph
 from cascadezoo.images import Pixels, read_image
 
 MOST = 300  # images that are looked at: the first by name
-_LAST = frozenset({"cls_score", "bbox_pred", "mask_logits", "objectness", "deltas"})  # the last layers of all heads
+_EXACT = frozenset({"cls_score", "bbox_pred", "mask_logits", "objectness", "deltas", "offset"})
 
 
 class Calibration:
@@ -51,7 +52,7 @@ class Calibration:
 
 def in_float32(weight: str) -> bool:
     """Whether the layer of a weight, by its name as a parameter, is left in float32."""
-    return not _LAST.isdisjoint(weight.split("."))
+    return not _EXACT.isdisjoint(weight.split("."))
 
 
 def facts(calibration: Calibration, cost: Cost | None) -> dict[str, Any]:

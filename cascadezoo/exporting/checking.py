@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cascadezoo.detector import Detector
 from cascadezoo.errors import DepartsFromModel
 from cascadezoo.exporting.graph import Graph, fixed_size
+from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.ops.boxes import pairwise_iou
 from cascadezoo.shapes.dataset import scene
@@ -81,7 +82,7 @@ def check(model: Detector, graph: Graph, infer: Infer, axes: Sequence[str], boun
 def compared(model: Detector, graph: Graph, infer: Infer, axes: Sequence[str]) -> Check:
     """What ``check`` finds, within bounds or not."""
     checks = []
-    for images in _batches(model, axes):
+    for images in _batches(graph, axes):
         inputs = {name: tensor.cpu().numpy() for name, tensor in graph.arguments(images).items()}
         with torch.no_grad():
             ours = graph(*graph.arguments(images).values())
@@ -99,10 +100,13 @@ def compared(model: Detector, graph: Graph, infer: Infer, axes: Sequence[str]) -
     )
 
 
-def _batches(model: Detector, axes: Sequence[str]) -> list[list[ResizedImage]]:
-    """Images as the file takes them: of two sizes where both sides are dynamic, and two at once where the batch is."""
+def _batches(graph: Graph, axes: Sequence[str]) -> list[list[ResizedImage]]:
+    """Images as the file takes them: of two sizes where both sides are dynamic or padded to one square, and two at once
+    where the batch is."""
+    model = graph.model
     first, second = (scene("val", index).image for index in (0, 2))
-    if {"height", "width"} <= set(axes):
+    padded = model.spec.preprocess.square and not graph.preprocess
+    if padded or {"height", "width"} <= set(axes):
         images = [model.resize(first), model.resize(np.ascontiguousarray(second[: len(second) * 3 // 4]))]
         twin = model.resize(np.ascontiguousarray(first[:, ::-1]))
     else:
@@ -111,7 +115,7 @@ def _batches(model: Detector, axes: Sequence[str]) -> list[list[ResizedImage]]:
     return [[image] for image in images] + ([[images[0], twin]] if "batch" in axes else [])
 
 
-def _stretched(image: NDArray[np.uint8], model: Detector) -> ResizedImage:
+def _stretched(image: NDArray[np.uint8], model: Network) -> ResizedImage:
     """An image of exactly the network's fixed size."""
     height, width = fixed_size(model)
     return ResizedImage(
@@ -143,10 +147,13 @@ def _one(model: Detector, ours: Arrays, theirs: Arrays) -> Check:
     lost = np.ones(len(ours["scores"]), dtype=bool)
     lost[i] = False
     full = selection.detections_per_img
-    near = np.abs(iou - selection.nms.iou) < _TIED  # which of two suppresses the other is decided by rounding
+    # rounding decides whether one of two suppresses the other, or which of them
+    tied = np.abs(iou - selection.nms.iou) < _TIED
+    swapped = (iou > selection.nms.iou) & (np.abs(ours["scores"][:, None] - theirs["scores"][None]) < _TIED)
+    tied |= swapped & lost[:, None] & free[None]
     alone = sum(
-        int((missing & ~(_at_cut(side["scores"], selection.score_thresh, full) | tied)).sum())
-        for missing, side, tied in ((lost, ours, near.any(1)), (free, theirs, near.any(0)))
+        int((missing & ~(_at_cut(side["scores"], selection.score_thresh, full) | excused)).sum())
+        for missing, side, excused in ((lost, ours, tied.any(1)), (free, theirs, tied.any(0)))
     )
     masks = [_mask_iou(ours["masks"][a], theirs["masks"][b]) for a, b in pairs] if "masks" in ours else None
     return Check(

@@ -5,12 +5,13 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascadezoo.checkpoints.exporting import export as export_checkpoint
-from cascadezoo.errors import OutputExists, UsageError, WeightsNotFound, WrongType
-from cascadezoo.exporting.formats import GRAPHS, Options, check_options
+from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError, WeightsNotFound, WrongType
+from cascadezoo.exporting.formats import GRAPHS, Format, Options, check_options
 from cascadezoo.paths import expanded
 from cascadezoo.providers import FORMATS
 
@@ -50,8 +51,8 @@ def export(
         precision: what the file computes in; default: float32.
         opset: the version of ONNX's operators; default: the lowest that has all that is used.
         preprocess: the graph takes RGB images (N, h, w, 3), resized already, and normalises and pads them itself.
-        dynamic: which of batch, height and width may differ from call to call; default: all.  What may not is one image
-            of the entry's scale.
+        dynamic: which of batch, height and width may differ from call to call; default: all, of a network that pads
+            every image to one square the batch.  What may not is one image of the entry's scale.
         calibration: a folder of images to quantise by.
         val_json, val_images: COCO annotations and the folder of their images, on which the cost of a quantisation is
             measured; default: for an entry that was trained on the drawn shapes, these.
@@ -99,8 +100,9 @@ def _export_graph(
         raise WeightsNotFound(f"{expanded(weights)}: no such file; give the weights of {model}")
     chosen = GRAPHS[format]
     if output is not None:
-        _protect(expanded(output), options.force)
+        _protect(expanded(output), chosen, options.force)
     from cascadezoo.detector import OptimizedDetector  # torch, now that there is something to export
+    from cascadezoo.exporting.graph import dynamic_axes
     from cascadezoo.exporting.report import GraphReport
     from cascadezoo.loading import load
     from cascadezoo.saving import bare
@@ -111,7 +113,8 @@ def _export_graph(
     if detector.training:
         raise UsageError("the model is in training mode: call model.eval() before export")
     target = expanded(output) if output is not None else _default(detector, weights, chosen.suffix)
-    _protect(target, options.force)
+    _protect(target, chosen, options.force)
+    options = replace(options, dynamic=dynamic_axes(detector, options))
     written = chosen.write()(detector, options, target)
     return GraphReport(
         entry=detector.origin.entry,
@@ -133,6 +136,9 @@ def _default(model: "Detector", weights: str | os.PathLike[str] | None, suffix: 
     return Path(name) if weights is None else expanded(weights).with_name(name)
 
 
-def _protect(target: Path, force: bool) -> None:
+def _protect(target: Path, format: Format, force: bool) -> None:
+    if target.is_file() if format.is_folder else target.is_dir():
+        kinds = ("a file", "a folder") if format.is_folder else ("a folder", "a file")
+        raise UnwritableOutput(f"{target} is {kinds[0]}, and this format writes {kinds[1]}: choose another output")
     if (target.is_file() or target.is_dir()) and not force:
         raise OutputExists(f"{target} is already there: choose another output, or pass --force to replace it")

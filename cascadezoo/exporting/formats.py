@@ -73,7 +73,7 @@ class Format:
 
     Attributes:
         writer: "module:function" of ``write(model: Detector, options: Options, target: Path) -> Written``.
-        suffix: the ending of its files.
+        suffix: the ending of its files; of a format that writes a folder none.
         takes: the names of the options that it takes.
         precisions: of those that it can be written in, the default first.
     """
@@ -82,6 +82,11 @@ class Format:
     suffix: str
     takes: frozenset[str]
     precisions: tuple[str, ...] = ("fp32",)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it writes a folder."""
+        return not self.suffix
 
     def write(self) -> Callable[..., Written]:
         """The writer, imported."""

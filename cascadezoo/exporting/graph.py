@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from cascadezoo.errors import UsageError
+from cascadezoo.exporting.formats import Options
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.preprocess import Batch, ResizedImage, padded_size
 
@@ -62,9 +64,12 @@ class Graph(nn.Module):
     def _prepared(self, images: Tensor) -> Tensor:
         """(N, h, w, 3) grey levels to (N, 3, H, W), normalised and padded with zeros at right and bottom."""
         levels = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-        divisor = self.model.spec.preprocess.size_divisor
+        spec = self.model.spec.preprocess
+        if spec.square:  # more, then cut: torch.export would take it that there is always something to be padded
+            side = spec.max_size
+            return F.pad(levels, (0, side, 0, side))[..., :side, :side]
         height, width = images.shape[1:3]
-        return F.pad(levels, (0, -width % divisor, 0, -height % divisor))
+        return F.pad(levels, (0, -width % spec.size_divisor, 0, -height % spec.size_divisor))
 
     def arguments(self, images: Sequence[ResizedImage]) -> dict[str, Tensor]:
         """The inputs by name, of images of equal size at network scale."""
@@ -82,20 +87,39 @@ def fixed_size(model: Network) -> tuple[int, int]:
     return padded_size((spec.min_size, spec.max_size), spec)
 
 
+def dynamic_axes(model: Network, options: Options) -> tuple[str, ...]:
+    """The axes of the input that may differ from call to call: those asked for or, by default, all that can.
+
+    A network that pads every image to one square takes pixels of no other size; images that its graph itself pads may
+    have any.  Raises UsageError where it is asked for other pixels.
+    """
+    spec = model.spec.preprocess
+    if not spec.square or options.preprocess:
+        return options.axes
+    if options.dynamic is not None and {"height", "width"} & {*options.dynamic}:
+        raise UsageError(
+            f"this network pads every image to a square of {spec.max_size} pixels, so that height and width cannot be "
+            "dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
+        )
+    return tuple(axis for axis in options.axes if axis == "batch")
+
+
 def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:
     """The graph by ``torch.export``, on the model's device; ``axes`` of ``formats.AXES`` may differ from call to call.
 
     The others are those of one image of ``fixed_size``.
     """
-    step = 1 if graph.preprocess else graph.model.spec.preprocess.size_divisor
+    spec = graph.model.spec.preprocess
+    step = 1 if graph.preprocess else spec.size_divisor
+    most, least = (spec.max_size, 2) if spec.square else (_MOST, LEAST)
     sizes = zip(("height", "width"), _SAMPLE, fixed_size(graph.model), strict=True)
-    height, width = (size - graph.preprocess if name in axes else fixed for name, size, fixed in sizes)
+    height, width = (min(size, most) - graph.preprocess if name in axes else fixed for name, size, fixed in sizes)
     n = 2 if "batch" in axes else 1
     device = next(graph.model.parameters()).device
     places = torch.tensor([[float(height), float(width)]], device=device).repeat(n, 1)
     sample = (_pixels(graph, n, height, width), places, torch.full((n, 2), 1.25, device=device), places / 1.25)
     batch: Any = Dim("batch", min=1, max=_BATCH) if "batch" in axes else None
-    sides = [_axis(name, step) if name in axes else None for name in ("height", "width")]
+    sides = [_axis(name, step, least, most) if name in axes else None for name in ("height", "width")]
     first = 1 if graph.preprocess else 2
     dynamic = {axis: d for axis, d in ((0, batch), (first, sides[0]), (first + 1, sides[1])) if d is not None}
     rows = {} if batch is None else {0: batch}
@@ -103,11 +127,11 @@ def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:
         return torch.export.export(graph.eval(), sample, dynamic_shapes=(dynamic, rows, rows, rows))
 
 
-def _axis(name: str, step: int) -> Any:
-    """A side of ``LEAST`` pixels or more that is any multiple of ``step``."""
+def _axis(name: str, step: int, least: int, most: int) -> Any:
+    """A side of ``least`` to ``most`` pixels that is any multiple of ``step``."""
     if step == 1:
-        return Dim.AUTO(min=LEAST, max=_MOST)  # with a name torch would solve for it, which fails where it is padded
-    return step * Dim(f"{name}_{step}", min=-(-LEAST // step), max=_MOST // step)
+        return Dim.AUTO(min=least, max=most)  # with a name torch would solve for it, which fails where it is padded
+    return step * Dim(f"{name}_{step}", min=-(-least // step), max=most // step)
 
 
 def _pixels(graph: Graph, n: int, height: int, width: int) -> Tensor:

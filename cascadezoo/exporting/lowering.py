@@ -61,6 +61,11 @@ def _argsort(x: Tensor, *, stable: bool = True, dim: int = -1, descending: bool 
     return _sort(x, dim=dim, descending=descending)[1]
 
 
+def _remainder(x: Tensor, other: Any) -> Tensor:
+    """By a number that may be a size: PyTorch's exporter takes constants alone."""
+    return x - x // other * other
+
+
 def _rpn_select(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return candidates(_best_of_level, *arguments)
 
@@ -175,11 +180,43 @@ def _dcnv3(
     return result
 
 
+def _deform_conv2d(
+    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int, groups: int
+) -> Tensor:
+    """Sampling by ``grid_sample``, whose grid holds one point of the kernel below another, then one product: ONNX's
+    DeformConv is unknown to OpenVINO and to onnxruntime before 1.23."""
+    h, w = x.shape[1:3]
+    ho, wo = offset.shape[1:3]
+    columns = weight.shape[3]
+    points = weight.shape[2] * columns
+    moved = offset.unflatten(3, (points, 2)).permute(0, 3, 1, 2, 4)  # (N, P, Ho, Wo, 2)
+    point = torch.arange(points, device=x.device)[:, None, None]
+    row = moved[..., 0] + (point // columns - pad) + stride * torch.arange(ho, device=x.device)[:, None]
+    column = moved[..., 1] + (point % columns - pad) + stride * torch.arange(wo, device=x.device)
+    grid = torch.stack(((2 * column + 1) / w - 1, (2 * row + 1) / h - 1), -1).flatten(1, 2)  # (N, P * Ho, Wo, 2)
+    sampled = F.grid_sample(x.permute(0, 3, 1, 2), grid, padding_mode="zeros", align_corners=False)
+    read = sampled.unflatten(2, (points, ho)).flatten(1, 2)  # (N, C * P, Ho, Wo)
+    out = F.conv2d(read, weight.flatten(1)[..., None, None], bias, groups=groups)
+    return out.permute(0, 2, 3, 1)
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, scale: float | None = None
+) -> Tensor:
+    """Without dropout; laid out as fused kernels leave it, on which the views after it rely."""
+    logits = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.transpose(-2, -1)
+    weights = (logits if attn_mask is None else logits + attn_mask).softmax(-1)
+    return (weights @ value).transpose(1, 2).contiguous().transpose(1, 2)
+
+
 _TABLE: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.argsort.stable: _argsort,
+    torch.ops.aten.remainder.Scalar: _remainder,
+    torch.ops.aten.scaled_dot_product_attention.default: _attention,
     torch.ops.aten.sort.stable: _sort,
     torch.ops.cascadezoo.class_nms.default: _class_nms,
     torch.ops.cascadezoo.dcnv3.default: _dcnv3,
+    torch.ops.cascadezoo.deform_conv2d.default: _deform_conv2d,
     torch.ops.cascadezoo.grouped_nms.default: _grouped_nms,
     torch.ops.cascadezoo.rpn_select.default: _rpn_select,
 }

@@ -11,6 +11,7 @@ from cascadezoo.converters.canonical import content_digest
 from cascadezoo.detector import Detector
 from cascadezoo.exporting.formats import Options
 from cascadezoo.exporting.graph import Graph
+from cascadezoo.spec.conventions import Interpolation
 from cascadezoo.spec.model import MaskHeadSpec
 from cascadezoo.version import __version__
 
@@ -21,7 +22,7 @@ VERSION = 1  # of the document: raised where a reader of the one before would go
 def document(model: Detector, graph: Graph, options: Options, precision: str = "fp32", **more: Any) -> dict[str, Any]:
     """The document; ``more`` is what one format alone knows, such as how it was quantised."""
     spec, origin = model.spec, model.origin
-    conventions = spec.conventions.model_dump(mode="json")
+    conventions, resize = spec.conventions.model_dump(mode="json"), spec.conventions.resize
     tensors = {name: tensor.detach().float().cpu() for name, tensor in model.state_dict().items()}
     return {
         "format": VERSION,
@@ -32,10 +33,10 @@ def document(model: Detector, graph: Graph, options: Options, precision: str = "
         "publisher": origin.publisher,
         "categories": [{"id": i, "name": name} for i, name in zip(model.categories.ids, model.categories, strict=True)],
         "preprocess": {
-            **spec.preprocess.model_dump(mode="json"),  # min_size, max_size, mean, std, size_divisor
-            **conventions["resize"],  # interpolation, step, float32, rounded_limit, bounds
+            **spec.preprocess.model_dump(mode="json"),  # min_size, max_size, mean, std, size_divisor, square
+            **resize.model_dump(mode="json"),  # interpolation, step, float32, rounded_limit, scaled_twice, bounds
             "colour": "RGB",
-            "resized_by": "OpenCV",
+            "resized_by": "Pillow" if resize.interpolation is Interpolation.PILLOW else "OpenCV",
             "in_graph": graph.preprocess,
         },
         "paste": conventions["paste"],

@@ -10,7 +10,7 @@ from typing import Any
 
 from cascadezoo.exporting.calibrating import Calibration, in_float32
 
-_PRODUCTS = ["Conv", "ConvTranspose", "Gemm"]  # MatMul: InternImage's linear layers
+_PRODUCTS = ["Conv", "ConvTranspose", "Gemm"]  # MatMul: linear layers of backbones
 
 
 def quantised(content: bytes, calibration: Calibration) -> bytes:

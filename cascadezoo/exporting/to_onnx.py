@@ -6,16 +6,19 @@ exporter.  The file holds the document of ``metadata`` under its key.
 
 import contextlib
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import nn
 
 from cascadezoo.detector import Detector
-from cascadezoo.errors import MissingResource, UsageError
+from cascadezoo.errors import MissingResource, OutputExists, UsageError
 from cascadezoo.exporting import metadata
 from cascadezoo.exporting.accuracy import measured
 from cascadezoo.exporting.calibrating import Calibration, facts, note
@@ -29,16 +32,17 @@ from cascadezoo.files import whole_file, written_sha256
 OPSETS = range(20, 24)
 """The versions of ONNX's operators that can be asked for; the first has all that is used."""
 
-_LARGEST = 2**31 - 2**24  # bytes of weights; protocol buffers end at 2 GiB, of which the graph needs some
+_LARGEST = 2**31 - 2**24  # bytes of weights in one file; protocol buffers end at 2 GiB, of which the graph needs some
 _log = logging.getLogger("cascadezoo")
 
 
 def write(model: Detector, options: Options, target: Path) -> Written:
-    """Write ``target``, one file.
+    """Write ``target``, one file, and beside it ``<target>.data`` where the weights have 2 GiB or more.
 
     Raises:
         MissingResource: onnx, onnxscript or onnxruntime is not installed.
-        UsageError: no such opset, or what ``require_exportable`` refuses.
+        UsageError: no such opset, 8 bits for weights of 2 GiB, or what ``require_exportable`` refuses.
+        OutputExists: the second file is there.
         DepartsFromModel: the file does not detect what the model does.
         LosesAccuracy: int8 costs too much; and what else ``accuracy.measured`` and ``Calibration`` raise.
         UnwritableOutput: there is no room, or no right, to write it.
@@ -49,6 +53,8 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     require_exportable(model)
     _log.info("preparing the graph")
     graph = Graph(model, bool(options.preprocess)).eval()
+    if is_large(model):
+        return _write_two(model, graph, options, target)
     calibration = Calibration(model, graph, options) if options.precision == "int8" else None
     _log.info("translating the graph to ONNX")
     content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
@@ -68,13 +74,36 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         return Written(written_sha256(file), found, notes)
 
 
+def _write_two(model: Detector, graph: Graph, options: Options, target: Path) -> Written:
+    """Write ``target`` and its weights beside it."""
+    weights = target.with_name(f"{target.name}.data")
+    if options.precision == "int8":
+        raise UsageError("this model has 2 GiB of weights, which cannot be quantised here")
+    if weights.exists() and not options.force:
+        raise OutputExists(f"{weights} is already there: choose another output, or pass --force to replace it")
+    with TemporaryDirectory(prefix="cascadezoo-") as folder:
+        made = Path(folder) / target.name
+        _log.info("translating the graph to ONNX")
+        save(made, graph, options, metadata.text(metadata.document(model, graph, options)))
+        _log.info("running the file beside PyTorch")
+        found = check(model, graph, runner(made, graph), options.axes)
+        with whole_file(target) as file, whole_file(weights) as data:  # the second is in its place before the first
+            for source, copy in ((made, file), (made.with_name(weights.name), data)):
+                with source.open("rb") as content:
+                    shutil.copyfileobj(content, copy)
+            return Written(written_sha256(data), found, (f"its weights are in {weights}, which has to stay beside it",))
+
+
+def is_large(model: nn.Module) -> bool:
+    """Whether a model has 2 GiB of weights or more, which one ONNX file cannot hold."""
+    return sum(each.nbytes for each in model.parameters()) > _LARGEST
+
+
 def require_exportable(model: Detector) -> None:
-    """Raise UsageError for a model that is not on the CPU in float32, or one of 2 GiB, which no entry has."""
-    weights = list(model.parameters())
-    if weights[0].device.type != "cpu" or weights[0].dtype != torch.float32:
+    """Raise UsageError for a model that is not on the CPU in float32."""
+    weight = next(model.parameters())
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
         raise UsageError("an ONNX file is made of a model in float32 on the CPU: load it so")
-    if sum(each.nbytes for each in weights) > _LARGEST:
-        raise UsageError("this model has 2 GiB of weights, which one ONNX file cannot hold")
 
 
 def require(*packages: str) -> None:
@@ -90,10 +119,30 @@ def translated(graph: Graph, options: Options, about: str) -> bytes:
     """The ONNX file of a graph that has passed ONNX's checker; ``about`` becomes its metadata."""
     import onnx
 
+    made = _exported(graph, options).model_proto
+    _finish(made, graph, about)
+    onnx.checker.check_model(made, full_check=True)  # with the inference of all types and shapes
+    content: bytes = made.SerializeToString(deterministic=True)
+    return content
+
+
+def save(path: Path, graph: Graph, options: Options, about: str) -> None:
+    """``translated`` as a file at ``path`` and one of its weights beside it, ``<name>.data``."""
+    import onnx
+
+    _exported(graph, options).save(path, external_data=True)
+    made = onnx.load(path, load_external_data=False)
+    _finish(made, graph, about)
+    path.write_bytes(made.SerializeToString(deterministic=True))
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def _exported(graph: Graph, options: Options) -> Any:
+    """What PyTorch's exporter makes of the graph."""
     from cascadezoo.exporting.translation import TABLE
 
     with _quiet():
-        exported = torch.onnx.export(
+        return torch.onnx.export(
             lowered(program(graph, options.axes)),
             dynamo=True,
             custom_translation_table=TABLE,
@@ -102,13 +151,6 @@ def translated(graph: Graph, options: Options, about: str) -> bytes:
             opset_version=options.opset or OPSETS[0],
             verbose=False,
         )
-    assert exported is not None
-    made = exported.model_proto
-    _name_axes(made, graph)
-    made.metadata_props.add(key=metadata.KEY, value=about)
-    onnx.checker.check_model(made, full_check=True)  # with the inference of all types and shapes
-    content: bytes = made.SerializeToString(deterministic=True)
-    return content
 
 
 @contextlib.contextmanager
@@ -124,8 +166,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _name_axes(made: Any, graph: Graph) -> None:
-    """Call the dynamic axes batch, height and width; PyTorch numbers its own symbols."""
+def _finish(made: Any, graph: Graph, about: str) -> None:
+    """Call the dynamic axes batch, height and width, where PyTorch numbers its own symbols; ``about`` becomes the
+    metadata."""
     first = made.graph.input[0].type.tensor_type.shape.dim
     place = 1 if graph.preprocess else 2
     named = {first[axis].dim_param: name for axis, name in ((0, "batch"), (place, "height"), (place + 1, "width"))}
@@ -137,10 +180,11 @@ def _name_axes(made: Any, graph: Graph) -> None:
     for node in made.graph.node:  # names of the exporter's source files and of this machine's folders
         del node.metadata_props[:]
         node.doc_string = ""
+    made.metadata_props.add(key=metadata.KEY, value=about)
 
 
-def runner(content: bytes, graph: Graph, threads: int = 0) -> Infer:
-    """How to run an ONNX file by onnxruntime on the CPU; 0: on as many threads as it likes."""
+def runner(content: bytes | Path, graph: Graph, threads: int = 0) -> Infer:
+    """How to run an ONNX file, or its content, by onnxruntime on the CPU; 0: on as many threads as it likes."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()

@@ -23,7 +23,7 @@ from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.exporting.metadata import KEY, document, text
-from cascadezoo.exporting.to_onnx import require, require_exportable, translated
+from cascadezoo.exporting.to_onnx import is_large, require, require_exportable, save, translated
 from cascadezoo.files import whole_file, written_sha256
 
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -54,19 +54,19 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     if options.precision == "int8":
         require("nncf")
         calibration = Calibration(model, graph, options)
-    _log.info("translating the graph to ONNX, and that to OpenVINO")
-    network = folded(read(translated(graph, options, "")))
-    more: dict[str, Any] = {}
-    notes: tuple[str, ...] = ()
-    if calibration is not None:
-        _log.info("quantising it, and measuring what that costs")
-        plain, network = network, quantised(network, calibration)
-        cost = measured(model, graph, options, runner(plain), runner(network))
-        more, notes = facts(calibration, cost), (note(calibration, cost),)
-    _log.info("running the file beside PyTorch")
-    precision = options.precision or "fp32"
-    network.set_rt_info(text(document(model, graph, options, precision, **more)), [KEY])
     with TemporaryDirectory(prefix="cascadezoo-") as folder:
+        _log.info("translating the graph to ONNX, and that to OpenVINO")
+        network = folded(_translated(graph, options, Path(folder)))
+        more: dict[str, Any] = {}
+        notes: tuple[str, ...] = ()
+        if calibration is not None:
+            _log.info("quantising it, and measuring what that costs")
+            plain, network = network, quantised(network, calibration)
+            cost = measured(model, graph, options, runner(plain), runner(network))
+            more, notes = facts(calibration, cost), (note(calibration, cost),)
+        _log.info("running the file beside PyTorch")
+        precision = options.precision or "fp32"
+        network.set_rt_info(text(document(model, graph, options, precision, **more)), [KEY])
         made = Path(folder) / "model.xml"
         import openvino
 
@@ -78,6 +78,15 @@ def write(model: Detector, options: Options, target: Path) -> Written:
                 with source.open("rb") as content:
                     shutil.copyfileobj(content, file)
             return Written(written_sha256(binary), found, notes)
+
+
+def _translated(graph: Graph, options: Options, folder: Path) -> Any:
+    """OpenVINO's model of the graph; weights that one ONNX file cannot hold lie in ``folder`` as long as it is used."""
+    if not is_large(graph.model):
+        return read(translated(graph, options, ""))
+    path = folder / "large.onnx"
+    save(path, graph, options, "")
+    return read(path)
 
 
 def read(file: Path | bytes) -> Any:
@@ -132,5 +141,5 @@ def _narrowed(node: Any) -> bool:
     if node.get_type_name() not in _PRODUCTS:
         return False
     weight = node.input_value(1).get_node().get_friendly_name()
-    unnamed = node.get_type_name() == "MatMul" and not weight.startswith("model.")  # one of InternImage's linear layers
+    unnamed = node.get_type_name() == "MatMul" and not weight.startswith("model.")  # a linear layer of a backbone
     return not (unnamed or in_float32(weight))

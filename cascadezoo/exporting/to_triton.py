@@ -1,7 +1,7 @@
 """A model of Triton Inference Server: the ONNX file with its configuration, as a folder of a model repository.
 
     <name>/config.pbtxt      written from the inputs and outputs of the file
-    <name>/1/model.onnx      the model, for the onnxruntime backend
+    <name>/1/model.onnx      the model, for the onnxruntime backend; weights of 2 GiB in model.onnx.data beside it
     <name>/labels.txt        the categories' names, a line for each label
     <name>/cascadezoo.json   the document of ``metadata``
 
@@ -16,20 +16,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cascadezoo.detector import Detector
-from cascadezoo.errors import UnwritableOutput
+from cascadezoo.errors import OutputExists, UnwritableOutput
 from cascadezoo.exporting import metadata, to_onnx
 from cascadezoo.exporting.formats import Options, Written
 
+_CONFIG = "config.pbtxt"
 _TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 7: "TYPE_INT64", 10: "TYPE_FP16"}  # by the number of ONNX's TensorProto
 _MOST = 8  # images of a batch
 _DELAY = 2000  # microseconds that an image waits for others of its size
 
 
 def write(model: Detector, options: Options, target: Path) -> Written:
-    """Write the folder ``target``, whose name is the model's; one that is there is replaced.
+    """Write the folder ``target``, whose name is the model's; a model that is there is replaced.
 
-    Raises what ``to_onnx.write`` raises; then nothing is left.
+    Raises OutputExists where something else is there, such as a whole repository, and what ``to_onnx.write`` raises;
+    then nothing is left.
     """
+    if target.is_dir() and any(target.iterdir()) and not (target / _CONFIG).is_file():
+        raise OutputExists(
+            f"{target} is a folder without {_CONFIG}, so no model, and not replaced: choose another output"
+        )
     try:
         with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as made:
             folder = Path(made) / target.name
@@ -48,11 +54,11 @@ def write(model: Detector, options: Options, target: Path) -> Written:
 def _write_beside(folder: Path, file: Path, names: list[str]) -> None:
     import onnx
 
-    model = onnx.load(file)
+    model = onnx.load(file, load_external_data=False)
     (about,) = (each.value for each in model.metadata_props if each.key == metadata.KEY)
     (folder / f"{metadata.KEY}.json").write_text(about, "utf-8")
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
-    (folder / "config.pbtxt").write_text(config(model, folder.name), "utf-8")
+    (folder / _CONFIG).write_text(config(model, folder.name), "utf-8")
 
 
 def config(model: Any, name: str) -> str:

@@ -4,6 +4,7 @@ Shapes: N images, G groups, K candidates, R boxes per image, C channels, P bins 
 """
 
 # mypy: disable-error-code="no-untyped-call"
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,7 +73,14 @@ def pyramid_roi_align(
     return pooled
 
 
+def floordiv(size: Any, divisor: Any) -> Any:
+    """``//`` of sizes, which rounds down below zero too, so that ``-(-size // divisor)`` rounds up; PyTorch's exporter
+    writes a Div for it, which rounds towards zero."""
+    return op.Div(op.Sub(size, op.Mod(size, divisor)), divisor)
+
+
 TABLE: dict[Any, Callable[..., Any]] = {
+    operator.floordiv: floordiv,
     torch.ops.cascadezoo_export.kept.default: kept,
     torch.ops.cascadezoo.pyramid_roi_align.default: pyramid_roi_align,
 }

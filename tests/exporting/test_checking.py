@@ -65,6 +65,16 @@ def test_of_two_that_just_overlap_either_may_stay(model: Detector) -> None:
     assert _one(model, found((SQUARE, 0.9, 1), (apart, 0.8, 1)), found((SQUARE, 0.9, 1))).unpaired == 1
 
 
+def test_of_two_with_equal_scores_either_may_suppress_the_other(model: Detector) -> None:
+    wide = [10.0, 10.0, 20.0, 10 + 7.0]  # an IoU of 0.7
+    assert _one(model, found((SQUARE, 0.9, 1)), found((wide, 0.9005, 1))).unpaired == 0
+    assert _one(model, found((SQUARE, 0.9, 1)), found((wide, 0.9015, 1))).unpaired == 2
+    assert _one(model, found((SQUARE, 0.9, 1)), found((wide, 0.9005, 2))).unpaired == 2
+    assert _one(model, found((SQUARE, 0.9, 1)), found(([10.0, 10.0, 20.0, 14.0], 0.9, 1))).unpaired == 2
+    both = found((SQUARE, 0.9, 1), (wide, 0.9, 1))  # neither was suppressed
+    assert _one(model, found((SQUARE, 0.9, 1)), both).unpaired == 1
+
+
 def test_the_last_of_as_many_as_are_kept_may_go(model: Detector) -> None:
     many = [([20.0 * i, 0.0, 20.0 * i + 10, 10.0], 0.9 - 0.001 * i, 1) for i in range(100)]
     assert _one(model, found(*many), found(*many[:-1])).unpaired == 0

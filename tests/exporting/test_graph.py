@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+import cascadezoo
 from cascadezoo.detector import Detector
+from cascadezoo.errors import UsageError
 from cascadezoo.exporting import metadata
 from cascadezoo.exporting.formats import Options
-from cascadezoo.exporting.graph import Graph, fixed_size, program
+from cascadezoo.exporting.graph import Graph, dynamic_axes, fixed_size, program
+from cascadezoo.modeling.preprocess import ResizedImage
 
 from tiny import lively, tiny
 
@@ -60,6 +63,42 @@ def test_the_side_of_a_mask_is_that_of_the_output(architecture: str, publisher: 
         masks = graph(*graph.arguments([model.resize(image)]).values())[-1]
     about = metadata.document(model, graph, Options())
     assert [about["mask_side"]] * 2 == list(masks.shape[2:])
+
+
+@pytest.mark.parametrize("size", [(70, 90), (96, 96), (40, 96)])
+def test_a_graph_pads_to_the_square_of_its_network(size: tuple[int, int]) -> None:
+    model = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
+    image = ResizedImage(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8), size, 1.0)
+    pixels = Graph(model, preprocess=True)._prepared(torch.as_tensor(image.pixels)[None])
+    torch.testing.assert_close(pixels, model.prepare([image]).pixels)
+    assert pixels.shape == (1, 3, 96, 96)
+
+
+def test_a_square_is_no_dynamic_axis(box_model: Detector) -> None:
+    model = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
+    assert dynamic_axes(box_model, Options()) == ("batch", "height", "width")
+    assert dynamic_axes(box_model, Options(dynamic=("height",))) == ("height",)
+    assert dynamic_axes(model, Options()) == ("batch",)
+    assert dynamic_axes(model, Options(dynamic=())) == ()
+    assert dynamic_axes(model, Options(preprocess=True)) == ("batch", "height", "width")
+    with pytest.raises(UsageError, match=r"a square of 96 pixels, so that height and width cannot be dynamic"):
+        cascadezoo.export(model.eval(), "onnx", dynamic=("batch", "height"))
+    assert fixed_size(model) == (96, 96)
+
+
+def test_a_graph_of_a_square_takes_images_of_any_size_within_it() -> None:
+    exported = program(Graph(lively(tiny("cascade_mask_vitdet_b", "detectron2")), True), ("height", "width")).module()
+    for size in ((60, 96), (96, 96), (96, 2)):
+        places = torch.tensor([[*map(float, size)]])
+        exported(torch.zeros(1, *size, 3, dtype=torch.uint8), places, torch.ones(1, 2), places)
+
+
+def test_the_document_says_what_resizes() -> None:
+    names = {}
+    for publisher in ("mmdet", "detectron2"):
+        model = lively(tiny("cascade_mask_r50_fpn", publisher))
+        names[publisher] = metadata.document(model, Graph(model), Options())["preprocess"]["resized_by"]
+    assert names == {"mmdet": "OpenCV", "detectron2": "Pillow"}
 
 
 def test_axes_that_are_not_dynamic_are_those_of_one_image(box_model: Detector) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cascadezoo.exporting import lowering
@@ -91,11 +92,38 @@ def test_dcnv3() -> None:
     torch.testing.assert_close(lowering._dcnv3(*arguments), torch.ops.cascadezoo.dcnv3(*arguments), atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("other", [7, -3, 2.5])
+def test_remainder(other: float) -> None:
+    x = torch.arange(-20, 21)
+    assert torch.equal(lowering._remainder(x, other), x % other)
+
+
+def test_attention() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 9, 8)  # twice four heads of nine cells
+    for mask, scale in ((torch.randn(1, 4, 9, 9), None), (None, 0.3)):
+        ours = lowering._attention(q, k, v, mask, scale=scale)
+        theirs = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+        torch.testing.assert_close(ours, theirs)
+        assert ours.transpose(1, 2).is_contiguous()
+
+
+@pytest.mark.parametrize(("kernel", "stride", "groups"), [(3, 1, 1), (3, 2, 4), (1, 1, 1)])
+def test_deform_conv2d(kernel: int, stride: int, groups: int) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 13, 18, 8), torch.randn(12, 8 // groups, kernel, kernel), torch.randn(12)
+    sides = [(side - 1) // stride + 1 for side in (13, 18)]
+    offset = torch.randn(2, *sides, 2 * kernel**2) * 3  # some points leave the map
+    for given in (bias, None):
+        arguments = (x, offset, weight, given, stride, kernel // 2, groups)
+        ours, theirs = lowering._deform_conv2d(*arguments), torch.ops.cascadezoo.deform_conv2d(*arguments)
+        # float32: coordinates pass through -1..1 and back
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=0)
+
+
 def test_every_operator_of_a_network_is_lowered_or_translated() -> None:
     lowered = {str(op).split(".")[1] for op in lowering._TABLE if "cascadezoo" in str(op)}
-    assert lowered == {"class_nms", "dcnv3", "grouped_nms", "rpn_select"}
+    assert lowered == {"class_nms", "dcnv3", "deform_conv2d", "grouped_nms", "rpn_select"}
     assert {spec.backbone.kind for specs in SPECS.values() for spec in specs.values()} == {
-        "resnet",
-        "internimage",
-        "convnext",
-    }
+        "resnet", "internimage", "convnext", "swin", "vit",
+    }  # fmt: skip

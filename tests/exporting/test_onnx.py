@@ -1,7 +1,11 @@
-"""ONNX files of tiny networks of every family, run by onnxruntime: an export that differs from PyTorch raises."""
+"""ONNX files of tiny networks of every family, run by onnxruntime: an export that differs from PyTorch raises.  Where
+OpenVINO is installed it runs them too, within the same bounds.
+"""
 
 import json
 import re
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,10 @@ import torch
 
 import cascadezoo
 from cascadezoo.detector import Detector
+from cascadezoo.errors import OutputExists, UsageError
+from cascadezoo.exporting import to_onnx, to_openvino
+from cascadezoo.exporting.checking import check
+from cascadezoo.exporting.formats import AXES
 from cascadezoo.exporting.graph import Graph
 
 from tiny import lively, tiny
@@ -25,8 +33,8 @@ TENSORRT = set(
     re.findall(
         r"\w+",
         """
-    Add And ArgMax AveragePool Cast Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose Div Equal Exp Expand
-    Flatten Floor Gather GatherElements Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GridSample Identity
+    Add And ArgMax AveragePool Cast Ceil Clip Concat Constant ConstantOfShape Conv ConvTranspose Div Einsum Equal Exp
+    Expand Flatten Floor Gather GatherElements Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GridSample Identity
     IsInf IsNaN LayerNormalization Less LessOrEqual Log MatMul Max MaxPool Min Mod Mul Neg NonMaxSuppression
     NonZero Not Or Pad Pow Range ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize
     RoiAlign ScatterND Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Sum Tile TopK Transpose Unsqueeze
@@ -47,6 +55,12 @@ def axes(value: Any) -> list[str | int]:
         ("faster_r50_fpn", "detectron", {"opset": 21}),
         ("mask_r50_c4", "paddle", {}),
         ("cascade_mask_internimage_l_fpn", "internimage", {}),
+        ("cascade_r50_dconv_c3c5_fpn", "mmdet", {}),
+        ("mask_swin_t_fpn", "swin", {}),
+        ("cascade_mask_vitdet_b", "detectron2", {"dynamic": ("batch",)}),
+        pytest.param("mask_convnext_t_fpn", "convnext", {}, marks=pytest.mark.slow),
+        pytest.param("cascade_mask_r50_fpn", "detectron2", {}, marks=pytest.mark.slow),
+        pytest.param("cascade_mask_swin_b", "detectron2", {"preprocess": True}, marks=pytest.mark.slow),
         pytest.param("cascade_mask_r50_vd_fpn", "paddle", {"dynamic": ("batch",)}, marks=pytest.mark.slow),
         pytest.param("cascade_mask_r50_fpn", "detectron", {"preprocess": True}, marks=pytest.mark.slow),
         pytest.param("cascade_r50_fpn", "mmdet", {"dynamic": ()}, marks=pytest.mark.slow),
@@ -78,6 +92,9 @@ def test_a_file_detects_what_the_model_does(
     assert [json.loads(p.value)["format"] for p in made.metadata_props if p.key == "cascadezoo"] == [1]
     if not options:
         empty_levels(model, path)
+    if find_spec("openvino"):
+        runs = to_openvino.runner(to_openvino.read(path))
+        check(model, graph.eval(), runs, options.get("dynamic", AXES))
 
 
 def empty_levels(model: Detector, path: Path) -> None:
@@ -92,3 +109,29 @@ def empty_levels(model: Detector, path: Path) -> None:
     theirs = session.run(list(graph.outputs), {name: value.numpy() for name, value in inputs.items()})
     for name, value in zip(graph.outputs, theirs, strict=True):
         torch.testing.assert_close(torch.from_numpy(value), ours[name], atol=1e-3, rtol=1e-4)
+
+
+def test_weights_that_one_file_cannot_hold_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(to_onnx, "_LARGEST", 10_000)
+    model, path = lively(tiny("faster_r50_fpn", "detectron")), tmp_path / "model.onnx"
+    (tmp_path / "model.onnx.data").touch()
+    with pytest.raises(OutputExists, match=r"model\.onnx\.data is already there"):
+        cascadezoo.export(model, "onnx", output=path)
+    with pytest.raises(UsageError, match="cannot be quantised"):
+        cascadezoo.export(model, "onnx", output=path, precision="int8", calibration=tmp_path)
+    report = cascadezoo.export(model, "onnx", output=path, dynamic=(), force=True)
+    assert report.detections > 10
+    assert "has to stay beside it" in report.notes[0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    graph, weights = Graph(model).eval(), sum(each.nbytes for each in model.parameters())
+    assert path.stat().st_size < weights / 2 < (tmp_path / "model.onnx.data").stat().st_size
+    assert [p.key for p in onnx.load(path, load_external_data=False).metadata_props] == ["cascadezoo"]
+    check(model, graph, to_onnx.runner(path, graph), ())
+    if find_spec("openvino"):
+
+        def copied(made: Path, *_: object) -> None:
+            shutil.copy(path, made)
+            shutil.copy(tmp_path / "model.onnx.data", made.parent)
+
+        monkeypatch.setattr(to_openvino, "save", copied)
+        assert cascadezoo.export(model, "openvino", output=tmp_path / "model.xml", dynamic=()).detections > 10

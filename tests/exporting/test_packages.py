@@ -45,6 +45,10 @@ FAMILIES = [
             ("cascade_mask_x101_32x8d_fpn", "detectron"),
             ("mask_r50_c4", "paddle"),
             ("cascade_mask_internimage_l_fpn", "internimage"),
+            ("mask_convnext_t_fpn", "convnext"),
+            ("mask_swin_t_fpn", "swin"),
+            ("cascade_mask_vitdet_b", "detectron2"),
+            ("cascade_r50_dconv_c3c5_fpn", "mmdet"),
         )
     ),
 ]
@@ -53,7 +57,7 @@ FAMILIES = [
 def small(architecture: str, publisher: str) -> Detector:
     """A tiny network of images that a package takes."""
     spec = tiny(architecture, publisher)
-    sides = spec.preprocess.model_copy(update={"min_size": 160, "max_size": 240})
+    sides = spec.preprocess.model_copy(update={"min_size": 160, "max_size": 256})
     return lively(spec.model_copy(update={"preprocess": sides})).eval()
 
 

@@ -3,6 +3,7 @@
 The export itself holds the file beside PyTorch, on images of two sizes and on a batch of two, or raises.
 """
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from cascadezoo.exporting.checking import Arrays, Infer
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.modeling.postprocess import DetectionBatch
 
-from cases import SIX, Case
+from cases import LATER, SIX, Case
 
 pytestmark = [pytest.mark.export, pytest.mark.parity, pytest.mark.slow]
 
@@ -44,14 +45,13 @@ def detections(model: Detector, outputs: Arrays, size: tuple[int, int]) -> Detec
     return model.detections(batch, batch.on_host(), [size])[0]
 
 
-@pytest.mark.parametrize("format", RUNTIMES)
-@pytest.mark.parametrize("folder", SIX)
+@pytest.mark.parametrize(("folder", "format"), [*product(SIX, RUNTIMES), *((folder, "onnx") for folder in LATER)])
 def test_a_file_finds_what_the_publisher_found(folder: str, format: str, tmp_path: Path) -> None:
     suffix, runtime = RUNTIMES[format]
     case = Case(Case.root() / folder)
     model, _ = case.convert(tmp_path)
     report = cascadezoo.export(model, format, output=tmp_path / f"model{suffix}")
-    assert report.images == 4
+    assert report.images == 4  # two sizes, and a batch of two
     graph = Graph(model)
     infer = runtime(tmp_path / f"model{suffix}", list(graph.outputs))
     image = model.resize(case.image)

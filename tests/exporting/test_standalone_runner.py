@@ -1,11 +1,12 @@
 """``examples/onnx_runtime.py`` in an environment that has neither torch nor this package, beside ``Detector.predict``.
 
-One model for each rule of resizing and of pasting; a JPEG that its EXIF orientation turns, and a PNG.
+One model for each rule of resizing, of padding and of pasting; a JPEG that its EXIF orientation turns, and a PNG.
 """
 
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,12 @@ from pycocotools import mask as coco_mask
 
 import cascadezoo
 from cascadezoo.detector import Detector
+from cascadezoo.exporting import metadata
 from cascadezoo.exporting.dispatch import export
+from cascadezoo.exporting.formats import Options
+from cascadezoo.exporting.graph import Graph
 from cascadezoo.shapes.dataset import scene
+from cascadezoo.spec.conventions import Interpolation
 
 from tiny import lively, tiny
 
@@ -30,6 +35,7 @@ MODELS = {
     "shapes": lambda: cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True),
     "detectron": lambda: lively(tiny("mask_r50_fpn", "detectron")),
     "paddle": lambda: lively(tiny("cascade_mask_r50_fpn", "paddle")),
+    "vitdet": lambda: lively(tiny("cascade_mask_vitdet_b", "detectron2")),
 }
 
 
@@ -48,6 +54,15 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+@pytest.fixture(scope="module")
+def pillow(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Pillow, for models that resize by it."""
+    folder = tmp_path_factory.mktemp("pillow")
+    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints-dev.txt", "--target", folder]
+    subprocess.run([*install, "Pillow"], check=True, env={"PATH": "/usr/bin:/bin"})
+    return folder
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> list[Path]:
     turned, plain = tmp_path / "turned.jpg", tmp_path / "plain.png"
@@ -58,18 +73,44 @@ def images(tmp_path: Path) -> list[Path]:
     return [turned, plain]
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_it_prepares_what_the_package_prepares(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    runner = import_module("onnx_runtime")
+    model: Detector = MODELS[name]().eval()
+    rule = metadata.document(model, Graph(model), Options())["preprocess"]
+    random = np.random.default_rng(0)
+    for height, width in random.integers(3, 160, (100, 2)):
+        image = random.integers(0, 256, (height, width, 3), np.uint8)
+        resized = model.resize(image)
+        found = runner.prepare(image, rule)
+        np.testing.assert_array_equal(found["images"][0], resized.pixels)
+        for field, value in model.prepare([resized])._asdict().items():
+            np.testing.assert_allclose(found[field], value, rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "preprocess"),
-    [("shapes", False), ("shapes", True), ("detectron", False), ("detectron", True), ("paddle", False)],
+    [
+        ("shapes", False),
+        ("shapes", True),
+        ("detectron", False),
+        ("detectron", True),
+        ("paddle", False),
+        ("vitdet", False),
+        pytest.param("vitdet", True, marks=pytest.mark.slow),
+    ],
 )
 def test_it_finds_what_the_package_finds(
-    name: str, preprocess: bool, python: Path, images: list[Path], tmp_path: Path
+    name: str, preprocess: bool, python: Path, images: list[Path], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     model: Detector = MODELS[name]().eval()
     file = tmp_path / "model.onnx"
     export(model, "onnx", output=file, preprocess=preprocess)
     command = [python, ROOT / "examples" / "onnx_runtime.py", file, *images]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={})
+    by_pillow = model.spec.conventions.resize.interpolation is Interpolation.PILLOW
+    environment = {"PYTHONPATH": str(request.getfixturevalue("pillow"))} if by_pillow else {}
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     for number, path in enumerate(images, 1):

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 import cascadezoo
+from cascadezoo.cli import main
 from cascadezoo.errors import DepartsFromModel, OutputExists, UnwritableOutput
 from cascadezoo.exporting import to_onnx, to_triton
-from cascadezoo.exporting.formats import Options
+from cascadezoo.exporting.checking import Check
+from cascadezoo.exporting.formats import Options, Written
 
 pytestmark = pytest.mark.export
 onnx = pytest.importorskip("onnx")
@@ -151,26 +153,73 @@ def test_labels_and_the_document_are_the_models(folder: Path) -> None:
     assert json.loads(inside) == document
 
 
-def test_a_folder_that_is_there_is_kept_or_replaced(folder: Path, tmp_path: Path, monkeypatch) -> None:
-    written = to_onnx.Written("0" * 64, None)
+@pytest.fixture
+def copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Written:
+    """The ONNX file is not made anew: what ``to_onnx.write`` returns of the copy that it writes."""
+    check = Check(images=4, detections=20, unpaired=0, box=0.0, score=0.0, mask=1.0)
+    written = Written("0" * 64, check)
 
-    def copied(model: object, options: Options, target: Path) -> Any:
+    def copy(model: object, options: Options, target: Path) -> Written:
         target.write_bytes((folder / "1/model.onnx").read_bytes())
         return written
 
+    monkeypatch.setattr(to_onnx, "write", copy)
+    return written
+
+
+WHOLE = ["1", "cascadezoo.json", "config.pbtxt", "labels.txt"]
+
+
+def test_a_model_that_is_there_is_kept_or_replaced(copied: Written, tmp_path: Path) -> None:
     model = cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True)
     (tmp_path / "old").mkdir()
+    (tmp_path / "old/config.pbtxt").touch()
     (tmp_path / "old/mine.txt").write_text("kept")
-    with pytest.raises(OutputExists):
+    with pytest.raises(OutputExists, match="pass --force"):
         cascadezoo.export(model, "triton", output=tmp_path / "old")
-    monkeypatch.setattr(to_onnx, "write", copied)
-    assert to_triton.write(model, Options(force=True), tmp_path / "old") is written
-    assert sorted(path.name for path in (tmp_path / "old").iterdir()) == [
-        "1", "cascadezoo.json", "config.pbtxt", "labels.txt",
-    ]  # fmt: skip
+    assert to_triton.write(model, Options(force=True), tmp_path / "old") is copied
+    assert sorted(path.name for path in (tmp_path / "old").iterdir()) == WHOLE
     assert parse((tmp_path / "old/config.pbtxt").read_text())["name"] == ["old"]
     with pytest.raises(UnwritableOutput):
         to_triton.write(model, Options(), tmp_path / "no such folder/new")
+
+
+def test_the_command_replaces_a_model_when_it_is_told_to_and_nothing_else(
+    copied: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*options: str) -> tuple[int, str]:
+        target = str(tmp_path / "repository/shapes")
+        with pytest.raises(SystemExit) as stop:
+            main(["export", "cascade_mask_r18_fpn_shapes", "--format", "triton", "-o", target, *options])
+        return stop.value.code, capsys.readouterr().err
+
+    (tmp_path / "repository").mkdir()
+    target = tmp_path / "repository/shapes"
+    assert command()[0] == 0
+    (target / "config.pbtxt").write_text("mine")
+    code, err = command()
+    assert code == 2
+    assert "pass --force to replace it" in err
+    assert (target / "config.pbtxt").read_text() == "mine"
+    assert command("--force")[0] == 0
+    assert parse((target / "config.pbtxt").read_text())["name"] == ["shapes"]
+    target.rename(tmp_path / "another")
+    (target / "other").mkdir(parents=True)
+    code, err = command("--force")
+    assert code == 2
+    assert "so no model, and not replaced" in err
+    (target / "other").rmdir()
+    assert command("--force")[0] == 0  # an empty folder is nothing to lose
+    assert sorted(path.name for path in target.iterdir()) == WHOLE
+
+
+def test_a_file_and_a_folder_do_not_replace_each_other(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    model = cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True)
+    with pytest.raises(UnwritableOutput, match="is a file, and this format writes a folder"):
+        cascadezoo.export(model, "triton", output=tmp_path / "file", force=True)
+    with pytest.raises(UnwritableOutput, match="is a folder, and this format writes a file"):
+        cascadezoo.export(model, "onnx", output=tmp_path, force=True)
 
 
 def test_a_file_that_departs_from_the_model_leaves_no_folder(tmp_path: Path, monkeypatch) -> None:

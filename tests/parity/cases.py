@@ -22,6 +22,14 @@ SIX = (
     "detectron/mask_r50_fpn",
     "internimage/cascade_mask_internimage_l_fpn",
 )
+# and, as ONNX, one of each kind of network that came later
+LATER = (
+    "convnext/mask_convnext_t_fpn",
+    "swin/mask_swin_t_fpn",
+    "detectron2/cascade_mask_r50_fpn",
+    "detectron2/cascade_mask_vitdet_b",
+    "mmdet/cascade_r50_dconv_c3c5_fpn",
+)
 
 # of a gigabyte and more
 HEAVY = ("cascade_mask_vitdet_l", "cascade_mask_vitdet_h", "cascade_mask_swin_l")
