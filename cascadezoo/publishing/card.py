@@ -91,10 +91,14 @@ class Card:
             pipeline_tag=task,
             tags=["object-detection", *(["instance-segmentation"] if self.config.spec.mask else []), self._model[1]],
             base_model=self.weights.base_model,
-            datasets=["detection-datasets/coco"] if self.weights.of_the_publisher else None,
+            datasets=["detection-datasets/coco"] if self._is_on_coco else None,
             model_name=words(self.entry.name),
             eval_results=eval_results(self.figures) if self.figures else None,
         ).to_yaml()
+
+    @property
+    def _is_on_coco(self) -> bool:
+        return self.weights.of_the_publisher and self.entry.data == "coco"
 
     @property
     def _model(self) -> tuple[str, str]:
@@ -157,6 +161,8 @@ class Card:
         yield f"- Weights: {link(licence.id, licence.url)}, {self._who_says()}."
         if entry.license_evidence and self.weights.of_the_publisher:
             yield f"- What the publisher's pages say: {plain(entry.license_evidence)}."
+        if entry.data_license and not self.weights.from_scratch:
+            yield f"- Data that the published weights were trained on: {plain(entry.data_license)}."
         if self.attribution:
             yield f"- Attribution: {plain(self.attribution)}."
         yield "- Changes: " + (

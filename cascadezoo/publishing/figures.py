@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 COCO = "COCO val2017"
+_NAMES = {"coco": COCO, "nuimages": "nuImages val"}
 
 _ON_THE_HUB = {COCO: "detection-datasets/coco"}
 _WHOLE = (Verdict.PASS, Verdict.FAIL, Verdict.NO_REFERENCE)  # all images were measured
@@ -53,7 +54,7 @@ def published(entry: ZooEntry) -> Figures:
     later = entry.evaluations[0].basis == "later"
     return Figures(
         basis="published",
-        dataset=COCO if entry.data == "coco" else entry.data,
+        dataset=_NAMES.get(entry.data, entry.data),
         rows=tuple(Row(tta=each.tta, values=metrics.published(each)) for each in entry.evaluations),
         source_name=entry.later_figures[0].evidence if later else f'the publisher\'s table "{entry.source.table}"',
         source_url=entry.page_url,

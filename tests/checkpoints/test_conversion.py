@@ -186,11 +186,12 @@ def test_the_published_file_is_recognised(checkpoint: Path, monkeypatch: pytest.
 def test_candidates_are_recorded_together(tmp_path: Path) -> None:
     path = save(tmp_path / "cascade_mask_r50_fpn.pth", stand_in("cascade_mask_r50_fpn"))
     report = convert(path)
-    assert report.entries == tuple(f"cascade_mask_r50_fpn_{schedule}.mmdet" for schedule in ("1x", "20e", "3x"))
+    trained = ("1x", "20e", "3x", "instaboost_4x", "rsb_1x")
+    assert report.entries == tuple(f"cascade_mask_r50_fpn_{ending}.mmdet" for ending in trained)
     assert report.output == tmp_path / "cascade_mask_r50_fpn.mmdet.safetensors"
     metadata = read_canonical(report.output)[1]
     assert metadata["entries"] == ",".join(report.entries)
-    assert metadata["source_url"].count("https://") == 3
+    assert metadata["source_url"].count("https://") == 5
 
 
 def test_the_style_must_be_known(tmp_path: Path) -> None:

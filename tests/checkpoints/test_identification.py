@@ -97,7 +97,7 @@ def test_R2_inspect_shows_every_clue(small: Detector, tmp_path: Path) -> None:
     found = [(one.about, one.value, one.source) for one in inspect(path).evidence]
     assert ("container", "zip", "the first bytes of the file") in found
     assert ("wrapper", "state_dict", "the entry that holds the tensors") in found
-    assert ("layout", "mmdet", "tensors lie under backbone.layer1. and roi_head.") in found
+    assert ("layout", "mmdet", "tensors lie under backbone. and roi_head., as mmdetection names them") in found
     assert ("classes", "5", "the lengths of the class layers, less the background") in found
     assert ("class names", "a, b, c, d, e", "the list in its metadata") in found
     name = "the configuration's name: cascade_mask_rcnn_r50_caffe_fpn_1x_coco"
