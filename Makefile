@@ -44,7 +44,7 @@ demo-convert: setup
 	$(BIN)/python tests/parity/demo.py --output demo
 
 # one case of each publisher, which `make test` runs with the compiled operators too
-COMPILED_CASES := detectron-faster_r50_fpn or internimage or mmdet-cascade_r50_caffe_fpn or paddle-cascade_r50_fpn or swin-mask_swin_t_fpn
+COMPILED_CASES := convnext-mask or detectron-faster_r50_fpn or internimage or mmdet-cascade_r50_caffe_fpn or paddle-cascade_r50_fpn or swin-mask_swin_t_fpn
 
 # the operators' tests run twice where there is a compiler, as they are and compiled; and so does one parity case each
 test: setup

@@ -1,8 +1,8 @@
 """mmdetection 2.x and 3.x: Cascade (Mask) R-CNN with ResNet, ResNeXt or ConvNeXt and FPN.
 
 Source: state dicts of mmdetection 3.3.0, ConvNeXt's with mmpretrain 1.2.0; no key of these models was renamed since
-2.0.  Layouts are torch's own and
-the background class is last, so names change and, for models trained on BGR images, the order of input channels.
+2.0.  Layouts are torch's own and the background class is last, so names change and, for models trained on BGR images,
+the order of input channels.
 
 What is public here holds for every detector built on mmdetection, whatever its backbone.
 """

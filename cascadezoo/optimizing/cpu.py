@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cascadezoo.modeling.channels_last import MLP
 from cascadezoo.modeling.layers import Conv, DeconvReLU, LinearReLU
 from cascadezoo.modeling.mask_head import MaskHead
 from cascadezoo.ops import one_class_masks, one_class_masks_bf16, winograd, winograd6, winograd_bf16
@@ -105,17 +106,31 @@ class WinogradConv(nn.Module):
 
 
 class OneDNNLinear(nn.Module):
-    """A linear layer whose weight is packed once, and the ReLU that may follow it."""
+    """A linear layer whose weight is packed once, and the ReLU or the GELU by the error function that may follow it."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, gelu: bool = False) -> None:
         super().__init__()
         packed = _onednn._reorder_linear_weight(linear.weight.detach().contiguous(), _ROWS)
         self.weight = nn.Parameter(packed, requires_grad=False)
         self.bias = linear.bias
-        self.after = "relu" if isinstance(linear, LinearReLU) else "none"
+        self.after = "gelu" if gelu else "relu" if isinstance(linear, LinearReLU) else "none"
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _onednn._linear_pointwise(x, self.weight, self.bias, self.after, [], "")
+        # "none": the GELU that is not approximated
+        out: Tensor = _onednn._linear_pointwise(x, self.weight, self.bias, self.after, [], "none")
+        return out
+
+
+class OneDNNMLP(nn.Module):
+    """An ``MLP`` whose hidden numbers, the most of a network, go through memory once."""
+
+    def __init__(self, mlp: MLP) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = OneDNNLinear(mlp.fc1, gelu=True), OneDNNLinear(mlp.fc2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) to the same shape."""
+        out: Tensor = self.fc2(self.fc1(x))
         return out
 
 
@@ -209,5 +224,6 @@ _LAYERS: dict[type[nn.Module], Callable[[Any, bool], nn.Module]] = {
     nn.Conv2d: _conv,
     nn.Linear: _linear,
     LinearReLU: _linear,
+    MLP: lambda mlp, _: OneDNNMLP(mlp),
     MaskHead: _mask_head,
 }

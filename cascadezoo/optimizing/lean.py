@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from cascadezoo.modeling import convnext
 from cascadezoo.modeling.box_head import BoxHead
+from cascadezoo.modeling.channels_last import convolved
 from cascadezoo.modeling.internimage import Block, DCNv3
 from cascadezoo.modeling.layers import Conv, DeconvReLU
 from cascadezoo.modeling.network import Network
@@ -93,9 +95,7 @@ class ScaledBlock(nn.Module):
         self.norm1, self.dcn, self.norm2, self.mlp = block.norm1, block.dcn, block.norm2, block.mlp
         ends = (block.norm1, block.norm2) if self.post_norm else (block.dcn.output_proj, block.mlp.fc2)
         for end, gamma in zip(ends, (block.gamma1, block.gamma2), strict=True):
-            weight, bias = end.get_parameter("weight"), end.get_parameter("bias")
-            end.weight = _frozen(weight * gamma.view(-1, *[1] * (weight.ndim - 1)))
-            end.bias = _frozen(bias * gamma)
+            _scale(end, gamma)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.post_norm:
@@ -105,6 +105,26 @@ class ScaledBlock(nn.Module):
             x = x + self.dcn(self.norm1(x))
             x = x + self.mlp(self.norm2(x))
         return x
+
+
+class ScaledConvNeXtBlock(nn.Module):
+    """ConvNeXt's block for inference, whose MLP ends in a layer that holds the branch's scale."""
+
+    def __init__(self, block: convnext.Block) -> None:
+        super().__init__()
+        self.dwconv, self.norm, self.mlp = block.dwconv, block.norm, block.mlp
+        _scale(block.mlp.fc2, block.gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch: Tensor = self.mlp(self.norm(convolved(self.dwconv, x)))
+        return branch.add_(x)
+
+
+def _scale(end: nn.Module, gamma: Tensor) -> None:
+    """Have a linear layer's or a norm's results multiplied by ``gamma``."""
+    weight, bias = end.get_parameter("weight"), end.get_parameter("bias")
+    end.weight = _frozen(weight * gamma.view(-1, *[1] * (weight.ndim - 1)))
+    end.bias = _frozen(bias * gamma)
 
 
 def _frozen(x: Tensor) -> nn.Parameter:
@@ -119,5 +139,6 @@ _RULES: _Rules = {
     nn.Conv2d: _channels_last,
     BoxHead: _reading_channels_last,
     Block: ScaledBlock,
+    convnext.Block: ScaledConvNeXtBlock,
     DCNv3: DCNv3.fused,
 }

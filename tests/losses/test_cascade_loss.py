@@ -13,16 +13,7 @@ from cascadezoo.losses.cascade_loss import RoIs, _box_losses, _mask_loss, _move,
 from cascadezoo.losses.masks import Masks
 from cascadezoo.losses.targets import Targets
 from cascadezoo.spec.conventions import BoxCoder
-from cascadezoo.spec.objective import (
-    BestBoxes,
-    BoxObjective,
-    GIoU,
-    MaskObjective,
-    Objective,
-    Sampling,
-    SmoothL1,
-    StageObjective,
-)
+from cascadezoo.spec.objective import BoxObjective, GIoU, MaskObjective, Objective, Sampling, SmoothL1, StageObjective
 
 CLASSES = 3
 CODER = BoxCoder(stds=(0.5, 0.5, 1, 1), log_scale=(-4, 4), extent=0)
@@ -88,20 +79,6 @@ def test_each_stage_has_its_own_iou_and_no_box_lies_between() -> None:
     # where x2 and y2 are the last pixels inside, 11 x 6 of 11 x 11 pixels is more than a half
     assert take([[0, 0, 10, 5]], given, 1, rule(0.9, 0.54), extent=1).labels.tolist() == [1]
     assert take([[0, 0, 10, 5]], given, 1, rule(0.9, 0.54), extent=0).labels.tolist() == [CLASSES]
-
-
-def test_an_objects_best_proposal_is_its_own_where_a_stage_has_such_a_rule() -> None:
-    # the only proposal overlaps the first object by 10 / 12, and the second, whose best it is, by 12 / 20; added boxes
-    # of the objects themselves are no proposals, or the best of each would be its own box
-    given = target([[0, 0, 10, 10], [0, 0, 10, 20]], [1, 2])
-    stages = (
-        StageObjective(iou=0.5, weight=1),
-        StageObjective(iou=0.5, weight=1, best=BestBoxes(least=0.5, taken=True)),
-        StageObjective(iou=0.5, weight=1, best=BestBoxes(least=0.7, taken=True)),
-    )
-    objective = rule(truth_everywhere=True, stages=stages)
-    labels = [take([[0, 0, 10, 12]], given, index, objective).labels.tolist() for index in range(3)]
-    assert labels == [[1, 2, 1], [1, 2, 2], [1, 2, 1]]
 
 
 @pytest.mark.parametrize(("index", "resample", "count"), [(0, False, 4), (1, False, 9), (1, True, 4), (0, True, 4)])

@@ -12,7 +12,7 @@ from cascadezoo.losses.cascade_loss import RoIs, _box_losses, _move, _sample_roi
 from cascadezoo.losses.rpn_loss import _normalise, rpn_losses
 from cascadezoo.losses.targets import Targets
 from cascadezoo.providers import SPECS
-from cascadezoo.spec.objective import Drawing, Normaliser
+from cascadezoo.spec.objective import BestBoxes, Drawing, Normaliser, SmoothL1
 
 from tiny import tiny
 
@@ -68,6 +68,30 @@ def test_paddles_stages_weigh_a_third_and_masks_learn_at_the_first() -> None:
     assert [(mask.stage, mask.weight) for mask in rule.masks] == [(0, 1)]
     assert _weigh(torch.tensor(6.0), rule.box.stages[0], rule.box).item() == pytest.approx(2.0)
     assert [(mask.stage, mask.weight) for mask in DETECTRON.objective.masks] == [(2, 1)]
+
+
+def test_a_mask_rcnn_on_mmdetection_gives_an_object_its_best_proposals() -> None:
+    # the only proposal overlaps the first object by 10 / 12, and the second, whose best it is, by 12 / 20; the objects'
+    # own boxes, which are added, are no proposals, or each would be the best of its object
+    plain, cascade = (SPECS["convnext"][f"{kind}_convnext_t_fpn"].objective for kind in ("mask", "cascade_mask"))
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 20]])
+    given = Targets(boxes, torch.tensor([1, 2]), None, torch.tensor([False, False]))
+
+    def labels(stage: int, rule) -> list[int]:
+        return _sample_rois(torch.tensor([[0.0, 0, 10, 12]]), given, stage, rule, 0, 80, None).labels.tolist()
+
+    assert labels(0, plain.box) == [1, 2, 2]
+    assert labels(0, cascade.box) == labels(1, cascade.box) == [1, 2, 1]
+    stricter = plain.box.stages[0].model_copy(update={"best": BestBoxes(least=0.7, taken=True)})
+    assert labels(0, plain.box.model_copy(update={"stages": (stricter,)})) == [1, 2, 1]
+
+
+def test_a_mask_rcnn_on_mmdetection_learns_by_absolute_differences_of_all_anchors() -> None:
+    rule = SPECS["convnext"]["mask_convnext_t_fpn"].objective
+    assert (rule.rpn.inside, rule.rpn.box_loss, rule.box.loss) == (False, SmoothL1(beta=0), SmoothL1(beta=0))
+    assert (rule.rpn.pre_nms_top_n, rule.rpn.post_nms_top_n) == (2000, 1000)
+    assert [(stage.iou, stage.weight) for stage in rule.box.stages] == [(0.5, 1)]
+    assert [(mask.stage, mask.weight) for mask in rule.masks] == [(0, 1)]
 
 
 def test_mask_targets_are_cropped_or_drawn() -> None:

@@ -161,6 +161,34 @@ def test_drop_paths_grow_from_none_in_equal_steps_to_the_last_block() -> None:
     torch.testing.assert_close(found[~dropped], 2 * whole[~dropped], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("size", "last"),
+    [("t", 6), ("s", 12), ("b", 12), ("l", 12), ("xl", 12)],  # num_layers of the configurations
+)
+def test_layers_are_counted_as_the_publishers_learning_rates_decay(size: str, last: int) -> None:
+    """Its own numbers, of ``last + 2`` layers; the rate of layer i is multiplied by decay ** (last + 1 - i)."""
+    spec = SPECS["convnext"][f"cascade_mask_convnext_{size}_fpn"].backbone
+    layers = {
+        "stem.conv.weight": 0,
+        "stem.norm.bias": 0,
+        "stages.0.blocks.2.gamma": 1,
+        "stages.1.downsample.norm.weight": 2,
+        "stages.1.blocks.2.mlp.fc1.weight": 2,
+        "stages.2.downsample.conv.bias": 3,
+        "stages.2.blocks.2.dwconv.weight": 3,
+        "stages.2.blocks.3.dwconv.weight": 4,
+        f"stages.2.blocks.{spec.blocks[2] - 1}.norm.weight": last - 1,
+        "stages.3.downsample.conv.weight": last,
+        "stages.3.blocks.0.gamma": last,
+        "stages.0.norm.weight": last + 1,
+        "stages.3.norm.bias": last + 1,
+    }
+    assert {name: last + 1 - spec.layers_to_neck(name) for name in layers} == layers
+    names = ConvNeXt(spec.model_copy(update={"width": 8})).state_dict()
+    assert all(0 <= spec.layers_to_neck(name) <= last + 1 for name in names)
+    assert spec.layers_to_neck("layer1.0.conv1.weight") is None
+
+
 def test_random_weights_are_the_papers() -> None:
     torch.manual_seed(0)
     network = build(tiny("cascade_mask_convnext_t_fpn", "convnext")).backbone

@@ -26,7 +26,7 @@ QUICK = {
         "mask_x101_64x4d_fpn",
     ),
     "swin": ("mask_swin_t_fpn",),
-    "convnext": ("mask_convnext_t_fpn", "cascade_mask_convnext_t_fpn"),
+    "convnext": ("mask_convnext_t_fpn",),
 }
 
 
