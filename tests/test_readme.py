@@ -96,8 +96,6 @@ def test_counts_are_those_of_the_manifest() -> None:
     assert {entry.family for entry in published} == {"cascade", "cascade_mask", "mask", "faster"}
     assert sum(not entry.has_weights for entry in published) == 4
     assert "four of them never had weights" in README
-    assert len(registry.entries("nuimages")) == 5
-    assert "Five on nuImages are listed apart: `cascadezoo list --data nuimages`." in README
 
 
 def test_the_line_for_a_cpu_has_the_bounds_of_the_project() -> None:

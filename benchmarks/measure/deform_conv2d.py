@@ -42,8 +42,8 @@ LAYERS = {  # channels, groups, height, width of the layers of stride 1 that a s
     "X101-32x4d C5": (1024, 32, 25, 42),
 }
 NETWORKS = (  # mmdetection's, and the sizes of their input
-    ("cascade_mask_r50_dconv_c3c5_fpn", ((320, 544), (544, 896), (800, 1344))),
-    ("cascade_mask_x101_32x4d_dconv_c3c5_fpn", ((320, 544), (800, 1344))),
+    ("cascade_mask_r50_dconv_c3c5_fpn", ((320, 544), (800, 1344))),
+    ("cascade_mask_x101_32x4d_dconv_c3c5_fpn", ((320, 544),)),
 )
 CPU = torch.device("cpu")
 
