@@ -160,6 +160,17 @@ def test_padding_comes_before_the_shift() -> None:
     ]
 
 
+@pytest.mark.parametrize("shift", [0, 3])
+def test_a_single_window_has_another_beside_it_that_nobody_reads(shift: int) -> None:
+    single = cut(5, 6, 7, shift, torch.device("cpu"))
+    assert len(single.cells) == 2 * 49
+    assert single.places.max() < 49
+    assert single.cells[single.places].tolist() == list(range(1, 31))  # each cell is where it was copied to
+    several = cut(8, 20, 7, shift, torch.device("cpu"))
+    assert len(several.cells) == 2 * 3 * 49
+    assert several.cells[several.places].tolist() == list(range(1, 161))
+
+
 @pytest.mark.parametrize("scale", [1, 1e-3], ids=["", "little variance, where the epsilon decides"])
 @pytest.mark.parametrize("gradients", [False, True])
 def test_a_block(scale: float, gradients: bool) -> None:
