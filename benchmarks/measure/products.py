@@ -25,8 +25,8 @@ from cascadezoo.spec.model import ModelSpec
 @register_flop_formula(torch.ops.cascadezoo.deform_conv2d)
 def _deform_conv2d(x: Any, offset: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:
     """As of an ordinary convolution; what is read between pixels is no product of a layer."""
-    outputs: int = math.prod(out_shape)
-    return 2 * outputs * math.prod(weight[1:])
+    operations: int = 2 * math.prod(out_shape) * math.prod(weight[1:])
+    return operations
 
 
 class Work(NamedTuple):
