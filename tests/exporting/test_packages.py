@@ -85,6 +85,14 @@ def compiled() -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_package_of_detectrons_is_compiled(tmp_path: Path) -> None:
+    """Its rules have an infinity, which AOTInductor, whose operators' arguments are JSON, does not take."""
+    report = cascadezoo.export(small("cascade_r50_fpn", "detectron"), "aoti", output=tmp_path / "a.aoti.pt2")
+    assert report.detections > 20
+
+
+@pytest.mark.slow
 def test_a_program_prepares_images_itself(tmp_path: Path) -> None:
     model = small("faster_r50_fpn", "detectron")
     report = cascadezoo.export(model, "pt2", output=tmp_path / "a.pt2", preprocess=True, dynamic=("batch",))
