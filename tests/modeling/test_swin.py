@@ -141,9 +141,9 @@ def test_where_there_are_windows_in_both_directions_torchvision_computes_the_sam
 
 def test_the_rows_of_the_table() -> None:
     """Of two rows of two cells: steps of a query from a key, down then right, each counted from -1 on."""
-    index = positions(2, torch.ones(1)).index
+    index = positions(2, torch.ones(1)).relative
     assert index.tolist() == [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
-    of_seven = positions(7, torch.ones(1)).index
+    of_seven = positions(7, torch.ones(1)).relative
     for p, q in ((0, 0), (0, 48), (48, 0), (9, 30)):
         assert of_seven[p, q] == (p // 7 - q // 7 + 6) * 13 + p % 7 - q % 7 + 6
 
