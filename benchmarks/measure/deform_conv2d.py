@@ -61,6 +61,7 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {COMPILED_WAY: deform_conv2d, TORC
 
 
 def noise(*shape: int) -> Tensor:
+    """Normal noise of four axes, channels last in memory; the same for the same shape."""
     made = torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
     return made.contiguous(memory_format=torch.channels_last)
 
