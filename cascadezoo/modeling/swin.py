@@ -28,12 +28,12 @@ class Positions(NamedTuple):
     """What the places of a window's w * w cells, row by row, say of a query and a key; the same in every block.
 
     Attributes:
-        index: (w * w, w * w) int64: their row of the table of relative positions.
+        relative: (w * w, w * w) int64: their row of the table of relative positions.
         apart: (4, 1, w * w, w * w): 0, or ``_APART`` where the shift has brought them together, in a window of the
             interior, of the last column, of the last row and of both.
     """
 
-    index: Tensor
+    relative: Tensor
     apart: Tensor
 
 
@@ -42,11 +42,11 @@ def positions(window: int, weight: Tensor) -> Positions:
     steps = torch.arange(window, device=weight.device)
     y, x = steps.repeat_interleave(window), steps.repeat(window)
     down, right = y[:, None] - y, x[:, None] - x
-    index = (down + window - 1) * (2 * window - 1) + right + window - 1
+    relative = (down + window - 1) * (2 * window - 1) + right + window - 1
     wrapped_y, wrapped_x = (place >= window - window // 2 for place in (y, x))  # came from the map's other end
     rows, columns = (wrapped[:, None] != wrapped for wrapped in (wrapped_y, wrapped_x))
     apart = torch.stack([torch.zeros_like(rows), columns, rows, rows | columns])
-    return Positions(index, apart[:, None].to(weight.dtype) * _APART)
+    return Positions(relative, apart[:, None].to(weight.dtype) * _APART)
 
 
 class Windows(NamedTuple):
@@ -113,11 +113,12 @@ class WindowAttention(nn.Module):
         q, k, v = self.qkv(cells).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, self._bias(n, windows, positions))
         cells = self.proj(attended.transpose(1, 2).flatten(2)).unflatten(0, (n, -1)).flatten(1, 2)
-        return cells.index_select(1, windows.places).unflatten(1, (height, width))
+        out: Tensor = cells.index_select(1, windows.places).unflatten(1, (height, width))
+        return out
 
     def _bias(self, n: int, windows: Windows, positions: Positions) -> Tensor:
         """What is added to the logits of all windows (1, heads, w * w, w * w), or of each of those of n maps."""
-        bias = self.relative_position_bias_table[positions.index].permute(2, 0, 1)[None]
+        bias = self.relative_position_bias_table[positions.relative].permute(2, 0, 1)[None]
         if windows.kinds is None:
             return bias
         return (bias + positions.apart).index_select(0, windows.kinds.repeat(n))

@@ -276,7 +276,7 @@ def test_exported_indices_are_the_formula_s() -> None:
     for key, tensor in stand_in(CASCADE_T).items():
         if key.endswith(INDEX):
             assert tensor.dtype == torch.int64
-            assert torch.equal(tensor, positions(7, torch.ones(1)).index)
+            assert torch.equal(tensor, positions(7, torch.ones(1)).relative)
             assert (tensor[0, 48], tensor[48, 0], tensor[9, 30]) == (0, 168, (1 - 4 + 6) * 13 + (2 - 2 + 6))
 
 
@@ -285,9 +285,9 @@ def test_exported_indices_are_the_formula_s() -> None:
     "wrong",
     [
         torch.zeros(49, 49, dtype=torch.int64),  # as a tool writes that fills what it does not know
-        positions(7, torch.ones(1)).index.T.contiguous(),  # keys and queries exchanged
-        positions(12, torch.ones(1)).index,  # a larger window's
-        positions(7, torch.ones(1)).index[:1],  # which could stand for all rows
+        positions(7, torch.ones(1)).relative.T.contiguous(),  # keys and queries exchanged
+        positions(12, torch.ones(1)).relative,  # a larger window's
+        positions(7, torch.ones(1)).relative[:1],  # which could stand for all rows
         torch.full((49, 49), float("nan")),
     ],
     ids=["zeros", "transposed", "of windows of 12", "a row", "nan"],

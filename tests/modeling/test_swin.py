@@ -141,9 +141,9 @@ def test_where_there_are_windows_in_both_directions_torchvision_computes_the_sam
 
 def test_the_rows_of_the_table() -> None:
     """Of two rows of two cells: steps of a query from a key, down then right, each counted from -1 on."""
-    index = positions(2, torch.ones(1)).index
+    index = positions(2, torch.ones(1)).relative
     assert index.tolist() == [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
-    of_seven = positions(7, torch.ones(1)).index
+    of_seven = positions(7, torch.ones(1)).relative
     for p, q in ((0, 0), (0, 48), (48, 0), (9, 30)):
         assert of_seven[p, q] == (p // 7 - q // 7 + 6) * 13 + p % 7 - q % 7 + 6
 
@@ -158,6 +158,17 @@ def test_padding_comes_before_the_shift() -> None:
         ],  # the map's own row has moved to the end, behind those padded
         [[0, 0, 0], [0, 0, 0], [5, 0, 1]],  # the padded cell is between the last one and the first
     ]
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_a_single_window_has_another_beside_it_that_nobody_reads(shift: int) -> None:
+    single = cut(5, 6, 7, shift, torch.device("cpu"))
+    assert len(single.cells) == 2 * 49
+    assert single.places.max() < 49
+    assert single.cells[single.places].tolist() == list(range(1, 31))  # each cell is where it was copied to
+    several = cut(8, 20, 7, shift, torch.device("cpu"))
+    assert len(several.cells) == 2 * 3 * 49
+    assert several.cells[several.places].tolist() == list(range(1, 161))
 
 
 @pytest.mark.parametrize("scale", [1, 1e-3], ids=["", "little variance, where the epsilon decides"])
