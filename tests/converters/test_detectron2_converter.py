@@ -253,8 +253,8 @@ def test_the_digits_of_the_md5_tell_the_schedule(tmp_path: Path, monkeypatch: py
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     found = [(item.value, item.source) for item in inspect(path).evidence if item.about in ("md5", "entry")]
     assert found == [(md5, "it begins like no file that its publisher names by it")]
-    entries = [_with_md5(entry, md5[:6] if "_3x" in entry.name else "0" * 6) for entry in registry.entries()]
-    monkeypatch.setattr(registry, "entries", lambda: entries)
+    digits, published = {"3x": md5[:6], "1x": "000000"}, registry.entries
+    monkeypatch.setattr(registry, "entries", lambda *data: [_with_md5(entry, digits) for entry in published(*data)])
     report = convert_in_memory(path)[1]
     assert report.entries == ("cascade_mask_r50_fpn_3x.detectron2",)
     assert report.found_by == "the weak md5 in a published name"
@@ -263,10 +263,11 @@ def test_the_digits_of_the_md5_tell_the_schedule(tmp_path: Path, monkeypatch: py
     assert found == [("cascade_mask_r50_fpn_3x.detectron2", f"the weak md5 in a published name: {md5}")]
 
 
-def _with_md5(entry: ZooEntry, digits: str) -> ZooEntry:
-    if entry.architecture != R50 or entry.publisher != "detectron2":
+def _with_md5(entry: ZooEntry, digits: dict[str, str]) -> ZooEntry:
+    if (entry.publisher, entry.architecture) != ("detectron2", R50):
         return entry
-    return entry.model_copy(update={"source": entry.source.model_copy(update={"md5_prefix": digits})})
+    source = entry.source.model_copy(update={"md5_prefix": digits[entry.schedule]})
+    return entry.model_copy(update={"source": source})
 
 
 @pytest.mark.usefixtures("_small_zoo")
