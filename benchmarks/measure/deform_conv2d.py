@@ -10,6 +10,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -107,7 +108,7 @@ def network(architecture: str) -> Network:
     made = build(SPECS["mmdet"][architecture])
     for module in made.modules():
         if isinstance(module, DeformConv):
-            nn.init.normal_(module.offset.bias)
+            nn.init.normal_(module.offset.get_parameter("bias"))
     return prepared(made, settings(CPU, "fp32", None, False))
 
 
@@ -143,8 +144,7 @@ def networks(architecture: str, sizes: tuple[tuple[int, int], ...], runs: int) -
                 model.infer(taken)
             return clock | {"operator": share}
 
-        ways = {way: (lambda way=way: run(way)) for way in (COMPILED_WAY, TORCHVISION, PLAIN)}
-        clocks = in_turn(ways, runs)
+        clocks = in_turn({way: partial(run, way) for way in (COMPILED_WAY, TORCHVISION, PLAIN)}, runs)
         row: dict[str, Any] = {"architecture": architecture, "input": list(size)}
         for part in ("backbone", "whole"):
             found, ratios = _in_ms(clocks, part)
@@ -174,7 +174,7 @@ def training(shape: tuple[int, int, int, int], runs: int) -> dict[str, Any]:
             out.sum().backward()
         return clock
 
-    clocks = in_turn({way: (lambda conv=conv: step(conv.train())) for way, conv in kinds.items()}, runs)
+    clocks = in_turn({way: partial(step, conv.train()) for way, conv in kinds.items()}, runs)
     ms = {
         way: {part: spread([1000 * clock[part] for clock in each]) for part in ("forward", "backward")}
         for way, each in clocks.items()

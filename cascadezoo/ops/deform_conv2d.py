@@ -61,11 +61,11 @@ def reference(
     _check(x, offset, weight, bias, stride, pad, groups)
     kind = torch.promote_types(x.dtype, torch.float32)
     if x.numel() == 0 or offset.numel() == 0:
-        out = torch.zeros(*offset.shape[:3], len(weight), dtype=x.dtype, device=x.device)
-        return out if bias is None else out + bias
+        nothing = torch.zeros(*offset.shape[:3], len(weight), dtype=x.dtype, device=x.device)
+        return nothing if bias is None else nothing + bias
     x32, weight32, moves = x.to(kind), weight.to(kind), _moves(offset, kind)
     bias32 = None if bias is None else bias.to(kind)
-    out = torchvisions(x32.permute(0, 3, 1, 2), moves.permute(0, 3, 1, 2), weight32, bias32, stride, pad)
+    out: Tensor = torchvisions(x32.permute(0, 3, 1, 2), moves.permute(0, 3, 1, 2), weight32, bias32, stride, pad)
     return out.permute(0, 2, 3, 1).to(x.dtype).contiguous()
 
 
