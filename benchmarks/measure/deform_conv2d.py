@@ -42,8 +42,8 @@ LAYERS = {  # channels, groups, height, width of the layers of stride 1 that a s
     "X101-32x4d C5": (1024, 32, 25, 42),
 }
 NETWORKS = (  # mmdetection's, and the sizes of their input
-    ("cascade_mask_r50_dconv_c3c5_fpn", ((320, 544), (544, 896), (800, 1344))),
-    ("cascade_mask_x101_32x4d_dconv_c3c5_fpn", ((320, 544), (800, 1344))),
+    ("cascade_mask_r50_dconv_c3c5_fpn", ((320, 544), (800, 1344))),
+    ("cascade_mask_x101_32x4d_dconv_c3c5_fpn", ((320, 544),)),
 )
 CPU = torch.device("cpu")
 
@@ -60,6 +60,7 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {COMPILED_WAY: deform_conv2d, TORC
 
 
 def noise(*shape: int) -> Tensor:
+    """Normal noise of four axes, channels last in memory; the same for the same shape."""
     made = torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
     return made.contiguous(memory_format=torch.channels_last)
 

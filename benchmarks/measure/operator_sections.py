@@ -60,6 +60,74 @@ def roi_align(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def deform_conv2d(report: dict[str, Any]) -> list[str]:
+    """Deformable convolutions: layers, whole networks, training."""
+    ways = ("compiled", "torchvision", "not deformable")
+
+    def cells(found: dict[str, Any], digits: int = 0) -> str:
+        return " | ".join(f"{found['milliseconds'][way]['median']:.{digits}f}" for way in ways)
+
+    def ratio(of: dict[str, Any]) -> str:
+        return f"{of['median']:.1f} ({of['min']:.1f} to {of['max']:.1f})"
+
+    layers = [
+        f"| {name} | {'x'.join(map(str, row['shape'][1:]))} | {cells(row, 1)} | "
+        f"{row['milliseconds']['offsets']['median']:.1f} | {ratio(row['times_faster_than_torchvision'])} | "
+        f"{ratio(row['times_as_long_as_plain'])} |"
+        for name, row in report["layers"].items()
+    ]
+    networks = [
+        f"| `{row['architecture']}` | {'x'.join(map(str, row['input']))} | {cells(row['whole'])} | "
+        f"{ratio(row['whole']['times_faster_than_torchvision'])} | {ratio(row['whole']['times_as_long_as_plain'])} | "
+        f"{row['share_of_backbone']['compiled']['median']:.0%} | "
+        f"{row['share_of_backbone']['torchvision']['median']:.0%} |"
+        for row in report["networks"]
+    ]
+    training = [
+        f"| {name} | "
+        + " | ".join(
+            f"{row['milliseconds'][way][part]['median']:.0f}"
+            for way in ("deformable", "not deformable")
+            for part in ("forward", "backward")
+        )
+        + f" | {ratio(row['times_as_long'])} |"
+        for name, row in report["training"].items()
+    ]
+    grows = report["grows_with_pixels"]
+    return [
+        "## Deformable convolutions",
+        "",
+        "A 3x3 layer at the shapes of mmdetection's deformable backbones for 800x1333 images: compiled for the CPU,",
+        f"torchvision's (the fallback), and the ordinary convolution by oneDNN; {report['threads']} threads, float32,",
+        f"{report['runs']} alternating runs, medians.  The layer that gives the offsets comes to both.",
+        f"({machine(report)}, load {report['load_average']:.0f}; `deform_conv2d.json`)",
+        "",
+        "| layer | input | compiled, ms | torchvision, ms | not deformable, ms | offsets, ms | "
+        "times faster than torchvision | times as long as not deformable |",
+        "|---|---|---|---|---|---|---|---|",
+        *layers,
+        "",
+        "Whole networks, optimised, from pixels to masks, and what the operator is of the backbone.  Ordinary 3x3",
+        "layers of stride 1 go Winograd's way, which moved points cannot.",
+        "",
+        "| network | input | compiled, ms | torchvision, ms | not deformable, ms | times faster | times as long | "
+        "share, compiled | share, torchvision |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *networks,
+        "",
+        "Times of the first grow with the pixels to the power of "
+        + ", ".join(f"{grows[way]:.2f} ({way})" for way in ways)
+        + ".",
+        "",
+        "A layer in training, with its offsets: the gradients are torchvision's.",
+        "",
+        "| layer | forward, ms | backward, ms | not deformable, forward | backward | times as long |",
+        "|---|---|---|---|---|---|",
+        *training,
+        "",
+    ]
+
+
 def nms(report: dict[str, Any]) -> list[str]:
     """Suppression."""
     rows = []

@@ -341,6 +341,7 @@ _SECTIONS = {
     "footprint": _footprint,
     "ops": operator_sections.ops,
     "roi_align": operator_sections.roi_align,
+    "deform_conv2d": operator_sections.deform_conv2d,
     "nms": operator_sections.nms,
     "paste": operator_sections.paste,
     "folding": _folding,

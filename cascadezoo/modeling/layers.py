@@ -74,7 +74,7 @@ class DeformConv(Conv):
         relu: bool = False,
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups, bias=bias, relu=relu)
-        self._is_3x3 = False  # Winograd's way has one place for all channels and rows
+        self._is_3x3 = False  # none whose points stand still, which Winograd's way needs
         self.offset = Conv(inputs, 2 * kernel**2, kernel, stride)
 
     def init_weights(self) -> None:

@@ -52,11 +52,14 @@ def positions(window: int, weight: Tensor) -> Positions:
 class Windows(NamedTuple):
     """A map of H x W cells, padded to rows x columns of windows and then shifted, as places to copy from.
 
+    There are V windows: rows * columns, or 2 where that is one, so that a traced graph, in which torch makes a special
+    case of one, is for more as well.  The second then is the first once more, and nobody reads it.
+
     Attributes:
-        cells: (rows * columns * w * w,) int64: the cell at each place of each window, row by row, the first being 1; 0
-            where the map is padded.
+        cells: (V * w * w,) int64: the cell at each place of each window, row by row, the first being 1; 0 where the map
+            is padded.
         places: (H * W,) int64: the place of each cell.
-        kinds: (rows * columns,) int64: which of ``Positions.apart`` is each window's; None without a shift.
+        kinds: (V,) int64: which of ``Positions.apart`` is each window's; None without a shift.
     """
 
     cells: Tensor
@@ -71,7 +74,9 @@ def cut(height: int, width: int, window: int, shift: int, device: torch.device) 
     Sides enter the arithmetic alone, and decide nothing: a traced graph is for maps of any size.
     """
     rows, columns = -(-height // window), -(-width // window)
-    place = torch.arange(rows * columns * window**2, device=device)
+    count = rows * columns
+    count += 1 // count
+    place = torch.arange(count * window**2, device=device)
     one, inside = place // window**2, place % window**2
     y = (one // columns * window + inside // window + shift) % (rows * window)
     x = (one % columns * window + inside % window + shift) % (columns * window)
@@ -81,7 +86,7 @@ def cut(height: int, width: int, window: int, shift: int, device: torch.device) 
     places = ((y // window * columns + x // window) * window + y % window) * window + x % window
     if not shift:
         return Windows(cells, places, None)
-    one = torch.arange(rows * columns, device=device)
+    one = torch.arange(count, device=device)
     return Windows(cells, places, 2 * (one // columns == rows - 1) + (one % columns == columns - 1).long())
 
 

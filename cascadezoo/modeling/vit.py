@@ -26,7 +26,7 @@ def resized_positions(table: Tensor, height: int, width: int) -> Tensor:
     """Absolute positions (1, 1 + n * n, C), the first a class token's, as (1, height, width, C): the n x n others,
     cubically interpolated, without antialiasing."""
     side = round((table.shape[1] - 1) ** 0.5)
-    grid = table[:, 1:].unflatten(1, (side, side))
+    grid: Tensor = table[:, 1:].unflatten(1, (side, side))
     if (height, width) == (side, side):
         return grid
     size = (height, width)
@@ -110,7 +110,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to the same shape."""
         x = x + self.drop_path(self._attended(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return out
 
     def _attended(self, x: Tensor) -> Tensor:
         if not self.window:
@@ -125,7 +126,8 @@ def partitioned(x: Tensor, side: int) -> Tensor:
     bottom, and take part in the attention."""
     height, width, channels = x.shape[1:]
     x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
-    return x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).reshape(-1, side, side, channels)
+    cells: Tensor = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
+    return cells.reshape(-1, side, side, channels)
 
 
 def joined(windows: Tensor, height: int, width: int) -> Tensor:

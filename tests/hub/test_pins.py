@@ -235,6 +235,13 @@ def test_U6_what_the_cache_lacks_is_named(capsys: pytest.CaptureFixture[str], tm
     assert run("lock", "check") == 2
 
 
+def test_U6_every_entry_can_be_locked(tmp_path: Path) -> None:
+    """Also those of a publisher whose name ends with a digit."""
+    names = [entry.name for entry in registry.entries()]
+    (tmp_path / "x.lock").write_text("".join(f"{name}  {'0' * 64}  {'1' * 64}\n" for name in names))
+    assert [pin.entry for pin in lockfile.read(tmp_path / "x.lock")] == names
+
+
 HEX = "0" * 64
 LOCKS = ["", "# nothing\n", "word\n", f"{NAME} {HEX} {HEX}\n", f"{NAME}  {HEX[1:]}  {HEX}\n", f"{NAME}  {HEX}\n"]
 LOCKS += [f"{NAME}  {HEX}  {HEX}\n" * 2, "<<<<<<< HEAD\n", "\x00", "\udcff"]
@@ -298,6 +305,15 @@ def test_U6_a_mirror_holds_files_to_their_hashes(server: FaultServer, data: byte
     with pytest.raises(HashMismatch, match=f"{sha256} expected"):
         mirroring.bring(entry, tmp_path / "mirror")
     assert not list(place.parent.iterdir())
+
+
+def test_U6_a_mirror_holds_files_to_the_digits_of_their_md5(server: FaultServer, data: bytes, tmp_path: Path) -> None:
+    entry = variant(md5_prefix=hashlib.md5(data).hexdigest()[:6])
+    place = mirroring.bring(entry, tmp_path / "mirror")
+    place.write_bytes(b"spoilt")
+    assert mirroring.bring(entry, tmp_path / "mirror").read_bytes() == data
+    with pytest.raises(HashMismatch, match=r"md5 starts with 000000 expected \(the weak 6 digits of md5"):
+        mirroring.bring(variant(md5_prefix="000000"), tmp_path / "other")
 
 
 def test_U6_a_mirror_has_the_md5_beside_the_file(server: FaultServer, data: bytes, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Paddle's and Detectron's losses, worked by hand from their fact sheets: of Detectron's no recorded step exists."""
+"""Publishers' losses, worked by hand from their fact sheets: of Detectron's no recorded step exists."""
 
 import math
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from tiny import tiny
 
 PADDLE = SPECS["paddle"]["cascade_mask_r50_fpn"]
 DETECTRON = SPECS["detectron"]["cascade_mask_r50_fpn"]
+DETECTRON2 = SPECS["detectron2"]["cascade_mask_r50_fpn"]
 
 
 def test_rpn_sums_are_divided_as_each_publisher_does() -> None:
@@ -34,9 +35,9 @@ def test_rpn_sums_are_divided_as_each_publisher_does() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "expected"),
-    # deltas of 0 where (2, 0, 0, 0) raw would be right: |2| for Paddle; 2 - 1/2 for Detectron's beta of 1; two RoIs
-    [(PADDLE, 2 / 2), (DETECTRON, 1.5 / 2)],
-    ids=["paddle", "detectron"],
+    # deltas of 0 where (2, 0, 0, 0) raw would be right: |2|, but 2 - 1/2 for Detectron's beta of 1; two RoIs
+    [(PADDLE, 2 / 2), (DETECTRON, 1.5 / 2), (DETECTRON2, 2 / 2)],
+    ids=["paddle", "detectron", "detectron2"],
 )
 def test_box_loss_of_one_positive_box(spec, expected: float) -> None:
     coder = spec.stages[0]  # dx of 2 raw is 0.2 widths
@@ -155,7 +156,33 @@ def test_proposal_losses_of_three_anchors(spec, objectness: float, box: float) -
     assert found["loss_rpn_box_reg"].item() == pytest.approx(box, rel=1e-5)
 
 
-@pytest.mark.parametrize(("spec", "added"), [(PADDLE, (1, 0)), (DETECTRON, (1, 1))], ids=["paddle", "detectron"])
+def test_detectron2s_features_get_a_third_of_the_stages_gradients() -> None:
+    """The losses are whole, and so are the gradients of the heads."""
+    found = []
+    for part in (DETECTRON2.objective.box.feature_gradients, 1):
+        spec = tiny("cascade_mask_r50_fpn", "detectron2")
+        box = spec.objective.box.model_copy(update={"feature_gradients": part})
+        torch.manual_seed(0)
+        model = build(spec.model_copy(update={"objective": spec.objective.model_copy(update={"box": box})})).train()
+        masks = torch.zeros(1, 64, 80, dtype=torch.uint8)
+        objects = {"boxes": torch.tensor([[20.0, 10, 60, 40]]), "labels": torch.tensor([1]), "masks": masks}
+        losses = model([torch.randint(0, 255, (3, 64, 80), dtype=torch.uint8)], [objects])
+        of_stages = [loss for name, loss in losses.items() if name.startswith(("loss_classifier", "loss_box_reg"))]
+        torch.stack(of_stages).sum().backward()
+        below, head = model.neck.output[0].weight.grad, model.box_heads[2].fcs[0].weight.grad
+        found.append((torch.stack(of_stages).detach(), head, below))
+    (losses, head, below), (whole_losses, whole_head, whole_below) = found
+    assert torch.equal(losses, whole_losses)
+    torch.testing.assert_close(head, whole_head)
+    torch.testing.assert_close(below, whole_below / 3)
+    assert whole_below.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "added"),
+    [(PADDLE, (1, 0)), (DETECTRON, (1, 1)), (DETECTRON2, (1, 0))],
+    ids=["paddle", "detectron", "detectron2"],
+)
 def test_the_first_stage_samples_and_the_later_ones_take_every_box(spec, added: tuple[int, int]) -> None:
     rule, extent = spec.objective.box, spec.stages[0].extent
     target = one_object([0, 0, 20 - extent, 20 - extent])
@@ -183,4 +210,5 @@ def test_which_boxes_move_on() -> None:
         return found[0].round().tolist()
 
     assert moved(PADDLE) == [[0, 0, 10, 10], [20, 20, 30, 30]]  # clipped to nothing, the third is dropped
+    assert moved(DETECTRON2) == moved(PADDLE)
     assert moved(DETECTRON) == [[20, 20, 30, 30], [190, 20, 199, 30]]  # not clipped; the true box stays behind

@@ -156,6 +156,7 @@ def batch(n: int, height: int, width: int) -> Batch:
         pytest.param("cascade_mask_r50_fpn", "detectron", marks=pytest.mark.slow),
         pytest.param("cascade_mask_internimage_l_fpn", "internimage", marks=pytest.mark.slow),
         pytest.param("mask_convnext_t_fpn", "convnext", marks=pytest.mark.slow),
+        pytest.param("mask_swin_t_fpn", "swin", marks=pytest.mark.slow),
     ],
 )
 def test_P9_an_exported_graph_takes_every_size(architecture: str, publisher: str) -> None:

@@ -101,6 +101,16 @@ def test_more_boxes_than_the_limit_are_not_shifted(device: str) -> None:
     assert class_nms(boxes[:, :, None], of_class, valid, 0.05, rule, 6)[1].tolist() == [4, 5, 6]
 
 
+def test_the_limit_of_shifted_boxes_leaves_one_graph() -> None:
+    rule = Nms(iou=0.5, extent=0, inclusive=False, rounded_shift=True, shift_limit=4)
+    boxes, scores = torch.rand(2, 6, 1, 4).cumsum(3) * 50, torch.rand(2, 6, 3)
+    valid = torch.arange(6) < torch.tensor([[1], [6]])
+    expected = class_nms(boxes, scores, valid, 0.2, rule, 8)
+    torch.compiler.reset()
+    compiled = torch.compile(class_nms, fullgraph=True, backend="aot_eager")(boxes, scores, valid, 0.2, rule, 8)
+    assert all(torch.equal(one, other) for one, other in zip(expected, compiled, strict=True))
+
+
 @pytest.mark.parametrize(
     ("largest", "extent", "kept"), [(2046.0, 0, 1), (2047.0, 0, 2), (2044.0, 1, 1), (2045.0, 1, 2)]
 )

@@ -18,7 +18,6 @@ import cascadezoo
 from cascadezoo.converters import detectron2 as detectron2_keys
 from cascadezoo.converters import mmdet as mmdet_keys
 from cascadezoo.converters import paddle as paddle_keys
-from cascadezoo.converters.internimage import _BOX_CONVS
 from cascadezoo.converters.keymap import KeyMap
 from cascadezoo.detector import Detector
 from cascadezoo.providers import SPECS
@@ -28,7 +27,7 @@ import procedural
 HERE = Path(__file__).parent
 ALL = 100_000  # the most a sampler may take; there are 46,557 anchors an image
 MMDET_KEYS = KeyMap(
-    rows=(*mmdet_keys._ROWS, *_BOX_CONVS),
+    rows=(*mmdet_keys._ROWS, *mmdet_keys.BOX_CONVS),
     holes=mmdet_keys.HOLES,
     ignored=mmdet_keys.IGNORED,
     counters=mmdet_keys.COUNTERS,

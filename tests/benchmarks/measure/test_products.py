@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from cascadezoo.benchmarks.measure.products import Counting, Work, count
+from cascadezoo.modeling.layers import DeformConv
 from cascadezoo.ops.deform_conv2d import deform_conv2d
 from cascadezoo.providers import SPECS
 
@@ -32,6 +33,15 @@ def test_attention_and_deformable_convolutions_are_counted_as_by_hand() -> None:
     # of 2 images and 3 heads: 5 x 7 scores of 4 products each, and 5 x 4 results of 7 each
     assert [work.flops for work in attentions] == [2 * 2 * 3 * (5 * 7 * 4 + 5 * 4 * 7)] * 2
     assert deformed.flops == 2 * 2 * 6 * 5 * 7 * 4 * 9  # as a plain convolution in two groups
+
+
+def test_a_deformable_convolution_has_the_products_of_an_ordinary_one_and_those_of_its_offsets() -> None:
+    conv = DeformConv(8, 16, 3, stride=2, groups=4)
+    with Counting() as counting, torch.no_grad(), counting.stage("one"):
+        conv(torch.ones(2, 8, 5, 7))
+    offsets, moved = counting.stages["one"]
+    assert offsets.flops == 2 * 2 * 18 * 3 * 4 * 8 * 9
+    assert moved.flops == 2 * 2 * 16 * 3 * 4 * 2 * 9  # each result from 2 channels
 
 
 def test_a_batch_has_its_multiple_and_a_network_without_masks_no_masks() -> None:
