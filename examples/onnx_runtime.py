@@ -29,7 +29,10 @@ def resize(image, rule):
     if rule["resized_by"] == "Pillow":
         from PIL import Image
 
-        return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)), scale
+        levels = Image.fromarray(image)
+        for step in ((size[0], image.shape[0]), size):  # across, then down: versions of Pillow differ in the order
+            levels = levels.resize(step, Image.Resampling.BILINEAR)
+        return np.array(levels), scale
     nominal = rule["step"] == "nominal" and round(scale * short) >= 1
     given = {"dsize": None, "fx": scale, "fy": scale} if nominal else {"dsize": size}
     levels = image.astype(np.float32) if rule["float32"] else image

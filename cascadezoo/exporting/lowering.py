@@ -63,7 +63,8 @@ def _argsort(x: Tensor, *, stable: bool = True, dim: int = -1, descending: bool 
 
 def _remainder(x: Tensor, other: Any) -> Tensor:
     """By a number that may be a size: PyTorch's exporter takes constants alone."""
-    return x - x // other * other
+    rest: Tensor = x - x // other * other
+    return rest
 
 
 def _rpn_select(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -44,7 +44,8 @@ def detecting_by(module: Callable[..., tuple[Tensor, ...]], model: Detector) -> 
     names, found = Graph(model).outputs, {}
 
     def find(features: list[Tensor], batch: tuple[Tensor, ...]) -> DetectionBatch:
-        found.update(zip(names, module(*batch), strict=True))
+        given = [values.contiguous() for values in batch]  # as compiled packages take them, who do not look
+        found.update(zip(names, module(*given), strict=True))
         rows = [found[name] for name in ("boxes", "scores", "labels", "counts")]
         return DetectionBatch(*rows, rois=rows[0], masks=None)
 
