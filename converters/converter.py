@@ -114,6 +114,8 @@ class Layout:
         refusal: gives the reason why a file with these tensor keys and this metadata is not the publisher's, or comes
             from a version of its code that computes something else; None where the file is accepted.
         describe: gives what a checkpoint's metadata states.
+        scored_otherwise: number of classes -> why a network of so many computes other scores than the zoo's networks,
+            though it has their tensors.
         confused: given the architecture that was asked for and the one that the tensors fit, names the file that
             people commonly take for it by mistake; None where no such mistake is known.
     """
@@ -123,6 +125,7 @@ class Layout:
     key_map: Callable[[str], KeyMap]
     refusal: Callable[[Collection[str], object], str | None]
     describe: Callable[[object], Description]
+    scored_otherwise: Mapping[int, str] = field(default_factory=dict)
     confused: Callable[[str, str], str | None] = lambda wanted, found: None
 
 

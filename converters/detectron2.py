@@ -98,6 +98,10 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
     return f"it has no tensors under {' and '.join(_HEADS)}, where detectron2 keeps the heads of its cascades"
 
 
+# projects/ViTDet/configs/LVIS: FastRCNNOutputLayers with use_sigmoid_ce, a threshold of 0.02 and 300 detections
+_LVIS = {1203: "these are LVIS's classes, which detectron2's ViTDet scores by sigmoid, where the zoo's take a softmax"}
+
+
 def _describe(meta: object) -> Description:
     return Description()  # nothing lies beside the tensors that tells about the network
 
@@ -112,6 +116,7 @@ CONVERTER = Converter(
     key_map=lambda architecture: _KEY_MAPS[architecture],
     refusal=_refusal,
     describe=_describe,
+    scored_otherwise=_LVIS,
     suffix=".pkl",
     write=_write,
 )

@@ -38,6 +38,7 @@ from cascadezoo.errors import (
     AmbiguousEntry,
     CorruptCheckpoint,
     UnsafeCheckpoint,
+    UnsupportedEntry,
     UsageError,
     WrongEntry,
     WrongPublisher,
@@ -189,6 +190,7 @@ class Examination:
         Raises:
             UsageError: no such entry or publisher; AmbiguousEntry where nothing decides between networks.
             WrongPublisher, WrongEntry, TensorMismatch: the file is something else.
+            UnsupportedEntry: its tensors are those of an entry, and its network computes other scores.
         """
         taken = None if entry is None else given(entry, source)
         if part := about_part(self.path):
@@ -213,6 +215,7 @@ class Examination:
         identity = identify(self.path, self.shapes, layout, entries, expected, hints)
         if not insist:
             self._refuse_contradiction(taken or identity.entries[0])
+            self._refuse_other_scores(layout, publisher, identity.architecture)
         return Identified(self, layout, publisher, identity)
 
     def _warn_of_another_schedule(self, taken: ZooEntry) -> None:
@@ -234,6 +237,14 @@ class Examination:
             f"{self.path} cannot be converted from {publisher}: {reason}; it is a file of {layout.publisher}, with "
             f"tensors under {layout.hallmark}: name its entry, or pass --from {layout.publisher}"
         )
+
+    def _refuse_other_scores(self, layout: Layout, publisher: str, architecture: str) -> None:
+        count = self.num_classes(publisher, architecture)
+        if count in layout.scored_otherwise:
+            raise UnsupportedEntry(
+                f"{self.path} has {count} classes: {layout.scored_otherwise[count]}; one of your own that takes a "
+                "softmax is read with --entry and --insist"
+            )
 
     def _refuse_unsafe(self, layout: Layout) -> None:
         """A tensor that is read and that only foreign code could build; names are alike in all networks of a layout."""

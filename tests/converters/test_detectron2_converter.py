@@ -29,6 +29,7 @@ from cascadezoo.errors import (
     NonFiniteWeights,
     TensorMismatch,
     UnsafeCheckpoint,
+    UnsupportedEntry,
     WrongPublisher,
 )
 from cascadezoo.manifest import ZooEntry
@@ -215,6 +216,14 @@ def test_a_file_there_and_back(tmp_path: Path) -> None:
         torch.from_numpy(array)
     again = convert(tmp_path / "theirs.pkl", entry=NAME, output=tmp_path / "again.safetensors")
     assert again.content_digest == report.content_digest
+
+
+def test_networks_on_lvis_are_refused_unless_they_are_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SPECS["detectron2"], R50, tiny().with_classes(1203))
+    path = save(tmp_path / "model.pkl", stand_in())
+    with pytest.raises(UnsupportedEntry, match=r"has 1203 classes: these are LVIS's classes, .* by sigmoid"):
+        convert(path, entry=NAME)
+    assert convert(path, entry=NAME, insist=True).num_classes == 1203
 
 
 @pytest.mark.usefixtures("_small_zoo")
