@@ -98,8 +98,8 @@ def deform_conv2d(report: dict[str, Any]) -> list[str]:
         "## Deformable convolutions",
         "",
         "A 3x3 layer at the shapes of mmdetection's deformable backbones for 800x1333 images: compiled for the CPU,",
-        f"torchvision's (the fallback), and the ordinary convolution by oneDNN; {report['threads']} threads, float32,",
-        f"{report['runs']} alternating runs, medians.  The layer that gives the offsets comes to both.",
+        "torchvision's (the fallback), and the ordinary convolution by oneDNN; one thread, float32, by the time of the",
+        f"processor, {report['runs']} alternating runs, medians.  The layer that gives the offsets comes to both.",
         f"({machine(report)}, load {report['load_average']:.0f}; `deform_conv2d.json`)",
         "",
         "| layer | input | compiled, ms | torchvision, ms | not deformable, ms | offsets, ms | "

@@ -41,7 +41,6 @@ def test_a_report_is_a_section(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["input"] for row in rows] == [[64, 96], [128, 192]]
     assert all(0 < row["share_of_backbone"][way]["median"] < 1 for row in rows for way in deform_conv2d.OPERATORS)
     report = {
-        "threads": 1,
         "runs": 2,
         "load_average": 0.5,
         "layers": {"tiny": deform_conv2d.layer((32, 4, 9, 8), 2)},
