@@ -45,7 +45,7 @@ def _clipped_edges(polygon: Points, height: int, width: int) -> Points:
     beside = (parallel & ((polygon < 0) | (polygon > (width, height)))).any(axis=1)
     first = np.where(parallel, -np.inf, at.min(axis=0)).max(axis=1).clip(min=0)
     last = np.where(parallel, np.inf, at.max(axis=0)).min(axis=1).clip(max=1)
-    seen = (first < last) & ~beside
+    seen = (first <= last) & ~beside
     ends = [polygon[seen] + part[seen, None] * step[seen] for part in (first, last)]
     return np.concatenate(ends).clip(0, (width, height))
 
