@@ -173,6 +173,10 @@ def test_vitdet_layers_of_the_published_depth():
     assert {n: held[n] for n in expected} == {n: (pytest.approx(s), d) for n, (s, d) in expected.items()}
 
 
+def test_a_vit_counts_no_layers_of_other_tensors():
+    assert registry.spec_of(registry.info("cascade_mask_vitdet_b_100ep")).backbone.layers_to_neck("norm.weight") is None
+
+
 def test_the_largest_vitdet_decays_everything():
     held = published("cascade_mask_vitdet_h_75ep")
     assert {decay for _, decay in held.values()} == {0.1}
