@@ -4,7 +4,7 @@ Sources: mmdetection 3.3.0 ``configs/_base_/schedules`` and ``configs/common/ms-
 ``detection/configs/coco``; PaddleDetection ``configs/{cascade_rcnn,mask_rcnn}``; Detectron e8942c8 and
 zhaoweicai/Detectron-Cascade-RCNN ``configs``; detectron2 02b5c4e ``configs/Misc``, ``config/defaults.py`` and
 ``projects/ViTDet/configs``; Swin-Transformer-Object-Detection c7b20110 ``configs/swin``; ConvNeXt 048efce
-``object_detection``.  Swin, ViTDet and most ConvNeXts were trained in half precision, which is no part of a recipe here but
+``object_detection``.  Swin, ViTDet and most ConvNeXts were trained in half precision, which is no part of a recipe but
 the option ``precision``.
 """
 
