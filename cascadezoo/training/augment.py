@@ -149,7 +149,7 @@ def _jittered(
     ):
         if segmentation is not None:
             box[:] = bounds(shape, height, width)
-    kept = (boxes[:, 2:] - boxes[:, :2] > _LEAST_SIDE).all(axis=1)
+    kept: npt.NDArray[np.bool_] = np.all(boxes[:, 2:] - boxes[:, :2] > _LEAST_SIDE, axis=1)
     boxes[:, 2:] = (boxes[:, 2:] - spec.stages[0].extent).clip(0)
     return ResizedImage(part, (height, width), 1.0), _chosen(objects._replace(boxes=boxes), kept), kept
 
