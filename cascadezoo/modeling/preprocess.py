@@ -82,6 +82,13 @@ def resize(image: NDArray[np.uint8], spec: PreprocessSpec, rule: Resize) -> Resi
     return _resized(plan(image, spec, rule), rule)
 
 
+def resize_by(image: NDArray[np.uint8], scale: float, rule: Resize) -> ResizedImage:
+    """Resize an (H, W, 3) uint8 image by ``scale``; half pixels of a side are rounded to even, none falls below one."""
+    height, width = image.shape[:2]
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return _resized(ResizedImage(image, (height, width), scale, planned=size), rule)
+
+
 def plan(image: NDArray[np.uint8], spec: PreprocessSpec, rule: Resize) -> ResizedImage:
     """What ``resize`` would give, its pixels still to be resized."""
     height, width = image.shape[:2]

@@ -25,6 +25,7 @@ class Exempt(StrEnum):
     NOTHING = "nothing"
     BIASES = "biases"
     NORMS = "norms"  # their scales and biases
+    BACKBONE_NORMS = "backbone-norms"  # those of the backbone alone, its absolute positions, and biases by table
     VECTORS = "vectors"  # biases, norms and other tensors of one dimension
 
 
@@ -48,8 +49,7 @@ class Solver(Record):
         gt=0,
         le=1,
         description="Factor per layer between a tensor of the backbone and the neck, as a backbone of its kind counts "
-        "them; in an InternImage the stem is the first layer, each block one more, a downsampling belongs to the block "
-        "after it.",
+        "them (``BackboneSpec.layers_to_neck``).",
     )
 
 
@@ -111,8 +111,23 @@ class Crop(Record):
         return self
 
 
+class ScaleJitter(Record):
+    """Large-scale jittering (Ghiasi et al. 2021): the image's longer side becomes ``size`` times a random factor, and
+    what then passes ``size`` is cut off at a random place, the same part of what is too much at both sides."""
+
+    size: Pixels = Field(description="Height and width are at most this.")
+    smallest: float = Field(default=0.1, gt=0, le=100, description="The factor is at least this.")
+    largest: float = Field(default=2.0, gt=0, le=100, description="The factor is at most this.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.largest < self.smallest:
+            raise ValueError(f"the largest factor, {self.largest:g}, is smaller than the smallest, {self.smallest:g}")
+        return self
+
+
 class Augmentation(Record):
-    """Random changes of an image, in this order: mirrored, cropped, scaled."""
+    """Random changes of an image, in this order: mirrored, cropped, scaled; or mirrored, and jittered."""
 
     flip: float = Field(default=0.5, ge=0, le=1, description="How often an image is mirrored.")
     min_sizes: tuple[Pixels, ...] = Field(
@@ -123,6 +138,9 @@ class Augmentation(Record):
     max_size: Pixels | None = Field(default=None, description="The longer side is at most this.")
     scales: Scales = Field(default=Scales.CHOICE, description="Which of the shorter sides come up.")
     crop: Crop | None = Field(default=None, description="Whether and how images are cropped.")
+    jitter: ScaleJitter | None = Field(
+        default=None, description="Whether and how images are scaled and cut at once, instead of all these sizes."
+    )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -130,6 +148,8 @@ class Augmentation(Record):
             raise ValueError("give min_sizes and max_size together, or neither for the network's test scale")
         if self.max_size is not None and not 0 < min(self.min_sizes) <= max(self.min_sizes) <= self.max_size:
             raise ValueError(f"min_sizes {self.min_sizes}: give sizes of 1 to max_size {self.max_size}")
+        if self.jitter is not None and (self.min_sizes or self.crop is not None):
+            raise ValueError("jitter beside min_sizes or a crop: it has a size and a cut of its own, so leave them out")
         return self
 
 

@@ -1,5 +1,6 @@
 """Plain Vision Transformers as data."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -32,6 +33,18 @@ class ViTSpec(BackboneSpec):
     def channels(self) -> tuple[int, ...]:
         """Channels of the only map."""
         return (self.width,)
+
+    def layers_to_neck(self, tensor: str) -> int | None:
+        """Patches and positions are the first layer, then each block is one.
+
+        Source: facebookresearch/detectron2 02b5c4e, Copyright (c) Facebook, Inc. and its affiliates, Apache-2.0:
+        ``detectron2/modeling/backbone/vit.py`` (``get_vit_lr_decay_rate``).
+        """
+        (blocks,) = self.blocks
+        if tensor == "pos_embed" or tensor.startswith("patch_embed."):
+            return blocks + 1
+        block = re.match(r"blocks\.(\d+)\.", tensor)
+        return blocks - int(block[1]) if block else None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

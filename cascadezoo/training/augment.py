@@ -1,4 +1,5 @@
-"""Random changes of an image and its objects: mirrored, cropped, resized; the record says which, a generator decides.
+"""Random changes of an image and its objects: mirrored, cropped, resized, jittered; the record says which, a generator
+decides.
 
 T objects of one image; (h, w) its size at network scale.
 
@@ -10,6 +11,10 @@ Formulas ported from (licences in NOTICE):
   ``RandomChoiceResize``)
 - OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT: ``detection/configs/coco``, the 3x recipe, after
   DETR's
+- facebookresearch/detectron2 02b5c4e, Copyright (c) Facebook, Inc. and its affiliates, Apache-2.0:
+  ``detectron2/data/transforms/augmentation_impl.py`` (``ResizeScale``, ``FixedSizeCrop``),
+  ``detectron2/data/dataset_mapper.py`` (``recompute_boxes``), ``detectron2/data/detection_utils.py``
+  (``filter_empty_instances``)
 """
 
 from collections.abc import Callable, Iterator
@@ -24,13 +29,15 @@ from cascadezoo.coco.segmentations import Bitmap, Segmentation, bitmap
 from cascadezoo.images import Pixels
 from cascadezoo.losses.masks import Masks
 from cascadezoo.losses.polygons import Points
-from cascadezoo.modeling.preprocess import ResizedImage, resize, scales_of
+from cascadezoo.modeling.preprocess import ResizedImage, resize, resize_by, scales_of
 from cascadezoo.spec.conventions import Resize
 from cascadezoo.spec.model import ModelSpec, PreprocessSpec
 from cascadezoo.spec.objective import Drawing
-from cascadezoo.spec.recipe import Augmentation, Crop, Scales
+from cascadezoo.spec.recipe import Augmentation, Crop, ScaleJitter, Scales
+from cascadezoo.training.bounds import bounds
 
 Boxes = npt.NDArray[np.float32]  # (T, 4) x1 y1 x2 y2, edges
+_LEAST_SIDE = 1e-5  # pixels of a box, below which a jittered object is gone
 
 
 class Change(NamedTuple):
@@ -81,7 +88,7 @@ class Objects(NamedTuple):
 class Augmented(NamedTuple):
     """An image at network scale, and those of its T objects that are still in it."""
 
-    image: ResizedImage  # resized as for inference
+    image: ResizedImage  # resized as for inference; a jittered one is as if it had been given at network scale
     boxes: Boxes  # in the spec's coordinates: x2 and y2 of the last pixel inside where its ``extent`` is 1; clipped
     masks: Masks | None
     kept: npt.NDArray[np.bool_]  # (T,)
@@ -96,11 +103,15 @@ def augment(
     if generator.random() < augmentation.flip:
         objects = _mirrored(objects, image.shape[1], extent if drawing else 0)
         image = np.ascontiguousarray(image[:, ::-1])
+    if augmentation.jitter:
+        resized, objects, kept = _jittered(image, objects, augmentation.jitter, spec, generator)
+        return Augmented(resized, objects.boxes, _masks(objects, resized.size, drawing), kept)
     kept = np.ones(len(objects.boxes), dtype=np.bool_)
     crop = augmentation.crop
     if crop and generator.random() < crop.probability:
         first = _scale(preprocess, int(generator.choice(crop.min_sizes)), crop.max_size)
-        resized, objects = _resized(image, objects, first, rule, extent=0)
+        resized = resize(image, first, rule)
+        objects = _resized(objects, resized, rule, extent=0)
         top, height = _part(resized.size[0], crop, generator)
         left, width = _part(resized.size[1], crop, generator)
         part = resized.pixels[top : top + height, left : left + width]
@@ -110,9 +121,41 @@ def augment(
         objects = _chosen(objects, kept)
     if augmentation.min_sizes and augmentation.max_size:
         preprocess = _scale(preprocess, _min_size(augmentation, generator), augmentation.max_size)
-    resized, objects = _resized(image, objects, preprocess, rule, extent)
-    masks = None if objects.segmentations is None else Masks.of(objects.shapes(resized.size, drawing), resized.size)
-    return Augmented(resized, objects.boxes, masks, kept)
+    resized = resize(image, preprocess, rule)
+    objects = _resized(objects, resized, rule, extent)
+    return Augmented(resized, objects.boxes, _masks(objects, resized.size, drawing), kept)
+
+
+def _jittered(
+    image: Pixels, objects: Objects, jitter: ScaleJitter, spec: ModelSpec, generator: np.random.Generator
+) -> tuple[ResizedImage, Objects, npt.NDArray[np.bool_]]:
+    """The image, the objects that are still in it, and which (T,) they are.
+
+    Boxes become the bounds of what is left of their masks, for the part of an object that a cut leaves may be smaller
+    than the part of its box.  An object without a mask keeps the part of its box.
+    """
+    rule, drawing = spec.conventions.resize, spec.objective.drawing
+    scale = jitter.size * generator.uniform(jitter.smallest, jitter.largest) / max(image.shape[:2])
+    resized = resize_by(image, scale, rule)
+    objects = _resized(objects, resized, rule, extent=0)
+    fraction = generator.uniform()
+    top, left = (round(max(0, side - jitter.size) * fraction) for side in resized.size)
+    part = np.ascontiguousarray(resized.pixels[top : top + jitter.size, left : left + jitter.size])
+    height, width = part.shape[:2]
+    objects = _cropped(objects, top, left, height, width)
+    boxes = objects.boxes.copy()
+    for box, segmentation, shape in zip(
+        boxes, objects.segmentations or (), objects.shapes((height, width), drawing), strict=False
+    ):
+        if segmentation is not None:
+            box[:] = bounds(shape, height, width)
+    kept: npt.NDArray[np.bool_] = np.all(boxes[:, 2:] - boxes[:, :2] > _LEAST_SIDE, axis=1)
+    boxes[:, 2:] = (boxes[:, 2:] - spec.stages[0].extent).clip(0)
+    return ResizedImage(part, (height, width), 1.0), _chosen(objects._replace(boxes=boxes), kept), kept
+
+
+def _masks(objects: Objects, size: tuple[int, int], drawing: Drawing | None) -> Masks | None:
+    return None if objects.segmentations is None else Masks.of(objects.shapes(size, drawing), size)
 
 
 def _min_size(augmentation: Augmentation, generator: np.random.Generator) -> int:
@@ -145,11 +188,8 @@ def _cropped(objects: Objects, top: int, left: int, height: int, width: int) -> 
     return _changed(objects, boxes, Change(lambda xy: xy - (left, top), lambda mask: mask[rows, columns]))
 
 
-def _resized(
-    image: Pixels, objects: Objects, preprocess: PreprocessSpec, rule: Resize, extent: int
-) -> tuple[ResizedImage, Objects]:
-    """Image and objects at the scale of ``preprocess``; boxes go over to coordinates of ``extent`` before."""
-    resized = resize(image, preprocess, rule)
+def _resized(objects: Objects, resized: ResizedImage, rule: Resize, extent: int) -> Objects:
+    """The objects at the scale of their image; boxes go over to coordinates of ``extent`` before."""
     height, width = resized.size
     x, y = scales_of(resized, rule)
     boxes = (objects.boxes - _float32(0, 0, extent, extent)) * _float32(x, y, x, y)
@@ -159,7 +199,7 @@ def _resized(
         source = np.ascontiguousarray(mask)
         return np.asarray(cv2.resize(source, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
-    return resized, _changed(objects, boxes, Change(lambda xy: xy * (x, y), nearest))
+    return _changed(objects, boxes, Change(lambda xy: xy * (x, y), nearest))
 
 
 def _changed(objects: Objects, boxes: Boxes, change: Change) -> Objects:

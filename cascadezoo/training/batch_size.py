@@ -163,6 +163,7 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
 def _largest(samples: TrainingSet) -> list[Sample]:
     """The samples that are highest and widest; the larger one first."""
     augmentation = samples.augmentation
+    jitter, limit = augmentation.jitter, np.inf
     changes = {"flip": 0.0, "crop": None, "min_sizes": augmentation.min_sizes and (max(augmentation.min_sizes),)}
     whole = copy.copy(samples)
     whole.augmentation = augmentation.model_copy(update=changes)
@@ -170,9 +171,15 @@ def _largest(samples: TrainingSet) -> list[Sample]:
     if augmentation.min_sizes and augmentation.max_size:
         scale = {"min_size": max(augmentation.min_sizes), "max_size": augmentation.max_size}
         preprocess = preprocess.model_copy(update=scale)
+    if jitter:
+        whole.augmentation = augmentation.model_copy(
+            update={"flip": 0.0, "jitter": jitter.model_copy(update={"smallest": jitter.largest})}
+        )
+        longest, limit = round(jitter.size * jitter.largest), jitter.size
+        preprocess = preprocess.model_copy(update={"min_size": longest, "max_size": longest})
     rule = samples.spec.conventions.resize
     scales = np.array([image_scale(int(h), int(w), preprocess, rule) for h, w in samples.sizes])
-    sides = np.round(samples.sizes * scales[:, None])
+    sides = np.minimum(np.round(samples.sizes * scales[:, None]), limit)
     found = {int(np.lexsort((samples.objects, sides[:, side]))[-1]) for side in (0, 1)}  # of equals, the most objects
     chosen = [whole.sample(0, index) for index in sorted(found)]
     return sorted(chosen, key=lambda sample: sample.image.size[0] * sample.image.size[1], reverse=True)

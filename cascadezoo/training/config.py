@@ -308,6 +308,8 @@ def _scaled(augmentation: Augmentation, short: float, long: float) -> Augmentati
             "largest": round(augmentation.crop.largest * short),
             "probability": augmentation.crop.probability,
         }
+    if augmentation.jitter is not None:
+        changes["jitter"] = {**augmentation.jitter.model_dump(), "size": round(augmentation.jitter.size * short)}
     return Augmentation.model_validate({**augmentation.model_dump(), **changes})
 
 
@@ -330,8 +332,11 @@ def recipe_of(entry: ZooEntry, schedule: str | None = None) -> Recipe:
             raise UsageError(f"schedule {wanted}: give a positive number of epochs")
         own = recipe_of(entry)
         return own.model_copy(update={"schedule": own.schedule.lasting(epochs)})
-    stem = entry.bare_name.removesuffix(f"_{entry.schedule}")
-    recipe = table.get(f"{stem}_{wanted}") or table.get(wanted)
+    stem = entry.bare_name.removesuffix(f"_{entry.schedule}") + "_"
+    own_schedules = {name.removeprefix(stem): recipe for name, recipe in table.items() if name.startswith(stem)}
+    if entry.schedule in own_schedules:  # the publisher's others are for networks that are trained in another way
+        table = own_schedules
+    recipe = table.get(stem + wanted) or table.get(wanted)
     if recipe is None:
         known = ", ".join(name for name in table if "_" not in name)
         raise UsageError(

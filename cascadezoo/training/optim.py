@@ -6,6 +6,8 @@ Formulas ported from (licences in NOTICE):
   ``detectron/modeling/optimizer.py``, ``detectron/modeling/model_builder.py``
 - OpenGVLab/InternImage 31c962d, Copyright (c) 2022 OpenGVLab, MIT:
   ``detection/mmcv_custom/custom_layer_decay_optimizer_constructor.py``
+- facebookresearch/detectron2 02b5c4e, Copyright (c) Facebook, Inc. and its affiliates, Apache-2.0:
+  ``detectron2/solver/build.py`` (``get_default_optimizer_params``)
 - PaddlePaddle/PaddleDetection 2.6.0 (93e2d433), Copyright (c) PaddlePaddle Authors, Apache-2.0:
   ``ppdet/modeling/backbones/resnet.py`` (``lr_mult_list``)
 """
@@ -53,11 +55,13 @@ def set_lr(optimizer: Optimizer, lr: float) -> None:
 
 
 def _is_exempt(name: str, parameter: nn.Parameter, exempt: Exempt) -> bool:
-    is_bias = name.endswith(".bias")
+    is_bias, is_norm = name.endswith(".bias"), bool(re.search(r"norm\d?\.(weight|bias)$", name))
+    is_position = name.endswith((".pos_embed", ".relative_position_bias_table"))
     return {
         Exempt.NOTHING: False,
         Exempt.BIASES: is_bias,
-        Exempt.NORMS: bool(re.search(r"norm\d?\.(weight|bias)$", name)),
+        Exempt.NORMS: is_norm,
+        Exempt.BACKBONE_NORMS: name.startswith("backbone.") and (is_norm or is_position),
         Exempt.VECTORS: is_bias or parameter.ndim == 1,
     }[exempt]
 

@@ -83,10 +83,16 @@ def _recipe(setup: Setup) -> Iterator[str]:
     sizes, longest = _sizes(setup.recipe.augmentation, setup.model)
     shown = f"{min(sizes)}" if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
     test = f"{preprocess.min_size}, at most {preprocess.max_size}"
+    if jitter := setup.recipe.augmentation.jitter:
+        yield f"longer side of the images {shown} pixels, cut to {jitter.size}; in evaluations shorter side {test}"
+        return
     yield f"shorter side of the images {shown} pixels, longer at most {longest}; in evaluations {test}"
 
 
 def _sizes(augmentation: Augmentation, model: Detector) -> tuple[tuple[int, ...], int]:
+    if jitter := augmentation.jitter:
+        longest = round(jitter.size * jitter.largest)
+        return (round(jitter.size * jitter.smallest), longest), longest
     if augmentation.max_size is not None:
         return augmentation.min_sizes, augmentation.max_size
     return (model.spec.preprocess.min_size,), model.spec.preprocess.max_size

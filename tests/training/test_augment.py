@@ -246,6 +246,10 @@ def test_an_object_without_a_mask_has_an_empty_one() -> None:
         {"min_sizes": (20,), "max_size": 10},
         {"min_sizes": (0,), "max_size": 10},
         {"crop": {"min_sizes": (10,), "max_size": 10, "smallest": 5, "largest": 4}},
+        {"jitter": {"size": 10, "smallest": 2.0, "largest": 1.0}},
+        {"jitter": {"size": 0}},
+        {"jitter": {"size": 10}, "min_sizes": (10,), "max_size": 10},
+        {"jitter": {"size": 10}, "crop": {"min_sizes": (10,), "max_size": 10, "smallest": 4, "largest": 5}},
     ],
 )
 def test_impossible_records(fields: dict) -> None:

@@ -15,7 +15,7 @@ from cascadezoo.coco.dataset import CocoDataset
 from cascadezoo.converters.canonical import read_canonical
 from cascadezoo.distributed import World
 from cascadezoo.errors import OutOfMemory, UsageError
-from cascadezoo.spec.recipe import Augmentation, Scales
+from cascadezoo.spec.recipe import Augmentation, ScaleJitter, Scales
 from cascadezoo.training import batch_size
 from cascadezoo.training.batch_size import by_memory, by_trying, largest, with_fitting
 from cascadezoo.training.config import AUTO, TrainingConfig
@@ -233,6 +233,11 @@ def test_steps_are_tried_on_what_pads_most(tmp_path: Path) -> None:
     assert tried.size(1) in ((64, 96), (96, 64))
     assert tried.size(2) == tried.size(7) == (96, 96)
     assert samples.augmentation == wild
+    # jittered to twice 64, and cut to it
+    jitter = Augmentation(jitter=ScaleJitter(size=64, smallest=0.1, largest=2.0))
+    samples = TrainingSet(CocoDataset(wide.annotations, wide.images), spec, jitter, 0)
+    tried = batch_size.Trial(SimpleNamespace(spec=spec, state_dict=dict), RECIPE, samples, config, World(0, 1, CPU))
+    assert tried.size(1) == tried.size(3) == (64, 64)
 
 
 def test_several_processes_are_refused(drawn, tmp_path: Path) -> None:

@@ -94,6 +94,96 @@ def test_internimage_layers_of_the_published_depth():
     assert held["backbone.stages.3.blocks.4.mlp.fc1.weight"] == pytest.approx(0.9)
 
 
+SWIN_RULES = {
+    "backbone.stem.norm.weight": 0.0,
+    "backbone.stages.0.blocks.0.norm1.bias": 0.0,
+    "backbone.stages.0.blocks.0.attn.relative_position_bias_table": 0.0,
+    "backbone.stages.0.downsample.norm.weight": 0.0,
+    "backbone.stages.3.norm.weight": 0.0,
+    "backbone.stages.0.blocks.0.attn.qkv.weight": 0.05,
+    "backbone.stages.0.blocks.0.attn.qkv.bias": 0.05,  # biases decay
+    "neck.lateral.0.weight": 0.05,
+    "box_heads.0.convs.0.norm.weight": 0.05,  # "bn" to mmdetection; no LayerNorm of torch's to detectron2
+    "box_heads.0.cls_score.bias": 0.05,
+}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "entry"),
+    [
+        ("cascade_mask_swin_t_fpn", "cascade_mask_swin_t_fpn_3x.swin"),
+        ("cascade_mask_swin_b", "cascade_mask_swin_b_50ep.detectron2"),
+    ],
+)
+def test_swin_decays_norms_of_the_heads_but_not_its_own(architecture, entry):
+    held, _ = rules(architecture, entry)
+    assert {name: held[name] for name in SWIN_RULES} == {name: (1.0, decay) for name, decay in SWIN_RULES.items()}
+    assert ("neck.lateral.0.norm.weight" in held) == entry.endswith("detectron2")
+    assert held.get("neck.lateral.0.norm.weight", (1.0, 0.05)) == (1.0, 0.05)
+
+
+def published(entry: str) -> dict[str, tuple[float, float]]:
+    """Name -> (part of the learning rate, decay) of the whole network."""
+    found = registry.info(entry)
+    groups = parameter_groups(build(registry.spec_of(found), device="meta"), recipe_of(found).solver)
+    return {n: (g["scale"], g["weight_decay"]) for g in groups for n in g["names"]}
+
+
+def test_convnext_layers_of_the_published_depths():
+    """The publisher's numbers: T has 6 layers below the output norms, S to XL 12; stage 3 counts every three blocks."""
+    held = published("cascade_mask_convnext_t_fpn_3x.convnext")
+    expected = {
+        "backbone.stem.conv.weight": (0.7**7, 0.05),
+        "backbone.stem.norm.weight": (0.7**7, 0.0),
+        "backbone.stages.0.blocks.2.dwconv.weight": (0.7**6, 0.05),
+        "backbone.stages.1.downsample.conv.weight": (0.7**5, 0.05),
+        "backbone.stages.1.blocks.0.gamma": (0.7**5, 0.0),
+        "backbone.stages.2.downsample.norm.bias": (0.7**4, 0.0),
+        "backbone.stages.2.blocks.2.mlp.fc1.weight": (0.7**4, 0.05),
+        "backbone.stages.2.blocks.3.mlp.fc1.weight": (0.7**3, 0.05),
+        "backbone.stages.2.blocks.8.mlp.fc1.bias": (0.7**2, 0.0),
+        "backbone.stages.3.downsample.conv.weight": (0.7, 0.05),
+        "backbone.stages.3.blocks.0.mlp.fc2.weight": (0.7, 0.05),
+        "backbone.stages.0.norm.weight": (1.0, 0.0),
+        "neck.lateral.0.weight": (1.0, 0.05),
+        "box_heads.0.convs.0.norm.weight": (1.0, 0.0),
+    }
+    assert {n: held[n] for n in expected} == {n: (pytest.approx(s), d) for n, (s, d) in expected.items()}
+    held = published("cascade_mask_convnext_b_fpn_3x.convnext")
+    assert held["backbone.stem.conv.weight"][0] == pytest.approx(0.8**13)
+    assert held["backbone.stages.2.blocks.0.dwconv.weight"][0] == pytest.approx(0.8**10)
+    assert held["backbone.stages.2.blocks.26.dwconv.weight"][0] == pytest.approx(0.8**2)
+    assert held["backbone.stages.3.blocks.2.dwconv.weight"][0] == pytest.approx(0.8)
+
+
+def test_vitdet_layers_of_the_published_depth():
+    held = published("cascade_mask_vitdet_b_100ep")
+    expected = {
+        "backbone.pos_embed": (0.7**13, 0.0),
+        "backbone.patch_embed.weight": (0.7**13, 0.1),
+        "backbone.blocks.0.attn.qkv.weight": (0.7**12, 0.1),
+        "backbone.blocks.0.attn.qkv.bias": (0.7**12, 0.1),
+        "backbone.blocks.0.norm1.weight": (0.7**12, 0.0),
+        "backbone.blocks.0.attn.rel_pos_h": (0.7**12, 0.1),
+        "backbone.blocks.11.mlp.fc2.weight": (0.7, 0.1),
+        "neck.levels.0.0.weight": (1.0, 0.1),
+        "neck.levels.0.4.norm.weight": (1.0, 0.1),  # no LayerNorm of torch's
+        "box_heads.0.convs.0.norm.bias": (1.0, 0.1),
+    }
+    assert {n: held[n] for n in expected} == {n: (pytest.approx(s), d) for n, (s, d) in expected.items()}
+
+
+def test_a_vit_counts_no_layers_of_other_tensors():
+    assert registry.spec_of(registry.info("cascade_mask_vitdet_b_100ep")).backbone.layers_to_neck("norm.weight") is None
+
+
+def test_the_largest_vitdet_decays_everything():
+    held = published("cascade_mask_vitdet_h_75ep")
+    assert {decay for _, decay in held.values()} == {0.1}
+    assert held["backbone.pos_embed"][0] == pytest.approx(0.9**33)
+    assert held["backbone.blocks.31.norm2.weight"][0] == pytest.approx(0.9)
+
+
 def test_a_decay_by_layer_needs_a_backbone_that_counts_them():
     solver = recipe_of(registry.info("cascade_mask_internimage_l_fpn_1x")).solver
     with pytest.raises(UsageError, match="layer_decay: no layers are counted in a backbone of kind resnet"):

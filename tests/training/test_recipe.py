@@ -6,7 +6,18 @@ from pydantic import ValidationError
 from cascadezoo import registry
 from cascadezoo.errors import CorruptCheckpoint, MissingResource, UsageError
 from cascadezoo.spec.model import PreprocessSpec
-from cascadezoo.spec.recipe import Augmentation, Crop, EmaRule, Exempt, Method, Recipe, Scales, Schedule, Solver
+from cascadezoo.spec.recipe import (
+    Augmentation,
+    Crop,
+    EmaRule,
+    Exempt,
+    Method,
+    Recipe,
+    ScaleJitter,
+    Scales,
+    Schedule,
+    Solver,
+)
 from cascadezoo.training.config import TrainingConfig, recipe_of
 
 PUBLISHED = PreprocessSpec(min_size=800, max_size=1333, mean=(0, 0, 0), std=(1, 1, 1), size_divisor=32)
@@ -20,7 +31,9 @@ def of(name: str, schedule: str | None = None) -> Recipe:
 def test_every_entry_has_a_recipe(entry):
     recipe = recipe_of(entry)
     if entry.epochs is not None:
-        assert recipe.schedule.epochs == entry.epochs
+        # detectron2 counts steps, and calls its epochs those of 118 000 images, where COCO has 117 266 with objects
+        epochs = entry.epochs * 118_000 / 117_266 if entry.publisher == "detectron2" else entry.epochs
+        assert recipe.schedule.epochs == pytest.approx(epochs, rel=1e-5)
 
 
 def test_mmdet_three_times_is_multi_scale():
@@ -105,6 +118,109 @@ def test_detectron2_counts_steps_too():
         assert (recipe.schedule.warmup_steps, recipe.schedule.warmup_factor) == (1000, 0.001)
 
 
+DETR = Augmentation(
+    flip=0.5,
+    min_sizes=(480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800),
+    max_size=1333,
+    crop=Crop(min_sizes=(400, 500, 600), max_size=1333, smallest=384, largest=600, probability=0.5),
+)
+
+
+def own_drop_path(name: str) -> float:
+    """The rate that training takes: the recipe's, or without one the network's own."""
+    entry = registry.info(name)
+    rate = recipe_of(entry).drop_path
+    return registry.spec_of(entry).backbone.drop_path if rate is None else rate
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "milestones", "drop_path"),
+    [
+        ("mask_swin_t_fpn_1x", 12, (8, 11), 0.1),
+        ("mask_swin_t_fpn_3x", 36, (27, 33), 0.2),
+        ("mask_swin_s_fpn_3x", 36, (27, 33), 0.2),
+        ("cascade_mask_swin_t_fpn_1x", 12, (8, 11), 0.0),
+        ("cascade_mask_swin_t_fpn_3x", 36, (27, 33), 0.2),
+        ("cascade_mask_swin_s_fpn_3x", 36, (27, 33), 0.2),
+        ("cascade_mask_swin_b_fpn_3x", 36, (27, 33), 0.3),
+        ("mask_swin_t_moby_fpn_1x", 12, (8, 11), 0.1),
+        ("mask_swin_t_moby_fpn_3x", 36, (27, 33), 0.2),
+        ("cascade_mask_swin_t_moby_fpn_1x", 12, (8, 11), 0.0),
+        ("cascade_mask_swin_t_moby_fpn_3x", 36, (27, 33), 0.2),
+    ],
+)
+def test_swin(name, epochs, milestones, drop_path):
+    recipe = of(f"{name}.swin")
+    assert recipe.schedule == Schedule(epochs=epochs, milestones=milestones, warmup_steps=500, warmup_factor=0.001)
+    assert recipe.solver == Solver(
+        method=Method.ADAMW, lr=1e-4, batch=16, weight_decay=0.05, exempt=Exempt.BACKBONE_NORMS, layer_decay=1.0
+    )
+    assert recipe.augmentation == DETR
+    assert (recipe.clip, recipe.ema, own_drop_path(f"{name}.swin")) == (None, None, drop_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "layer_decay", "drop_path", "warmup"),
+    [
+        ("mask_convnext_t_fpn_3x.convnext", 1e-4, 0.95, 0.4, 500),
+        ("cascade_mask_convnext_t_fpn_3x.convnext", 2e-4, 0.7, 0.4, 500),
+        ("cascade_mask_convnext_s_fpn_3x.convnext", 2e-4, 0.7, 0.6, 500),
+        ("cascade_mask_convnext_b_fpn_3x.convnext", 2e-4, 0.8, 0.7, 500),
+        ("cascade_mask_convnext_b_22k_fpn_3x.convnext", 1e-4, 0.8, 0.6, 500),
+        ("cascade_mask_convnext_l_22k_fpn_3x.convnext", 1e-4, 0.7, 0.7, 500),
+        ("cascade_mask_convnext_xl_22k_fpn_3x.convnext", 1e-4, 0.7, 0.8, 500),
+        ("cascade_mask_convnext_t_fpn_3x.mmdet", 2e-4, 0.7, 0.4, 1000),
+        ("cascade_mask_convnext_s_fpn_3x.mmdet", 2e-4, 0.7, 0.6, 1000),
+    ],
+)
+def test_convnext(name, lr, layer_decay, drop_path, warmup):
+    recipe = of(name)
+    assert recipe.schedule == Schedule(epochs=36, milestones=(27, 33), warmup_steps=warmup, warmup_factor=0.001)
+    assert recipe.solver == Solver(
+        method=Method.ADAMW, lr=lr, batch=16, weight_decay=0.05, exempt=Exempt.VECTORS, layer_decay=layer_decay
+    )
+    assert recipe.augmentation == DETR
+    assert (recipe.clip, recipe.ema, own_drop_path(name)) == (None, None, drop_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "milestones", "warmup", "solver", "drop_path"),
+    [
+        # lr, decay of weights, what is exempt, decay by layer
+        ("vitdet_b_100ep", 184_375, (163_889, 177_546), 250, (1e-4, 0.1, Exempt.BACKBONE_NORMS, 0.7), 0.1),
+        ("vitdet_l_100ep", 184_375, (163_889, 177_546), 250, (1e-4, 0.1, Exempt.BACKBONE_NORMS, 0.8), 0.4),
+        ("vitdet_h_75ep", 138_281, (122_916, 133_159), 187, (1e-4, 0.1, Exempt.NOTHING, 0.9), 0.5),
+        ("swin_b_50ep", 92_187, (81_944, 88_773), 125, (4e-5, 0.05, Exempt.BACKBONE_NORMS, 1.0), 0.4),
+        ("swin_l_50ep", 92_187, (81_944, 88_773), 125, (4e-5, 0.05, Exempt.BACKBONE_NORMS, 1.0), 0.4),
+    ],
+)
+def test_vitdet(name, steps, milestones, warmup, solver, drop_path):
+    entry = f"cascade_mask_{name}.detectron2"
+    recipe, epoch = of(entry), 117_266 / 64
+    assert recipe.schedule.epochs == pytest.approx(steps / epoch)
+    assert recipe.schedule.milestones == pytest.approx([step / epoch for step in milestones])
+    assert (recipe.schedule.warmup_steps, recipe.schedule.warmup_factor) == (warmup, 0.001)
+    lr, weight_decay, exempt, layer_decay = solver
+    assert recipe.solver == Solver(
+        method=Method.ADAMW, lr=lr, batch=64, weight_decay=weight_decay, exempt=exempt, layer_decay=layer_decay
+    )
+    assert recipe.augmentation == Augmentation(flip=0.5, jitter=ScaleJitter(size=1024, smallest=0.1, largest=2.0))
+    assert (recipe.clip, recipe.ema, own_drop_path(entry)) == (None, None, drop_path)
+
+
+def test_a_schedule_of_other_networks_is_refused():
+    """detectron2's 3x is SGD's; an entry that has a recipe of its own has no other, unless that is its own too."""
+    with pytest.raises(UsageError, match="detectron2 has no schedule '3x': choose one of 100ep, or give a number"):
+        of("cascade_mask_vitdet_b_100ep", "3x")
+    with pytest.raises(UsageError, match="mmdet has no schedule '1x': choose one of 3x, or"):
+        of("cascade_mask_convnext_t_fpn_3x.mmdet", "1x")
+    assert of("cascade_mask_swin_t_fpn_3x.swin", "1x").drop_path == 0.0
+    assert of("cascade_mask_internimage_xl_fpn_3x", "1x") == of("cascade_mask_internimage_xl_fpn_1x")
+    assert of("cascade_mask_vitdet_b_100ep", "10").schedule.milestones == pytest.approx(
+        [10 * 163_889 / 184_375, 10 * 177_546 / 184_375]
+    )
+
+
 def test_another_schedule_of_the_publisher_or_a_number_of_epochs():
     assert of("cascade_r50_fpn_1x.mmdet", "20e").schedule.epochs == 20
     assert of("cascade_mask_r50_vd_ssld_fpn_1x", "2x").schedule.milestones == (12, 22)
@@ -142,6 +258,10 @@ def test_options_change_the_recipe(tmp_path):
     assert adjusted(clip_grad=0).clip is None
     assert adjusted(clip_grad=35).clip == 35
     assert adjusted(ema=True).ema == EmaRule()
+    jittered = RECIPE.model_copy(update={"augmentation": Augmentation(jitter=ScaleJitter(size=1024, largest=1.5))})
+    square, half = (PUBLISHED.model_copy(update={"min_size": s, "max_size": s}) for s in (1024, 512))
+    config = TrainingConfig(train_json=tmp_path, train_images=tmp_path, run_dir=tmp_path)
+    assert config.adjust(jittered, square, half).augmentation.jitter == ScaleJitter(size=512, largest=1.5)
     small = adjusted(PUBLISHED.model_copy(update={"min_size": 400, "max_size": 600})).augmentation
     assert (small.min_sizes, small.max_size) == ((240, 400), 600)  # 1333 * 600 / 1333
     assert small.crop == Crop(min_sizes=(200,), max_size=round(4000 * 600 / 1333), smallest=192, largest=300)
