@@ -240,7 +240,7 @@ class Examination:
 
     def _refuse_other_scores(self, layout: Layout, publisher: str, architecture: str) -> None:
         count = self.num_classes(publisher, architecture)
-        if count in layout.scored_otherwise:
+        if count is not None and count in layout.scored_otherwise:
             raise UnsupportedEntry(
                 f"{self.path} has {count} classes: {layout.scored_otherwise[count]}; one of your own that takes a "
                 "softmax is read with --entry and --insist"

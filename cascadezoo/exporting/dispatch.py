@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cascadezoo.checkpoints.exporting import export as export_checkpoint
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError, WeightsNotFound, WrongType
-from cascadezoo.exporting.formats import GRAPHS, Format, Options, check_options
+from cascadezoo.exporting.formats import GRAPHS, Format, Options, check_options, dynamic_axes
 from cascadezoo.paths import expanded
 from cascadezoo.providers import FORMATS
 
@@ -102,7 +102,6 @@ def _export_graph(
     if output is not None:
         _protect(expanded(output), chosen, options.force)
     from cascadezoo.detector import OptimizedDetector  # torch, now that there is something to export
-    from cascadezoo.exporting.graph import dynamic_axes
     from cascadezoo.exporting.report import GraphReport
     from cascadezoo.loading import load
     from cascadezoo.saving import bare
@@ -114,7 +113,7 @@ def _export_graph(
         raise UsageError("the model is in training mode: call model.eval() before export")
     target = expanded(output) if output is not None else _default(detector, weights, chosen.suffix)
     _protect(target, chosen, options.force)
-    options = replace(options, dynamic=dynamic_axes(detector, options))
+    options = replace(options, dynamic=dynamic_axes(detector.spec.preprocess, options))
     written = chosen.write()(detector, options, target)
     return GraphReport(
         entry=detector.origin.entry,

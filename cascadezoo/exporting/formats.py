@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cascadezoo.errors import UsageError
+from cascadezoo.spec.model import PreprocessSpec
 
 if TYPE_CHECKING:
     from cascadezoo.exporting.checking import Check
@@ -136,3 +137,19 @@ def check_options(name: str, options: Options) -> None:
         raise UsageError("--val-json and --val-images belong together: give both")
     if wrong := [axis for axis in options.axes if axis not in AXES]:
         raise UsageError(f"{wrong[0]!r} is no axis of the input: choose of {', '.join(AXES)}")
+
+
+def dynamic_axes(spec: PreprocessSpec, options: Options) -> tuple[str, ...]:
+    """The axes of a network's input that may differ from call to call: those asked for or, by default, all that can.
+
+    A network that pads every image to one square takes pixels of no other size; images that its graph itself pads may
+    have any.  Raises UsageError where it is asked for other pixels.
+    """
+    if not spec.square or options.preprocess:
+        return options.axes
+    if options.dynamic is not None and {"height", "width"} & {*options.dynamic}:
+        raise UsageError(
+            f"this network pads every image to a square of {spec.max_size} pixels, so that height and width cannot be "
+            "dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
+        )
+    return tuple(axis for axis in options.axes if axis == "batch")

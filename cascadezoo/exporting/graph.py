@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from cascadezoo.errors import UsageError
-from cascadezoo.exporting.formats import Options
 from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.preprocess import Batch, ResizedImage, padded_size
 
@@ -85,23 +83,6 @@ def fixed_size(model: Network) -> tuple[int, int]:
     lying."""
     spec = model.spec.preprocess
     return padded_size((spec.min_size, spec.max_size), spec)
-
-
-def dynamic_axes(model: Network, options: Options) -> tuple[str, ...]:
-    """The axes of the input that may differ from call to call: those asked for or, by default, all that can.
-
-    A network that pads every image to one square takes pixels of no other size; images that its graph itself pads may
-    have any.  Raises UsageError where it is asked for other pixels.
-    """
-    spec = model.spec.preprocess
-    if not spec.square or options.preprocess:
-        return options.axes
-    if options.dynamic is not None and {"height", "width"} & {*options.dynamic}:
-        raise UsageError(
-            f"this network pads every image to a square of {spec.max_size} pixels, so that height and width cannot be "
-            "dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
-        )
-    return tuple(axis for axis in options.axes if axis == "batch")
 
 
 def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:

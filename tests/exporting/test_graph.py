@@ -10,8 +10,8 @@ import cascadezoo
 from cascadezoo.detector import Detector
 from cascadezoo.errors import UsageError
 from cascadezoo.exporting import metadata
-from cascadezoo.exporting.formats import Options
-from cascadezoo.exporting.graph import Graph, dynamic_axes, fixed_size, program
+from cascadezoo.exporting.formats import Options, dynamic_axes
+from cascadezoo.exporting.graph import Graph, fixed_size, program
 from cascadezoo.modeling.preprocess import ResizedImage
 
 from tiny import lively, tiny
@@ -76,11 +76,11 @@ def test_a_graph_pads_to_the_square_of_its_network(size: tuple[int, int]) -> Non
 
 def test_a_square_is_no_dynamic_axis(box_model: Detector) -> None:
     model = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
-    assert dynamic_axes(box_model, Options()) == ("batch", "height", "width")
-    assert dynamic_axes(box_model, Options(dynamic=("height",))) == ("height",)
-    assert dynamic_axes(model, Options()) == ("batch",)
-    assert dynamic_axes(model, Options(dynamic=())) == ()
-    assert dynamic_axes(model, Options(preprocess=True)) == ("batch", "height", "width")
+    assert dynamic_axes(box_model.spec.preprocess, Options()) == ("batch", "height", "width")
+    assert dynamic_axes(box_model.spec.preprocess, Options(dynamic=("height",))) == ("height",)
+    assert dynamic_axes(model.spec.preprocess, Options()) == ("batch",)
+    assert dynamic_axes(model.spec.preprocess, Options(dynamic=())) == ()
+    assert dynamic_axes(model.spec.preprocess, Options(preprocess=True)) == ("batch", "height", "width")
     with pytest.raises(UsageError, match=r"a square of 96 pixels, so that height and width cannot be dynamic"):
         cascadezoo.export(model.eval(), "onnx", dynamic=("batch", "height"))
     assert fixed_size(model) == (96, 96)
