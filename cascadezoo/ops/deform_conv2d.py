@@ -66,7 +66,7 @@ def reference(
     x32, weight32, moves = x.to(kind), weight.to(kind), _moves(offset, kind)
     bias32 = None if bias is None else bias.to(kind)
     out: Tensor = torchvisions(x32.permute(0, 3, 1, 2), moves.permute(0, 3, 1, 2), weight32, bias32, stride, pad)
-    return out.permute(0, 2, 3, 1).to(x.dtype).contiguous()
+    return out.permute(0, 2, 3, 1).to(x.dtype).clone(memory_format=torch.contiguous_format)  # never a view
 
 
 def _moves(offset: Tensor, kind: torch.dtype) -> Tensor:
