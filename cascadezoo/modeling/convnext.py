@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from cascadezoo.modeling.channels_last import MLP, convolved
+from cascadezoo.spec.backbone import drop_rates
 from cascadezoo.spec.convnext import ConvNeXtSpec
 
 _KERNEL = 7
@@ -88,8 +89,7 @@ class Stage(nn.Module):
     def __init__(self, index: int, spec: ConvNeXtSpec) -> None:
         super().__init__()
         channels = spec.channels[index]
-        before, last = sum(spec.blocks[:index]), max(1, sum(spec.blocks) - 1)
-        rates = [spec.drop_path * (before + i) / last for i in range(spec.blocks[index])]
+        rates = drop_rates(spec.drop_path, spec.blocks)[index]
         self.downsample = Downsample(spec.channels[index - 1]) if index else nn.Identity()
         self.blocks = nn.Sequential(*[Block(channels, rate) for rate in rates])
         self.norm = _norm(channels)

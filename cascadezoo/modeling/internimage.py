@@ -15,6 +15,7 @@ from torchvision.ops import StochasticDepth
 from cascadezoo.modeling.channels_last import MLP, convolved, gelu
 from cascadezoo.ops.dcnv3 import dcnv3
 from cascadezoo.ops.dcnv3_fused import dcnv3_fused, packed
+from cascadezoo.spec.backbone import drop_rates
 from cascadezoo.spec.internimage import InternImageSpec
 
 _KERNEL = 3
@@ -160,8 +161,7 @@ class Stage(nn.Module):
     def __init__(self, index: int, spec: InternImageSpec) -> None:
         super().__init__()
         channels, groups = spec.channels[index], spec.groups[index]
-        before, last = sum(spec.blocks[:index]), max(1, sum(spec.blocks) - 1)
-        rates = [spec.drop_path * (before + i) / last for i in range(spec.blocks[index])]
+        rates = drop_rates(spec.drop_path, spec.blocks)[index]
         self.blocks = nn.Sequential(*[Block(channels, groups, rate, spec) for rate in rates])
         self.norm = nn.Identity() if spec.post_norm else nn.LayerNorm(channels, eps=_EPS)
         self.downsample = Downsample(channels) if index + 1 < len(spec.blocks) else nn.Identity()

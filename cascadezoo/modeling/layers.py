@@ -62,18 +62,8 @@ class DeformConv(Conv):
     """A deformable convolution (Dai et al. 2017, https://arxiv.org/abs/1703.06211), version 1: an ordinary convolution
     of the same input says by how much each of the kernel's points is moved, for all channels alike."""
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int,
-        stride: int = 1,
-        groups: int = 1,
-        *,
-        bias: bool = True,
-        relu: bool = False,
-    ) -> None:
-        super().__init__(inputs, outputs, kernel, stride, groups, bias=bias, relu=relu)
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, **rest: bool) -> None:
+        super().__init__(inputs, outputs, kernel, stride, groups, **rest)
         self._is_3x3 = False  # none whose points stand still, which Winograd's way needs
         self.offset = Conv(inputs, 2 * kernel**2, kernel, stride)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from cascadezoo.modeling.channels_last import MLP, convolved
+from cascadezoo.spec.backbone import drop_rates
 from cascadezoo.spec.swin import SwinSpec
 
 _EPS = 1e-5
@@ -182,8 +183,7 @@ class Stage(nn.Module):
     def __init__(self, index: int, spec: SwinSpec) -> None:
         super().__init__()
         channels, heads = spec.channels[index], spec.heads[index]
-        before, last = sum(spec.blocks[:index]), max(1, sum(spec.blocks) - 1)
-        rates = [spec.drop_path * (before + i) / last for i in range(spec.blocks[index])]
+        rates = drop_rates(spec.drop_path, spec.blocks)[index]
         self.window = spec.window
         self.blocks = nn.ModuleList(Block(channels, heads, rate, spec) for rate in rates)
         self.norm = nn.LayerNorm(channels, eps=_EPS)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from cascadezoo.modeling.channels_last import MLP
+from cascadezoo.spec.backbone import drop_rates
 from cascadezoo.spec.vit import ViTSpec
 
 _EPS = 1e-6
@@ -105,7 +106,7 @@ class Block(nn.Module):
         self.attn = Attention(spec.width, spec.heads, self.window or spec.image_size // spec.patch)
         self.norm2 = nn.LayerNorm(spec.width, eps=_EPS)
         self.mlp = MLP(spec.width, int(spec.width * spec.mlp_ratio))
-        self.drop_path = StochasticDepth(spec.drop_path * index / max(1, spec.blocks[0] - 1), "row")
+        self.drop_path = StochasticDepth(drop_rates(spec.drop_path, spec.blocks)[0][index], "row")
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, C) to the same shape."""

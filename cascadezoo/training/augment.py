@@ -144,11 +144,11 @@ def _jittered(
     height, width = part.shape[:2]
     objects = _cropped(objects, top, left, height, width)
     boxes = objects.boxes.copy()
-    for box, segmentation, shape in zip(
-        boxes, objects.segmentations or (), objects.shapes((height, width), drawing), strict=False
-    ):
-        if segmentation is not None:
-            box[:] = bounds(shape, height, width)
+    if objects.segmentations is not None:
+        shapes = objects.shapes((height, width), drawing)
+        for box, segmentation, shape in zip(boxes, objects.segmentations, shapes, strict=True):
+            if segmentation is not None:
+                box[:] = bounds(shape, height, width)
     kept: npt.NDArray[np.bool_] = np.all(boxes[:, 2:] - boxes[:, :2] > _LEAST_SIDE, axis=1)
     boxes[:, 2:] = (boxes[:, 2:] - spec.stages[0].extent).clip(0)
     return ResizedImage(part, (height, width), 1.0), _chosen(objects._replace(boxes=boxes), kept), kept

@@ -21,6 +21,8 @@ from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
+from stand_in import save_with_apex, stand_in
+
 PARITY = Path(__file__).parents[1] / "parity"
 CASES = [  # the folders of both publishers, each of which lists the tensors of its own model
     *(("convnext", path.parent.name) for path in sorted((PARITY / "convnext").glob("*/tensors.json.gz"))),
@@ -217,22 +219,6 @@ def _small_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(SPECS[publisher], name, tiny(publisher, name))
 
 
-def stand_in(name: str) -> dict[str, Tensor]:
-    """A state dict in the publisher's names, every tensor with numbers of its own."""
-    generator = torch.Generator().manual_seed(1)
-    shapes = canonical_shapes(registry.spec_of(registry.info(name)))
-    return to_publisher({key: torch.randn(s, generator=generator) for key, s in shapes.items()}, name)
-
-
-def save(path: Path, state: dict[str, Tensor], **meta: object) -> Path:
-    """As the publisher's runner does: with the states of the optimizer and of apex."""
-    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1e-4}]}
-    amp = {"loss_scaler0": {"loss_scale": 65536.0, "unskipped": 3}}
-    meta = {"mmdet_version": "2.11.0", "mmcv_version": "1.3.9", **meta}
-    torch.save({"meta": meta, "state_dict": state, "optimizer": optimizer, "amp": amp}, path)
-    return path
-
-
 @pytest.mark.usefixtures("_small_zoo")
 @pytest.mark.parametrize(
     "name",
@@ -244,7 +230,7 @@ def save(path: Path, state: dict[str, Tensor], **meta: object) -> Path:
 )
 def test_tensors_come_back_as_they_were(tmp_path: Path, name: str) -> None:
     plain, entry = stand_in(name), registry.info(name)
-    tensors, report = convert_in_memory(save(tmp_path / "epoch_36.pth", plain))
+    tensors, report = convert_in_memory(save_with_apex(tmp_path / "epoch_36.pth", plain))
     assert report.publisher == entry.publisher
     assert report.entries == (name,)
     assert report.ignored_entries == ("optimizer", "amp")
@@ -261,7 +247,7 @@ def test_tensors_come_back_as_they_were(tmp_path: Path, name: str) -> None:
 )
 def test_exported_files_convert_to_their_entry(tmp_path: Path, name: str) -> None:
     entry = registry.info(name)
-    first = convert(save(tmp_path / "epoch_36.pth", stand_in(name)), entry=name)
+    first = convert(save_with_apex(tmp_path / "epoch_36.pth", stand_in(name)), entry=name)
     exported = export(name, entry.publisher, first.output, tmp_path / "model.pth")
     file = torch.load(exported.output, weights_only=True)
     assert file["state_dict"].keys() == stand_in(name).keys()
@@ -271,12 +257,12 @@ def test_exported_files_convert_to_their_entry(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.usefixtures("_small_zoo")
 def test_each_publishers_files_are_the_others_no_more_than_any(tmp_path: Path) -> None:
-    own = save(tmp_path / "own.pth", stand_in("cascade_mask_convnext_t_fpn_3x.convnext"))
+    own = save_with_apex(tmp_path / "own.pth", stand_in("cascade_mask_convnext_t_fpn_3x.convnext"))
     with pytest.raises(
         WrongPublisher, match=r"cannot be converted from mmdet: .* named dwconv; it is a file of convnext"
     ):
         convert(own, source="mmdet")
-    other = save(tmp_path / "other.pth", stand_in("cascade_mask_convnext_t_fpn_3x.mmdet"))
+    other = save_with_apex(tmp_path / "other.pth", stand_in("cascade_mask_convnext_t_fpn_3x.mmdet"))
     with pytest.raises(
         WrongPublisher, match=r"cannot be converted from convnext: .* depthwise_conv; it is a file of mm"
     ):
@@ -297,20 +283,22 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path, change: dict[str, Ten
     state = {**stand_in("mask_convnext_t_fpn_3x.convnext"), **change}
     state = {key: tensor for key, tensor in state.items() if tensor is not None}
     with pytest.raises(TensorMismatch, match=words):
-        convert(save(tmp_path / "epoch_36.pth", state), entry="mask_convnext_t_fpn_3x.convnext")
+        convert(save_with_apex(tmp_path / "epoch_36.pth", state), entry="mask_convnext_t_fpn_3x.convnext")
 
 
 @pytest.mark.usefixtures("_small_zoo")
 def test_one_pretrainings_file_is_not_the_others(tmp_path: Path) -> None:
     one, other = ("cascade_mask_convnext_b_fpn_3x.convnext", "cascade_mask_convnext_b_22k_fpn_3x.convnext")
-    path = save(tmp_path / "cascade_mask_rcnn_convnext_base_22k_3x.pth", stand_in(other))
+    path = save_with_apex(tmp_path / "cascade_mask_rcnn_convnext_base_22k_3x.pth", stand_in(other))
     assert convert_in_memory(path)[1].entries == (other,)
     assert convert_in_memory(path, entry=one)[1].entries == (one,)  # with a warning: the network is the same
 
 
 @pytest.mark.usefixtures("_small_zoo")
 def test_a_cascade_is_no_mask_rcnn(tmp_path: Path) -> None:
-    path = save(tmp_path / "mask_rcnn_convnext_tiny_1k_3x.pth", stand_in("cascade_mask_convnext_t_fpn_3x.convnext"))
+    path = save_with_apex(
+        tmp_path / "mask_rcnn_convnext_tiny_1k_3x.pth", stand_in("cascade_mask_convnext_t_fpn_3x.convnext")
+    )
     with pytest.raises((TensorMismatch, WrongEntry), match="cascade_mask_convnext_t_fpn_3x"):
         convert(path)
 

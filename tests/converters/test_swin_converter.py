@@ -22,6 +22,8 @@ from cascadezoo.modeling.swin import positions
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
+from stand_in import save_with_apex, stand_in
+
 CASES = Path(__file__).parents[1] / "parity" / "swin"
 SLUGS = sorted(path.parent.name for path in CASES.glob("*/tensors.json.gz"))
 SWIN = CONVERTERS["swin"]
@@ -231,22 +233,6 @@ def _small_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(SPECS["swin"], name, tiny(name))
 
 
-def stand_in(name: str) -> dict[str, Tensor]:
-    """A state dict in the publisher's names, every tensor with numbers of its own but the indices."""
-    generator = torch.Generator().manual_seed(1)
-    shapes = canonical_shapes(registry.spec_of(registry.info(name)))
-    return to_publisher({key: torch.randn(s, generator=generator) for key, s in shapes.items()}, name)
-
-
-def save(path: Path, state: dict[str, Tensor], **meta: object) -> Path:
-    """As the publisher's runner does: with the states of the optimizer and of apex."""
-    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1e-4}]}
-    amp = {"loss_scaler0": {"loss_scale": 65536.0, "unskipped": 3}}
-    meta = {"mmdet_version": "2.11.0", "mmcv_version": "1.3.0", **meta}
-    torch.save({"meta": meta, "state_dict": state, "optimizer": optimizer, "amp": amp}, path)
-    return path
-
-
 CASCADE_T, PLAIN_T = f"{T}_1x.swin", f"{MASK_T}_3x.swin"
 FIRST = f"backbone.layers.0.blocks.0.attn{INDEX}"
 
@@ -259,7 +245,7 @@ def test_tensors_come_back_as_they_were(tmp_path: Path, name: str, indices: str)
     held = {key for key in plain if key.endswith(INDEX)}
     assert len(held) == 5
     state = {key: tensor for key, tensor in plain.items() if indices == "there" or key not in held}
-    tensors, report = convert_in_memory(save(tmp_path / "epoch_36.pth", state))
+    tensors, report = convert_in_memory(save_with_apex(tmp_path / "epoch_36.pth", state))
     assert name in report.entries
     assert report.ignored_entries == ("optimizer", "amp")
     assert {key for key, reason in report.ignored.items() if reason == REASON} == held & state.keys()
@@ -293,7 +279,7 @@ def test_exported_indices_are_the_formula_s() -> None:
     ids=["zeros", "transposed", "of windows of 12", "a row", "nan"],
 )
 def test_an_index_of_other_values_is_refused(tmp_path: Path, wrong: Tensor) -> None:
-    path = save(tmp_path / "epoch_12.pth", {**stand_in(CASCADE_T), FIRST: wrong})
+    path = save_with_apex(tmp_path / "epoch_12.pth", {**stand_in(CASCADE_T), FIRST: wrong})
     with pytest.raises(TensorMismatch) as error:
         convert(path, entry=CASCADE_T)
     assert str(error.value) == (
@@ -306,10 +292,10 @@ def test_an_index_of_other_values_is_refused(tmp_path: Path, wrong: Tensor) -> N
 @pytest.mark.usefixtures("_small_zoo")
 def test_an_index_under_a_wrapper_is_held_too(tmp_path: Path) -> None:
     state = {f"module.{key}": tensor for key, tensor in stand_in(CASCADE_T).items()}
-    assert convert_in_memory(save(tmp_path / "right.pth", state))[1].prefix == "module."
+    assert convert_in_memory(save_with_apex(tmp_path / "right.pth", state))[1].prefix == "module."
     state[f"module.{FIRST}"] = torch.zeros(49, 49, dtype=torch.int64)
     with pytest.raises(TensorMismatch, match="differ from their formula"):
-        convert_in_memory(save(tmp_path / "wrong.pth", state))
+        convert_in_memory(save_with_apex(tmp_path / "wrong.pth", state))
 
 
 @pytest.mark.usefixtures("_small_zoo")
@@ -327,7 +313,7 @@ def test_an_index_that_only_code_could_make_is_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_small_zoo")
 @pytest.mark.parametrize("name", [f"{B}_3x.swin", f"{MASK_S}_3x.swin", f"{T}_3x.swin"])
 def test_exported_files_convert_to_their_entry(tmp_path: Path, name: str) -> None:
-    first = convert(save(tmp_path / "epoch_36.pth", stand_in(name)), entry=name)
+    first = convert(save_with_apex(tmp_path / "epoch_36.pth", stand_in(name)), entry=name)
     exported = export(name, "swin", first.output, tmp_path / "model.pth")
     file = torch.load(exported.output, weights_only=True)
     assert {key: tensor.dtype for key, tensor in file["state_dict"].items()} == {
@@ -340,7 +326,7 @@ def test_exported_files_convert_to_their_entry(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.usefixtures("_small_zoo")
 def test_another_publisher_s_file_is_named(tmp_path: Path) -> None:
-    own = save(tmp_path / "own.pth", stand_in(CASCADE_T))
+    own = save_with_apex(tmp_path / "own.pth", stand_in(CASCADE_T))
     with pytest.raises(WrongPublisher, match=r"from mmdet: its backbone is a Swin .* it is a file of swin"):
         convert(own, source="mmdet")
 
@@ -359,12 +345,12 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path, change: dict[str, Ten
     state = {**stand_in(PLAIN_T), **change}
     state = {key: tensor for key, tensor in state.items() if tensor is not None}
     with pytest.raises(TensorMismatch, match=words):
-        convert(save(tmp_path / "epoch_36.pth", state), entry=PLAIN_T)
+        convert(save_with_apex(tmp_path / "epoch_36.pth", state), entry=PLAIN_T)
 
 
 @pytest.mark.usefixtures("_small_zoo")
 def test_a_cascade_is_no_mask_rcnn(tmp_path: Path) -> None:
-    path = save(tmp_path / "mask_rcnn_swin_tiny_patch4_window7.pth", stand_in(CASCADE_T))
+    path = save_with_apex(tmp_path / "mask_rcnn_swin_tiny_patch4_window7.pth", stand_in(CASCADE_T))
     with pytest.raises((TensorMismatch, WrongEntry), match="cascade_mask_swin_t_fpn_1x"):
         convert(path)
 
