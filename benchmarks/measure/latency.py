@@ -44,6 +44,11 @@ ENTRIES = (  # one of each family and publisher
     "cascade_mask_x152_32x8d_in5k_fpn_s1x.detectron",
     "cascade_mask_r50_vd_ssld_fpn_1x.paddle",
     "cascade_mask_internimage_l_fpn_1x.internimage",
+    "mask_swin_t_fpn_3x.swin",
+    "cascade_mask_convnext_t_fpn_3x.convnext",
+    "cascade_mask_r50_fpn_3x.detectron2",
+    "cascade_mask_vitdet_b_100ep.detectron2",
+    "cascade_mask_r50_dconv_c3c5_fpn_1x.mmdet",
     "cascade_mask_r18_fpn_shapes.cascadezoo",
 )
 Images = Sequence[NDArray[np.uint8]]

@@ -16,7 +16,7 @@ from cascadezoo.benchmarks.measure import (
 )
 from cascadezoo.benchmarks.measure.gpu.page import gpu_sections
 from cascadezoo.benchmarks.measure.operator_sections import machine
-from cascadezoo.benchmarks.measure.peer_section import peer_section
+from cascadezoo.benchmarks.measure.peer_section import families_section, peer_section
 from cascadezoo.benchmarks.measure.precision_section import precision_sections
 from cascadezoo.benchmarks.measure.readme_section import README, peers_chart, with_speed
 from cascadezoo.benchmarks.measure.results import RESULTS
@@ -330,6 +330,7 @@ def _startup(report: dict[str, Any]) -> list[str]:
 
 
 _SECTIONS = {
+    "families": families_section,
     "latency": _latency,
     "latency_compiled": _latency,
     "latency_entries": cost_sections.entries,

@@ -1,4 +1,4 @@
-"""The section of docs/speed.md about other programs, from ``peers.json`` where it is there."""
+"""The sections of docs/speed.md about other programs, from ``peers.json`` where it is there and ``families.json``."""
 
 import json
 from pathlib import Path
@@ -16,6 +16,37 @@ def peer_section(results: Path) -> list[str]:
         return []
     report = json.loads(path.read_text())
     return [*_head(report), *_latency(report), *_features(report), *_training(report), *_missing(report)]
+
+
+def families_section(report: Report) -> list[str]:
+    """A network of each later kind, ours and mmdetection's."""
+    height, width = report["image"]
+    rows = []
+    for network in report["networks"]:
+        features = {row["way"]: row for row in network["features"]["rows"]}
+        size = "x".join(map(str, network["network_input"]))
+        for row in network["latency"]["rows"]:
+            way, faster = row["way"], network["latency"]["times_faster"].get(row["way"], {})
+            cells = [f"`{network['entry']}`", way, size]
+            cells += [_seconds(row[f"{span}_ms"]) for span in ("network", "whole")]
+            cells.append(_seconds(features[way]["milliseconds"]) if way in features else "")
+            cells += [_spread(faster[than]["whole"]) if than in faster else "" for than in ("mmdetection", "plain")]
+            rows.append(f"| {' | '.join(cells)} |")
+    return [
+        "## Each kind of network beside its publisher's code",
+        "",
+        f"A {height}x{width} image, the same random weights, {report['threads']} threads, all ways of a network in "
+        f"turn, medians of {report['runs']} runs;",
+        "spans as above, seconds, times faster for the whole.  mmdetection is its own networks' publisher and has",
+        "Swin Transformer's Mask R-CNN, whose own code, a fork of its version 2.11, no longer installs; detectron2 and",
+        "InternImage do not install either and have rows of ours alone.",
+        f"({machine(report)}; `families.json`)",
+        "",
+        "| entry | way | input | network | whole | backbone and neck | times faster than mmdetection | than plain |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def _head(report: Report) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 
 from cascadezoo.benchmarks.measure.latency import random_model, scene
 from cascadezoo.benchmarks.measure.peers import features, latency, memory, training
-from cascadezoo.benchmarks.measure.peers.contender import CPU, setting
+from cascadezoo.benchmarks.measure.peers.contender import CPU, disagreeing, setting
 from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.benchmarks.measure.training import OBJECTS, generate
 from cascadezoo.images import read_image
@@ -56,16 +56,6 @@ def measure(entry: str, image: Any, runs: int, steps: int, batch_size: int) -> d
         }
 
 
-def disagreeing(report: dict[str, Any]) -> list[str]:
-    """Who did not find in float32 what ours finds, and in which part."""
-    return [
-        f"{row['way']} ({part})"
-        for part in ("latency", "features", "training")
-        for row in report[part]["rows"]
-        if row["agrees"] is False and row.get("precision", "fp32") == "fp32"
-    ]
-
-
 def lines(report: dict[str, Any]) -> Iterator[str]:
     """The report as text."""
     yield f"{'way':18}{'network, s':>12}{'whole, s':>10}{'MiB':>11}  agrees"
@@ -102,7 +92,7 @@ def main() -> int:
     print("\n".join(lines(report)))
     write_report(options.output, report)
     print(f"written to {options.output}")
-    wrong = disagreeing(report)
+    wrong = disagreeing({part: report[part] for part in ("latency", "features", "training")})
     if wrong:
         print(f"another network's results: {', '.join(wrong)}", file=sys.stderr)
     return int(bool(wrong))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -52,18 +52,18 @@ class Contender(NamedTuple, Generic[Ready]):
     Attributes:
         make: loads it; raises UsageError where this machine cannot compute so.
         modules: what it needs to import, those with a version first.
-        publisher: whose networks it runs; None where it runs any, or one of its own.
+        publishers: whose networks it runs; empty where it runs any, or one of its own.
     """
 
     make: Callable[[Setting], Ready]
     modules: tuple[str, ...] = ()
-    publisher: str | None = None
+    publishers: tuple[str, ...] = ()
 
     def why_not(self, entry: str) -> str | None:
         """Why it cannot run here, or cannot run this entry; None where it can.  What it needs is imported."""
         publisher = cascadezoo.info(entry).publisher
-        if self.publisher not in (None, publisher):
-            return f"it runs the networks of {self.publisher}, and {entry} is one of {publisher}"
+        if self.publishers and publisher not in self.publishers:
+            return f"it runs the networks of {' and '.join(self.publishers)}, and {entry} is one of {publisher}"
         return why_not_importable(self.modules)
 
     def versions(self) -> dict[str, str]:
@@ -89,6 +89,16 @@ def made(
         if why is not None:
             missing[name] = why
     return ready, versions, missing
+
+
+def disagreeing(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Who did not find in float32 what ours finds, and in which part of a report; parts have ``rows``."""
+    return [
+        f"{row['way']} ({name})"
+        for name, part in parts.items()
+        for row in part["rows"]
+        if row["agrees"] is False and row.get("precision", "fp32") == "fp32"
+    ]
 
 
 def why_not_importable(modules: tuple[str, ...]) -> str | None:

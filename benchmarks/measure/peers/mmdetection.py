@@ -2,6 +2,9 @@
 
 Its masks are pasted into one array of the image's size per detection, where ours become run lengths; it pastes them
 inside ``predict``, so that both of its spans have them.  No source of mmdetection is copied here: it is called.
+
+Of Swin Transformer's networks, whose own code is a fork of mmdetection 2.11 that no longer installs, it has the Mask
+R-CNNs.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,19 +22,32 @@ from cascadezoo.benchmarks.measure.computing import computing
 from cascadezoo.benchmarks.measure.peers.contender import CPU, Contender, Made, Setting, as_pasted
 from cascadezoo.benchmarks.measure.ways import Way
 from cascadezoo.detections import Detections
+from cascadezoo.errors import UsageError
 
 _arithmetic = partial(computing, CPU, "fp32")
 MODULES = ("mmdet", "mmcv", "mmengine", "mmcv.ops", "mmdet.apis")
+PUBLISHERS = ("mmdet", "swin")
+SWIN = {  # the fork's configurations have other names
+    "mask_swin_t_fpn_1x.swin": "mask_rcnn_swin_t_p4_w7_fpn_1x_coco.py",
+    "mask_swin_t_fpn_3x.swin": "mask_rcnn_swin_t_p4_w7_fpn_ms_crop_3x_coco.py",
+    "mask_swin_s_fpn_3x.swin": "mask_rcnn_swin_s_p4_w7_fpn_amp_ms_crop_3x_coco.py",
+}
 
 
 def configuration(entry: str) -> Any:
-    """The publisher's configuration of an entry, from the installed package; no weights of a backbone are fetched."""
+    """The configuration of an entry, from the installed package; no weights of a backbone are fetched.
+
+    Raises UsageError where the package has none.
+    """
     import mmdet
     from mmengine.config import Config
 
     published = Path(cascadezoo.info(entry).source.config_url or "")
+    name = spelt(SWIN.get(entry, published.name))
     folder = Path(mmdet.__file__).parent / ".mim" / "configs" / published.parent.name
-    (path,) = (path for path in folder.glob("*.py") if spelt(path.name) == spelt(published.name))
+    path = next((path for path in folder.glob("*.py") if spelt(path.name) == name), None)
+    if path is None:
+        raise UsageError(f"the mmdetection that is installed has no configuration of {entry}")
     config = Config.fromfile(path)
     config.model.backbone.init_cfg = None
     return config
@@ -47,7 +64,22 @@ def load(setting: Setting) -> Any:
 
     config = configuration(setting.entry)
     config.model.test_cfg.rcnn.score_thr = setting.threshold
-    return init_detector(config, str(setting.published), palette="coco", device="cpu")
+    model = init_detector(config, None, palette="coco", device="cpu")
+    model.load_state_dict(state(setting))
+    return model
+
+
+def state(setting: Setting) -> dict[str, Tensor]:
+    """The published weights under mmdetection's names, which for Swin Transformer's are given by its own converter."""
+    from mmdet.models.backbones.swin import swin_converter
+
+    tensors: dict[str, Tensor] = torch.load(setting.published, map_location="cpu", weights_only=True)["state_dict"]
+    if cascadezoo.info(setting.entry).publisher != "swin":
+        return tensors
+    mark = "backbone."
+    backbone = {name.removeprefix(mark): tensor for name, tensor in tensors.items() if name.startswith(mark)}
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(mark)}
+    return {**rest, **swin_converter(backbone)}
 
 
 def make(setting: Setting) -> Made:
@@ -98,5 +130,5 @@ def detections(sample: Any) -> Detections:
     return Detections(found.bboxes, found.scores, found.labels, size, mask_probs=masks, paste_method=as_pasted)
 
 
-CONTENDER = Contender(make, MODULES, "mmdet")
-EXTRACTOR = Contender(extractor, MODULES, "mmdet")
+CONTENDER = Contender(make, MODULES, PUBLISHERS)
+EXTRACTOR = Contender(extractor, MODULES, PUBLISHERS)

@@ -42,7 +42,7 @@ def contenders(lesson: Lesson) -> dict[str, Contender[Step]]:
     """Who learns it."""
     return {
         "plain": Contender(partial(ours, lesson)),
-        "mmdetection": Contender(partial(mmdetections, lesson), mmdetection.MODULES, "mmdet"),
+        "mmdetection": Contender(partial(mmdetections, lesson), mmdetection.MODULES, ("mmdet",)),
     }
 
 

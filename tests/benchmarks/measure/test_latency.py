@@ -95,7 +95,7 @@ def test_entries_are_timed_beside_themselves_optimised(tmp_path: Path, monkeypat
 
 def test_every_entry_of_the_list_is_in_the_zoo() -> None:
     assert [cascadezoo.info(entry).name for entry in latency.ENTRIES] == list(latency.ENTRIES)
-    assert len({entry.split(".")[1] for entry in latency.ENTRIES}) == 5  # publishers, our own entry among them
+    assert len({entry.split(".")[1] for entry in latency.ENTRIES}) == 8  # publishers, our own entry among them
 
 
 def _small_maskrcnn(**_: None) -> torch.nn.Module:

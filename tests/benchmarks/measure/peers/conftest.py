@@ -41,12 +41,12 @@ def small_maskrcnn(**_: None) -> torch.nn.Module:
 
 @pytest.fixture
 def faithful() -> Contender[Made]:
-    return Contender(partial(_published, lambda _: None), publisher="mmdet")
+    return Contender(partial(_published, lambda _: None), publishers=("mmdet",))
 
 
 @pytest.fixture
 def wrong() -> Contender[Made]:
-    return Contender(partial(_published, _shift), publisher="mmdet")
+    return Contender(partial(_published, _shift), publishers=("mmdet",))
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_who_is_left_out_is_named_with_the_reason(
             "nowhere": Contender(refuse, ("a_module_that_nobody_has",)),
             "old": Contender(refuse, ("of_another_version",)),
             "refused": Contender(refuse),
-            "foreign": Contender(refuse, publisher="paddle"),
+            "foreign": Contender(refuse, publishers=("paddle", "swin")),
         },
         given,
     )
@@ -51,12 +51,15 @@ def test_who_is_left_out_is_named_with_the_reason(
         "nowhere": "a_module_that_nobody_has: ModuleNotFoundError: No module named 'a_module_that_nobody_has'",
         "old": "of_another_version: AssertionError: it needs version 7,",
         "refused": "not on this processor",
-        "foreign": f"it runs the networks of paddle, and {ENTRY} is one of mmdet",
+        "foreign": f"it runs the networks of paddle and swin, and {ENTRY} is one of mmdet",
     }
 
 
 def test_mmdetection_runs_the_networks_of_its_own_publisher() -> None:
-    assert mmdetection.CONTENDER.why_not(PADDLE) == f"it runs the networks of mmdet, and {PADDLE} is one of paddle"
+    assert (
+        mmdetection.CONTENDER.why_not(PADDLE)
+        == f"it runs the networks of mmdet and swin, and {PADDLE} is one of paddle"
+    )
 
 
 def test_names_of_configurations_are_found_in_either_spelling() -> None:

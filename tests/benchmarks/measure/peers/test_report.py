@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cascadezoo
 from cascadezoo.benchmarks.measure import training as training_benchmark
-from cascadezoo.benchmarks.measure.peer_section import peer_section
+from cascadezoo.benchmarks.measure.peer_section import families_section, peer_section
 from cascadezoo.benchmarks.measure.peers import __main__ as command
-from cascadezoo.benchmarks.measure.peers import features, latency, memory, training
-from cascadezoo.benchmarks.measure.peers.contender import Contender, Made, Setting
+from cascadezoo.benchmarks.measure.peers import families, features, latency, memory, mmdetection, training
+from cascadezoo.benchmarks.measure.peers.contender import Contender, Made, Setting, disagreeing
 from cascadezoo.benchmarks.measure.peers.ours import OURS
 from cascadezoo.benchmarks.measure.results import process_memory
 from cascadezoo.benchmarks.verify.timing import Clock
@@ -132,9 +133,39 @@ def test_another_networks_results_are_a_failure(run, wrong: Contender, capsys: p
 
 def test_a_narrower_precision_may_find_something_else() -> None:
     rows = [{"way": "optimized, bf16", "precision": "bf16", "agrees": False}]
-    empty: dict[str, Any] = {"rows": []}
-    assert command.disagreeing({"latency": {"rows": rows}, "features": empty, "training": empty}) == []
+    assert disagreeing({"latency": {"rows": rows}, "features": {"rows": []}}) == []
+    rows.append({"way": "other", "agrees": False})
+    assert disagreeing({"latency": {"rows": []}, "features": {"rows": rows}}) == ["other (features)"]
 
 
 def test_there_is_no_section_without_a_report(tmp_path: Path) -> None:
     assert peer_section(tmp_path) == []
+
+
+def test_a_network_of_each_kind_beside_mmdetection(
+    given: Setting, faithful: Contender, wrong: Contender, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    output = tmp_path / "families.json"
+    options = ["--entries", given.entry, "--threads", "1", "--runs", "2", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["families", *options])
+    monkeypatch.setattr(families, "scene", lambda: given.image)
+    monkeypatch.setattr(families, "NETWORKS", {"plain": OURS["plain"]})
+    monkeypatch.setattr(mmdetection, "CONTENDER", faithful)
+    monkeypatch.setattr(mmdetection, "EXTRACTOR", features.CONTENDERS["plain"])
+    assert families.main() == 0
+    report = json.loads(output.read_text())
+    (network,) = report["networks"]
+    page = "\n".join(families_section(report))
+    ratio = network["latency"]["times_faster"]["plain"]["mmdetection"]["whole"]
+    spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{given.entry}` | plain |"))
+    assert row.endswith(f"| {spread} |  |")
+    assert "| optimized |" not in page
+    monkeypatch.setattr(mmdetection, "CONTENDER", wrong)
+    assert families.main() == 1
+    assert f"another network's results: {given.entry}: mmdetection (latency)" in capsys.readouterr().err
+
+
+def test_every_network_of_the_list_is_in_the_zoo() -> None:
+    assert [cascadezoo.info(entry).name for entry in families.ENTRIES] == list(families.ENTRIES)
