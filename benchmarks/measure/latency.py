@@ -36,6 +36,7 @@ from cascadezoo.ops.library import COMPILED
 from cascadezoo.optimizing.precision import has_bfloat16
 
 CANDIDATES = 1000
+SPREAD = 57  # of the grey levels of ImageNet, about
 CPU = torch.device("cpu")
 PLAIN = "plain"
 ENTRIES = (  # one of each family and publisher
@@ -130,13 +131,21 @@ def random_model(entry: str, image: NDArray[np.uint8], device: str | torch.devic
 
     Its weights are no inference tensors, whose norms would be folded anew at every forward.
     """
-    torch.manual_seed(0)
-    model = cascadezoo.load(entry, device=device)
+    model = _drawn(entry, device)
     batch = model.prepare([model.resize(image)])
     features = model.extract(batch.pixels)
     scored = model.refine(features, model.rpn(features, batch.sizes), batch.sizes)
+    return _drawn(entry, device, box_score_thresh=_threshold(scored.probabilities[..., :-1]))
+
+
+def _drawn(entry: str, device: str | torch.device, box_score_thresh: float | None = None) -> Detector:
+    """The same random weights each time; grey levels that the network does not divide by their spread are divided by
+    the first layer, or boxes would be as large as the image, or nothing."""
     torch.manual_seed(0)
-    return cascadezoo.load(entry, device=device, box_score_thresh=_threshold(scored.probabilities[..., :-1]))
+    model = cascadezoo.load(entry, device=device, box_score_thresh=box_score_thresh)
+    first = next(weight for weight in model.backbone.parameters() if weight.ndim == 4)
+    first.mul_(min(1, max(model.spec.preprocess.std) / SPREAD))
+    return model
 
 
 @torch.inference_mode()
