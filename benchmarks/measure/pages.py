@@ -27,7 +27,7 @@ SPEED, IMAGES = Path("docs/speed.md"), Path("docs/images")
 
 def speed_page(results: Path) -> str:
     """docs/speed.md, from the reports that are there; it says which of ``_SECTIONS`` are not."""
-    lines, absent = [_HEAD, *peer_section(results)], []
+    lines, absent = [_HEAD, *peer_section(results), *families_section(results)], []
     for name, section in _SECTIONS.items():
         path = results / f"{name}.json"
         if path.exists():
@@ -330,7 +330,6 @@ def _startup(report: dict[str, Any]) -> list[str]:
 
 
 _SECTIONS = {
-    "families": families_section,
     "latency": _latency,
     "latency_compiled": _latency,
     "latency_entries": cost_sections.entries,

@@ -1,4 +1,4 @@
-"""The sections of docs/speed.md about other programs, from ``peers.json`` where it is there and ``families.json``."""
+"""The sections of docs/speed.md about other programs, from ``peers.json`` and ``families.json`` if they are there."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,12 @@ def peer_section(results: Path) -> list[str]:
     return [*_head(report), *_latency(report), *_features(report), *_training(report), *_missing(report)]
 
 
-def families_section(report: Report) -> list[str]:
-    """A network of each later kind, ours and mmdetection's."""
+def families_section(results: Path) -> list[str]:
+    """A network of each later kind, ours and mmdetection's, from ``families.json`` where it is there."""
+    path = results / "families.json"
+    if not path.exists():
+        return []
+    report = json.loads(path.read_text())
     height, width = report["image"]
     rows = []
     for network in report["networks"]:

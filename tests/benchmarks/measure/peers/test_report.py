@@ -139,7 +139,7 @@ def test_a_narrower_precision_may_find_something_else() -> None:
 
 
 def test_there_is_no_section_without_a_report(tmp_path: Path) -> None:
-    assert peer_section(tmp_path) == []
+    assert peer_section(tmp_path) == families_section(tmp_path) == []
 
 
 def test_a_network_of_each_kind_beside_mmdetection(
@@ -156,7 +156,7 @@ def test_a_network_of_each_kind_beside_mmdetection(
     assert families.main() == 0
     report = json.loads(output.read_text())
     (network,) = report["networks"]
-    page = "\n".join(families_section(report))
+    page = "\n".join(families_section(tmp_path))
     ratio = network["latency"]["times_faster"]["plain"]["mmdetection"]["whole"]
     spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
     row = next(line for line in page.splitlines() if line.startswith(f"| `{given.entry}` | plain |"))
