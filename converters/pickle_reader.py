@@ -303,6 +303,7 @@ _ARGUMENT_READERS: dict[bytes, tuple[str, Callable[[Any], Any] | None]] = {
 } | {
     b"B": ("BINBYTES", _counted(4, bytes)),
     b"\x8e": ("BINBYTES8", _counted(8, bytes)),
+    b"\x96": ("BYTEARRAY8", _counted(8, bytes)),
     b"T": ("BINSTRING", _counted(4, _latin1)),
     b"X": ("BINUNICODE", _counted(4, _utf8)),
     b"\x8d": ("BINUNICODE8", _counted(8, _utf8)),
@@ -323,8 +324,7 @@ _OPERATIONS: dict[str, Callable[[PickleReader, Any], None]] = {
     **dict.fromkeys(("FLOAT", "BINFLOAT"), PickleReader._push),
     **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), PickleReader._push),
     **dict.fromkeys(("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), PickleReader._push),
-    **dict.fromkeys(("SHORT_BINBYTES", "BINBYTES", "BINBYTES8"), PickleReader._push),
-    "BYTEARRAY8": lambda reader, value: reader._push(bytes(value)),
+    **dict.fromkeys(("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"), PickleReader._push),
     "NEXT_BUFFER": PickleReader._unsupported,
     "READONLY_BUFFER": PickleReader._unsupported,
     # containers

@@ -2,13 +2,14 @@
 
 ``BUILDERS`` and ``STORAGES`` are all the globals that mean something here, each by a few lines of ours.  Every other
 global is a `Stub`, and so is whatever the file wants made of it: no name from a file is ever imported, looked up or
-called.  Layouts: ``torch/_utils.py`` (_rebuild_*), numpy's ``ndarray.__reduce__`` and ``dtype.__reduce__``.
+called.  Layouts: ``torch/_utils.py`` (_rebuild_*), numpy's ``ndarray.__reduce__``,
+``ndarray.__reduce_ex__`` of protocol 5 and ``dtype.__reduce__``.
 """
 
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cascadezoo.converters.records import (
@@ -249,6 +250,13 @@ def _encode(args: tuple[Any, ...], ledger: Ledger) -> bytes | Run:
     raise Malformed("_codecs.encode is asked for something other than latin-1 bytes")
 
 
+def _no_bytes(args: tuple[Any, ...], ledger: Ledger) -> bytes:
+    """bytes(): how protocol 2 writes no bytes."""
+    if args:
+        raise Malformed("bytes are made of something")
+    return b""
+
+
 def _dtype(args: tuple[Any, ...], ledger: Ledger) -> DtypeRecord:
     """numpy.dtype(code, align, copy)."""
     if not args or not isinstance(args[0], str) or len(args[0]) > MAX_NAME or not args[0].isprintable():
@@ -262,6 +270,24 @@ def _reconstruct(args: tuple[Any, ...], ledger: Ledger) -> ArrayRecord:
         raise Malformed("a numpy array is of no plain array type")
     ledger.take_tensor()
     return ArrayRecord(Array("int8", (0,), (1,), b""))
+
+
+def _frombuffer(args: tuple[Any, ...], ledger: Ledger) -> ArrayRecord:
+    """numpy's _frombuffer(raw bytes, data type, shape, order[, axes]): how protocol 5 writes an array.
+
+    With order "K" the bytes are those of a contiguous array whose axes are then put into that order.
+    """
+    if len(args) not in (4, 5) or not isinstance(args[3], str) or args[3] not in ("C", "F", "K"):
+        raise Malformed("a numpy array has malformed arguments")
+    ledger.take_tensor()
+    values = _array((1, args[2], args[1], args[3] == "F", args[0]), ledger)
+    if args[3] == "K" and isinstance(values, Array):
+        axes = counts(args[4] if len(args) == 5 else None)
+        if sorted(axes) != list(range(len(values.shape))):
+            raise Malformed(f"a numpy array of shape {values.shape} has malformed axes")
+        shape, strides = (tuple(each[axis] for axis in axes) for each in (values.shape, values.strides))
+        values = replace(values, shape=shape, strides=strides)
+    return ArrayRecord(values)
 
 
 def _array(state: object, ledger: Ledger) -> Array | Stub:
@@ -331,7 +357,9 @@ STORAGES: dict[str, str] = {
 BUILDERS: dict[str, Callable[[tuple[Any, ...], Ledger], object]] = {
     "collections.OrderedDict": _ordered_dict,
     "builtins.tuple": _tuple,
-    "__builtin__.tuple": _tuple,  # its name in python 2 and protocol 2
+    "__builtin__.tuple": _tuple,  # the module's name in python 2 and protocol 2
+    "builtins.bytes": _no_bytes,
+    "__builtin__.bytes": _no_bytes,
     "torch._utils._rebuild_tensor": _tensor,  # torch 0.3 and older: without the last three arguments
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
@@ -339,6 +367,8 @@ BUILDERS: dict[str, Callable[[tuple[Any, ...], Ledger], object]] = {
     "numpy.dtype": _dtype,
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,  # its name since numpy 2
+    "numpy.core.numeric._frombuffer": _frombuffer,
+    "numpy._core.numeric._frombuffer": _frombuffer,
     "numpy.core.multiarray.scalar": _scalar,
     "numpy._core.multiarray.scalar": _scalar,
 }

@@ -95,10 +95,11 @@ def test_ordered_dict_with_attributes():
 def arrays() -> list[Any]:
     kinds = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
     shapes = [np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3)), np.array(1), np.arange(3)]
+    shapes += [np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1), np.arange(6)[::2], np.empty((0, 3))]
     return [shape.astype(kind, order="A") for kind in kinds for shape in shapes]
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_numpy_arrays_equal_the_ones_written(protocol):
     for array in arrays():
         record = read(pickle.dumps(array, protocol))
@@ -283,6 +284,7 @@ BOMBS = {
     "a parameter of a text": stop(called("torch._utils._rebuild_parameter", text("0"))),
     "an OrderedDict of a text": stop(called("collections.OrderedDict", text("0"))),
     "an OrderedDict with keywords": stop(named("collections.OrderedDict") + b")" + mapping({"a": b"N"}) + b"\x92"),
+    "bytes of a number": stop(called("builtins.bytes", integer(2**40))),
     "a data type without a code": stop(called("numpy.dtype", b"N")),
     "a scalar of nothing": stop(called("numpy.core.multiarray.scalar")),
     "a scalar of too few bytes": stop(
@@ -318,6 +320,48 @@ def test_arrays_that_do_not_match_their_bytes():
     ):
         with pytest.raises(Malformed):
             read(array_state(shape, raw))
+
+
+def from_buffer(*arguments: bytes) -> bytes:
+    dtype = called("numpy.dtype", text("f4"))
+    return stop(called("numpy._core.numeric._frombuffer", b"C\x08abcdefgh", dtype, *arguments))
+
+
+@pytest.mark.parametrize("module", ["numpy.core.numeric", "numpy._core.numeric"])
+def test_arrays_of_protocol_5_by_either_name_of_the_module(module):
+    data = pickle.dumps(np.arange(6, dtype=np.float32).reshape(2, 3), 5)
+    known = next(name for name in (b"numpy.core.numeric", b"numpy._core.numeric") if name in data)
+    framed = data.index(b"\x95")  # without the frame, whose length would no longer be right
+    data = (data[:framed] + data[framed + 9 :]).replace(
+        bytes([len(known)]) + known, bytes([len(module)]) + module.encode()
+    )
+    assert tensor_of(read(data).values, {}).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_axes_of_protocol_5():
+    """The bytes are those of shape (1, 2), whose axes are then exchanged."""
+    made = read(from_buffer(sequence(b"K\x01", b"K\x02"), text("K"), sequence(b"K\x01", b"K\x00"))).values
+    assert (made.shape, made.strides) == ((2, 1), (1, 2))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (sequence(b"K\x02"),),
+        (sequence(b"K\x03"), text("C")),
+        (sequence(b"K\x02"), text("A")),
+        (sequence(b"K\x02"), b"K\x01"),
+        (sequence(b"K\x02"), text("K")),
+        (sequence(b"K\x02"), text("K"), b"N"),
+        (sequence(b"K\x01", b"K\x02"), text("K"), sequence(b"K\x00", b"K\x00")),
+        (sequence(b"K\x01", b"K\x02"), text("K"), sequence(b"K\x00")),
+        (sequence(b"K\x01", b"K\x02"), text("K"), sequence(b"K\x01", b"K\x02")),
+        (sequence(b"K\x02"), text("C"), b"N", b"N"),
+    ],
+)  # fmt: skip
+def test_malformed_arrays_of_protocol_5(arguments):
+    with pytest.raises(Malformed):
+        read(from_buffer(*arguments))
 
 
 def test_number_of_values_is_limited():

@@ -44,6 +44,7 @@ def python_2(value: Any) -> bytes:
 WRITERS = {
     "protocol 2": lambda value: pickle.dumps(value, 2),
     "protocol 4": lambda value: pickle.dumps(value, 4),
+    "protocol 5": lambda value: pickle.dumps(value, 5),
     "python 2": python_2,
 }
 SHORT = len(NAMES)  # with this for MAX_TEXT, all arrays of more than a few numbers stay where they lie
@@ -130,7 +131,10 @@ def test_writing_to_a_tensor_never_reaches_the_file(read, tmp_path, monkeypatch,
 MIB = 2**20
 
 
-@pytest.mark.parametrize(("writer", "limit"), [("protocol 4", 0.5), ("python 2", 0.5), ("protocol 2", 8 + 2 * 2 + 0.5)])
+@pytest.mark.parametrize(
+    ("writer", "limit"),
+    [("protocol 4", 0.5), ("protocol 5", 0.5), ("python 2", 0.5), ("protocol 2", 8 + 2 * 2 + 0.5)],
+)
 def test_long_arrays_are_not_held_beside_the_file(tmp_path, writer, limit):
     """Four arrays of 2 MiB; texts have to be decoded, each by way of a text and its bytes."""
     path = tmp_path / "checkpoint.pkl"

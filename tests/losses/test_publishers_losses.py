@@ -95,17 +95,24 @@ def test_a_mask_rcnn_on_mmdetection_learns_by_absolute_differences_of_all_anchor
     assert [(mask.stage, mask.weight) for mask in rule.masks] == [(0, 1)]
 
 
+def test_detectron2_trains_with_fewer_proposals_of_its_vitdets() -> None:
+    kept = {name: spec.objective.rpn.post_nms_top_n for name, spec in SPECS["detectron2"].items()}
+    assert kept == dict.fromkeys(SPECS["detectron2"], 1000) | {"cascade_mask_r50_fpn": 2000}
+    assert {spec.objective.rpn.pre_nms_top_n for spec in SPECS["detectron2"].values()} == {2000}
+
+
 def test_mask_targets_are_cropped_or_drawn() -> None:
     assert PADDLE.objective.drawing == Drawing(least_side=0.1, nearest=False)
     assert DETECTRON.objective.drawing == Drawing(least_side=1, nearest=True)
-    for specs in (SPECS["mmdet"], SPECS["internimage"], SPECS["cascadezoo"]):
+    for specs in (SPECS["mmdet"], SPECS["internimage"], SPECS["cascadezoo"], SPECS["swin"], SPECS["convnext"]):
         assert {spec.objective.drawing for spec in specs.values()} == {None}
+    assert {spec.objective.drawing for spec in SPECS["detectron2"].values()} == {Drawing(least_side=0.1, nearest=False)}
     for specs in (SPECS["paddle"], SPECS["detectron"]):
         assert {spec.objective.drawing is None for spec in specs.values()} == {True, False}
         assert all((spec.objective.drawing is None) == (spec.mask is None) for spec in specs.values())
 
 
-@pytest.mark.parametrize("publisher", ["paddle", "detectron", "mmdet"])
+@pytest.mark.parametrize("publisher", ["paddle", "detectron", "detectron2", "mmdet"])
 def test_polygons_are_what_a_network_with_masks_learns_from(publisher: str) -> None:
     """A box around a cross: publishers that draw have another target than bitmaps give, mmdetection the same."""
     model = build(tiny(publisher=publisher)).train()
@@ -141,8 +148,9 @@ def saying_zero(images: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor,
     [
         (PADDLE, 3 * math.log(2) / 256, 0.1 / 256),  # of 3 anchors, by the nominal number
         (DETECTRON, 2 * math.log(2) / 256, 0.045 / 2),  # the one that leaves the image takes no part
+        (DETECTRON2, 3 * math.log(2) / 256, 0.1 / 256),
     ],
-    ids=["paddle", "detectron"],
+    ids=["paddle", "detectron", "detectron2"],
 )
 def test_proposal_losses_of_three_anchors(spec, objectness: float, box: float) -> None:
     coder = spec.conventions.proposals.coder
