@@ -1,6 +1,7 @@
 """Which entries of the zoo may a checkpoint be?
 
-Clues are asked in order: the entry given; else the configuration in the file's metadata, the file's hashes, its name.
+Clues are asked in order: the entry given; else the published sha256, the configuration in the file's metadata, the weak
+md5, the file's name.
 Each narrows the entries that are left, unless it contradicts an earlier one.  Tensor shapes have the last word: they
 must fit, and where clues leave several networks, decide between them.  Schedules (1x, 20e, 3x) never show in tensors:
 entries of one network are reported together.
@@ -54,9 +55,9 @@ def clues(
     ]
     published = [entry for entry in entries if is_published(entry, sha256)]
     return (
+        Clue("the published sha256", tuple(published), sha256),
         Clue(NETWORK, tuple(alike), described.network),
         Clue("the configuration's name", named(described.stems, entries), ", ".join(dict.fromkeys(described.stems))),
-        Clue("the published sha256", tuple(published), sha256),
         Clue("the weak md5 in a published name", tuple(e for e in entries if has_digits(e, md5)), md5 or ""),
         Clue("the file name", named([path.stem], entries), path.name),
     )

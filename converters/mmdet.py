@@ -160,7 +160,7 @@ _OTHERS = (
     (r"backbone\.levels\.", "an InternImage, with tensors under backbone.levels."),
     (r"backbone\.layers\.", "a Swin Transformer of its authors' own code, with tensors under backbone.layers."),
     (r"backbone\.stages\.\d+\.\d+\.dwconv\.", "a ConvNeXt of its authors' own code, with tensors named dwconv"),
-    (r"backbone\.layers\.", "a Swin Transformer of its authors' own code, with tensors under backbone.layers."),
+    (r"backbone\.stages\.\d+\.blocks\.", "mmdetection's own Swin Transformer, of which the zoo has no entry"),
 )
 
 
@@ -211,9 +211,13 @@ def describe(meta: object) -> Description:
 
 
 def _texts(meta: object) -> list[str]:
-    """The configurations in a file's metadata."""
+    """The whole configurations in a file's metadata.
+
+    Files of early 2020 hold the texts of a configuration and of all those that it inherits from, one after another:
+    what holds is in none of them.
+    """
     found = (meta.get("cfg"), meta.get("config")) if isinstance(meta, dict) else ()  # 3.x, 2.x
-    return [text for text in found if isinstance(text, str)]
+    return [text for text in found if isinstance(text, str) and not re.search(r"^_base_\s*=", text, re.MULTILINE)]
 
 
 def _block(name: str, text: str) -> str:

@@ -74,10 +74,15 @@ class Examination:
         self.sha256 = sha256
         shapes = {key: record.shape for key, record in checkpoint.records.items()}
         self.names: Names = unwrapped(shapes, checkpoint.unsafe)
-        found = {name: layout.refusal(self.names.keys, checkpoint.meta) for name, layout in LAYOUTS.items()}
+        meta = _without_versions(checkpoint.meta) if self._is_published() else checkpoint.meta
+        found = {name: layout.refusal(self.names.keys, meta) for name, layout in LAYOUTS.items()}
         self.refusals: dict[str, str] = {name: reason for name, reason in found.items() if reason is not None}
         self.layout: Layout | None = next((LAYOUTS[name] for name in found if found[name] is None), None)
         self.described: Description = self.layout.describe(checkpoint.meta) if self.layout else Description()
+
+    def _is_published(self) -> bool:
+        """Whether it is, by its hash, a file of the zoo's, whatever it says of itself."""
+        return any(is_published(entry, self.sha256) for entry in registry.all_known())
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -364,6 +369,14 @@ def examine(path: str | Path) -> Examination:
     path = Path(path)
     checkpoint = read_checkpoint(path)
     return Examination(path, checkpoint, file_sha256(path))
+
+
+def _without_versions(meta: object) -> object:
+    """Metadata but for the versions of programs: mmdetection 2.0 called itself 1.0 until it was released
+    (open-mmlab/mmdetection#4268), and files of then are among the published ones."""
+    if not isinstance(meta, dict):
+        return meta
+    return {name: value for name, value in meta.items() if not str(name).endswith("_version")}
 
 
 def supported_entries(publisher: str) -> list[ZooEntry]:

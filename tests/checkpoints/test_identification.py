@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,32 @@ def test_R2_a_clue_that_a_stronger_one_overrules_is_no_contradiction(small: Dete
         model = lively(SPECS["mmdet"]["cascade_mask_r50_fpn"])
         save(path, {"meta": meta, "state_dict": of_mmdet(model)})
         assert same(cascadezoo.load(MMDET, weights=path), model)
+
+
+def test_a_published_file_of_before_mmdetection_2_was_called_so(
+    small: Detector, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its tensors are 2.0's, and its version says 1.0rc1: anybody else's is refused."""
+    meta = {"mmdet_version": "1.0rc1+5f9f470", "CLASSES": ("a", "b", "c", "d", "e")}
+    path = save(tmp_path / "any.pth", {"meta": meta, "state_dict": of_mmdet(small)})
+    with pytest.raises(WrongPublisher, match=r"mmdetection 1\.x"):
+        cascadezoo.load(MMDET, weights=path)
+    prefix = cascadezoo.info(MMDET).source.sha256_prefix
+    monkeypatch.setattr("cascadezoo.checkpoints.identification.file_sha256", lambda _: str(prefix).ljust(64, "0"))
+    model = cascadezoo.load(MMDET, weights=path)
+    assert same(model, small)
+    assert tuple(model.categories) == meta["CLASSES"]
+
+
+@pytest.mark.parametrize("said", [{}, {"source": "swin"}, {"source": "mmdet"}, {"entry": "mask_swin_t_fpn_1x.swin"}])
+def test_mmdetections_own_swin_transformer_is_nobodys(small: Detector, said: dict[str, str], tmp_path: Path) -> None:
+    heads = {name: tensor for name, tensor in of_mmdet(small).items() if not name.startswith("backbone.")}
+    swin = {"backbone.stages.0.blocks.0.attn.w_msa.qkv.weight": torch.zeros(24, 8)}
+    path = save(tmp_path / "a.pth", {"state_dict": {**swin, **heads}})
+    with pytest.raises(WrongPublisher) as error:
+        convert(path, output=tmp_path / "out.safetensors", **said)
+    assert "name its entry" not in str(error.value)
+    assert re.search("its backbone is mmdetection's (own )?Swin Transformer", str(error.value))
 
 
 def test_R2_another_schedule_of_the_same_network_is_taken_with_a_word(

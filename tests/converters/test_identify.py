@@ -101,6 +101,13 @@ def test_the_published_hash_decides() -> None:
     assert identity.found_by == "the published sha256"
 
 
+def test_the_published_hash_is_stronger_than_what_a_configuration_seems_to_say() -> None:
+    caffe = registry.info("cascade_r50_caffe_fpn_1x.mmdet").source.sha256_prefix
+    assert caffe is not None
+    identity = found("cascade_r50_fpn", sha256=caffe.ljust(64, "0"), described=Description(backbone=R50))
+    assert names(identity.entries) == ["cascade_r50_caffe_fpn_1x.mmdet"]
+
+
 def test_the_entry_given_decides() -> None:
     assert names(given("cascade_r50_fpn", "cascade_r50_caffe_fpn_1x").entries) == ["cascade_r50_caffe_fpn_1x.mmdet"]
 

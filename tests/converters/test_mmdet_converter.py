@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cascadezoo.converters import CONVERTERS
+from cascadezoo.converters.converter import Description
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
 
@@ -123,6 +124,7 @@ def test_models_of_bgr_images_are_turned_to_rgb(name: str) -> None:
     assert turned == ([2.0, 1.0, 0.0] if name in BGR else [0.0, 1.0, 2.0])
 
 
+HEAD = "roi_head.bbox_head.0.fc_cls.weight"
 MODULATED = """model = dict(backbone=dict(type='ResNet', depth=50,
     dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False), stage_with_dcn=(False, True, True, True)))
 """
@@ -140,6 +142,8 @@ MODULATED = """model = dict(backbone=dict(type='ResNet', depth=50,
         (["roi_head.bbox_head.0.fc_cls.weight"], {"mmdet_version": "1.0rc1+d3ca926"}, "mmdetection 1.x"),
         (["bbox_head.retina_cls.weight"], {"mmdet_version": "2.3.0"}, "no tensor under roi_head"),
         (["backbone.res2.res2a.branch2a.conv.weight"], None, "no tensor under roi_head"),
+        (["backbone.stages.0.blocks.0.attn.w_msa.qkv.weight", HEAD], None, "mmdetection's own Swin Transformer"),
+        (["backbone.layers.0.blocks.0.attn.qkv.weight", HEAD], None, "its authors' own code"),
     ],
 )
 def test_files_of_others_are_refused(keys: list[str], meta: object, reason: str | None) -> None:
@@ -218,6 +222,27 @@ def test_what_a_configuration_says_of_deformable_stages_is_held_against_a_networ
         (words,) = found.differences(differs)
         sides = ["deformable convolutions in stages 2, 3, 4", "no deformable convolutions"]
         assert words == ", where the network has ".join(sides if differs is plain else sides[::-1])
+
+
+RAW = """/x/_base_/models/cascade_rcnn_r50_fpn.py
+model = dict(type='CascadeRCNN', backbone=dict(type='ResNet', depth=50, style='pytorch'))
+/x/_base_/datasets/coco_detection.py
+img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+work_dir = './work_dirs/cascade_rcnn_r50_fpn_1x'
+/x/cascade_rcnn_r50_fpn_1x_coco.py
+_base_ = ['../_base_/models/cascade_rcnn_r50_fpn.py', '../_base_/datasets/coco_detection.py']
+/x/cascade_rcnn_r50_caffe_fpn_1x_coco.py
+_base_ = './cascade_rcnn_r50_fpn_1x_coco.py'
+model = dict(pretrained='open-mmlab://detectron2/resnet50_caffe', backbone=dict(style='caffe'))
+img_norm_cfg = dict(mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False)
+"""
+
+
+def test_texts_that_inherit_say_nothing() -> None:
+    """The last one holds, and the first would be read: files of early 2020 have all of them, one after another."""
+    assert MMDET.describe({"config": RAW}) == Description()
+    resolved = RAW.split("/x/_base_/datasets")[0]
+    assert MMDET.describe({"config": resolved}).backbone["stride_in_1x1"] is False
 
 
 def test_a_configuration_is_read_as_text() -> None:
