@@ -8,7 +8,6 @@ import torch
 from pydantic import ValidationError
 
 from cascadezoo.detector import Detector
-from cascadezoo.errors import UsageError
 from cascadezoo.modeling.build import build
 from cascadezoo.modeling.init import initialise
 from cascadezoo.modeling.norms import ConvLayerNorm
@@ -161,10 +160,26 @@ def test_a_square_is_rounded_up_under_an_fpn_and_an_image_as_large_is_whole() ->
     assert model.prepare([largest]).sizes.tolist() == [[96, 96]]
 
 
-def test_scales_of_test_time_augmentation_that_the_square_would_crop_are_refused() -> None:
-    model = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
-    with pytest.raises(UsageError, match="does not fit into the square of 96"):
-        model.predict(np.zeros((60, 90, 3), np.uint8), tta=True)
+@pytest.mark.parametrize(
+    ("architecture", "squares"),
+    [
+        ("cascade_mask_vitdet_b", [48, 60, 72, 84, 96, 108, 120, 132, 144]),
+        ("cascade_mask_swin_b", [64, 64, 96, 96, 96, 128, 128, 160, 160]),
+    ],
+)
+def test_each_scale_of_test_time_augmentation_has_a_square_of_its_own(
+    architecture: str, squares: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 96 pixels, times 0.5, 0.625 and so on, and each twice, mirrored once."""
+    model = lively(tiny(architecture, "detectron2"))
+    extract, seen = model.extract, []
+    monkeypatch.setattr(model, "extract", lambda pixels: seen.append(tuple(pixels.shape[2:])) or extract(pixels))
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)  # 64 x 96, as large as may be
+    found = model.predict(image, tta=True)
+    assert sorted(seen) == sorted((side, side) for side in squares for _ in range(2))
+    assert len(found) >= 5
+    assert found.boxes.min() >= 0
+    assert (found.boxes[:, 2:] <= torch.tensor([90, 60]) + 1e-4).all()  # a vote's mean is rounded
 
 
 @torch.no_grad()
