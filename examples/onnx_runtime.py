@@ -43,7 +43,8 @@ def prepare(image, rule):
     """Whatever a file may take of an (H, W, 3) uint8 RGB image, as batches of one."""
     pixels, scale = resize(image, rule)
     original, size = np.float64(image.shape[:2]), np.float64(pixels.shape[:2])
-    padding = rule["max_size"] - size if rule["square"] else -size % rule["size_divisor"]
+    least = rule["max_size"] if rule["square"] else size
+    padding = least + -least % rule["size_divisor"] - size
     below, right = padding.astype(int)
     normed = (np.float32(pixels) - np.float32(rule["mean"])) / np.float32(rule["std"])
     padded = np.pad(normed, ((0, below), (0, right), (0, 0)))

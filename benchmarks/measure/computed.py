@@ -19,6 +19,7 @@ from cascadezoo.benchmarks.measure.products import count
 from cascadezoo.computed import FILE, Computed, ParityCase
 from cascadezoo.files import whole_file
 from cascadezoo.modeling.build import build
+from cascadezoo.modeling.preprocess import padded_size
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
 
@@ -33,10 +34,8 @@ def digest(spec: ModelSpec) -> str:
 
 def padded(spec: ModelSpec) -> tuple[int, int]:
     """Height and width of the network's input for a landscape image that fills its scale."""
-    pixels, step = spec.preprocess, spec.preprocess.size_divisor
-    if pixels.square:
-        return pixels.max_size, pixels.max_size
-    return -(-pixels.min_size // step) * step, -(-pixels.max_size // step) * step
+    pixels = spec.preprocess
+    return padded_size((pixels.min_size, pixels.max_size), pixels)
 
 
 def compute(spec: ModelSpec, parity: Sequence[ParityCase] = ()) -> Computed:

@@ -149,7 +149,7 @@ def dynamic_axes(spec: PreprocessSpec, options: Options) -> tuple[str, ...]:
         return options.axes
     if options.dynamic is not None and {"height", "width"} & {*options.dynamic}:
         raise UsageError(
-            f"this network pads every image to a square of {spec.max_size} pixels, so that height and width cannot be "
-            "dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
+            f"this network pads every image to a square of {spec.square_side} pixels, so that height and width cannot "
+            "be dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
         )
     return tuple(axis for axis in options.axes if axis == "batch")

@@ -64,7 +64,7 @@ class Graph(nn.Module):
         levels = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
         spec = self.model.spec.preprocess
         if spec.square:  # more, then cut: torch.export would take it that there is always something to be padded
-            side = spec.max_size
+            side = spec.square_side
             return F.pad(levels, (0, side, 0, side))[..., :side, :side]
         height, width = images.shape[1:3]
         return F.pad(levels, (0, -width % spec.size_divisor, 0, -height % spec.size_divisor))
@@ -92,7 +92,7 @@ def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:
     """
     spec = graph.model.spec.preprocess
     step = 1 if graph.preprocess else spec.size_divisor
-    most, least = (spec.max_size, 2) if spec.square else (_MOST, LEAST)
+    most, least = (spec.square_side, 2) if spec.square else (_MOST, LEAST)
     sizes = zip(("height", "width"), _SAMPLE, fixed_size(graph.model), strict=True)
     height, width = (min(size, most) - graph.preprocess if name in axes else fixed for name, size, fixed in sizes)
     n = 2 if "batch" in axes else 1

@@ -27,7 +27,7 @@ from cascadezoo.modeling.rpn import RPN, Proposals
 from cascadezoo.ops.boxes import clip, decode, has_area
 from cascadezoo.ops.roi_align import as_pooled, pyramid_roi_align
 from cascadezoo.spec.conventions import ScoreFusion
-from cascadezoo.spec.model import MaskHeadSpec, ModelSpec
+from cascadezoo.spec.model import MaskHeadSpec, ModelSpec, PreprocessSpec
 
 
 class Network(nn.Module):
@@ -120,11 +120,13 @@ class Network(nn.Module):
         rules, strides = self.spec.conventions, list(self.spec.roi_strides)
         return pyramid_roi_align(features[: len(strides)], boxes, strides, rules.levels, rules.roi_align, resolution)
 
-    def prepare(self, images: Sequence[ResizedImage]) -> Batch:
-        """Normalised, padded pixels on the model's device."""
+    def prepare(self, images: Sequence[ResizedImage], preprocess: PreprocessSpec | None = None) -> Batch:
+        """Normalised, padded pixels on the model's device; ``preprocess``: of images at another scale than the
+        model's own."""
         weight = next(self.parameters())
         spec = self.spec
-        return collate(images, spec.preprocess, spec.conventions.resize, weight.device, weight.dtype)
+        rule = spec.conventions.resize
+        return collate(images, preprocess or spec.preprocess, rule, weight.device, weight.dtype)
 
     def resize(self, image: Any) -> ResizedImage:
         """An image, as ``predict`` takes it, at network scale, or planned where the model's device is to resize it; a

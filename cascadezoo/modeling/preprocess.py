@@ -185,12 +185,12 @@ def padded_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
     Raises UsageError for an image that the square does not hold.
     """
     if spec.square:
-        if max(size) > spec.max_size:
+        if max(size) > spec.square_side:
             raise UsageError(
                 f"an image of {size[0]} x {size[1]} pixels at network scale does not fit into the square of "
-                f"{spec.max_size} that this network pads to: take smaller scales, or load it with a larger max_size"
+                f"{spec.square_side} that this network pads to: take smaller scales, or load it with a larger max_size"
             )
-        return spec.max_size, spec.max_size
+        return spec.square_side, spec.square_side
     divisor = spec.size_divisor
     return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
 

@@ -33,7 +33,7 @@ class SimplePyramid(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """(N, C, H, W), the last, to (N, channels, 4 * H, 4 * W), (.., 2 * H, 2 * W), (.., H, W), (.., H / 2, W / 2)
-        and (.., H / 4, W / 4)."""
+        and (.., H / 4, W / 4); the half of an odd side is rounded down, and half of that up."""
         made = [level(features[-1]) for level in self.levels]
         return [*made, every_second(made[-1])]
 

@@ -34,7 +34,10 @@ class TTASettings(Record):
         description="Scales besides the model's own, as multiples of its min_size.",
     )
     max_size: float = Field(
-        default=2.5, gt=0, description="The cap of the longer side at these scales, as a multiple of min_size."
+        default=2.5,
+        gt=0,
+        description="The cap of the longer side at these scales, as a multiple of min_size.  A square that images are"
+        " padded to grows and shrinks with the scale, and is a cap too.",
     )
     flip: bool = Field(default=True, description="Also mirror the image at the model's own scale.")
     scale_flip: bool = Field(default=True, description="Also mirror the image at the other scales.")
@@ -82,14 +85,15 @@ def _runs(spec: PreprocessSpec, settings: TTASettings) -> list[tuple[PreprocessS
     runs = [(spec, True)] * settings.flip
     for scale in settings.scales:
         size = round(scale * spec.min_size)
-        scaled = spec.model_copy(update={"min_size": size, "max_size": max(cap, size)})
+        longest = min(cap, round(scale * spec.max_size)) if spec.square else cap
+        scaled = spec.model_copy(update={"min_size": size, "max_size": max(longest, size)})
         runs += [(scaled, False)] + [(scaled, True)] * settings.scale_flip
     return [*runs, (spec, False)]
 
 
 def _pass(model: Network, image: NDArray[np.uint8], spec: PreprocessSpec, flipped: bool) -> _Pass:
     given = np.ascontiguousarray(image[:, ::-1]) if flipped else image
-    batch = model.prepare([resize(given, spec, model.spec.conventions.resize)])
+    batch = model.prepare([resize(given, spec, model.spec.conventions.resize)], spec)
     features = model.extract(batch.pixels)
     predictions = model.refine(features, model.rpn(features, batch.sizes), batch.sizes)
     coder = model.spec.stages[-1]

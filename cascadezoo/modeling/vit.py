@@ -140,7 +140,10 @@ def joined(windows: Tensor, height: int, width: int) -> Tensor:
 
 
 class ViT(nn.Module):
-    """Images (N, 3, P * H, P * W), of patches of P x P pixels, to one map (N, C, H, W)."""
+    """Images (N, 3, P * H, P * W), of patches of P x P pixels, to one map (N, C, H, W).
+
+    What remains of an image at right and bottom, less than a patch, is not seen, as published.
+    """
 
     def __init__(self, spec: ViTSpec) -> None:
         super().__init__()

@@ -37,17 +37,20 @@ class PreprocessSpec(Record):
     mean: tuple[_Level, _Level, _Level] = Field(description="Per channel in RGB, grey levels of 0..255.")
     std: tuple[_Spread, _Spread, _Spread] = Field(description="Per channel in RGB, grey levels of 0..255.")
     size_divisor: int = Field(gt=0, le=1024, description="Padded sides are multiples of this.")
-    square: bool = Field(default=False, description="Whatever the image, pad it to a square of max_size.")
+    square: bool = Field(
+        default=False,
+        description="Whatever the image, pad it to a square of max_size, rounded up to a multiple of size_divisor.",
+    )
+
+    @property
+    def square_side(self) -> int:
+        """The side of the square that images are padded to, where ``square`` says so."""
+        return -(-self.max_size // self.size_divisor) * self.size_divisor
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
         if self.max_size < self.min_size:
             raise ValueError(f"max_size {self.max_size} is smaller than min_size {self.min_size}")
-        if self.square and self.max_size % self.size_divisor:
-            raise ValueError(
-                f"max_size {self.max_size} is the side of a square that images are padded to: give a multiple of "
-                f"{self.size_divisor}"
-            )
         return self
 
 
@@ -133,9 +136,8 @@ class ModelSpec(Record):
             raise ValueError(f"anchors for {len(self.conventions.anchors.strides)} levels where there are {levels}")
         if not self.box_head.fcs and (self.neck or self.backbone.kind != "resnet" or len(self.backbone.blocks) != 3):
             raise ValueError("a head without fully connected layers is the fourth stage of a ResNet of three")
-        divisor = self.preprocess.size_divisor
-        if self.backbone.kind == "vit" and divisor % self.backbone.patch:
-            raise ValueError(f"size_divisor {divisor}: give a multiple of {self.backbone.patch}, the patches' side")
+        if self.backbone.kind == "vit":
+            self._patches_fill(self.backbone.patch)
         if self.mask and self.mask.shares_box_features and self.box_head.fcs:
             raise ValueError("fully connected layers leave no features for a mask head to share")
         if len(self.objective.box.stages) != len(self.stages):
@@ -143,3 +145,11 @@ class ModelSpec(Record):
         if len(self.objective.masks) != (self.mask.heads if self.mask else 0):
             raise ValueError(f"{len(self.objective.masks)} mask heads to learn: give each head one record")
         return self
+
+    def _patches_fill(self, patch: int) -> None:
+        """A network of patches sees no pixels beside whole ones, which is as published for squares alone."""
+        pixels = self.preprocess
+        if not pixels.square and pixels.size_divisor % patch:
+            raise ValueError(f"size_divisor {pixels.size_divisor}: give a multiple of {patch}, the patches' side")
+        if pixels.square and pixels.square_side < 2 * patch:
+            raise ValueError(f"a square of {pixels.square_side} pixels: give a max_size of two patches, {2 * patch}")

@@ -65,13 +65,25 @@ def test_the_side_of_a_mask_is_that_of_the_output(architecture: str, publisher: 
     assert [about["mask_side"]] * 2 == list(masks.shape[2:])
 
 
-@pytest.mark.parametrize("size", [(70, 90), (96, 96), (40, 96)])
-def test_a_graph_pads_to_the_square_of_its_network(size: tuple[int, int]) -> None:
-    model = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
+def with_square(architecture: str, side: int) -> Detector:
+    spec = tiny(architecture, "detectron2")
+    return lively(spec.model_copy(update={"preprocess": spec.preprocess.model_copy(update={"max_size": side})}))
+
+
+SQUARES = [("cascade_mask_vitdet_b", 96, 96), ("cascade_mask_vitdet_b", 90, 90), ("cascade_mask_swin_b", 90, 96)]
+
+
+@pytest.mark.parametrize("size", [(70, 90), (90, 90), (40, 90)])
+@pytest.mark.parametrize(("architecture", "given", "side"), SQUARES)
+def test_a_graph_pads_to_the_square_of_its_network(
+    architecture: str, given: int, side: int, size: tuple[int, int]
+) -> None:
+    model = with_square(architecture, given)
     image = ResizedImage(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8), size, 1.0)
     pixels = Graph(model, preprocess=True)._prepared(torch.as_tensor(image.pixels)[None])
     torch.testing.assert_close(pixels, model.prepare([image]).pixels)
-    assert pixels.shape == (1, 3, 96, 96)
+    assert pixels.shape == (1, 3, side, side)
+    assert fixed_size(model) == (side, side)
 
 
 def test_a_square_is_no_dynamic_axis(box_model: Detector) -> None:
@@ -83,14 +95,20 @@ def test_a_square_is_no_dynamic_axis(box_model: Detector) -> None:
     assert dynamic_axes(model.spec.preprocess, Options(preprocess=True)) == ("batch", "height", "width")
     with pytest.raises(UsageError, match=r"a square of 96 pixels, so that height and width cannot be dynamic"):
         cascadezoo.export(model.eval(), "onnx", dynamic=("batch", "height"))
-    assert fixed_size(model) == (96, 96)
+    with pytest.raises(UsageError, match="a square of 96 pixels"):  # of 90, rounded up
+        dynamic_axes(with_square("cascade_mask_swin_b", 90).spec.preprocess, Options(dynamic=("width",)))
 
 
-def test_a_graph_of_a_square_takes_images_of_any_size_within_it() -> None:
-    exported = program(Graph(lively(tiny("cascade_mask_vitdet_b", "detectron2")), True), ("height", "width")).module()
-    for size in ((60, 96), (96, 96), (96, 2)):
-        places = torch.tensor([[*map(float, size)]])
-        exported(torch.zeros(1, *size, 3, dtype=torch.uint8), places, torch.ones(1, 2), places)
+@torch.no_grad()
+@pytest.mark.parametrize(("architecture", "given", "side"), SQUARES)
+def test_a_graph_of_a_square_takes_images_of_any_size_within_it(architecture: str, given: int, side: int) -> None:
+    graph = Graph(with_square(architecture, given), True)
+    exported = program(graph, ("height", "width")).module()
+    for size in ((60, side), (side, side), (side, 2)):
+        image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        arguments = graph.arguments([ResizedImage(image, size, 1.0)]).values()
+        for one, other in zip(exported(*arguments), graph(*arguments), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)
 
 
 def test_the_document_says_what_resizes() -> None:

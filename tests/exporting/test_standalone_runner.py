@@ -36,7 +36,14 @@ MODELS = {
     "detectron": lambda: lively(tiny("mask_r50_fpn", "detectron")),
     "paddle": lambda: lively(tiny("cascade_mask_r50_fpn", "paddle")),
     "vitdet": lambda: lively(tiny("cascade_mask_vitdet_b", "detectron2")),
+    "vitdet-90": lambda: with_square("cascade_mask_vitdet_b", 90),
+    "swin-90": lambda: with_square("cascade_mask_swin_b", 90),  # its square is of 96
 }
+
+
+def with_square(architecture: str, side: int) -> Detector:
+    spec = tiny(architecture, "detectron2")
+    return lively(spec.model_copy(update={"preprocess": spec.preprocess.model_copy(update={"max_size": side})}))
 
 
 @pytest.fixture(scope="module")

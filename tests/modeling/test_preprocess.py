@@ -16,7 +16,7 @@ from cascadezoo.spec.model import PreprocessSpec
 
 MMDET, PADDLE = SPECS["mmdet"]["cascade_r50_fpn"], SPECS["paddle"]["cascade_r50_fpn"]
 DETECTRON, VITDET = SPECS["detectron"]["faster_r50_fpn"], SPECS["detectron2"]["cascade_mask_vitdet_b"]
-DETECTRON2 = SPECS["detectron2"]["cascade_mask_r50_fpn"]
+DETECTRON2, VITDET_SWIN = SPECS["detectron2"]["cascade_mask_r50_fpn"], SPECS["detectron2"]["cascade_mask_swin_b"]
 SPEC, RULE = MMDET.preprocess, MMDET.conventions.resize
 QUICK = SPEC.model_copy(update={"min_size": 320, "max_size": 533})
 
@@ -232,8 +232,22 @@ def test_images_of_a_larger_scale_than_the_networks_square_are_refused_in_a_batc
         collate([resized], SQUARE, rule, torch.device("cpu"), torch.float32)
 
 
-def test_the_side_of_a_square_is_a_multiple_of_the_divisor() -> None:
-    with pytest.raises(ValidationError, match="max_size 1000 is the side of a square"):
-        PreprocessSpec.model_validate({**VITDET.preprocess.model_dump(), "min_size": 1000, "max_size": 1000})
-    with pytest.raises(UsageError, match=r"max_size 1000 .*: give a multiple of 32"):
-        cascadezoo.load("cascade_mask_vitdet_b_100ep.detectron2", min_size=1000, max_size=1000)
+@pytest.mark.parametrize(
+    ("spec", "side", "padded"),
+    [
+        *((VITDET, side, side) for side in (1024, 1000, 720, 528, 512)),
+        *((VITDET_SWIN, side, padded) for side, padded in ((1024, 1024), (1000, 1024), (720, 736), (528, 544))),
+    ],
+)
+def test_the_side_of_a_square_is_any_but_under_an_fpn_a_multiple_of_32(spec, side, padded) -> None:
+    """What the rounded square holds is not cut, so it is taken, and nothing larger."""
+    square = PreprocessSpec.model_validate({**spec.preprocess.model_dump(), "min_size": side, "max_size": side})
+    for size in ((side, side), (1, 1), (7, side), (padded, 7)):
+        assert padded_size(size, square) == (padded, padded)
+    with pytest.raises(UsageError, match=f"does not fit into the square of {padded}"):
+        padded_size((side, padded + 1), square)
+
+
+def test_a_square_of_less_than_two_patches_is_refused() -> None:
+    with pytest.raises(UsageError, match="a square of 31 pixels: give a max_size of two patches, 32"):
+        cascadezoo.load("cascade_mask_vitdet_b_100ep.detectron2", min_size=31, max_size=31)

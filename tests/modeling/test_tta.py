@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from cascadezoo.modeling.postprocess import BoxPredictions
 from cascadezoo.modeling.tta import TTASettings, _mirror, _pass, _runs, _vote, detect
+from cascadezoo.providers import SPECS
 
 from tiny import lively, tiny
 
@@ -59,6 +60,15 @@ def test_sizes_of_a_pass_are_whole_pixels_and_never_above_their_cap(scale, max_s
     assert scaled.scales[0].tolist() == pytest.approx([expected] * 2)
     assert not scaled.flipped
     assert not own.flipped
+
+
+def test_a_square_grows_and_shrinks_with_the_scale_up_to_the_cap() -> None:
+    """600 / 1000 times 0.5, 1.5 and 2, the longer side at most 2.5 times 600."""
+    spec = SPECS["detectron2"]["cascade_mask_vitdet_b"].preprocess
+    square = spec.model_copy(update={"min_size": 600, "max_size": 1000})
+    settings = TTASettings(scales=(0.5, 1.5, 2.0, 2.75), flip=False, scale_flip=False)
+    sizes = [(run.min_size, run.max_size) for run, _ in _runs(square, settings)]
+    assert sizes == [(300, 500), (900, 1500), (1200, 1500), (1650, 1650), (600, 1000)]
 
 
 def test_the_largest_image_comes_first_while_the_features_of_few_are_held(monkeypatch) -> None:

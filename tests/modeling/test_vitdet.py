@@ -7,10 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from cascadezoo.errors import UsageError
+from cascadezoo.detector import Detector
 from cascadezoo.modeling.build import build
 from cascadezoo.modeling.init import initialise
 from cascadezoo.modeling.norms import ConvLayerNorm
+from cascadezoo.modeling.preprocess import Batch, ResizedImage
 from cascadezoo.modeling.simple_pyramid import SimplePyramid
 from cascadezoo.providers import SPECS
 from cascadezoo.spec.model import ModelSpec
@@ -26,6 +27,15 @@ VITDET, SWIN, RESNET = (
         ("mmdet", "cascade_mask_r50_fpn"),
     )
 )
+
+
+SMALL_SQUARE = {**VITDET.preprocess.model_dump(), "min_size": 31, "max_size": 31}
+
+
+def of_square(architecture: str, side: int) -> Detector:
+    """A tiny network that takes images as squares of ``side`` pixels."""
+    preprocess = SPECS["detectron2"][architecture].preprocess.model_dump()
+    return lively(tiny(architecture, "detectron2", preprocess={**preprocess, "min_size": side, "max_size": side}))
 
 
 def changed(spec: ModelSpec, path: str, value: object) -> ModelSpec:
@@ -61,7 +71,8 @@ def test_files_of_the_time_of_fpns_alone_are_read() -> None:
         (RESNET, "box_head.norm", "affine", "box_head.norm"),
         (RESNET, "backbone.norm", "layer", "no ResNet here has layer norms"),
         (RESNET, "rpn_convs", 0, "rpn_convs"),
-        (VITDET, "preprocess.size_divisor", 8, "size_divisor 8: give a multiple of 16, the patches' side"),
+        (VITDET, "preprocess.square", False, "size_divisor 1: give a multiple of 16, the patches' side"),
+        (VITDET, "preprocess", SMALL_SQUARE, "a square of 31 pixels: give a max_size of two patches, 32"),
         (VITDET, "neck", FPNSpec().model_dump(), "anchors for 5 levels where there are 2"),
     ],
 )
@@ -103,10 +114,72 @@ def test_images_of_all_shapes_share_the_square_and_do_not_see_each_other(archite
         torch.testing.assert_close(found.boxes, alone.boxes, atol=1e-3, rtol=0)
 
 
-def test_scales_of_test_time_augmentation_that_the_square_would_crop_are_refused() -> None:
-    model = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
-    with pytest.raises(UsageError, match="does not fit into the square of 96"):
-        model.predict(np.zeros((60, 90, 3), np.uint8), tta=True)
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("side", "maps"),
+    [
+        (1000, (248, 124, 62, 31, 16)),  # 62.5 patches
+        (720, (180, 90, 45, 22, 11)),
+        (528, (132, 66, 33, 16, 8)),
+    ],
+)
+def test_of_a_square_of_any_side_whole_patches_are_seen(side: int, maps: tuple[int, ...]) -> None:
+    model, height = of_square("cascade_mask_vitdet_b", side), side * 3 // 5
+    image = np.random.default_rng(0).integers(0, 256, (height, side, 3), np.uint8)  # at network scale as it is
+    mean, std = (torch.tensor(VITDET.preprocess.model_dump()[name]) for name in ("mean", "std"))
+    pixels = torch.zeros(1, side, side, 3)
+    pixels[0, :height] = (torch.from_numpy(image) - mean) / std
+    pixels = pixels.permute(0, 3, 1, 2)
+    size = torch.tensor([[float(height), float(side)]])
+    batch = model.prepare([model.resize(image)])
+    for found, expected in zip(batch, (pixels, size, torch.ones(1, 2), size), strict=True):
+        torch.testing.assert_close(found, expected)
+
+    tokens, embed = maps[2], model.backbone.patch_embed
+    whole = pixels[..., : 16 * tokens, : 16 * tokens]
+    patches = whole.reshape(3, tokens, 16, tokens, 16)
+    straight = torch.einsum("ciyjx,kcyx->kij", patches, embed.weight) + embed.bias[:, None, None]
+    torch.testing.assert_close(embed(pixels)[0], straight, atol=1e-5, rtol=1e-5)
+    features = model.extract(pixels)
+    assert [tuple(feature.shape[2:]) for feature in features] == [(cells, cells) for cells in maps]
+    for feature, of_whole in zip(features, model.extract(whole), strict=True):
+        torch.testing.assert_close(feature, of_whole, atol=1e-4, rtol=1e-4)
+
+    by_hand, found = model.infer(Batch(pixels, size, torch.ones(1, 2), size)), model.predict(image)
+    count = int(by_hand.counts)
+    assert len(found) == count >= 5
+    assert found.labels.tolist() == by_hand.labels[0, :count].tolist()
+    torch.testing.assert_close(found.boxes, by_hand.boxes[0, :count], atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.mask_probs, by_hand.masks[0, :count], atol=1e-4, rtol=0)
+
+
+def test_a_square_is_rounded_up_under_an_fpn_and_an_image_as_large_is_whole() -> None:
+    model = of_square("cascade_mask_swin_b", 90)
+    assert model.prepare([model.resize(np.zeros((30, 60, 3), np.uint8))]).pixels.shape == (1, 3, 96, 96)
+    largest = ResizedImage(np.zeros((96, 96, 3), np.uint8), (96, 96), 1.0)
+    assert model.prepare([largest]).sizes.tolist() == [[96, 96]]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "squares"),
+    [
+        ("cascade_mask_vitdet_b", [48, 60, 72, 84, 96, 108, 120, 132, 144]),
+        ("cascade_mask_swin_b", [64, 64, 96, 96, 96, 128, 128, 160, 160]),
+    ],
+)
+def test_each_scale_of_test_time_augmentation_has_a_square_of_its_own(
+    architecture: str, squares: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 96 pixels, times 0.5, 0.625 and so on, and each twice, mirrored once."""
+    model = lively(tiny(architecture, "detectron2"))
+    extract, seen = model.extract, []
+    monkeypatch.setattr(model, "extract", lambda pixels: seen.append(tuple(pixels.shape[2:])) or extract(pixels))
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)  # 64 x 96, as large as may be
+    found = model.predict(image, tta=True)
+    assert sorted(seen) == sorted((side, side) for side in squares for _ in range(2))
+    assert len(found) >= 5
+    assert found.boxes.min() >= 0
+    assert (found.boxes[:, 2:] <= torch.tensor([90, 60]) + 1e-4).all()  # a vote's mean is rounded
 
 
 @torch.no_grad()
