@@ -130,5 +130,7 @@ def serve_command(
         places = ", ".join(f"{at} ({threads} thread{'s' * (threads != 1)})" for at, threads in models.workers)
         line = f"serving {name} at {address(opened)}, workers: {places}"
         with log_shown():
-            run(App(models, settings), opened, lambda: echo(line, err=True))
-            echo("ended: all requests are answered", err=True)
+            if run(App(models, settings), opened, lambda: echo(line, err=True)):
+                echo("ended: all requests are answered", err=True)
+            else:
+                echo("ended: requests that were still there are not answered", err=True)

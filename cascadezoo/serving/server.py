@@ -10,6 +10,7 @@ import uvicorn
 
 from cascadezoo.errors import UsageError
 from cascadezoo.serving.app import App
+from cascadezoo.serving.connections import cut_after
 from cascadezoo.serving.request_log import RequestLog
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -42,16 +43,19 @@ def address(opened: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> None:
+def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> bool:
     """Serve until SIGTERM or SIGINT; then take no more connections, answer what is there, and return.
 
     ``listening`` is called when clients can connect: they are answered, or wait for it.
+
+    Returns whether all requests were answered: a second SIGINT, or the end of the grace, cuts off those that are left.
     """
+    log = RequestLog(app.asgi)
     config = uvicorn.Config(
-        RequestLog(app.asgi),
+        log,
         log_config=None,
         access_log=False,
-        http="h11",
+        http=cut_after(app.settings.body_seconds),
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -63,6 +67,7 @@ def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> None:
         opened.listen()
         listening()
         server.run(sockets=[opened])
+    return log.cut_off == 0
 
 
 @contextmanager
