@@ -29,12 +29,10 @@ def bound(host: str, port: int) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
         return opened
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a text that is no host's name
         if opened is not None:
             opened.close()
-        raise UsageError(
-            f"cannot listen on port {port} of {host} ({error.strerror or error}): give another --port or --host"
-        ) from error
+        raise _not_had(host, port, error) from error
 
 
 def address(opened: socket.socket) -> str:
@@ -49,6 +47,8 @@ def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> bool:
     ``listening`` is called when clients can connect: they are answered, or wait for it.
 
     Returns whether all requests were answered: a second SIGINT, or the end of the grace, cuts off those that are left.
+
+    Raises UsageError where another program has begun to listen on the address since ``bound``, which two may bind.
     """
     log = RequestLog(app.asgi)
     config = uvicorn.Config(
@@ -64,10 +64,18 @@ def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> bool:
     )
     server = uvicorn.Server(config)
     with _handled(server.handle_exit):
-        opened.listen()
+        try:
+            opened.listen()
+        except OSError as error:
+            raise _not_had(*opened.getsockname()[:2], error) from error
         listening()
         server.run(sockets=[opened])
     return log.cut_off == 0
+
+
+def _not_had(host: str, port: int, error: OSError | UnicodeError) -> UsageError:
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return UsageError(f"cannot listen on port {port} of {host} ({reason}): give another --port or --host")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 import requests
 from fastapi import FastAPI, Response
 
+from cascadezoo.errors import UsageError
 from cascadezoo.serving import server
 from cascadezoo.serving.server import address, bound, run
 from cascadezoo.serving.settings import Settings
@@ -165,3 +166,20 @@ def test_requests_that_the_end_cuts_off_are_told_so_and_are_not_called_answered(
         "error": "the server ends before this is answered",
         "request_id": refusal.headers["x-request-id"],
     }
+
+
+def test_a_port_that_another_took_while_the_model_was_loaded_is_said() -> None:
+    app = SimpleNamespace(asgi=application(), settings=Settings())
+    with bound("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        words = rf"^cannot listen on port {port} of 127\.0\.0\.1 \(Address already in use\): give another --port"
+        with bound("127.0.0.1", port) as second:  # as long as neither listens
+            first.listen()
+            with pytest.raises(UsageError, match=words):
+                run(app, second, lambda: pytest.fail("nobody can connect"))
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "\udce9", "256.0.0.1"])
+def test_what_is_no_host_is_said(host: str) -> None:
+    with pytest.raises(UsageError, match=r"^cannot listen on port 80 of "):
+        bound(host, 80)
