@@ -106,7 +106,14 @@ def test_what_is_no_image_is_refused_in_a_sentence(server) -> None:
     refused(post_form(server, photo=whole), 422, "no file in a field image")
     refused(post_form(server, image=(None, "text")), 422, "no file in a field image")
     refused(post_form(server, image=whole, other=whole), 400, "Too many files")
-    refused(post(server, b"--", headers={"Content-Type": "multipart/form-data"}), 400, "boundary")
+    form = {"Content-Type": "multipart/form-data"}
+    refused(post(server, b"--", headers=form), 400, "boundary")
+    form["Content-Type"] += "; boundary=x"
+    refused(post(server, b"-- x", headers=form), 400, "")
+    part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\na\r\n--x--\r\n'
+    refused(post(server, part, headers=form), 422, "no image")
+    form["Content-Type"] += "; charset=undefined"
+    refused(post(server, part, headers=form), 400, "the form's charset cannot be read: leave it out")
     refused(requests.get(f"{server.url}/predict", timeout=60), 405, "Method Not Allowed")
     refused(requests.get(f"{server.url}/nothing", timeout=60), 404, "Not Found")
 
