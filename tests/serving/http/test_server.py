@@ -118,6 +118,15 @@ def test_what_is_no_image_is_refused_in_a_sentence(server) -> None:
     refused(requests.get(f"{server.url}/nothing", timeout=60), 404, "Not Found")
 
 
+def test_what_is_no_http_is_refused_by_uvicorn(server) -> None:
+    with server.connected() as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        head, _, body = read(client).partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 400")
+    assert "content-type: text/plain" in head
+    assert body == "Invalid HTTP request received."
+
+
 def test_pixels_are_counted_before_they_are_decoded(server) -> None:
     file = io.BytesIO()
     Image.new("1", (9000, 9000)).save(file, "PNG")
