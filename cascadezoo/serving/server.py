@@ -67,7 +67,8 @@ def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> bool:
         try:
             opened.listen()
         except OSError as error:
-            raise _not_had(*opened.getsockname()[:2], error) from error
+            host, port = opened.getsockname()[:2]
+            raise _not_had(host, port, error) from error
         listening()
         server.run(sockets=[opened])
     return log.cut_off == 0
