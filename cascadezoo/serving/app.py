@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -64,8 +64,9 @@ class App:
     @asynccontextmanager
     async def _running(self, _: FastAPI) -> AsyncIterator[None]:
         limits = self.settings
-        helpers = min(_MOST_HELPERS, os.cpu_count() or 1)
-        with ThreadPoolExecutor(helpers, "helper", torch.set_num_threads, (1,)) as self._helpers:
+        threads = min(_MOST_HELPERS, os.cpu_count() or 1)
+        helpers = ThreadPoolExecutor(threads, "helper", torch.set_num_threads, (1,))
+        with suppress(asyncio.CancelledError), helpers as self._helpers:  # a second SIGINT cancels this too
             batcher = Batcher(self._models.works(), max_batch=limits.max_batch, max_wait=limits.max_wait)
             async with batcher as self._batcher:
                 yield

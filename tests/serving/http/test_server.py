@@ -309,6 +309,23 @@ def test_who_leaves_is_dropped_and_signals_end_it_when_the_rest_is_answered(star
     assert "Traceback" not in log
 
 
+def test_a_second_signal_ends_it_at_once_which_the_log_says(start) -> None:
+    data = png(image(0))
+    with (
+        start("--max-batch", "4", "--max-wait-ms", "600000", "--workers", "1") as server,
+        sending(server, data) as client,
+    ):
+        until(lambda: health(server)["waiting"] == 1)
+        server.process.send_signal(signal.SIGINT)
+        until(lambda: is_refused(server))
+        assert server.ended(signal.SIGINT) == 0
+        assert read(client).startswith("HTTP/1.1 503")
+        log = server.log.read_text()
+    assert log.rstrip().endswith("ended: requests that were still there are not answered")
+    assert "POST /predict 503" in log
+    assert "Traceback" not in log
+
+
 def is_refused(server: Server) -> bool:
     try:
         server.connected().close()
