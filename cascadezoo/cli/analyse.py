@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadezoo.cli.command import Command
-from cascadezoo.cli.parameters import InputFile, InputFolder, OutputFolder
+from cascadezoo.cli.parameters import InputFile, InputFolder, Number, OutputFolder
 from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.errors import UsageError
 from cascadezoo.text import printable
@@ -40,7 +40,7 @@ _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
     "--score",
     default=0.3,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="Lowest score in the confusion matrix and for the worst images.",
 )
 @click.option(

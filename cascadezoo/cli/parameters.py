@@ -1,6 +1,7 @@
 """What arguments and options stand for: checked while the command line is read, before anything slow is imported, and
 offered to whoever presses the tab key."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -84,6 +85,16 @@ class Device(_TextType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> _Items:
         return [CompletionItem(name) for name in ("cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+class Number(click.FloatRange):
+    """A finite number in a range: nan lies in every one, for click, and infinity in one that is open above."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
 
 
 class Shard(_PairType):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cascadezoo.cli.command import Command
-from cascadezoo.cli.parameters import Device, ModelName, WeightsFile
+from cascadezoo.cli.parameters import Device, ModelName, Number, WeightsFile
 from cascadezoo.cli.terminal import echo, log_shown
 from cascadezoo.errors import MissingResource
 from cascadezoo.serving.settings import Settings
@@ -52,7 +52,7 @@ _DEFAULTS = Settings()
     help="Images at a time, of equal padded size; more is faster on a GPU, and the last digits may differ.",
 )  # fmt: skip
 @click.option(
-    "--max-wait-ms", metavar="MS", type=click.FloatRange(min=0), default=1000 * _DEFAULTS.max_wait, show_default=True,
+    "--max-wait-ms", metavar="MS", type=Number(min=0), default=1000 * _DEFAULTS.max_wait, show_default=True,
     help="How long an image waits for others to share its batch.",
 )  # fmt: skip
 @click.option(
@@ -60,7 +60,7 @@ _DEFAULTS = Settings()
     help="Requests in the server at a time; further ones are answered with 503.",
 )  # fmt: skip
 @click.option(
-    "--max-body-mb", metavar="MB", type=click.FloatRange(min=0, min_open=True), show_default=True,
+    "--max-body-mb", metavar="MB", type=Number(0, 2**20, min_open=True), show_default=True,
     default=_DEFAULTS.max_body / _MEBIBYTE, help="Size of a request's body, in MiB.",
 )  # fmt: skip
 @click.option(
@@ -68,7 +68,7 @@ _DEFAULTS = Settings()
     help="Pixels of an image, as its header claims.",
 )  # fmt: skip
 @click.option(
-    "--score", metavar="SCORE", type=click.FloatRange(0, 1), default=_DEFAULTS.score, show_default=True,
+    "--score", metavar="SCORE", type=Number(0, 1), default=_DEFAULTS.score, show_default=True,
     help="Lowest score to answer; below the entry's own (0.05), the network keeps lower scores too.",
 )  # fmt: skip
 def serve_command(
@@ -130,5 +130,7 @@ def serve_command(
         places = ", ".join(f"{at} ({threads} thread{'s' * (threads != 1)})" for at, threads in models.workers)
         line = f"serving {name} at {address(opened)}, workers: {places}"
         with log_shown():
-            run(App(models, settings), opened, lambda: echo(line, err=True))
-            echo("ended: all requests are answered", err=True)
+            if run(App(models, settings), opened, lambda: echo(line, err=True)):
+                echo("ended: all requests are answered", err=True)
+            else:
+                echo("ended: requests that were still there are not answered", err=True)

@@ -14,6 +14,7 @@ from cascadezoo.cli.parameters import (
     Device,
     EntryName,
     InputFile,
+    Number,
     OutputFile,
     OutputFolder,
     ReportFile,
@@ -75,7 +76,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
 @_setting("--evaluator", type=click.Choice(["hotcoco", "pycocotools"]), default="hotcoco", show_default=True)
 @_setting("--tolerance", metavar="AP")
 @_setting("--decode", is_flag=True)
-@_setting("--min-seconds", metavar="S", type=click.FloatRange(min=0), default=0)
+@_setting("--min-seconds", metavar="S", type=Number(min=0), default=0)
 @click.option(
     "--baseline", metavar="FILE", type=InputFile(), help="A report of the same device to compare the speed with."
 )

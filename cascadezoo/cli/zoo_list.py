@@ -11,7 +11,7 @@ import click
 
 from cascadezoo import registry
 from cascadezoo.cli.command import Command
-from cascadezoo.cli.parameters import Words
+from cascadezoo.cli.parameters import Number, Words
 from cascadezoo.cli.terminal import Styled, echo, echo_json, echo_text
 from cascadezoo.computed import computed
 from cascadezoo.errors import UsageError
@@ -114,9 +114,7 @@ _SHOWN = ("name", "ap", "mask_ap", "weights")
 @click.option("--family", type=click.Choice(FAMILIES), help="Only this kind of detector.")
 @click.option("--masks/--no-masks", default=None, help="Only entries with masks, or only those without.")
 @click.option("--available", is_flag=True, help="Only entries whose weights exist somewhere.")
-@click.option(
-    "--min-ap", metavar="N", type=click.FloatRange(0, 100), help="Only entries with this box AP on COCO, or a higher."
-)
+@click.option("--min-ap", metavar="N", type=Number(0, 100), help="Only entries with this box AP on COCO, or a higher.")
 @click.option(
     "--data", type=click.Choice(ELSEWHERE), help="The entries on this data set, which --min-ap is of then, not on COCO."
 )

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -39,10 +39,11 @@ class App:
 
     Attributes:
         asgi: what a server of ASGI runs.
+        settings: the limits.
     """
 
     def __init__(self, models: Models, settings: Settings) -> None:
-        self._models, self._settings = models, settings
+        self._models, self.settings = models, settings
         self._places = Places(settings.max_requests)
         self._description = f"cascadezoo {__version__} serve {models.facts['name']}"
         self._batcher: Batcher[Pixels, Detections]
@@ -62,9 +63,10 @@ class App:
 
     @asynccontextmanager
     async def _running(self, _: FastAPI) -> AsyncIterator[None]:
-        limits = self._settings
-        helpers = min(_MOST_HELPERS, os.cpu_count() or 1)
-        with ThreadPoolExecutor(helpers, "helper", torch.set_num_threads, (1,)) as self._helpers:
+        limits = self.settings
+        threads = min(_MOST_HELPERS, os.cpu_count() or 1)
+        helpers = ThreadPoolExecutor(threads, "helper", torch.set_num_threads, (1,))
+        with suppress(asyncio.CancelledError), helpers as self._helpers:  # a second SIGINT cancels this too
             batcher = Batcher(self._models.works(), max_batch=limits.max_batch, max_wait=limits.max_wait)
             async with batcher as self._batcher:
                 yield
@@ -85,11 +87,11 @@ class App:
         if chosen is None:
             types = ", ".join(dict.fromkeys(FORMATS.values()))
             raise HTTPException(406, f"no answer fits this Accept: there are {types}")
-        if score is not None and score < self._settings.score:
-            raise HTTPException(422, f"score {score:g}: this server finds nothing below {self._settings.score:g}")
+        if score is not None and score < self.settings.score:
+            raise HTTPException(422, f"score {score:g}: this server finds nothing below {self.settings.score:g}")
         try:
             with self._places.one():
-                sent = await received(request, self._settings)
+                sent = await received(request, self.settings)
                 asked = Asked(chosen, image_id, sent.file_name, score)
                 body = await _while_connected(request, self._answer(sent.data, asked))
         except Full as error:
@@ -98,7 +100,7 @@ class App:
         return Response(body, media_type=FORMATS[chosen])
 
     async def _answer(self, data: bytes, asked: Asked) -> bytes:
-        image = await self._helped(decoded, data, self._settings.max_pixels)
+        image = await self._helped(decoded, data, self.settings.max_pixels)
         detections = await self._batcher.submit(self._models.padded(image), image)
         return await self._helped(answer, detections, image, asked, self._description)
 
@@ -127,7 +129,7 @@ class App:
         return health
 
     async def _metadata(self) -> dict[str, Any]:
-        return {**self._models.facts, "limits": asdict(self._settings)}
+        return {**self._models.facts, "limits": asdict(self.settings)}
 
 
 async def _while_connected(request: Request, work: Awaitable[T]) -> T:

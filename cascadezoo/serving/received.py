@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
 from fastapi import HTTPException, Request
+from python_multipart.exceptions import FormParserError
 
 from cascadezoo.errors import TooManyPixels, UnreadableImage
 from cascadezoo.images import Pixels, decode
@@ -89,8 +90,13 @@ async def _of_body(request: Request) -> Sent:
 
 
 async def _of_form(request: Request) -> Sent:
-    async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
-        file = form.get(FIELD)
-        if file is None or isinstance(file, str):
-            raise HTTPException(422, f"the form has no file in a field {FIELD}")
-        return Sent(await file.read(), file.filename or None)
+    try:
+        async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
+            file = form.get(FIELD)
+            if file is None or isinstance(file, str):
+                raise HTTPException(422, f"the form has no file in a field {FIELD}")
+            return Sent(await file.read(), file.filename or None)
+    except FormParserError as error:  # of a Starlette that does not answer it with 400 itself
+        raise HTTPException(400, f"the form is malformed: {error}") from error
+    except UnicodeError as error:  # of a charset that decodes nothing, such as Python's "undefined"
+        raise HTTPException(400, "the form's charset cannot be read: leave it out") from error

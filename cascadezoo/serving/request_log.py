@@ -1,5 +1,7 @@
 """One line of the log for each request, under an id that the client gets too."""
 
+import asyncio
+import json
 import logging
 import re
 import time
@@ -19,10 +21,14 @@ _log = logging.getLogger("cascadezoo")
 
 
 class RequestLog:
-    """An ASGI application round another, which it gives ids and writes about."""
+    """An ASGI application round another, which it gives ids and writes about.
+
+    Attributes:
+        cut_off: how many requests the end of the server left without an answer of the application.
+    """
 
     def __init__(self, app: _App) -> None:
-        self._app = app
+        self._app, self.cut_off = app, 0
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         """As ASGI calls it; ``scope["state"]["request_id"]`` is the request's id."""
@@ -42,10 +48,25 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, sent)
+        except asyncio.CancelledError:
+            self.cut_off += 1
+            if status == 0:
+                await _refuse(sent, name)
         except Exception:  # the client has been told what it may know
             _log.exception("%s: an unexpected error", name)
         milliseconds = 1000 * (time.perf_counter() - start)
         _log.info("%s %s %s %d %.0f ms", name, scope["method"], scope["path"], status, milliseconds)
+
+
+async def _refuse(send: _Send, name: str) -> None:
+    body = json.dumps({"error": "the server ends before this is answered", "request_id": name}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _id_of(scope: _Message) -> str:

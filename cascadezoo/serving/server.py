@@ -10,6 +10,7 @@ import uvicorn
 
 from cascadezoo.errors import UsageError
 from cascadezoo.serving.app import App
+from cascadezoo.serving.connections import cut_after
 from cascadezoo.serving.request_log import RequestLog
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -28,12 +29,10 @@ def bound(host: str, port: int) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
         return opened
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a text that is no host's name
         if opened is not None:
             opened.close()
-        raise UsageError(
-            f"cannot listen on port {port} of {host} ({error.strerror or error}): give another --port or --host"
-        ) from error
+        raise _not_had(host, port, error) from error
 
 
 def address(opened: socket.socket) -> str:
@@ -42,16 +41,21 @@ def address(opened: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> None:
+def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> bool:
     """Serve until SIGTERM or SIGINT; then take no more connections, answer what is there, and return.
 
     ``listening`` is called when clients can connect: they are answered, or wait for it.
+
+    Returns whether all requests were answered: a second SIGINT, or the end of the grace, cuts off those that are left.
+
+    Raises UsageError where another program has begun to listen on the address since ``bound``, which two may bind.
     """
+    log = RequestLog(app.asgi)
     config = uvicorn.Config(
-        RequestLog(app.asgi),
+        log,
         log_config=None,
         access_log=False,
-        http="h11",
+        http=cut_after(app.settings.body_seconds),
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -60,9 +64,19 @@ def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> None:
     )
     server = uvicorn.Server(config)
     with _handled(server.handle_exit):
-        opened.listen()
+        try:
+            opened.listen()
+        except OSError as error:
+            host, port = opened.getsockname()[:2]
+            raise _not_had(host, port, error) from error
         listening()
         server.run(sockets=[opened])
+    return log.cut_off == 0
+
+
+def _not_had(host: str, port: int, error: OSError | UnicodeError) -> UsageError:
+    reason = (isinstance(error, OSError) and error.strerror) or error
+    return UsageError(f"cannot listen on port {port} of {host} ({reason}): give another --port or --host")
 
 
 @contextmanager

@@ -71,6 +71,7 @@ class TrainingConfig(Record):
     lr: float | None = Field(
         default=None,
         gt=0,
+        allow_inf_nan=False,
         description="Learning rate for all images of a step; by default the recipe's, scaled to their number.",
     )
     precision: Precision = Field(

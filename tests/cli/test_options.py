@@ -1,4 +1,4 @@
-"""Help texts that come from the fields of records."""
+"""Options: help texts that come from the fields of records, and ranges of numbers."""
 
 import json
 import subprocess
@@ -7,11 +7,13 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
+from every_command import EVERY
 from pydantic import BaseModel, Field
 
 from cascadezoo.benchmarks.reports.schema import schema
 from cascadezoo.cli import cli
 from cascadezoo.cli.options import FieldOption
+from cascadezoo.cli.parameters import Number
 
 
 class Example(BaseModel):
@@ -62,3 +64,14 @@ finally:
     for arguments, imported in ((["--help"], "False False"), (["verify", "--help"], "False True")):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert done.stdout.endswith(f"{imported}\n")
+
+
+def test_every_range_of_numbers_is_one_of_finite_numbers() -> None:
+    """The others are click's, in which nan lies."""
+    ranges = [each for _, command in EVERY for each in command.params if isinstance(each.type, click.FloatRange)]
+    assert {each.opts[-1] for each in ranges} >= {"--max-wait-ms", "--min-ap", "--older-than"}
+    assert [each.opts[-1] for each in ranges if not isinstance(each.type, Number)] == []
+    for text in ("nan", "inf", "-inf", "1e999"):
+        with pytest.raises(click.BadParameter):
+            Number(max=1 if text[0] == "-" else None)(text)
+    assert Number(min=0)("1e3") == 1000

@@ -1,5 +1,7 @@
 """Where workers compute, and that a worker computes what ``predict`` does."""
 
+import math
+
 import pytest
 import torch
 
@@ -90,3 +92,19 @@ def test_no_more_pixels_are_promised_than_are_read(monkeypatch) -> None:
     with pytest.raises(UsageError, match="no image of more than 1,000 pixels is read here"):
         Settings(max_pixels=1001)
     assert Settings(max_pixels=1000).max_pixels == 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"max_wait": math.nan}, "max_wait nan of a server: give a finite number, 0 or more"),
+        ({"max_wait": math.inf}, "max_wait inf"),
+        ({"max_body": 0}, "max_body 0 of a server: give a finite number, 1 or more"),
+        ({"body_seconds": math.inf}, "body_seconds inf"),
+        ({"max_requests": -1}, "max_requests -1"),
+        ({"score": math.nan}, "score nan is not from 0 to 1"),
+    ],
+)
+def test_limits_that_are_none_are_refused(given: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=f"^{words}"):
+        Settings(**given)

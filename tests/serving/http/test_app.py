@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from python_multipart.exceptions import MultipartParseError
 
 from cascadezoo.detections import Detections
 from cascadezoo.errors import OutOfMemory
@@ -33,7 +34,9 @@ def nothing(images: Sequence[Pixels]) -> list[Detections]:
     return [Detections(torch.zeros(0, 4), empty, empty.long(), each.shape[:2]) for each in images]
 
 
-def call(work: Callable, bodies: Sequence[bytes | None], settings: Settings | None = None) -> tuple[int, dict, bytes]:
+def call(
+    work: Callable, bodies: Sequence[bytes | None], settings: Settings | None = None, kind: bytes = b"image/png"
+) -> tuple[int, dict, bytes]:
     """Status, headers and body of the answer to a POST in these pieces; None: the client sends nothing more."""
     app = App(models(work), settings or Settings())
     pieces, sent = list(bodies), []
@@ -50,7 +53,7 @@ def call(work: Callable, bodies: Sequence[bytes | None], settings: Settings | No
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/predict",
         "raw_path": b"/predict", "root_path": "", "scheme": "http", "query_string": b"", "client": ("test", 1),
-        "server": ("test", 2), "headers": [(b"content-type", b"image/png"), (b"x-request-id", b"mine")],
+        "server": ("test", 2), "headers": [(b"content-type", kind), (b"x-request-id", b"mine")],
     }  # fmt: skip
 
     async def main() -> None:
@@ -98,3 +101,14 @@ def test_a_body_that_does_not_come_is_given_up() -> None:
     status, _, body = call(nothing, [b"\x89PNG", None], Settings(body_seconds=0.05))
     assert status == 408
     assert json.loads(body)["error"] == "the body took longer than 0.05 seconds"
+
+
+def test_a_malformed_form_is_the_clients_fault_for_any_starlette(monkeypatch) -> None:
+    """Older ones hand on what the parser raises."""
+
+    def parse(self: object) -> None:
+        raise MultipartParseError("a reason")
+
+    monkeypatch.setattr("starlette.requests.MultiPartParser.parse", parse)
+    status, _, body = call(nothing, [b"--"], kind=b"multipart/form-data; boundary=x")
+    assert (status, json.loads(body)["error"]) == (400, "the form is malformed: a reason")

@@ -106,9 +106,25 @@ def test_what_is_no_image_is_refused_in_a_sentence(server) -> None:
     refused(post_form(server, photo=whole), 422, "no file in a field image")
     refused(post_form(server, image=(None, "text")), 422, "no file in a field image")
     refused(post_form(server, image=whole, other=whole), 400, "Too many files")
-    refused(post(server, b"--", headers={"Content-Type": "multipart/form-data"}), 400, "boundary")
+    form = {"Content-Type": "multipart/form-data"}
+    refused(post(server, b"--", headers=form), 400, "boundary")
+    form["Content-Type"] += "; boundary=x"
+    refused(post(server, b"-- x", headers=form), 400, "")
+    part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\na\r\n--x--\r\n'
+    refused(post(server, part, headers=form), 422, "no image")
+    form["Content-Type"] += "; charset=undefined"
+    refused(post(server, part, headers=form), 400, "the form's charset cannot be read: leave it out")
     refused(requests.get(f"{server.url}/predict", timeout=60), 405, "Method Not Allowed")
     refused(requests.get(f"{server.url}/nothing", timeout=60), 404, "Not Found")
+
+
+def test_what_is_no_http_is_refused_by_uvicorn(server) -> None:
+    with server.connected() as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        head, _, body = read(client).partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 400")
+    assert "content-type: text/plain" in head
+    assert body == "Invalid HTTP request received."
 
 
 def test_pixels_are_counted_before_they_are_decoded(server) -> None:
@@ -290,6 +306,23 @@ def test_who_leaves_is_dropped_and_signals_end_it_when_the_rest_is_answered(star
         log = server.log.read_text()
     assert log.count("POST /predict 499") == 2
     assert log.rstrip().endswith("ended: all requests are answered")
+    assert "Traceback" not in log
+
+
+def test_a_second_signal_ends_it_at_once_which_the_log_says(start) -> None:
+    data = png(image(0))
+    with (
+        start("--max-batch", "4", "--max-wait-ms", "600000", "--workers", "1") as server,
+        sending(server, data) as client,
+    ):
+        until(lambda: health(server)["waiting"] == 1)
+        server.process.send_signal(signal.SIGINT)
+        until(lambda: is_refused(server))
+        assert server.ended(signal.SIGINT) == 0
+        assert read(client).startswith("HTTP/1.1 503")
+        log = server.log.read_text()
+    assert log.rstrip().endswith("ended: requests that were still there are not answered")
+    assert "POST /predict 503" in log
     assert "Traceback" not in log
 
 
