@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,10 +84,24 @@ def write(model: Detector, options: Options, target: Path) -> Written:
 def _translated(graph: Graph, options: Options, folder: Path) -> Any:
     """OpenVINO's model of the graph; weights that one ONNX file cannot hold lie in ``folder`` as long as it is used."""
     if not is_large(graph.model):
-        return read(translated(graph, options, ""))
+        return completed(read(translated(graph, options, "")), graph, options.axes)
     path = folder / "large.onnx"
     save(path, graph, options, "")
-    return read(path)
+    return completed(read(path), graph, options.axes)
+
+
+def completed(network: Any, graph: Graph, axes: Sequence[str]) -> Any:
+    """The same with all inputs of the graph: OpenVINO leaves out those that nothing needs, which ``original_sizes`` is
+    to many entries where the batch is fixed."""
+    from openvino import PartialShape, Type, opset13
+
+    there = {name for port in network.inputs for name in port.names}
+    for name in graph.inputs:
+        if name not in there:
+            added = opset13.parameter(PartialShape([-1 if "batch" in axes else 1, 2]), Type.f32, name=name)
+            added.output(0).tensor.set_names({name})
+            network.add_parameters([added])
+    return network
 
 
 def read(file: Path | bytes) -> Any:
