@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 AXES = ("batch", "height", "width")
 PRECISIONS = ("fp32", "fp16", "int8")
+OPSETS = range(20, 22)
+"""The versions of ONNX's operators that can be asked for: the first has all that is used, and the one after the last has
+a RoiAlign of its own (22), while onnxruntime has that of 16 alone."""
+
 _QUANTISING = ("calibration", "val_json", "val_images")
 
 
@@ -135,6 +139,8 @@ def check_options(name: str, options: Options) -> None:
         raise UsageError(f"--{unused[0].replace('_', '-')} is for --precision int8 alone")
     if (options.val_json is None) != (options.val_images is None):
         raise UsageError("--val-json and --val-images belong together: give both")
+    if options.opset is not None and options.opset not in OPSETS:
+        raise UsageError(f"--opset {options.opset}: choose one from {OPSETS[0]} to {OPSETS[-1]}")
     if wrong := [axis for axis in options.axes if axis not in AXES]:
         raise UsageError(f"{wrong[0]!r} is no axis of the input: choose of {', '.join(AXES)}")
 

@@ -23,14 +23,11 @@ from cascadezoo.exporting import metadata
 from cascadezoo.exporting.accuracy import measured
 from cascadezoo.exporting.calibrating import Calibration, facts, note
 from cascadezoo.exporting.checking import Arrays, Infer, check, compared
-from cascadezoo.exporting.formats import Options, Written
+from cascadezoo.exporting.formats import OPSETS, Options, Written
 from cascadezoo.exporting.graph import Graph, program
 from cascadezoo.exporting.lowering import lowered
 from cascadezoo.exporting.onnx_int8 import quantised, with_metadata
 from cascadezoo.files import whole_file, written_sha256
-
-OPSETS = range(20, 24)
-"""The versions of ONNX's operators that can be asked for; the first has all that is used."""
 
 _LARGEST = 2**31 - 2**24  # bytes of weights in one file; protocol buffers end at 2 GiB, of which the graph needs some
 _log = logging.getLogger("cascadezoo")
@@ -41,15 +38,13 @@ def write(model: Detector, options: Options, target: Path) -> Written:
 
     Raises:
         MissingResource: onnx, onnxscript or onnxruntime is not installed.
-        UsageError: no such opset, 8 bits for weights of 2 GiB, or what ``require_exportable`` refuses.
+        UsageError: 8 bits for weights of 2 GiB, or what ``require_exportable`` refuses.
         OutputExists: the second file is there.
         DepartsFromModel: the file does not detect what the model does.
         LosesAccuracy: int8 costs too much; and what else ``accuracy.measured`` and ``Calibration`` raise.
         UnwritableOutput: there is no room, or no right, to write it.
     """
     require("onnx", "onnxscript", "onnxruntime")
-    if options.opset is not None and options.opset not in OPSETS:
-        raise UsageError(f"--opset {options.opset}: choose one from {OPSETS[0]} to {OPSETS[-1]}")
     require_exportable(model)
     _log.info("preparing the graph")
     graph = Graph(model, bool(options.preprocess)).eval()

@@ -131,10 +131,12 @@ def ran(graph: Graph, inputs: Arrays) -> Arrays:
     return {name: value.numpy() for name, value in zip(graph.outputs, outputs, strict=True)}
 
 
-@pytest.mark.parametrize("opset", [17, 99])
-def test_an_opset_that_lacks_operators_is_refused(mask_model: Detector, opset: int, untranslated: None) -> None:
-    with pytest.raises(UsageError, match=f"--opset {opset}: choose one from 20 to 23"):
-        cascadezoo.export(mask_model, "onnx", opset=opset)
+@pytest.mark.parametrize("format", ["onnx", "triton"])
+@pytest.mark.parametrize("opset", [17, 22, 99])
+def test_an_opset_that_lacks_operators_is_refused(format: str, opset: int) -> None:
+    """Before anything is loaded, or looked for."""
+    with pytest.raises(UsageError, match=f"--opset {opset}: choose one from 20 to 21"):
+        cascadezoo.export("no such entry", format, opset=opset)
 
 
 def test_a_model_of_half_precision_is_refused(untranslated: None) -> None:
