@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 AXES = ("batch", "height", "width")
 PRECISIONS = ("fp32", "fp16", "int8")
 OPSETS = range(20, 22)
-"""The versions of ONNX's operators that can be asked for: the first has all that is used, and the one after the last has
-a RoiAlign of its own (22), while onnxruntime has that of 16 alone."""
+"""The versions of ONNX's operators that can be asked for: the first has all that is used, the one after the last a
+RoiAlign of its own (22), while onnxruntime has that of 16 alone."""
 
 _QUANTISING = ("calibration", "val_json", "val_images")
 
@@ -149,13 +149,19 @@ def dynamic_axes(spec: PreprocessSpec, options: Options) -> tuple[str, ...]:
     """The axes of a network's input that may differ from call to call: those asked for or, by default, all that can.
 
     A network that pads every image to one square takes pixels of no other size; images that its graph itself pads may
-    have any.  Raises UsageError where it is asked for other pixels.
+    have any.  Raises UsageError where it is asked for other pixels, and for 8 bits where height or width are fixed but
+    not by a square: images are as high and wide as the entry resizes them, to calibrate and to measure.
     """
-    if not spec.square or options.preprocess:
-        return options.axes
-    if options.dynamic is not None and {"height", "width"} & {*options.dynamic}:
+    if spec.square and not options.preprocess:
+        if options.dynamic is not None and {"height", "width"} & {*options.dynamic}:
+            raise UsageError(
+                f"this network pads every image to a square of {spec.square_side} pixels, so that height and width "
+                "cannot be dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
+            )
+        return tuple(axis for axis in options.axes if axis == "batch")
+    if options.precision == "int8" and not {"height", "width"} <= {*options.axes}:
         raise UsageError(
-            f"this network pads every image to a square of {spec.square_side} pixels, so that height and width cannot "
-            "be dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
+            "int8 is calibrated on images of many sizes, so that height and width have to be dynamic: name both with "
+            "--dynamic, or leave it out"
         )
-    return tuple(axis for axis in options.axes if axis == "batch")
+    return options.axes

@@ -1,6 +1,7 @@
 """The graph that is exported: names, axes, and pixels that it prepares itself; the document beside it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,21 @@ def test_a_square_is_no_dynamic_axis(box_model: Detector) -> None:
         cascadezoo.export(model.eval(), "onnx", dynamic=("batch", "height"))
     with pytest.raises(UsageError, match="a square of 96 pixels"):  # of 90, rounded up
         dynamic_axes(with_square("cascade_mask_swin_b", 90).spec.preprocess, Options(dynamic=("width",)))
+
+
+@pytest.mark.parametrize("dynamic", [(), ("batch",), ("batch", "height"), ("width",)])
+def test_8_bits_need_images_of_any_size(box_model: Detector, dynamic: tuple[str, ...]) -> None:
+    square = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
+    fixed = Options(precision="int8", dynamic=dynamic)
+    with pytest.raises(UsageError, match=r"int8 .* height and width have to be dynamic: name both with --dynamic"):
+        dynamic_axes(box_model.spec.preprocess, fixed)
+    with pytest.raises(UsageError, match="int8"):
+        dynamic_axes(square.spec.preprocess, replace(fixed, preprocess=True))
+    if dynamic in ((), ("batch",)):  # all its pixels are of one size
+        assert dynamic_axes(square.spec.preprocess, fixed) == dynamic
+    assert dynamic_axes(box_model.spec.preprocess, replace(fixed, precision="fp32")) == dynamic
+    sides = Options(precision="int8", dynamic=("height", "width"))
+    assert dynamic_axes(box_model.spec.preprocess, sides) == ("height", "width")
 
 
 @torch.no_grad()
