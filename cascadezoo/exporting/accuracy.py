@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -65,22 +65,25 @@ class Cost:
         return asdict(self)
 
 
-def measured(model: Detector, graph: Graph, options: Options, fp32: Infer, int8: Infer) -> Cost | None:
-    """The cost of what ``int8`` runs beside what ``fp32`` runs; None where there is nothing to measure it on, and
-    ``options.force`` says that it need not be.
+class Data(NamedTuple):
+    """What to measure on."""
 
-    Measured on ``options.val_json`` and ``options.val_images``, which have to have the model's categories, or for an
-    entry that was trained on the drawn shapes on these.  Raises UsageError where there are neither, BadAnnotations and
-    MissingResource as ``CocoDataset``, LosesAccuracy where more than ``MOST_LOST`` is lost and ``options.force`` is not
-    set.
+    name: str
+    images: CocoDataset
+
+
+def measured(
+    model: Detector, graph: Graph, data: Data | None, fp32: Infer, int8: Infer, *, force: bool = False
+) -> Cost | None:
+    """The cost of what ``int8`` runs beside what ``fp32`` runs; None without data.
+
+    Raises LosesAccuracy where more than ``MOST_LOST`` is lost, but for ``force``.
     """
-    with _data(model, options) as found:
-        if found is None:
-            return None
-        name, data = found
-        figures = [_average_precision(model, graph, infer, data) for infer in (fp32, int8)]
-        cost = Cost(name, min(IMAGES, len(data)), *figures)
-    if cost.lost > MOST_LOST and not options.force:
+    if data is None:
+        return None
+    figures = [_average_precision(model, graph, infer, data.images) for infer in (fp32, int8)]
+    cost = Cost(data.name, min(IMAGES, len(data.images)), *figures)
+    if cost.lost > MOST_LOST and not force:
         raise LosesAccuracy(
             f"int8 costs {cost.lost:.2f} box AP ({cost}), more than {MOST_LOST}, so nothing was written: calibrate on "
             "more images or on such as it will see, or pass --force to have the file all the same"
@@ -89,19 +92,27 @@ def measured(model: Detector, graph: Graph, options: Options, fp32: Infer, int8:
 
 
 @contextmanager
-def _data(model: Detector, options: Options) -> Iterator[tuple[str, CocoDataset] | None]:
-    """What to measure on, with its name."""
-    if options.val_json is not None and options.val_images is not None:
+def opened(model: Detector, options: Options) -> Iterator[Data | None]:
+    """What to measure the cost of int8 on; None of another precision, and without data where ``options.force`` says
+    that it need not be measured.
+
+    That is ``options.val_json`` and ``options.val_images``, which have to have the model's categories, or for an entry
+    that was trained on the drawn shapes these.  Raises UsageError where there are neither, BadAnnotations and
+    MissingResource as ``CocoDataset``.
+    """
+    if options.precision != "int8":
+        yield None
+    elif options.val_json is not None and options.val_images is not None:
         data = CocoDataset(options.val_json, options.val_images)
         if tuple(data.categories) != tuple(model.categories):
             raise UsageError(
                 f"{options.val_json} has other categories than the model: give data that it was trained for"
             )
-        yield options.val_json.name, data
+        yield Data(options.val_json.name, data)
     elif model.origin.entry is not None and registry.info(model.origin.entry).data == "shapes":
         with TemporaryDirectory(prefix="cascadezoo-") as folder:
             annotations = generate("val", folder, IMAGES)
-            yield "shapes val", CocoDataset(annotations, Path(folder) / "val")
+            yield Data("shapes val", CocoDataset(annotations, Path(folder) / "val"))
     elif options.force:
         yield None
     else:

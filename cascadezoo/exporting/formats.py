@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cascadezoo.errors import UsageError
+from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.spec.model import PreprocessSpec
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ OPSETS = range(20, 22)
 RoiAlign of its own (22), while onnxruntime has that of 16 alone."""
 
 _QUANTISING = ("calibration", "val_json", "val_images")
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,30 @@ class Format:
         suffix: the ending of its files; of a format that writes a folder none.
         takes: the names of the options that it takes.
         precisions: of those that it can be written in, the default first.
+        packages: what has to be installed to write it.
+        quantiser: what else in int8.
     """
 
     writer: str
     suffix: str
     takes: frozenset[str]
     precisions: tuple[str, ...] = ("fp32",)
+    packages: tuple[str, ...] = ()
+    quantiser: tuple[str, ...] = ()
 
     @property
     def is_folder(self) -> bool:
         """Whether it writes a folder."""
         return not self.suffix
+
+    def require(self, precision: str | None) -> None:
+        """Raise MissingResource where a package is not there that writing it in this precision needs."""
+        packages = (*self.packages, *(self.quantiser if precision == "int8" else ()))
+        for package in packages:
+            try:
+                import_module(package)
+            except ImportError as error:
+                raise MissingResource(f"{package} is not installed: pip install {' '.join(packages)}") from error
 
     def write(self) -> Callable[..., Written]:
         """The writer, imported."""
@@ -106,19 +120,25 @@ GRAPHS: dict[str, Format] = {
         ".onnx",
         frozenset({"precision", "opset", "preprocess", "dynamic", *_QUANTISING}),
         ("fp32", "int8"),
+        _ONNX,
     ),
     "openvino": Format(
         "cascadezoo.exporting.to_openvino:write",
         ".xml",
         frozenset({"precision", "preprocess", "dynamic", *_QUANTISING}),
         ("fp32", "int8"),
+        ("openvino", "onnx", "onnxscript"),
+        ("nncf",),
     ),
     "pt2": Format("cascadezoo.exporting.packages:write_pt2", ".pt2", frozenset({"precision", "preprocess", "dynamic"})),
     "aoti": Format(
         "cascadezoo.exporting.packages:write_aoti", ".aoti.pt2", frozenset({"precision", "preprocess", "dynamic"})
     ),
     "triton": Format(
-        "cascadezoo.exporting.to_triton:write", "", frozenset({"precision", "opset", "preprocess", "dynamic"})
+        "cascadezoo.exporting.to_triton:write",
+        "",
+        frozenset({"precision", "opset", "preprocess", "dynamic"}),
+        packages=_ONNX,
     ),
 }
 
@@ -139,6 +159,11 @@ def check_options(name: str, options: Options) -> None:
         raise UsageError(f"--{unused[0].replace('_', '-')} is for --precision int8 alone")
     if (options.val_json is None) != (options.val_images is None):
         raise UsageError("--val-json and --val-images belong together: give both")
+    if options.precision == "int8":
+        if options.calibration is None:
+            raise UsageError("int8 is calibrated on images: give a folder of some hundred with --calibration")
+        if not options.calibration.is_dir():
+            raise UsageError(f"no folder of images to calibrate on: {options.calibration}")
     if options.opset is not None and options.opset not in OPSETS:
         raise UsageError(f"--opset {options.opset}: choose one from {OPSETS[0]} to {OPSETS[-1]}")
     if wrong := [axis for axis in options.axes if axis not in AXES]:

@@ -9,7 +9,6 @@ import logging
 import shutil
 import warnings
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,9 +17,9 @@ import torch
 from torch import nn
 
 from cascadezoo.detector import Detector
-from cascadezoo.errors import MissingResource, OutputExists, UsageError
+from cascadezoo.errors import OutputExists, UsageError
 from cascadezoo.exporting import metadata
-from cascadezoo.exporting.accuracy import measured
+from cascadezoo.exporting.accuracy import measured, opened
 from cascadezoo.exporting.calibrating import Calibration, facts, note
 from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import OPSETS, Options, Written
@@ -37,33 +36,32 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     """Write ``target``, one file, and beside it ``<target>.data`` where the weights have 2 GiB or more.
 
     Raises:
-        MissingResource: onnx, onnxscript or onnxruntime is not installed.
         UsageError: 8 bits for weights of 2 GiB, or what ``require_exportable`` refuses.
         OutputExists: the second file is there.
         DepartsFromModel: the file does not detect what the model does.
-        LosesAccuracy: int8 costs too much; and what else ``accuracy.measured`` and ``Calibration`` raise.
+        LosesAccuracy: int8 costs too much; and what ``accuracy.opened`` and ``Calibration`` raise.
         UnwritableOutput: there is no room, or no right, to write it.
     """
-    require("onnx", "onnxscript", "onnxruntime")
     require_exportable(model)
     _log.info("preparing the graph")
     graph = Graph(model, bool(options.preprocess)).eval()
     if is_large(model):
         return _write_two(model, graph, options, target)
-    calibration = Calibration(model, graph, options) if options.precision == "int8" else None
-    _log.info("translating the graph to ONNX")
-    content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
-    notes: tuple[str, ...] = ()
-    _log.info("running the file beside PyTorch")
-    if calibration is None:
-        found = check(model, graph, runner(content, graph), options.axes)
-    else:
-        narrow = quantised(content, calibration)
-        infer = runner(narrow, graph)
-        cost = measured(model, graph, options, runner(content, graph), infer)
-        about = metadata.document(model, graph, options, "int8", **facts(calibration, cost))
-        content = with_metadata(narrow, metadata.KEY, metadata.text(about))
-        found, notes = compared(model, graph, infer, options.axes), (note(calibration, cost),)
+    calibration = None if options.calibration is None else Calibration(model, graph, options.calibration)
+    with opened(model, options) as data:
+        _log.info("translating the graph to ONNX")
+        content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
+        notes: tuple[str, ...] = ()
+        _log.info("running the file beside PyTorch")
+        if calibration is None:
+            found = check(model, graph, runner(content, graph), options.axes)
+        else:
+            narrow = quantised(content, calibration)
+            infer = runner(narrow, graph)
+            cost = measured(model, graph, data, runner(content, graph), infer, force=options.force)
+            about = metadata.document(model, graph, options, "int8", **facts(calibration, cost))
+            content = with_metadata(narrow, metadata.KEY, metadata.text(about))
+            found, notes = compared(model, graph, infer, options.axes), (note(calibration, cost),)
     with whole_file(target) as file:
         file.write(content)
         return Written(written_sha256(file), found, notes)
@@ -99,15 +97,6 @@ def require_exportable(model: Detector) -> None:
     weight = next(model.parameters())
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         raise UsageError("an ONNX file is made of a model in float32 on the CPU: load it so")
-
-
-def require(*packages: str) -> None:
-    """Raise MissingResource where one of these packages is not there."""
-    for package in packages:
-        try:
-            import_module(package)
-        except ImportError as error:
-            raise MissingResource(f"{package} is not installed: pip install {' '.join(packages)}") from error
 
 
 def translated(graph: Graph, options: Options, about: str) -> bytes:

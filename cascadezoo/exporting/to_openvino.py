@@ -18,13 +18,13 @@ import numpy as np
 
 from cascadezoo.detector import Detector
 from cascadezoo.errors import OutputExists
-from cascadezoo.exporting.accuracy import measured
+from cascadezoo.exporting.accuracy import measured, opened
 from cascadezoo.exporting.calibrating import Calibration, facts, in_float32, note
 from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.exporting.metadata import KEY, document, text
-from cascadezoo.exporting.to_onnx import is_large, require, require_exportable, save, translated
+from cascadezoo.exporting.to_onnx import is_large, require_exportable, save, translated
 from cascadezoo.files import whole_file, written_sha256
 
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -40,22 +40,17 @@ def write(model: Detector, options: Options, target: Path) -> Written:
 
     Raises:
         DepartsFromModel: the file does not detect what the model does.
-        LosesAccuracy: int8 costs too much; and what else ``accuracy.measured`` and ``Calibration`` raise.
-        MissingResource: a package is not installed.
+        LosesAccuracy: int8 costs too much; and what ``accuracy.opened`` and ``Calibration`` raise.
         OutputExists: the ``.bin`` file is there.
         UnwritableOutput: there is no room, or no right, to write them.
     """
-    require("openvino", "onnx", "onnxscript")
     require_exportable(model)
     weights = target.with_suffix(".bin")
     if weights.exists() and not options.force:
         raise OutputExists(f"{weights} is already there: choose another output, or pass --force to replace it")
     graph = Graph(model, bool(options.preprocess)).eval()
-    calibration = None
-    if options.precision == "int8":
-        require("nncf")
-        calibration = Calibration(model, graph, options)
-    with TemporaryDirectory(prefix="cascadezoo-") as folder:
+    calibration = None if options.calibration is None else Calibration(model, graph, options.calibration)
+    with TemporaryDirectory(prefix="cascadezoo-") as folder, opened(model, options) as data:
         _log.info("translating the graph to ONNX, and that to OpenVINO")
         network = folded(_translated(graph, options, Path(folder)))
         more: dict[str, Any] = {}
@@ -63,7 +58,7 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         if calibration is not None:
             _log.info("quantising it, and measuring what that costs")
             plain, network = network, quantised(network, calibration)
-            cost = measured(model, graph, options, runner(plain), runner(network))
+            cost = measured(model, graph, data, runner(plain), runner(network), force=options.force)
             more, notes = facts(calibration, cost), (note(calibration, cost),)
         _log.info("running the file beside PyTorch")
         precision = options.precision or "fp32"
