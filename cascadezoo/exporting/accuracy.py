@@ -23,10 +23,13 @@ from cascadezoo.exporting.checking import Infer
 from cascadezoo.exporting.formats import Options
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.modeling.postprocess import DetectionBatch
-from cascadezoo.shapes.dataset import generate
+from cascadezoo.shapes.dataset import CATEGORIES, generate
 
 IMAGES = 200  # that are measured: the first of the data set
 MOST_LOST = 1.0  # box AP in percent that 8 bits may cost without --force
+_WHAT_TO_GIVE = (
+    "give --val-json and --val-images, annotated images that it was trained for, or pass --force to go without"
+)
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,14 @@ class Cost:
 
     def __str__(self) -> str:
         figures = ", ".join(
-            f"{name.replace('_ap', ' AP')} {self._figure(value)} beside {self._figure(self.fp32[name])} in float32"
+            f"{name.replace('_ap', ' AP')} {self.figure(value)} beside {self.figure(self.fp32[name])} in float32"
             for name, value in self.int8.items()
         )
         return f"on {self.images} images of {self.data}: {figures}"
 
     @staticmethod
-    def _figure(value: float | None) -> str:
+    def figure(value: float | None) -> str:
+        """An average precision in words."""
         return "unknown" if value is None else f"{value:.2f}"
 
     def document(self) -> dict[str, Any]:
@@ -77,12 +81,18 @@ def measured(
 ) -> Cost | None:
     """The cost of what ``int8`` runs beside what ``fp32`` runs; None without data.
 
-    Raises LosesAccuracy where more than ``MOST_LOST`` is lost, but for ``force``.
+    Raises LosesAccuracy where more than ``MOST_LOST`` is lost, and UsageError where there is nothing to lose, but for
+    ``force``.
     """
     if data is None:
         return None
-    figures = [_average_precision(model, graph, infer, data.images) for infer in (fp32, int8)]
-    cost = Cost(data.name, min(IMAGES, len(data.images)), *figures)
+    whole = _average_precision(model, graph, fp32, data.images)
+    if not whole["box_ap"] and not force:
+        raise UsageError(
+            f"what int8 costs this model cannot be measured on {data.name}, where its box AP in float32 is "
+            f"{Cost.figure(whole['box_ap'])}: {_WHAT_TO_GIVE}"
+        )
+    cost = Cost(data.name, min(IMAGES, len(data.images)), whole, _average_precision(model, graph, int8, data.images))
     if cost.lost > MOST_LOST and not force:
         raise LosesAccuracy(
             f"int8 costs {cost.lost:.2f} box AP ({cost}), more than {MOST_LOST}, so nothing was written: calibrate on "
@@ -109,17 +119,22 @@ def opened(model: Detector, options: Options) -> Iterator[Data | None]:
                 f"{options.val_json} has other categories than the model: give data that it was trained for"
             )
         yield Data(options.val_json.name, data)
-    elif model.origin.entry is not None and registry.info(model.origin.entry).data == "shapes":
+    elif _knows_shapes(model):
         with TemporaryDirectory(prefix="cascadezoo-") as folder:
             annotations = generate("val", folder, IMAGES)
             yield Data("shapes val", CocoDataset(annotations, Path(folder) / "val"))
     elif options.force:
         yield None
     else:
-        raise UsageError(
-            "what int8 costs this model cannot be measured: give --val-json and --val-images, annotated images that it "
-            "was trained for, or pass --force to go without"
-        )
+        raise UsageError(f"what int8 costs this model cannot be measured: {_WHAT_TO_GIVE}")
+
+
+def _knows_shapes(model: Detector) -> bool:
+    """Whether a model is of the entry that was trained on the drawn shapes, and has their categories: weights of one's
+    own may have others."""
+    entry = model.origin.entry
+    is_entry = entry is not None and registry.info(entry).data == "shapes"
+    return is_entry and tuple(model.categories) == tuple(CATEGORIES)
 
 
 def _average_precision(model: Detector, graph: Graph, infer: Infer, data: CocoDataset) -> dict[str, float | None]:

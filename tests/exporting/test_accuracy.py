@@ -3,6 +3,7 @@
 The network itself stands in for a file that a runtime runs.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 import cascadezoo
+from cascadezoo.coco.categories import Categories
 from cascadezoo.detector import Detector
 from cascadezoo.errors import LosesAccuracy, MissingResource, UnreadableImage, UsageError
 from cascadezoo.exporting import accuracy
@@ -93,6 +95,33 @@ def test_without_data_it_is_not_measured_and_said_so(stranger: Detector) -> None
         assert measured(stranger, graph, data, itself(graph), itself(graph)) is None
     with opened(stranger, Options()) as data:  # nothing is to be measured of float32
         assert data is None
+
+
+def test_weights_of_ones_own_are_not_measured_on_shapes_that_they_do_not_know(
+    few: None, model: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "categories", Categories(("screw", *list(model.categories)[1:])))
+    with pytest.raises(UsageError, match="give --val-json and --val-images"), opened(model, INT8):
+        pass
+    with opened(model, replace(INT8, force=True)) as data:
+        assert data is None
+
+
+def test_where_nothing_is_found_nothing_is_measured(few: None, model: Detector, tmp_path: Path) -> None:
+    """Neither where the model finds nothing, nor where nothing is annotated."""
+    graph = Graph(model)
+    infer = itself(graph)
+    far = spoilt(infer, lambda boxes: boxes + 1000)
+    with opened(model, INT8) as data:
+        with pytest.raises(UsageError, match=r"cannot be measured on shapes val, where its box AP in float32 is 0\.00"):
+            measured(model, graph, data, far, infer)
+        assert measured(model, graph, data, far, far, force=True).lost == 0
+    annotations = generate("val", tmp_path, 1)
+    annotations.write_text(json.dumps({**json.loads(annotations.read_text()), "annotations": []}))
+    with opened(model, replace(INT8, val_json=annotations, val_images=tmp_path / "val")) as data:
+        with pytest.raises(UsageError, match=r"cannot be measured on instances_val\.json, where .* is unknown"):
+            measured(model, graph, data, infer, infer)
+        assert measured(model, graph, data, infer, infer, force=True).fp32["box_ap"] is None
 
 
 def test_a_cost_in_words_and_for_the_metadata(model: Detector, tmp_path: Path) -> None:
