@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cascadezoo.detector import Detector
 from cascadezoo.errors import DepartsFromModel
 from cascadezoo.exporting.graph import Graph, fixed_size
-from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.ops.boxes import pairwise_iou
 from cascadezoo.shapes.dataset import scene
@@ -110,19 +109,16 @@ def _batches(graph: Graph, axes: Sequence[str]) -> list[list[ResizedImage]]:
         images = [model.resize(first), model.resize(np.ascontiguousarray(second[: len(second) * 3 // 4]))]
         twin = model.resize(np.ascontiguousarray(first[:, ::-1]))
     else:
-        images = [_stretched(image, model) for image in (first, second)]
+        images = [_stretched(image, graph) for image in (first, second)]
         twin = images[1]
     return [[image] for image in images] + ([[images[0], twin]] if "batch" in axes else [])
 
 
-def _stretched(image: NDArray[np.uint8], model: Network) -> ResizedImage:
-    """An image of exactly the network's fixed size."""
-    height, width = fixed_size(model)
-    return ResizedImage(
-        cv2.resize(image, (width, height)).astype(np.float32 if model.spec.conventions.resize.float32 else np.uint8),
-        (height, width),
-        1.0,
-    )
+def _stretched(image: NDArray[np.uint8], graph: Graph) -> ResizedImage:
+    """An image of exactly the graph's fixed size."""
+    height, width = fixed_size(graph)
+    kind = np.float32 if graph.model.spec.conventions.resize.float32 else np.uint8
+    return ResizedImage(cv2.resize(image, (width, height)).astype(kind), (height, width), 1.0)
 
 
 def _rows(outputs: Mapping[str, NDArray[Any]], image: int) -> Arrays:
