@@ -40,7 +40,7 @@ def export(
 
     A publisher's format (mmdet, paddle, …) holds canonical weights as the publisher's own code reads them, equal in
     every tensor that inference uses.  The other formats hold the whole detector; what is written has been run beside
-    PyTorch on two images of different sizes and on a batch of two.
+    PyTorch on two images of different sizes and on a batch of two, as far as its axes are dynamic.
 
     Args:
         model: an entry's name, or what else ``load`` takes; a loaded model for a format that is no publisher's.
