@@ -6,6 +6,7 @@ exporter.  The file holds the document of ``metadata`` under its key.
 
 import contextlib
 import logging
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -80,11 +81,21 @@ def _write_two(model: Detector, graph: Graph, options: Options, target: Path) ->
         save(made, graph, options, metadata.text(metadata.document(model, graph, options)))
         _log.info("running the file beside PyTorch")
         found = check(model, graph, runner(made, graph), options.axes)
-        with whole_file(target) as file, whole_file(weights) as data:  # the second is in its place before the first
-            for source, copy in ((made, file), (made.with_name(weights.name), data)):
-                with source.open("rb") as content:
-                    shutil.copyfileobj(content, copy)
-            return Written(written_sha256(data), found, (f"its weights are in {weights}, which has to stay beside it",))
+        digest = put((made, target), (made.with_name(weights.name), weights))
+    return Written(digest, found, (f"its weights are in {weights}, which has to stay beside it",))
+
+
+def put(first: tuple[Path, Path], second: tuple[Path, Path]) -> str:
+    """Copy two files (from, to), the second into its place before the first; its SHA-256.  Where either cannot be
+    written whole, none is."""
+    with whole_file(first[1]) as file, whole_file(second[1]) as data:
+        for source, copy in ((first[0], file), (second[0], data)):
+            with source.open("rb") as content:
+                shutil.copyfileobj(content, copy)
+        for copy in (file, data):
+            copy.flush()
+            os.fsync(copy.fileno())
+        return written_sha256(data)
 
 
 def is_large(model: nn.Module) -> bool:

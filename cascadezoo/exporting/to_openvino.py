@@ -6,7 +6,6 @@ OpenVINO computes in float32 only where it is told to: on processors that have b
 
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -24,8 +23,7 @@ from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.exporting.metadata import KEY, document, text
-from cascadezoo.exporting.to_onnx import is_large, require_exportable, save, translated
-from cascadezoo.files import whole_file, written_sha256
+from cascadezoo.exporting.to_onnx import is_large, put, require_exportable, save, translated
 
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 _PRODUCTS = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
@@ -69,11 +67,7 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         openvino.save_model(network, made, compress_to_fp16=False)
         compare = compared if precision == "int8" else check
         found = compare(model, graph, runner(read(made)), options.axes)
-        with whole_file(target) as xml, whole_file(weights) as binary:  # the second is in its place before the first
-            for source, file in ((made, xml), (made.with_suffix(".bin"), binary)):
-                with source.open("rb") as content:
-                    shutil.copyfileobj(content, file)
-            return Written(written_sha256(binary), found, notes)
+        return Written(put((made, target), (made.with_suffix(".bin"), weights)), found, notes)
 
 
 def _translated(graph: Graph, options: Options, folder: Path) -> Any:

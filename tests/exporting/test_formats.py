@@ -1,5 +1,7 @@
 """What each format can be told, and what is refused before anything is computed."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,15 @@ import pytest
 import cascadezoo
 from cascadezoo.cli import main
 from cascadezoo.detector import Detector
-from cascadezoo.errors import BadAnnotations, DepartsFromModel, MissingResource, OutputExists, UsageError, WrongType
+from cascadezoo.errors import (
+    BadAnnotations,
+    DepartsFromModel,
+    MissingResource,
+    OutputExists,
+    UnwritableOutput,
+    UsageError,
+    WrongType,
+)
 from cascadezoo.exporting import to_onnx, to_openvino
 from cascadezoo.exporting.checking import Arrays
 from cascadezoo.exporting.formats import Format
@@ -206,3 +216,27 @@ def test_the_report_says_what_was_compared(
     assert report.detections > 50
     assert (report.box_difference, report.score_difference, report.mask_iou) == (0, 0, 1)
     assert cascadezoo.export(mask_model, "onnx", output=tmp_path / "one.onnx", dynamic=()).images == 2
+
+
+@pytest.mark.parametrize("full", [0, 1])
+def test_of_two_files_none_is_put_in_place_where_one_does_not_fit(
+    full: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last bytes of a file are in a buffer until it is flushed; so a full disk is noticed no sooner."""
+    made = tmp_path / "made.xml", tmp_path / "made.bin"
+    for path in made:
+        path.write_bytes(b"few bytes")
+    targets = tmp_path / "model.xml", tmp_path / "model.bin"
+    targets[0].write_text("earlier")
+    synced = []
+
+    def fsync(handle: int) -> None:
+        synced.append(handle)
+        if len(synced) == full + 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(UnwritableOutput, match="No space left on device; nothing was left"):
+        to_onnx.put(*zip(made, targets, strict=True))
+    assert sorted(tmp_path.iterdir()) == sorted((*made, targets[0]))
+    assert targets[0].read_text() == "earlier"
