@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,10 +23,13 @@ from cascadezoo.exporting.checking import Infer
 from cascadezoo.exporting.formats import Options
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.modeling.postprocess import DetectionBatch
-from cascadezoo.shapes.dataset import generate
+from cascadezoo.shapes.dataset import CATEGORIES, generate
 
 IMAGES = 200  # that are measured: the first of the data set
 MOST_LOST = 1.0  # box AP in percent that 8 bits may cost without --force
+_WHAT_TO_GIVE = (
+    "give --val-json and --val-images, annotated images that it was trained for, or pass --force to go without"
+)
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,14 @@ class Cost:
 
     def __str__(self) -> str:
         figures = ", ".join(
-            f"{name.replace('_ap', ' AP')} {self._figure(value)} beside {self._figure(self.fp32[name])} in float32"
+            f"{name.replace('_ap', ' AP')} {self.figure(value)} beside {self.figure(self.fp32[name])} in float32"
             for name, value in self.int8.items()
         )
         return f"on {self.images} images of {self.data}: {figures}"
 
     @staticmethod
-    def _figure(value: float | None) -> str:
+    def figure(value: float | None) -> str:
+        """An average precision in words."""
         return "unknown" if value is None else f"{value:.2f}"
 
     def document(self) -> dict[str, Any]:
@@ -65,22 +69,31 @@ class Cost:
         return asdict(self)
 
 
-def measured(model: Detector, graph: Graph, options: Options, fp32: Infer, int8: Infer) -> Cost | None:
-    """The cost of what ``int8`` runs beside what ``fp32`` runs; None where there is nothing to measure it on, and
-    ``options.force`` says that it need not be.
+class Data(NamedTuple):
+    """What to measure on."""
 
-    Measured on ``options.val_json`` and ``options.val_images``, which have to have the model's categories, or for an
-    entry that was trained on the drawn shapes on these.  Raises UsageError where there are neither, BadAnnotations and
-    MissingResource as ``CocoDataset``, LosesAccuracy where more than ``MOST_LOST`` is lost and ``options.force`` is not
-    set.
+    name: str
+    images: CocoDataset
+
+
+def measured(
+    model: Detector, graph: Graph, data: Data | None, fp32: Infer, int8: Infer, *, force: bool = False
+) -> Cost | None:
+    """The cost of what ``int8`` runs beside what ``fp32`` runs; None without data.
+
+    Raises LosesAccuracy where more than ``MOST_LOST`` is lost, and UsageError where there is nothing to lose, but for
+    ``force``.
     """
-    with _data(model, options) as found:
-        if found is None:
-            return None
-        name, data = found
-        figures = [_average_precision(model, graph, infer, data) for infer in (fp32, int8)]
-        cost = Cost(name, min(IMAGES, len(data)), *figures)
-    if cost.lost > MOST_LOST and not options.force:
+    if data is None:
+        return None
+    whole = _average_precision(model, graph, fp32, data.images)
+    if not whole["box_ap"] and not force:
+        raise UsageError(
+            f"what int8 costs this model cannot be measured on {data.name}, where its box AP in float32 is "
+            f"{Cost.figure(whole['box_ap'])}: {_WHAT_TO_GIVE}"
+        )
+    cost = Cost(data.name, min(IMAGES, len(data.images)), whole, _average_precision(model, graph, int8, data.images))
+    if cost.lost > MOST_LOST and not force:
         raise LosesAccuracy(
             f"int8 costs {cost.lost:.2f} box AP ({cost}), more than {MOST_LOST}, so nothing was written: calibrate on "
             "more images or on such as it will see, or pass --force to have the file all the same"
@@ -89,26 +102,39 @@ def measured(model: Detector, graph: Graph, options: Options, fp32: Infer, int8:
 
 
 @contextmanager
-def _data(model: Detector, options: Options) -> Iterator[tuple[str, CocoDataset] | None]:
-    """What to measure on, with its name."""
-    if options.val_json is not None and options.val_images is not None:
+def opened(model: Detector, options: Options) -> Iterator[Data | None]:
+    """What to measure the cost of int8 on; None of another precision, and without data where ``options.force`` says
+    that it need not be measured.
+
+    That is ``options.val_json`` and ``options.val_images``, which have to have the model's categories, or for an entry
+    that was trained on the drawn shapes these.  Raises UsageError where there are neither, BadAnnotations and
+    MissingResource as ``CocoDataset``.
+    """
+    if options.precision != "int8":
+        yield None
+    elif options.val_json is not None and options.val_images is not None:
         data = CocoDataset(options.val_json, options.val_images)
         if tuple(data.categories) != tuple(model.categories):
             raise UsageError(
                 f"{options.val_json} has other categories than the model: give data that it was trained for"
             )
-        yield options.val_json.name, data
-    elif model.origin.entry is not None and registry.info(model.origin.entry).data == "shapes":
+        yield Data(options.val_json.name, data)
+    elif _knows_shapes(model):
         with TemporaryDirectory(prefix="cascadezoo-") as folder:
             annotations = generate("val", folder, IMAGES)
-            yield "shapes val", CocoDataset(annotations, Path(folder) / "val")
+            yield Data("shapes val", CocoDataset(annotations, Path(folder) / "val"))
     elif options.force:
         yield None
     else:
-        raise UsageError(
-            "what int8 costs this model cannot be measured: give --val-json and --val-images, annotated images that it "
-            "was trained for, or pass --force to go without"
-        )
+        raise UsageError(f"what int8 costs this model cannot be measured: {_WHAT_TO_GIVE}")
+
+
+def _knows_shapes(model: Detector) -> bool:
+    """Whether a model is of the entry that was trained on the drawn shapes, and has their categories: weights of one's
+    own may have others."""
+    entry = model.origin.entry
+    is_entry = entry is not None and registry.info(entry).data == "shapes"
+    return is_entry and tuple(model.categories) == tuple(CATEGORIES)
 
 
 def _average_precision(model: Detector, graph: Graph, infer: Infer, data: CocoDataset) -> dict[str, float | None]:

@@ -8,13 +8,13 @@ which say it in InternImage: files do not keep their names.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from cascadezoo.detector import Detector
-from cascadezoo.errors import MissingResource, UsageError
+from cascadezoo.errors import MissingResource
 from cascadezoo.exporting.accuracy import Cost
 from cascadezoo.exporting.checking import Arrays
-from cascadezoo.exporting.formats import Options
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.images import Pixels, read_image
 
@@ -23,19 +23,17 @@ _EXACT = frozenset({"cls_score", "bbox_pred", "mask_logits", "objectness", "delt
 
 
 class Calibration:
-    """The inputs of a graph for images of ``options.calibration``, one at a time; may be gone through again and again.
+    """The inputs of a graph for the images of a folder, one at a time; may be gone through again and again.
 
-    Raises UsageError without that folder, MissingResource where no file lies in it, and UnreadableImage, as it is gone
-    through, for a file that is no image.
+    Raises MissingResource where no file lies in it, and UnreadableImage, as it is gone through, for a file that is no
+    image.
     """
 
-    def __init__(self, model: Detector, graph: Graph, options: Options) -> None:
-        if options.calibration is None:
-            raise UsageError("int8 is calibrated on images: give a folder of some hundred with --calibration")
-        files = (path for path in options.calibration.iterdir() if path.is_file() and not path.name.startswith("."))
+    def __init__(self, model: Detector, graph: Graph, folder: Path) -> None:
+        files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
         self.paths = sorted(files)[:MOST]
         if not self.paths:
-            raise MissingResource(f"no images in the folder {options.calibration}: give some that the model is to see")
+            raise MissingResource(f"no images in the folder {folder}: give some that the model is to see")
         self._model, self._graph = model, graph
 
     def __len__(self) -> int:

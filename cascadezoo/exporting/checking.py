@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cascadezoo.detector import Detector
 from cascadezoo.errors import DepartsFromModel
 from cascadezoo.exporting.graph import Graph, fixed_size
-from cascadezoo.modeling.network import Network
 from cascadezoo.modeling.preprocess import ResizedImage
 from cascadezoo.ops.boxes import pairwise_iou
 from cascadezoo.shapes.dataset import scene
@@ -101,8 +100,8 @@ def compared(model: Detector, graph: Graph, infer: Infer, axes: Sequence[str]) -
 
 
 def _batches(graph: Graph, axes: Sequence[str]) -> list[list[ResizedImage]]:
-    """Images as the file takes them: of two sizes where both sides are dynamic or padded to one square, and two at once
-    where the batch is."""
+    """Images as the file takes them: of two sizes where a side is dynamic or both are padded to one square, and two at
+    once where the batch is."""
     model = graph.model
     first, second = (scene("val", index).image for index in (0, 2))
     padded = model.spec.preprocess.square and not graph.preprocess
@@ -110,19 +109,28 @@ def _batches(graph: Graph, axes: Sequence[str]) -> list[list[ResizedImage]]:
         images = [model.resize(first), model.resize(np.ascontiguousarray(second[: len(second) * 3 // 4]))]
         twin = model.resize(np.ascontiguousarray(first[:, ::-1]))
     else:
-        images = [_stretched(image, model) for image in (first, second)]
-        twin = images[1]
+        fixed = fixed_size(graph)
+        images = [_stretched(first, graph, fixed), _stretched(second, graph, _other_size(graph, axes))]
+        twin = _stretched(second, graph, fixed)
     return [[image] for image in images] + ([[images[0], twin]] if "batch" in axes else [])
 
 
-def _stretched(image: NDArray[np.uint8], model: Network) -> ResizedImage:
-    """An image of exactly the network's fixed size."""
-    height, width = fixed_size(model)
-    return ResizedImage(
-        cv2.resize(image, (width, height)).astype(np.float32 if model.spec.conventions.resize.float32 else np.uint8),
-        (height, width),
-        1.0,
+def _other_size(graph: Graph, axes: Sequence[str]) -> tuple[int, int]:
+    """The fixed size with a dynamic side a quarter longer, or in a square shorter."""
+    spec = graph.model.spec.preprocess
+    divisor = 1 if graph.preprocess else spec.size_divisor
+    by = -1 if spec.square else 1
+    height, width = (
+        size + by * -(-size // 4 // divisor) * divisor if name in axes else size
+        for name, size in zip(("height", "width"), fixed_size(graph), strict=True)
     )
+    return height, width
+
+
+def _stretched(image: NDArray[np.uint8], graph: Graph, size: tuple[int, int]) -> ResizedImage:
+    """An image of exactly this size at network scale."""
+    kind = np.float32 if graph.model.spec.conventions.resize.float32 else np.uint8
+    return ResizedImage(cv2.resize(image, size[::-1]).astype(kind), size, 1.0)
 
 
 def _rows(outputs: Mapping[str, NDArray[Any]], image: int) -> Arrays:

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def export(
 
     A publisher's format (mmdet, paddle, …) holds canonical weights as the publisher's own code reads them, equal in
     every tensor that inference uses.  The other formats hold the whole detector; what is written has been run beside
-    PyTorch on two images of different sizes and on a batch of two.
+    PyTorch on two images of different sizes and on a batch of two, as far as its axes are dynamic.
 
     Args:
         model: an entry's name, or what else ``load`` takes; a loaded model for a format that is no publisher's.
@@ -66,6 +66,8 @@ def export(
         LosesAccuracy: a quantised file loses too much average precision; nothing is left at ``output``.
         FileError: the weights cannot be read, or the output cannot be written.
     """
+    if dynamic is not None and (isinstance(dynamic, str) or not isinstance(dynamic, Iterable)):
+        raise WrongType(f'dynamic: give a sequence of names, such as ("batch", "height"), not {dynamic!r}')
     options = Options(
         precision=precision,
         opset=opset,
@@ -101,6 +103,8 @@ def _export_graph(
     chosen = GRAPHS[format]
     if output is not None:
         _protect(expanded(output), chosen, options.force)
+    if isinstance(model, str):
+        chosen.require(options.precision)  # before its weights are fetched; of a loaded model what is wrong comes first
     from cascadezoo.detector import OptimizedDetector  # torch, now that there is something to export
     from cascadezoo.exporting.report import GraphReport
     from cascadezoo.loading import load
@@ -114,6 +118,7 @@ def _export_graph(
     target = expanded(output) if output is not None else _default(detector, weights, chosen.suffix)
     _protect(target, chosen, options.force)
     options = replace(options, dynamic=dynamic_axes(detector.spec.preprocess, options))
+    chosen.require(options.precision)
     written = chosen.write()(detector, options, target)
     return GraphReport(
         entry=detector.origin.entry,

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cascadezoo.errors import UsageError
+from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.spec.model import PreprocessSpec
 
 if TYPE_CHECKING:
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 AXES = ("batch", "height", "width")
 PRECISIONS = ("fp32", "fp16", "int8")
+OPSETS = range(20, 22)
+"""The versions of ONNX's operators that can be asked for: the first has all that is used, the one after the last a
+RoiAlign of its own (22), while onnxruntime has that of 16 alone."""
+
 _QUANTISING = ("calibration", "val_json", "val_images")
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -77,17 +82,30 @@ class Format:
         suffix: the ending of its files; of a format that writes a folder none.
         takes: the names of the options that it takes.
         precisions: of those that it can be written in, the default first.
+        packages: what has to be installed to write it.
+        quantiser: what else in int8.
     """
 
     writer: str
     suffix: str
     takes: frozenset[str]
     precisions: tuple[str, ...] = ("fp32",)
+    packages: tuple[str, ...] = ()
+    quantiser: tuple[str, ...] = ()
 
     @property
     def is_folder(self) -> bool:
         """Whether it writes a folder."""
         return not self.suffix
+
+    def require(self, precision: str | None) -> None:
+        """Raise MissingResource where a package is not there that writing it in this precision needs."""
+        packages = (*self.packages, *(self.quantiser if precision == "int8" else ()))
+        for package in packages:
+            try:
+                import_module(package)
+            except ImportError as error:
+                raise MissingResource(f"{package} is not installed: pip install {' '.join(packages)}") from error
 
     def write(self) -> Callable[..., Written]:
         """The writer, imported."""
@@ -102,19 +120,25 @@ GRAPHS: dict[str, Format] = {
         ".onnx",
         frozenset({"precision", "opset", "preprocess", "dynamic", *_QUANTISING}),
         ("fp32", "int8"),
+        _ONNX,
     ),
     "openvino": Format(
         "cascadezoo.exporting.to_openvino:write",
         ".xml",
         frozenset({"precision", "preprocess", "dynamic", *_QUANTISING}),
         ("fp32", "int8"),
+        ("openvino", "onnx", "onnxscript"),
+        ("nncf",),
     ),
     "pt2": Format("cascadezoo.exporting.packages:write_pt2", ".pt2", frozenset({"precision", "preprocess", "dynamic"})),
     "aoti": Format(
         "cascadezoo.exporting.packages:write_aoti", ".aoti.pt2", frozenset({"precision", "preprocess", "dynamic"})
     ),
     "triton": Format(
-        "cascadezoo.exporting.to_triton:write", "", frozenset({"precision", "opset", "preprocess", "dynamic"})
+        "cascadezoo.exporting.to_triton:write",
+        "",
+        frozenset({"precision", "opset", "preprocess", "dynamic"}),
+        packages=_ONNX,
     ),
 }
 
@@ -135,6 +159,13 @@ def check_options(name: str, options: Options) -> None:
         raise UsageError(f"--{unused[0].replace('_', '-')} is for --precision int8 alone")
     if (options.val_json is None) != (options.val_images is None):
         raise UsageError("--val-json and --val-images belong together: give both")
+    if options.precision == "int8":
+        if options.calibration is None:
+            raise UsageError("int8 is calibrated on images: give a folder of some hundred with --calibration")
+        if not options.calibration.is_dir():
+            raise UsageError(f"no folder of images to calibrate on: {options.calibration}")
+    if options.opset is not None and options.opset not in OPSETS:
+        raise UsageError(f"--opset {options.opset}: choose one from {OPSETS[0]} to {OPSETS[-1]}")
     if wrong := [axis for axis in options.axes if axis not in AXES]:
         raise UsageError(f"{wrong[0]!r} is no axis of the input: choose of {', '.join(AXES)}")
 
@@ -143,13 +174,19 @@ def dynamic_axes(spec: PreprocessSpec, options: Options) -> tuple[str, ...]:
     """The axes of a network's input that may differ from call to call: those asked for or, by default, all that can.
 
     A network that pads every image to one square takes pixels of no other size; images that its graph itself pads may
-    have any.  Raises UsageError where it is asked for other pixels.
+    have any.  Raises UsageError where it is asked for other pixels, and for 8 bits where height or width are fixed but
+    not by a square: images are as high and wide as the entry resizes them, to calibrate and to measure.
     """
-    if not spec.square or options.preprocess:
-        return options.axes
-    if options.dynamic is not None and {"height", "width"} & {*options.dynamic}:
+    if spec.square and not options.preprocess:
+        if options.dynamic is not None and {"height", "width"} & {*options.dynamic}:
+            raise UsageError(
+                f"this network pads every image to a square of {spec.square_side} pixels, so that height and width "
+                "cannot be dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
+            )
+        return tuple(axis for axis in options.axes if axis == "batch")
+    if options.precision == "int8" and not {"height", "width"} <= {*options.axes}:
         raise UsageError(
-            f"this network pads every image to a square of {spec.square_side} pixels, so that height and width cannot "
-            "be dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
+            "int8 is calibrated on images of many sizes, so that height and width have to be dynamic: name both with "
+            "--dynamic, or leave it out"
         )
-    return tuple(axis for axis in options.axes if axis == "batch")
+    return options.axes

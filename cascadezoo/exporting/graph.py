@@ -78,11 +78,12 @@ class Graph(nn.Module):
         return values
 
 
-def fixed_size(model: Network) -> tuple[int, int]:
-    """Height and width of the network input where neither is dynamic: an image of the entry's shorter and longer side,
-    lying."""
-    spec = model.spec.preprocess
-    return padded_size((spec.min_size, spec.max_size), spec)
+def fixed_size(graph: Graph) -> tuple[int, int]:
+    """Height and width of the first input where neither is dynamic: an image of the entry's shorter and longer side,
+    lying; padded, unless the graph does that."""
+    spec = graph.model.spec.preprocess
+    size = spec.min_size, spec.max_size
+    return size if graph.preprocess else padded_size(size, spec)
 
 
 def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:
@@ -93,7 +94,7 @@ def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:
     spec = graph.model.spec.preprocess
     step = 1 if graph.preprocess else spec.size_divisor
     most, least = (spec.square_side, 2) if spec.square else (_MOST, LEAST)
-    sizes = zip(("height", "width"), _SAMPLE, fixed_size(graph.model), strict=True)
+    sizes = zip(("height", "width"), _SAMPLE, fixed_size(graph), strict=True)
     height, width = (min(size, most) - graph.preprocess if name in axes else fixed for name, size, fixed in sizes)
     n = 2 if "batch" in axes else 1
     device = next(graph.model.parameters()).device

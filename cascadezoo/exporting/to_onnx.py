@@ -6,10 +6,10 @@ exporter.  The file holds the document of ``metadata`` under its key.
 
 import contextlib
 import logging
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,19 +18,16 @@ import torch
 from torch import nn
 
 from cascadezoo.detector import Detector
-from cascadezoo.errors import MissingResource, OutputExists, UsageError
+from cascadezoo.errors import OutputExists, UsageError
 from cascadezoo.exporting import metadata
-from cascadezoo.exporting.accuracy import measured
+from cascadezoo.exporting.accuracy import measured, opened
 from cascadezoo.exporting.calibrating import Calibration, facts, note
 from cascadezoo.exporting.checking import Arrays, Infer, check, compared
-from cascadezoo.exporting.formats import Options, Written
+from cascadezoo.exporting.formats import OPSETS, Options, Written
 from cascadezoo.exporting.graph import Graph, program
 from cascadezoo.exporting.lowering import lowered
 from cascadezoo.exporting.onnx_int8 import quantised, with_metadata
 from cascadezoo.files import whole_file, written_sha256
-
-OPSETS = range(20, 24)
-"""The versions of ONNX's operators that can be asked for; the first has all that is used."""
 
 _LARGEST = 2**31 - 2**24  # bytes of weights in one file; protocol buffers end at 2 GiB, of which the graph needs some
 _log = logging.getLogger("cascadezoo")
@@ -40,35 +37,32 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     """Write ``target``, one file, and beside it ``<target>.data`` where the weights have 2 GiB or more.
 
     Raises:
-        MissingResource: onnx, onnxscript or onnxruntime is not installed.
-        UsageError: no such opset, 8 bits for weights of 2 GiB, or what ``require_exportable`` refuses.
+        UsageError: 8 bits for weights of 2 GiB, or what ``require_exportable`` refuses.
         OutputExists: the second file is there.
         DepartsFromModel: the file does not detect what the model does.
-        LosesAccuracy: int8 costs too much; and what else ``accuracy.measured`` and ``Calibration`` raise.
+        LosesAccuracy: int8 costs too much; and what ``accuracy.opened`` and ``Calibration`` raise.
         UnwritableOutput: there is no room, or no right, to write it.
     """
-    require("onnx", "onnxscript", "onnxruntime")
-    if options.opset is not None and options.opset not in OPSETS:
-        raise UsageError(f"--opset {options.opset}: choose one from {OPSETS[0]} to {OPSETS[-1]}")
     require_exportable(model)
     _log.info("preparing the graph")
     graph = Graph(model, bool(options.preprocess)).eval()
     if is_large(model):
         return _write_two(model, graph, options, target)
-    calibration = Calibration(model, graph, options) if options.precision == "int8" else None
-    _log.info("translating the graph to ONNX")
-    content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
-    notes: tuple[str, ...] = ()
-    _log.info("running the file beside PyTorch")
-    if calibration is None:
-        found = check(model, graph, runner(content, graph), options.axes)
-    else:
-        narrow = quantised(content, calibration)
-        infer = runner(narrow, graph)
-        cost = measured(model, graph, options, runner(content, graph), infer)
-        about = metadata.document(model, graph, options, "int8", **facts(calibration, cost))
-        content = with_metadata(narrow, metadata.KEY, metadata.text(about))
-        found, notes = compared(model, graph, infer, options.axes), (note(calibration, cost),)
+    calibration = None if options.calibration is None else Calibration(model, graph, options.calibration)
+    with opened(model, options) as data:
+        _log.info("translating the graph to ONNX")
+        content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
+        notes: tuple[str, ...] = ()
+        _log.info("running the file beside PyTorch")
+        if calibration is None:
+            found = check(model, graph, runner(content, graph), options.axes)
+        else:
+            narrow = quantised(content, calibration)
+            infer = runner(narrow, graph)
+            cost = measured(model, graph, data, runner(content, graph), infer, force=options.force)
+            about = metadata.document(model, graph, options, "int8", **facts(calibration, cost))
+            content = with_metadata(narrow, metadata.KEY, metadata.text(about))
+            found, notes = compared(model, graph, infer, options.axes), (note(calibration, cost),)
     with whole_file(target) as file:
         file.write(content)
         return Written(written_sha256(file), found, notes)
@@ -87,11 +81,21 @@ def _write_two(model: Detector, graph: Graph, options: Options, target: Path) ->
         save(made, graph, options, metadata.text(metadata.document(model, graph, options)))
         _log.info("running the file beside PyTorch")
         found = check(model, graph, runner(made, graph), options.axes)
-        with whole_file(target) as file, whole_file(weights) as data:  # the second is in its place before the first
-            for source, copy in ((made, file), (made.with_name(weights.name), data)):
-                with source.open("rb") as content:
-                    shutil.copyfileobj(content, copy)
-            return Written(written_sha256(data), found, (f"its weights are in {weights}, which has to stay beside it",))
+        digest = put((made, target), (made.with_name(weights.name), weights))
+    return Written(digest, found, (f"its weights are in {weights}, which has to stay beside it",))
+
+
+def put(first: tuple[Path, Path], second: tuple[Path, Path]) -> str:
+    """Copy two files (from, to), the second into its place before the first; its SHA-256.  Where either cannot be
+    written whole, none is."""
+    with whole_file(first[1]) as file, whole_file(second[1]) as data:
+        for source, copy in ((first[0], file), (second[0], data)):
+            with source.open("rb") as content:
+                shutil.copyfileobj(content, copy)
+        for copy in (file, data):
+            copy.flush()
+            os.fsync(copy.fileno())
+        return written_sha256(data)
 
 
 def is_large(model: nn.Module) -> bool:
@@ -104,15 +108,6 @@ def require_exportable(model: Detector) -> None:
     weight = next(model.parameters())
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         raise UsageError("an ONNX file is made of a model in float32 on the CPU: load it so")
-
-
-def require(*packages: str) -> None:
-    """Raise MissingResource where one of these packages is not there."""
-    for package in packages:
-        try:
-            import_module(package)
-        except ImportError as error:
-            raise MissingResource(f"{package} is not installed: pip install {' '.join(packages)}") from error
 
 
 def translated(graph: Graph, options: Options, about: str) -> bytes:

@@ -6,8 +6,8 @@ OpenVINO computes in float32 only where it is told to: on processors that have b
 
 import logging
 import os
-import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,14 +17,13 @@ import numpy as np
 
 from cascadezoo.detector import Detector
 from cascadezoo.errors import OutputExists
-from cascadezoo.exporting.accuracy import measured
+from cascadezoo.exporting.accuracy import measured, opened
 from cascadezoo.exporting.calibrating import Calibration, facts, in_float32, note
 from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.exporting.metadata import KEY, document, text
-from cascadezoo.exporting.to_onnx import is_large, require, require_exportable, save, translated
-from cascadezoo.files import whole_file, written_sha256
+from cascadezoo.exporting.to_onnx import is_large, put, require_exportable, save, translated
 
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 _PRODUCTS = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
@@ -39,22 +38,17 @@ def write(model: Detector, options: Options, target: Path) -> Written:
 
     Raises:
         DepartsFromModel: the file does not detect what the model does.
-        LosesAccuracy: int8 costs too much; and what else ``accuracy.measured`` and ``Calibration`` raise.
-        MissingResource: a package is not installed.
+        LosesAccuracy: int8 costs too much; and what ``accuracy.opened`` and ``Calibration`` raise.
         OutputExists: the ``.bin`` file is there.
         UnwritableOutput: there is no room, or no right, to write them.
     """
-    require("openvino", "onnx", "onnxscript")
     require_exportable(model)
     weights = target.with_suffix(".bin")
     if weights.exists() and not options.force:
         raise OutputExists(f"{weights} is already there: choose another output, or pass --force to replace it")
     graph = Graph(model, bool(options.preprocess)).eval()
-    calibration = None
-    if options.precision == "int8":
-        require("nncf")
-        calibration = Calibration(model, graph, options)
-    with TemporaryDirectory(prefix="cascadezoo-") as folder:
+    calibration = None if options.calibration is None else Calibration(model, graph, options.calibration)
+    with TemporaryDirectory(prefix="cascadezoo-") as folder, opened(model, options) as data:
         _log.info("translating the graph to ONNX, and that to OpenVINO")
         network = folded(_translated(graph, options, Path(folder)))
         more: dict[str, Any] = {}
@@ -62,7 +56,7 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         if calibration is not None:
             _log.info("quantising it, and measuring what that costs")
             plain, network = network, quantised(network, calibration)
-            cost = measured(model, graph, options, runner(plain), runner(network))
+            cost = measured(model, graph, data, runner(plain), runner(network), force=options.force)
             more, notes = facts(calibration, cost), (note(calibration, cost),)
         _log.info("running the file beside PyTorch")
         precision = options.precision or "fp32"
@@ -73,20 +67,30 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         openvino.save_model(network, made, compress_to_fp16=False)
         compare = compared if precision == "int8" else check
         found = compare(model, graph, runner(read(made)), options.axes)
-        with whole_file(target) as xml, whole_file(weights) as binary:  # the second is in its place before the first
-            for source, file in ((made, xml), (made.with_suffix(".bin"), binary)):
-                with source.open("rb") as content:
-                    shutil.copyfileobj(content, file)
-            return Written(written_sha256(binary), found, notes)
+        return Written(put((made, target), (made.with_suffix(".bin"), weights)), found, notes)
 
 
 def _translated(graph: Graph, options: Options, folder: Path) -> Any:
     """OpenVINO's model of the graph; weights that one ONNX file cannot hold lie in ``folder`` as long as it is used."""
     if not is_large(graph.model):
-        return read(translated(graph, options, ""))
+        return completed(read(translated(graph, options, "")), graph, options.axes)
     path = folder / "large.onnx"
     save(path, graph, options, "")
-    return read(path)
+    return completed(read(path), graph, options.axes)
+
+
+def completed(network: Any, graph: Graph, axes: Sequence[str]) -> Any:
+    """The same with all inputs of the graph: OpenVINO leaves out those that nothing needs, which ``original_sizes`` is
+    to many entries where the batch is fixed."""
+    from openvino import PartialShape, Type, opset13
+
+    there = {name for port in network.inputs for name in port.names}
+    for name in graph.inputs:
+        if name not in there:
+            added = opset13.parameter(PartialShape([-1 if "batch" in axes else 1, 2]), Type.f32, name=name)
+            added.output(0).tensor.set_names({name})
+            network.add_parameters([added])
+    return network
 
 
 def read(file: Path | bytes) -> Any:

@@ -3,7 +3,9 @@
 The network itself stands in for a file that a runtime runs.
 """
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,11 @@ import pytest
 import torch
 
 import cascadezoo
+from cascadezoo.coco.categories import Categories
 from cascadezoo.detector import Detector
 from cascadezoo.errors import LosesAccuracy, MissingResource, UnreadableImage, UsageError
 from cascadezoo.exporting import accuracy
-from cascadezoo.exporting.accuracy import Cost, measured
+from cascadezoo.exporting.accuracy import Cost, measured, opened
 from cascadezoo.exporting.calibrating import Calibration, facts, note
 from cascadezoo.exporting.checking import Arrays, Infer
 from cascadezoo.exporting.formats import Options
@@ -22,6 +25,8 @@ from cascadezoo.exporting.graph import Graph
 from cascadezoo.shapes.dataset import generate
 
 from tiny import lively, tiny
+
+INT8 = Options(precision="int8")
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +61,15 @@ def spoilt(infer: Infer, spoil: Callable[[np.ndarray], np.ndarray]) -> Infer:
 def test_the_cost_of_boxes_that_are_two_pixels_off(few: None, model: Detector) -> None:
     graph = Graph(model)
     infer = itself(graph)
-    same = measured(model, graph, Options(), infer, infer)
+    with opened(model, INT8) as data:
+        same = measured(model, graph, data, infer, infer)
+        off = spoilt(infer, lambda boxes: boxes + 2)
+        with pytest.raises(LosesAccuracy, match=r"int8 costs \d+\.\d\d box AP .*nothing was written"):
+            measured(model, graph, data, infer, off)
+        cost = measured(model, graph, data, infer, off, force=True)
     assert (same.data, same.images, same.lost) == ("shapes val", 6, 0)
     assert same.fp32 == same.int8
     assert min(same.fp32.values()) > 60
-    off = spoilt(infer, lambda boxes: boxes + 2)
-    with pytest.raises(LosesAccuracy, match=r"int8 costs \d+\.\d\d box AP .*nothing was written"):
-        measured(model, graph, Options(), infer, off)
-    cost = measured(model, graph, Options(force=True), infer, off)
     assert cost.lost > accuracy.MOST_LOST
     assert cost.fp32 == same.fp32
 
@@ -72,24 +78,55 @@ def test_it_is_measured_on_the_data_that_is_given(
     few: None, model: Detector, stranger: Detector, tmp_path: Path
 ) -> None:
     annotations = generate("train", tmp_path, 3)
-    options = Options(val_json=annotations, val_images=tmp_path / "train")
+    options = replace(INT8, val_json=annotations, val_images=tmp_path / "train")
     graph = Graph(model)
-    cost = measured(model, graph, options, itself(graph), itself(graph))
+    with opened(model, options) as data:
+        cost = measured(model, graph, data, itself(graph), itself(graph))
     assert (cost.data, cost.images) == ("instances_train.json", 3)
-    with pytest.raises(UsageError, match="has other categories than the model"):
-        measured(stranger, Graph(stranger), options, itself(graph), itself(graph))
+    with pytest.raises(UsageError, match="has other categories than the model"), opened(stranger, options):
+        pass
 
 
 def test_without_data_it_is_not_measured_and_said_so(stranger: Detector) -> None:
     graph = Graph(stranger)
-    with pytest.raises(UsageError, match="give --val-json and --val-images"):
-        measured(stranger, graph, Options(), itself(graph), itself(graph))
-    assert measured(stranger, graph, Options(force=True), itself(graph), itself(graph)) is None
+    with pytest.raises(UsageError, match="give --val-json and --val-images"), opened(stranger, INT8):
+        pass
+    with opened(stranger, replace(INT8, force=True)) as data:
+        assert measured(stranger, graph, data, itself(graph), itself(graph)) is None
+    with opened(stranger, Options()) as data:  # nothing is to be measured of float32
+        assert data is None
+
+
+def test_weights_of_ones_own_are_not_measured_on_shapes_that_they_do_not_know(
+    few: None, model: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "categories", Categories(("screw", *list(model.categories)[1:])))
+    with pytest.raises(UsageError, match="give --val-json and --val-images"), opened(model, INT8):
+        pass
+    with opened(model, replace(INT8, force=True)) as data:
+        assert data is None
+
+
+def test_where_nothing_is_found_nothing_is_measured(few: None, model: Detector, tmp_path: Path) -> None:
+    """Neither where the model finds nothing, nor where nothing is annotated."""
+    graph = Graph(model)
+    infer = itself(graph)
+    far = spoilt(infer, lambda boxes: boxes + 1000)
+    with opened(model, INT8) as data:
+        with pytest.raises(UsageError, match=r"cannot be measured on shapes val, where its box AP in float32 is 0\.00"):
+            measured(model, graph, data, far, infer)
+        assert measured(model, graph, data, far, far, force=True).lost == 0
+    annotations = generate("val", tmp_path, 1)
+    annotations.write_text(json.dumps({**json.loads(annotations.read_text()), "annotations": []}))
+    with opened(model, replace(INT8, val_json=annotations, val_images=tmp_path / "val")) as data:
+        with pytest.raises(UsageError, match=r"cannot be measured on instances_val\.json, where .* is unknown"):
+            measured(model, graph, data, infer, infer)
+        assert measured(model, graph, data, infer, infer, force=True).fp32["box_ap"] is None
 
 
 def test_a_cost_in_words_and_for_the_metadata(model: Detector, tmp_path: Path) -> None:
     generate("train", tmp_path, 2)
-    calibration = Calibration(model, Graph(model), Options(calibration=tmp_path / "train"))
+    calibration = Calibration(model, Graph(model), tmp_path / "train")
     cost = Cost("shapes val", 200, {"box_ap": 85.125, "mask_ap": None}, {"box_ap": 84.5, "mask_ap": None})
     assert cost.lost == pytest.approx(0.625)
     said = (
@@ -103,18 +140,16 @@ def test_a_cost_in_words_and_for_the_metadata(model: Detector, tmp_path: Path) -
 
 def test_images_to_calibrate_on(model: Detector, tmp_path: Path) -> None:
     graph = Graph(model)
-    with pytest.raises(UsageError, match="--calibration"):
-        Calibration(model, graph, Options())
     with pytest.raises(MissingResource, match="no images in the folder"):
-        Calibration(model, graph, Options(calibration=tmp_path))
+        Calibration(model, graph, tmp_path)
     generate("train", tmp_path, 3)
     folder = tmp_path / "train"
     (folder / ".hidden").touch()
-    calibration = Calibration(model, graph, Options(calibration=folder))
+    calibration = Calibration(model, graph, folder)
     first, again = list(calibration), list(calibration)
     assert len(calibration) == len(first) == len(again) == 3
     assert all((a["pixels"] == b["pixels"]).all() for a, b in zip(first, again, strict=True))
     assert list(first[0]) == list(graph.inputs)
     (folder / "words.txt").write_text("no image")
     with pytest.raises(UnreadableImage, match="words"):
-        list(Calibration(model, graph, Options(calibration=folder)))
+        list(Calibration(model, graph, folder))

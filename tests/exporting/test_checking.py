@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cascadezoo.detector import Detector
-from cascadezoo.exporting.checking import Arrays, Check, _one
+from cascadezoo.exporting.checking import Arrays, Check, _one, compared
+from cascadezoo.exporting.graph import Graph
 
 from tiny import lively, tiny
 
@@ -79,6 +81,35 @@ def test_the_last_of_as_many_as_are_kept_may_go(model: Detector) -> None:
     many = [([20.0 * i, 0.0, 20.0 * i + 10, 10.0], 0.9 - 0.001 * i, 1) for i in range(100)]
     assert _one(model, found(*many), found(*many[:-1])).unpaired == 0
     assert _one(model, found(*many), found(*many[1:])).unpaired == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "publisher", "preprocess", "axes", "taken"),
+    [
+        ("cascade_r50_fpn", "mmdet", False, (), [(1, 64, 96), (1, 64, 96)]),
+        ("cascade_r50_fpn", "mmdet", False, ("batch",), [(1, 64, 96), (1, 64, 96), (2, 64, 96)]),
+        ("cascade_r50_fpn", "mmdet", False, ("height",), [(1, 64, 96), (1, 96, 96)]),
+        ("cascade_r50_fpn", "mmdet", False, ("batch", "width"), [(1, 64, 96), (1, 64, 128), (2, 64, 96)]),
+        ("cascade_r50_fpn", "mmdet", True, ("height",), [(1, 64, 96), (1, 80, 96)]),
+        ("cascade_mask_vitdet_b", "detectron2", True, ("width",), [(1, 64, 96), (1, 64, 72)]),
+    ],
+)
+def test_a_side_that_is_dynamic_alone_has_two_sizes(
+    architecture: str, publisher: str, preprocess: bool, axes: tuple[str, ...], taken: list[tuple[int, ...]]
+) -> None:
+    network = lively(tiny(architecture, publisher))
+    graph, met = Graph(network, preprocess).eval(), []
+
+    def infer(inputs: Arrays) -> Arrays:
+        n, *sides = next(iter(inputs.values())).shape
+        met.append((n, *(sides[:2] if preprocess else sides[1:])))
+        with torch.no_grad():
+            outputs = graph(*map(torch.from_numpy, inputs.values()))
+        return {name: output.numpy() for name, output in zip(graph.outputs, outputs, strict=True)}
+
+    result = compared(network, graph, infer, axes)
+    assert met == taken
+    assert (result.images, result.unpaired) == (sum(n for n, *_ in taken), 0)
 
 
 def test_masks_are_compared_at_one_half(model: Detector) -> None:

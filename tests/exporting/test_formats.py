@@ -1,8 +1,11 @@
 """What each format can be told, and what is refused before anything is computed."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,9 +13,18 @@ import pytest
 import cascadezoo
 from cascadezoo.cli import main
 from cascadezoo.detector import Detector
-from cascadezoo.errors import DepartsFromModel, MissingResource, OutputExists, UsageError, WrongType
-from cascadezoo.exporting import to_onnx
+from cascadezoo.errors import (
+    BadAnnotations,
+    DepartsFromModel,
+    MissingResource,
+    OutputExists,
+    UnwritableOutput,
+    UsageError,
+    WrongType,
+)
+from cascadezoo.exporting import to_onnx, to_openvino
 from cascadezoo.exporting.checking import Arrays
+from cascadezoo.exporting.formats import Format
 from cascadezoo.exporting.graph import Graph
 
 NAME = "cascade_mask_r50_fpn_1x.mmdet"
@@ -38,6 +50,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         (("--format", "paddle", "--dynamic", "batch"), "the format paddle does not take --dynamic; onnx"),
         (("--format", "onnx", "--precision", "fp16"), "the format onnx is not written in fp16: choose fp32 or int8"),
         (("--format", "onnx", "--dynamic", "batch,depth"), "'depth' is no axis of the input"),
+        (("--format", "onnx", "--opset", "22"), "--opset 22: choose one from 20 to 21"),
+        (("--format", "onnx", "--precision", "int8"), "int8 is calibrated on images: give a folder of some hundred"),
     ],
 )
 def test_what_a_format_does_not_take_is_refused_in_a_sentence(run: Run, options: Any, said: str) -> None:
@@ -71,6 +85,18 @@ def test_a_loaded_model_is_no_checkpoint_of_a_publisher(mask_model: Detector) ->
         cascadezoo.export(mask_model, "coreml")
 
 
+@pytest.mark.parametrize("dynamic", ["batch,height", "batch", 2])
+def test_axes_are_a_sequence_of_names(dynamic: Any) -> None:
+    with pytest.raises(WrongType, match=rf"dynamic: give a sequence of names, such as .* not {dynamic!r}"):
+        cascadezoo.export(NAME, "onnx", dynamic=dynamic)
+
+
+def test_a_folder_to_calibrate_on_is_there(tmp_path: Path) -> None:
+    for given in ("nope", tmp_path / "nope"):
+        with pytest.raises(UsageError, match=r"no folder of images to calibrate on: .*nope"):
+            cascadezoo.export(NAME, "onnx", precision="int8", calibration=given)
+
+
 def test_a_model_that_is_no_network_as_written_is_refused(box_model: Detector) -> None:
     with pytest.raises(UsageError, match="export the model that it was made of"):
         cascadezoo.export(box_model.optimize(), "onnx")
@@ -91,15 +117,50 @@ def test_an_output_is_not_replaced_without_force(mask_model: Detector, tmp_path:
 def test_without_the_extra_the_error_says_what_to_install(
     mask_model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of an entry before its weights are fetched."""
+
+    def load(*_: object, **__: object) -> Detector:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("cascadezoo.loading.load", load)
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingResource, match=r"onnx is not installed: pip install onnx onnxscript onnxruntime"):
-        cascadezoo.export(mask_model, "onnx", output=tmp_path / "model.onnx")
+    for model, format in ((mask_model, "onnx"), (NAME, "onnx"), (NAME, "triton")):
+        with pytest.raises(MissingResource, match=r"onnx is not installed: pip install onnx onnxscript onnxruntime"):
+            cascadezoo.export(model, format, output=tmp_path / "model.onnx")
+    for name in ("openvino", "onnx", "onnxscript"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(MissingResource, match="nncf is not installed: pip install openvino onnx onnxscript nncf"):
+        cascadezoo.export(NAME, "openvino", precision="int8", calibration=tmp_path)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_what_8_bits_are_measured_on_is_opened_first(
+    format: str, mask_model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before minutes of translation and quantisation."""
+
+    def translated(*_: object) -> bytes:
+        raise AssertionError("translated")
+
+    for module in (to_onnx, to_openvino):
+        monkeypatch.setattr(module, "translated", translated)
+    monkeypatch.setattr(Format, "require", lambda *_: None)
+    (tmp_path / "image.png").touch()
+    (tmp_path / "bad.json").write_text("{")
+    int8 = {"precision": "int8", "calibration": tmp_path}
+    with pytest.raises(UsageError, match="give --val-json and --val-images"):
+        cascadezoo.export(mask_model, format, **int8)
+    with pytest.raises(BadAnnotations, match="bad"):
+        cascadezoo.export(mask_model, format, **int8, val_json=tmp_path / "bad.json", val_images=tmp_path)
+    with pytest.raises(MissingResource, match="none"):
+        cascadezoo.export(mask_model, format, **int8, val_json=tmp_path / "none.json", val_images=tmp_path)
 
 
 @pytest.fixture
 def untranslated(monkeypatch: pytest.MonkeyPatch) -> None:
     """No ONNX is made: what is written is a text, and what runs it stands in for a file that goes wrong."""
-    monkeypatch.setattr(to_onnx, "require", lambda *packages: None)
+    monkeypatch.setattr(Format, "require", lambda *_: None)
     monkeypatch.setattr(to_onnx, "translated", lambda graph, options, about: about.encode())
 
 
@@ -131,10 +192,12 @@ def ran(graph: Graph, inputs: Arrays) -> Arrays:
     return {name: value.numpy() for name, value in zip(graph.outputs, outputs, strict=True)}
 
 
-@pytest.mark.parametrize("opset", [17, 99])
-def test_an_opset_that_lacks_operators_is_refused(mask_model: Detector, opset: int, untranslated: None) -> None:
-    with pytest.raises(UsageError, match=f"--opset {opset}: choose one from 20 to 23"):
-        cascadezoo.export(mask_model, "onnx", opset=opset)
+@pytest.mark.parametrize("format", ["onnx", "triton"])
+@pytest.mark.parametrize("opset", [17, 22, 99])
+def test_an_opset_that_lacks_operators_is_refused(format: str, opset: int) -> None:
+    """Before anything is loaded, or looked for."""
+    with pytest.raises(UsageError, match=f"--opset {opset}: choose one from 20 to 21"):
+        cascadezoo.export("no such entry", format, opset=opset)
 
 
 def test_a_model_of_half_precision_is_refused(untranslated: None) -> None:
@@ -153,3 +216,27 @@ def test_the_report_says_what_was_compared(
     assert report.detections > 50
     assert (report.box_difference, report.score_difference, report.mask_iou) == (0, 0, 1)
     assert cascadezoo.export(mask_model, "onnx", output=tmp_path / "one.onnx", dynamic=()).images == 2
+
+
+@pytest.mark.parametrize("full", [0, 1])
+def test_of_two_files_none_is_put_in_place_where_one_does_not_fit(
+    full: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last bytes of a file are in a buffer until it is flushed; so a full disk is noticed no sooner."""
+    made = tmp_path / "made.xml", tmp_path / "made.bin"
+    for path in made:
+        path.write_bytes(b"few bytes")
+    targets = tmp_path / "model.xml", tmp_path / "model.bin"
+    targets[0].write_text("earlier")
+    synced = []
+
+    def fsync(handle: int) -> None:
+        synced.append(handle)
+        if len(synced) == full + 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(UnwritableOutput, match="No space left on device; nothing was left"):
+        to_onnx.put(*zip(made, targets, strict=True))
+    assert sorted(tmp_path.iterdir()) == sorted((*made, targets[0]))
+    assert targets[0].read_text() == "earlier"

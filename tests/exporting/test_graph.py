@@ -1,15 +1,19 @@
 """The graph that is exported: names, axes, and pixels that it prepares itself; the document beside it."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.export import ExportedProgram
 
 import cascadezoo
 from cascadezoo.detector import Detector
 from cascadezoo.errors import UsageError
 from cascadezoo.exporting import metadata
+from cascadezoo.exporting.checking import Arrays, Infer, check
 from cascadezoo.exporting.formats import Options, dynamic_axes
 from cascadezoo.exporting.graph import Graph, fixed_size, program
 from cascadezoo.modeling.preprocess import ResizedImage
@@ -83,7 +87,7 @@ def test_a_graph_pads_to_the_square_of_its_network(
     pixels = Graph(model, preprocess=True)._prepared(torch.as_tensor(image.pixels)[None])
     torch.testing.assert_close(pixels, model.prepare([image]).pixels)
     assert pixels.shape == (1, 3, side, side)
-    assert fixed_size(model) == (side, side)
+    assert fixed_size(Graph(model)) == (side, side)
 
 
 def test_a_square_is_no_dynamic_axis(box_model: Detector) -> None:
@@ -97,6 +101,21 @@ def test_a_square_is_no_dynamic_axis(box_model: Detector) -> None:
         cascadezoo.export(model.eval(), "onnx", dynamic=("batch", "height"))
     with pytest.raises(UsageError, match="a square of 96 pixels"):  # of 90, rounded up
         dynamic_axes(with_square("cascade_mask_swin_b", 90).spec.preprocess, Options(dynamic=("width",)))
+
+
+@pytest.mark.parametrize("dynamic", [(), ("batch",), ("batch", "height"), ("width",)])
+def test_8_bits_need_images_of_any_size(box_model: Detector, dynamic: tuple[str, ...]) -> None:
+    square = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
+    fixed = Options(precision="int8", dynamic=dynamic)
+    with pytest.raises(UsageError, match=r"int8 .* height and width have to be dynamic: name both with --dynamic"):
+        dynamic_axes(box_model.spec.preprocess, fixed)
+    with pytest.raises(UsageError, match="int8"):
+        dynamic_axes(square.spec.preprocess, replace(fixed, preprocess=True))
+    if dynamic in ((), ("batch",)):  # all its pixels are of one size
+        assert dynamic_axes(square.spec.preprocess, fixed) == dynamic
+    assert dynamic_axes(box_model.spec.preprocess, replace(fixed, precision="fp32")) == dynamic
+    sides = Options(precision="int8", dynamic=("height", "width"))
+    assert dynamic_axes(box_model.spec.preprocess, sides) == ("height", "width")
 
 
 @torch.no_grad()
@@ -120,8 +139,39 @@ def test_the_document_says_what_resizes() -> None:
 
 
 def test_axes_that_are_not_dynamic_are_those_of_one_image(box_model: Detector) -> None:
-    assert fixed_size(box_model) == (64, 96)
+    assert fixed_size(Graph(box_model)) == (64, 96)
     exported = program(Graph(box_model), axes=())
-    shapes = {node.name: tuple(node.meta["val"].shape) for node in exported.graph.nodes if node.op == "placeholder"}
-    assert shapes["pixels"] == (1, 3, 64, 96)
+    assert shapes(exported)["pixels"] == (1, 3, 64, 96)
     assert exported.range_constraints == {}
+
+
+@torch.no_grad()
+def test_a_graph_that_pads_takes_an_image_as_it_was_resized() -> None:
+    """Of 64 x 90 pixels here, where 64 x 96 are those of no image: it is resized to 90 pixels at most."""
+    spec = tiny("cascade_r50_fpn", "mmdet")
+    spec = spec.model_copy(update={"preprocess": spec.preprocess.model_copy(update={"max_size": 90})})
+    model = lively(spec)
+    graph = Graph(model, preprocess=True)
+    assert (fixed_size(graph), fixed_size(Graph(model))) == ((64, 90), (64, 96))
+    exported = program(graph, axes=())
+    # torch.export names the first argument pixels
+    assert shapes(exported)["pixels"] == (1, 64, 90, 3)
+    image = model.resize(np.random.default_rng(0).integers(0, 256, (128, 180, 3), np.uint8))
+    arguments = graph.arguments([image])
+    for one, other in zip(exported.module()(*arguments.values()), graph(*arguments.values()), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-4)
+    checked = check(model, graph, itself(graph), axes=())
+    assert (checked.images, checked.unpaired) == (2, 0)
+
+
+def itself(graph: Graph) -> Infer:
+    def infer(inputs: Arrays) -> Arrays:
+        assert inputs["images"].shape == (1, 64, 90, 3)
+        outputs = graph(*map(torch.from_numpy, inputs.values()))
+        return {name: output.numpy() for name, output in zip(graph.outputs, outputs, strict=True)}
+
+    return infer
+
+
+def shapes(exported: ExportedProgram) -> dict[str, tuple[Any, ...]]:
+    return {node.name: tuple(node.meta["val"].shape) for node in exported.graph.nodes if node.op == "placeholder"}

@@ -20,7 +20,7 @@ from cascadezoo.detector import Detector
 from cascadezoo.errors import OutputExists, UsageError
 from cascadezoo.exporting import to_onnx, to_openvino
 from cascadezoo.exporting.checking import check
-from cascadezoo.exporting.formats import AXES
+from cascadezoo.exporting.formats import AXES, OPSETS
 from cascadezoo.exporting.graph import Graph
 
 from tiny import lively, tiny
@@ -52,7 +52,7 @@ def axes(value: Any) -> list[str | int]:
     ("architecture", "publisher", "options"),
     [
         ("cascade_mask_r50_fpn", "mmdet", {"preprocess": True}),
-        ("faster_r50_fpn", "detectron", {"opset": 21}),
+        *(("faster_r50_fpn", "detectron", {"opset": opset}) for opset in OPSETS),
         ("mask_r50_c4", "paddle", {}),
         ("cascade_mask_internimage_l_fpn", "internimage", {}),
         ("cascade_r50_dconv_c3c5_fpn", "mmdet", {}),
