@@ -136,6 +136,8 @@ def _default(model: "Detector", weights: str | os.PathLike[str] | None, suffix: 
 
 
 def _protect(target: Path, format: Format, force: bool) -> None:
+    if format.pairs and target.suffix != format.suffix:
+        raise UsageError(f"{target}: this format writes a pair of files, end the first one's name in {format.suffix}")
     if target.is_file() if format.is_folder else target.is_dir():
         kinds = ("a file", "a folder") if format.is_folder else ("a folder", "a file")
         raise UnwritableOutput(f"{target} is {kinds[0]}, and this format writes {kinds[1]}: choose another output")

@@ -77,12 +77,16 @@ class Format:
         suffix: the ending of its files; of a format that writes a folder none.
         takes: the names of the options that it takes.
         precisions: of those that it can be written in, the default first.
+        second: the file that may lie beside one, by its name.
+        pairs: there always is a second one, which is found by the suffix of the first.
     """
 
     writer: str
     suffix: str
     takes: frozenset[str]
     precisions: tuple[str, ...] = ("fp32",)
+    second: Callable[[Path], Path] | None = None
+    pairs: bool = False
 
     @property
     def is_folder(self) -> bool:
@@ -102,12 +106,15 @@ GRAPHS: dict[str, Format] = {
         ".onnx",
         frozenset({"precision", "opset", "preprocess", "dynamic", *_QUANTISING}),
         ("fp32", "int8"),
+        lambda target: target.with_name(f"{target.name}.data"),
     ),
     "openvino": Format(
         "cascadezoo.exporting.to_openvino:write",
         ".xml",
         frozenset({"precision", "preprocess", "dynamic", *_QUANTISING}),
         ("fp32", "int8"),
+        lambda target: target.with_suffix(".bin"),
+        pairs=True,
     ),
     "pt2": Format("cascadezoo.exporting.packages:write_pt2", ".pt2", frozenset({"precision", "preprocess", "dynamic"})),
     "aoti": Format(

@@ -88,6 +88,15 @@ def test_an_output_is_not_replaced_without_force(mask_model: Detector, tmp_path:
         cascadezoo.export(mask_model, "onnx", output=tmp_path / "there.onnx")
 
 
+@pytest.mark.parametrize("name", ["model.bin", "model", "model.onnx", ".xml"])
+def test_a_pair_of_files_is_named_by_its_first(run: Run, tmp_path: Path, name: str) -> None:
+    """OpenVINO finds the weights by the name of the other file: a pair ``model.bin`` would be one file."""
+    code, err = run("--format", "openvino", "-o", tmp_path / name)  # and no weights of this entry are here to load
+    assert (code, err.count("\n")) == (2, 1)
+    assert "end the first one's name in .xml" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_the_extra_the_error_says_what_to_install(
     mask_model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
