@@ -141,5 +141,9 @@ def _protect(target: Path, format: Format, force: bool) -> None:
     if target.is_file() if format.is_folder else target.is_dir():
         kinds = ("a file", "a folder") if format.is_folder else ("a folder", "a file")
         raise UnwritableOutput(f"{target} is {kinds[0]}, and this format writes {kinds[1]}: choose another output")
+    if format.is_folder and (target.is_mount() or Path.cwd().is_relative_to(target.resolve())):
+        raise UnwritableOutput(
+            f"{target} is the current folder, one above it or a mount, which is not replaced: name a folder of its own"
+        )
     if (target.is_file() or target.is_dir()) and not force:
         raise OutputExists(f"{target} is already there: choose another output, or pass --force to replace it")
