@@ -97,6 +97,38 @@ def test_a_pair_of_files_is_named_by_its_first(run: Run, tmp_path: Path, name: s
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("format", "inputs", "output"),
+    [
+        ("onnx", ("--weights", "best.pth"), "best.pth"),
+        ("pt2", ("--weights", "best.pth"), "link"),
+        ("onnx", ("--weights", "model.onnx.data"), "model.onnx"),
+        ("openvino", ("--weights", "model.bin"), "model.xml"),
+        ("onnx", ("--precision", "int8", "--val-json", "truth.json", "--val-images", "."), "truth.json"),
+        ("triton", ("--weights", "served/1/best.pth"), "served"),
+    ],
+)
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_an_input_is_never_replaced(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, inputs: Any, output: str, force: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(next(word for word in inputs if "." in word[1:]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    Path("link").symlink_to(path)
+    code, err = run("--format", format, *inputs, "-o", output, *force)
+    assert (code, err.count("\n"), path.read_text()) == (2, 1, "mine")
+    assert "an input" in err
+
+
+def test_a_repository_is_not_replaced_by_what_is_made_of_it(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(OutputExists, match="an input itself"):
+            cascadezoo.export(f"local-dir:{tmp_path}", "onnx", output=tmp_path / name, force=True)
+
+
 def test_without_the_extra_the_error_says_what_to_install(
     mask_model: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
