@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cascadezoo.checkpoints.exporting import export as export_checkpoint
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError, WeightsNotFound, WrongType
 from cascadezoo.exporting.formats import GRAPHS, Format, Options, check_options, dynamic_axes
+from cascadezoo.files import can_be_written
 from cascadezoo.hub.sources import LocalSource, parse
 from cascadezoo.paths import expanded
 from cascadezoo.providers import FORMATS
@@ -103,6 +104,8 @@ def _export_graph(
     inputs = _inputs(model, weights, options)
     if output is not None:
         _protect(expanded(output), chosen, options.force, inputs)
+    elif not _is_open(folder := Path() if weights is None else expanded(weights).parent):
+        raise UnwritableOutput(f"{folder.absolute()} cannot be written to: choose an output elsewhere")
     from cascadezoo.detector import OptimizedDetector  # torch, now that there is something to export
     from cascadezoo.exporting.report import GraphReport
     from cascadezoo.loading import load
@@ -137,6 +140,17 @@ def _default(model: "Detector", weights: str | os.PathLike[str] | None, suffix: 
     return Path(name) if weights is None else expanded(weights).with_name(name)
 
 
+def _is_open(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
+def _can_be_written(target: Path, format: Format) -> bool:
+    """Whether kinds of files and permissions allow this output."""
+    if format.is_folder:
+        return _is_open(Path(os.path.realpath(target)).parent)
+    return can_be_written(target) and not (format.pairs and format.second and not can_be_written(format.second(target)))
+
+
 def _inputs(model: "str | Detector", weights: str | os.PathLike[str] | None, options: Options) -> list[Path]:
     """The files that are read, as far as they are the caller's and there."""
     source = parse(model) if isinstance(model, str) else None
@@ -157,6 +171,10 @@ def _protect(target: Path, format: Format, force: bool, inputs: Sequence[Path]) 
     if format.is_folder and (target.is_mount() or Path.cwd().is_relative_to(target.resolve())):
         raise UnwritableOutput(
             f"{target} is the current folder, one above it or a mount, which is not replaced: name a folder of its own"
+        )
+    if not _can_be_written(target, format):
+        raise UnwritableOutput(
+            f"{target} cannot be written: give an output in a folder that is there and can be written to"
         )
     for path in inputs:
         if format.is_folder and path.resolve().is_relative_to(target.resolve()):

@@ -1,5 +1,6 @@
 """What each format can be told, and what is refused before anything is computed."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 import cascadezoo
 from cascadezoo.cli import main
 from cascadezoo.detector import Detector
-from cascadezoo.errors import DepartsFromModel, MissingResource, OutputExists, UsageError, WrongType
+from cascadezoo.errors import DepartsFromModel, MissingResource, OutputExists, UnwritableOutput, UsageError, WrongType
 from cascadezoo.exporting import to_onnx
 from cascadezoo.exporting.checking import Arrays
+from cascadezoo.exporting.formats import GRAPHS
 from cascadezoo.exporting.graph import Graph
 
 NAME = "cascade_mask_r50_fpn_1x.mmdet"
@@ -127,6 +129,31 @@ def test_a_repository_is_not_replaced_by_what_is_made_of_it(tmp_path: Path) -> N
         (tmp_path / name).write_text("mine")
         with pytest.raises(OutputExists, match="an input itself"):
             cascadezoo.export(f"local-dir:{tmp_path}", "onnx", output=tmp_path / name, force=True)
+
+
+@pytest.mark.parametrize("format", [*GRAPHS])
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    monkeypatch.setattr("cascadezoo.loading.load", lambda *_, **__: pytest.fail("loaded"))
+    suffix = GRAPHS[format].suffix
+    with pytest.raises(UnwritableOutput, match="in a folder that is there"):
+        cascadezoo.export(NAME, format, output=tmp_path / f"no such folder/model{suffix}")
+    (tmp_path / "file").touch()
+    with pytest.raises(UnwritableOutput, match="in a folder that is there"):
+        cascadezoo.export(NAME, format, output=tmp_path / f"file/model{suffix}")
+    (tmp_path / "weights.pth").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
+    monkeypatch.chdir(tmp_path)
+    for weights in (None, "weights.pth"):
+        with pytest.raises(UnwritableOutput, match="cannot be written to: choose an output elsewhere"):
+            cascadezoo.export(NAME, format, weights=weights)
+
+
+def test_the_second_of_a_pair_can_be_written_too(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").mkdir()
+    with pytest.raises(UnwritableOutput):
+        cascadezoo.export(NAME, "openvino", output=tmp_path / "model.xml", force=True)
 
 
 def test_without_the_extra_the_error_says_what_to_install(
