@@ -58,6 +58,14 @@ def prepare(image, rule):
     }
 
 
+def fitted(values, node, path):
+    """What an input takes: pixels padded further where the file's height and width are fixed."""
+    more = [side - have if isinstance(side, int) else 0 for side, have in zip(node.shape, values.shape, strict=True)]
+    if min(more) < 0 or (any(more) and node.name != "pixels"):
+        sys.exit(f"{path}: its {node.name} are {list(values.shape)}, and the file takes {node.shape} alone")
+    return np.pad(values, [(0, each) for each in more])
+
+
 def bilinear(cells, box, height, width):
     """Cells (M, M) over the box, sampled at the pixels' centres and zero beyond it; set at one half or more."""
     x1, y1, x2, y2 = np.float64(box)
@@ -90,10 +98,13 @@ def run_lengths(mask):
 
 def detect(session, about, path, number):
     """COCO's results for the image at ``path``."""
-    image = cv2.imread(path)[..., ::-1]  # turned as its EXIF orientation says, BGR to RGB
-    inputs, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
+    levels = cv2.imread(path)
+    if levels is None:
+        sys.exit(f"{path}: no image that OpenCV can read")
+    image = levels[..., ::-1]  # turned as its EXIF orientation says, BGR to RGB
+    outputs = [node.name for node in session.get_outputs()]
     prepared = prepare(np.ascontiguousarray(image), about["preprocess"])
-    values = session.run(outputs, {name: prepared[name] for name in inputs})
+    values = session.run(outputs, {node.name: fitted(prepared[node.name], node, path) for node in session.get_inputs()})
     found = {name: value[0] for name, value in zip(outputs, values, strict=True)}
     for row in range(found["counts"]):
         x1, y1, x2, y2 = found["boxes"][row].tolist()

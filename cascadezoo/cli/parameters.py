@@ -288,7 +288,9 @@ class OutputOfExport(OutputFile):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path; raises UnwritableOutput."""
-        path = Path(value)
+        path = Path(os.path.expanduser(value))
+        if path == _STDOUT:
+            self.fail("what is exported is a file or a folder: name it", param, ctx)
         if path.is_dir() and os.access(path.absolute().parent, os.W_OK):
             return path
         return super().convert(value, param, ctx)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from cascadezoo.checkpoints.exporting import export as export_checkpoint
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError, WeightsNotFound, WrongType
 from cascadezoo.exporting.formats import GRAPHS, Format, Options, check_options, dynamic_axes
+from cascadezoo.files import can_be_written
+from cascadezoo.hub.sources import LocalSource, parse
 from cascadezoo.paths import expanded
 from cascadezoo.providers import FORMATS
 
@@ -56,7 +58,7 @@ def export(
         calibration: a folder of images to quantise by.
         val_json, val_images: COCO annotations and the folder of their images, on which the cost of a quantisation is
             measured; default: for an entry that was trained on the drawn shapes, these.
-        force: replace ``output`` if it exists; write a quantised file whatever it costs.
+        force: replace ``output`` if it exists, never an input; write a quantised file whatever it costs.
 
     Raises:
         UsageError: no such entry or format, an option that the format does not take, a model in training mode or an
@@ -101,8 +103,11 @@ def _export_graph(
     if weights is not None and not expanded(weights).is_file():
         raise WeightsNotFound(f"{expanded(weights)}: no such file; give the weights of {model}")
     chosen = GRAPHS[format]
+    inputs = _inputs(model, weights, options)
     if output is not None:
-        _protect(expanded(output), chosen, options.force)
+        _protect(expanded(output), chosen, options.force, inputs)
+    elif not _is_open(folder := Path() if weights is None else expanded(weights).parent):
+        raise UnwritableOutput(f"{folder.absolute()} cannot be written to: choose an output elsewhere")
     if isinstance(model, str):
         chosen.require(options.precision)  # before its weights are fetched; of a loaded model what is wrong comes first
     from cascadezoo.detector import OptimizedDetector  # torch, now that there is something to export
@@ -116,7 +121,7 @@ def _export_graph(
     if detector.training:
         raise UsageError("the model is in training mode: call model.eval() before export")
     target = expanded(output) if output is not None else _default(detector, weights, chosen.suffix)
-    _protect(target, chosen, options.force)
+    _protect(target, chosen, options.force, inputs)
     options = replace(options, dynamic=dynamic_axes(detector.spec.preprocess, options))
     chosen.require(options.precision)
     written = chosen.write()(detector, options, target)
@@ -140,9 +145,47 @@ def _default(model: "Detector", weights: str | os.PathLike[str] | None, suffix: 
     return Path(name) if weights is None else expanded(weights).with_name(name)
 
 
-def _protect(target: Path, format: Format, force: bool) -> None:
+def _is_open(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
+def _can_be_written(target: Path, format: Format) -> bool:
+    """Whether kinds of files and permissions allow this output."""
+    if format.is_folder:
+        return _is_open(Path(os.path.realpath(target)).parent)
+    return can_be_written(target) and not (format.pairs and format.second and not can_be_written(format.second(target)))
+
+
+def _inputs(model: "str | Detector", weights: str | os.PathLike[str] | None, options: Options) -> list[Path]:
+    """The files that are read, as far as they are the caller's and there."""
+    source = parse(model) if isinstance(model, str) else None
+    named = [None if weights is None else expanded(weights), options.val_json]
+    if isinstance(source, LocalSource):
+        named += [source.folder / "config.json", source.folder / "model.safetensors"]
+    return [path for path in named if path is not None and path.exists()]
+
+
+def _protect(target: Path, format: Format, force: bool, inputs: Sequence[Path]) -> None:
+    """Raise where ``target`` cannot be written, or what would be replaced by it and by the file beside it is an input
+    or, without ``force``, anything."""
+    if format.pairs and target.suffix != format.suffix:
+        raise UsageError(f"{target}: this format writes a pair of files, end the first one's name in {format.suffix}")
     if target.is_file() if format.is_folder else target.is_dir():
         kinds = ("a file", "a folder") if format.is_folder else ("a folder", "a file")
         raise UnwritableOutput(f"{target} is {kinds[0]}, and this format writes {kinds[1]}: choose another output")
+    if format.is_folder and (target.is_mount() or Path.cwd().is_relative_to(target.resolve())):
+        raise UnwritableOutput(
+            f"{target} is the current folder, one above it or a mount, which is not replaced: name a folder of its own"
+        )
+    if not _can_be_written(target, format):
+        raise UnwritableOutput(
+            f"{target} cannot be written: give an output in a folder that is there and can be written to"
+        )
+    for path in inputs:
+        if format.is_folder and path.resolve().is_relative_to(target.resolve()):
+            raise OutputExists(f"{path}, an input, lies in {target}: choose another output")
+        for written in (target, *([format.second(target)] if format.second else [])):
+            if written.exists() and written.samefile(path):
+                raise OutputExists(f"{written} is an input itself: choose another output")
     if (target.is_file() or target.is_dir()) and not force:
         raise OutputExists(f"{target} is already there: choose another output, or pass --force to replace it")

@@ -84,6 +84,8 @@ class Format:
         precisions: of those that it can be written in, the default first.
         packages: what has to be installed to write it.
         quantiser: what else in int8.
+        second: the file that may lie beside one, by its name.
+        pairs: there always is a second one, which is found by the suffix of the first.
     """
 
     writer: str
@@ -92,6 +94,8 @@ class Format:
     precisions: tuple[str, ...] = ("fp32",)
     packages: tuple[str, ...] = ()
     quantiser: tuple[str, ...] = ()
+    second: Callable[[Path], Path] | None = None
+    pairs: bool = False
 
     @property
     def is_folder(self) -> bool:
@@ -121,6 +125,7 @@ GRAPHS: dict[str, Format] = {
         frozenset({"precision", "opset", "preprocess", "dynamic", *_QUANTISING}),
         ("fp32", "int8"),
         _ONNX,
+        second=lambda target: target.with_name(f"{target.name}.data"),
     ),
     "openvino": Format(
         "cascadezoo.exporting.to_openvino:write",
@@ -129,6 +134,8 @@ GRAPHS: dict[str, Format] = {
         ("fp32", "int8"),
         ("openvino", "onnx", "onnxscript"),
         ("nncf",),
+        second=lambda target: target.with_suffix(".bin"),
+        pairs=True,
     ),
     "pt2": Format("cascadezoo.exporting.packages:write_pt2", ".pt2", frozenset({"precision", "preprocess", "dynamic"})),
     "aoti": Format(

@@ -5,12 +5,14 @@ kernel in the compiled library, so that no Python is needed where they run.  The
 ``cascadezoo.json``; in an ``aoti`` package it is the metadata ``cascadezoo`` too, which its loader hands out in C++.
 """
 
+import io
 import logging
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch.export import ExportedProgram
@@ -38,7 +40,8 @@ def write_pt2(model: Detector, options: Options, target: Path) -> Written:
     def save(made: ExportedProgram, words: str, file: BinaryIO) -> Module:
         with warnings.catch_warnings():  # weights that lie channels last are saved as they lie, with a doubt about it
             warnings.filterwarnings("ignore", "No complete tensor found")
-            torch.export.save(made, file, extra_files={_DOCUMENT: words})
+            with _deferring(file) as taking:
+                torch.export.save(made, taking, extra_files={_DOCUMENT: words})
         file.seek(0)
         return torch.export.load(file).module()
 
@@ -55,7 +58,8 @@ def write_aoti(model: Detector, options: Options, target: Path) -> Written:
     def save(made: ExportedProgram, words: str, file: BinaryIO) -> Module:
         settings = {"aot_inductor.metadata": {KEY: words}, "cpp.cxx": (cxx,)}
         try:
-            torch._inductor.aoti_compile_and_package(made, package_path=file, inductor_configs=settings)
+            with _deferring(file) as taking:
+                torch._inductor.aoti_compile_and_package(made, package_path=taking, inductor_configs=settings)
         except RuntimeError as error:  # InvalidCxxCompiler, CppCompileError
             raise BuildError(f"AOTInductor could not compile the network with {cxx}: {error}") from error
         _add(file, words)
@@ -91,6 +95,40 @@ def _write(
         _log.info("running the package beside PyTorch")
         found = check(model, own, _infer(module, own), options.axes)
         return Written(written_sha256(file), found, notes)
+
+
+class _Taking(io.RawIOBase):
+    """A file that takes all that is written to it; ``error``: the first that was raised by the one behind it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: BaseException | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        return self.file.seek(place, whence)
+
+    def write(self, data: Any) -> int:
+        try:
+            if self.error is None:
+                self.file.write(data)
+        except BaseException as error:  # Ctrl-C too
+            self.error = error
+        return memoryview(data).nbytes
+
+
+@contextmanager
+def _deferring(file: BinaryIO) -> Iterator[Any]:
+    """``file`` for torch's writer, which ends the process where writing fails: what is raised then is raised after."""
+    taking = _Taking(file)
+    yield taking
+    if taking.error is not None:
+        raise taking.error
 
 
 def _infer(module: Module, graph: Graph) -> Infer:

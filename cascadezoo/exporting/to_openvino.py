@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cascadezoo.detector import Detector
-from cascadezoo.errors import OutputExists
+from cascadezoo.errors import OutputExists, UnwritableOutput
 from cascadezoo.exporting.accuracy import measured, opened
 from cascadezoo.exporting.calibrating import Calibration, facts, in_float32, note
 from cascadezoo.exporting.checking import Arrays, Infer, check, compared
@@ -64,7 +64,12 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         made = Path(folder) / "model.xml"
         import openvino
 
-        openvino.save_model(network, made, compress_to_fp16=False)
+        try:
+            openvino.save_model(network, made, compress_to_fp16=False)
+        except RuntimeError as error:  # its streams do not say why
+            raise UnwritableOutput(
+                f"{target} cannot be written, for OpenVINO cannot write it to {folder} first: is there no room?"
+            ) from error
         compare = compared if precision == "int8" else check
         found = compare(model, graph, runner(read(made)), options.axes)
         return Written(put((made, target), (made.with_suffix(".bin"), weights)), found, notes)

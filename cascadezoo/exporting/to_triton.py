@@ -9,6 +9,8 @@ Fields: triton-inference-server/common ``protobuf/model_config.proto``.
 """
 
 import json
+import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,31 +26,49 @@ _CONFIG = "config.pbtxt"
 _TYPES = {1: "TYPE_FP32", 2: "TYPE_UINT8", 7: "TYPE_INT64", 10: "TYPE_FP16"}  # by the number of ONNX's TensorProto
 _MOST = 8  # images of a batch
 _DELAY = 2000  # microseconds that an image waits for others of its size
+_log = logging.getLogger("cascadezoo")
 
 
 def write(model: Detector, options: Options, target: Path) -> Written:
-    """Write the folder ``target``, whose name is the model's; a model that is there is replaced.
+    """Write the folder ``target``, whose name is the model's; a model that is there is replaced, of a link its target.
 
     Raises OutputExists where something else is there, such as a whole repository, and what ``to_onnx.write`` raises;
-    then nothing is left.
+    then nothing is left, and what was there is.
     """
     if target.is_dir() and any(target.iterdir()) and not (target / _CONFIG).is_file():
         raise OutputExists(
             f"{target} is a folder without {_CONFIG}, so no model, and not replaced: choose another output"
         )
+    place = Path(os.path.realpath(target))
+    name = place.name if target.name in ("", "..") else target.name  # of a link its own, which Triton looks for
     try:
-        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as made:
-            folder = Path(made) / target.name
+        with TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as made:
+            folder = Path(made) / name
             (folder / "1").mkdir(parents=True)
             file = folder / "1" / "model.onnx"
             written = to_onnx.write(model, options, file)
             _write_beside(folder, file, list(model.categories))
-            if target.is_dir():
-                shutil.rmtree(target)
-            folder.replace(target)
+            _put(folder, place, Path(f"{made}.old"))
     except OSError as error:
         raise UnwritableOutput(f"{target} cannot be written: {error.strerror or error}") from error
     return written
+
+
+def _put(folder: Path, place: Path, old: Path) -> None:
+    """Rename a folder to ``place``; what is there is ``old`` until then, and there again after an error or Ctrl-C."""
+    try:
+        if place.is_dir():
+            place.rename(old)
+        folder.rename(place)
+    except BaseException:
+        if old.is_dir() and not place.exists():
+            old.rename(place)
+        raise
+    try:
+        if old.is_dir():
+            shutil.rmtree(old)
+    except OSError as error:
+        _log.warning("%s, which was there before, could not be removed: %s", old, error.strerror or error)
 
 
 def _write_beside(folder: Path, file: Path, names: list[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cascadezoo.cli import main
+from cascadezoo.cli.parameters import OutputOfExport
 from cascadezoo.converters.canonical import write_canonical
 from cascadezoo.modeling.build import canonical_shapes
 from cascadezoo.providers import SPECS
@@ -80,6 +81,23 @@ def test_V1_a_fifo_gets_the_whole_file(run: Any, weights: Path) -> None:
     reader.join(60)
     assert (code, fifo.is_fifo()) == (0, True)
     assert out.split()[-1] == hashlib.sha256(got[0]).hexdigest()
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "pt2", "triton", "mmdet"])
+def test_nothing_is_exported_to_stdout(
+    run: Any, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("export", NAME, "--format", format, "--weights", weights, "-o", "-")
+    assert (code, out) == (2, "")
+    assert err.endswith("what is exported is a file or a folder: name it\n")
+    assert not Path("-").exists()
+
+
+def test_a_folder_of_the_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "served").mkdir()
+    assert OutputOfExport().convert("~/served", None, None) == tmp_path / "served"
 
 
 def test_errors_are_one_sentence(run: Any, weights: Path) -> None:

@@ -24,7 +24,7 @@ from cascadezoo.errors import (
 )
 from cascadezoo.exporting import to_onnx, to_openvino
 from cascadezoo.exporting.checking import Arrays
-from cascadezoo.exporting.formats import Format
+from cascadezoo.exporting.formats import GRAPHS, Format
 from cascadezoo.exporting.graph import Graph
 
 NAME = "cascade_mask_r50_fpn_1x.mmdet"
@@ -112,6 +112,72 @@ def test_an_output_is_not_replaced_without_force(mask_model: Detector, tmp_path:
     (tmp_path / "there.onnx").touch()
     with pytest.raises(OutputExists, match="pass --force"):
         cascadezoo.export(mask_model, "onnx", output=tmp_path / "there.onnx")
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model", "model.onnx", ".xml"])
+def test_a_pair_of_files_is_named_by_its_first(run: Run, tmp_path: Path, name: str) -> None:
+    """OpenVINO finds the weights by the name of the other file: a pair ``model.bin`` would be one file."""
+    code, err = run("--format", "openvino", "-o", tmp_path / name)  # and no weights of this entry are here to load
+    assert (code, err.count("\n")) == (2, 1)
+    assert "end the first one's name in .xml" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("format", "inputs", "output"),
+    [
+        ("onnx", ("--weights", "best.pth"), "best.pth"),
+        ("pt2", ("--weights", "best.pth"), "link"),
+        ("onnx", ("--weights", "model.onnx.data"), "model.onnx"),
+        ("openvino", ("--weights", "model.bin"), "model.xml"),
+        ("onnx", ("--precision", "int8", "--val-json", "truth.json", "--val-images", "."), "truth.json"),
+        ("triton", ("--weights", "served/1/best.pth"), "served"),
+    ],
+)
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_an_input_is_never_replaced(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, inputs: Any, output: str, force: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(next(word for word in inputs if "." in word[1:]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    Path("link").symlink_to(path)
+    code, err = run("--format", format, *inputs, "-o", output, *force)
+    assert (code, err.count("\n"), path.read_text()) == (2, 1, "mine")
+    assert "an input" in err
+
+
+def test_a_repository_is_not_replaced_by_what_is_made_of_it(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(OutputExists, match="an input itself"):
+            cascadezoo.export(f"local-dir:{tmp_path}", "onnx", output=tmp_path / name, force=True)
+
+
+@pytest.mark.parametrize("format", [*GRAPHS])
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    monkeypatch.setattr("cascadezoo.loading.load", lambda *_, **__: pytest.fail("loaded"))
+    suffix = GRAPHS[format].suffix
+    with pytest.raises(UnwritableOutput, match="in a folder that is there"):
+        cascadezoo.export(NAME, format, output=tmp_path / f"no such folder/model{suffix}")
+    (tmp_path / "file").touch()
+    with pytest.raises(UnwritableOutput, match="in a folder that is there"):
+        cascadezoo.export(NAME, format, output=tmp_path / f"file/model{suffix}")
+    (tmp_path / "weights.pth").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
+    monkeypatch.chdir(tmp_path)
+    for weights in (None, "weights.pth"):
+        with pytest.raises(UnwritableOutput, match="cannot be written to: choose an output elsewhere"):
+            cascadezoo.export(NAME, format, weights=weights)
+
+
+def test_the_second_of_a_pair_can_be_written_too(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").mkdir()
+    with pytest.raises(UnwritableOutput):
+        cascadezoo.export(NAME, "openvino", output=tmp_path / "model.xml", force=True)
 
 
 def test_without_the_extra_the_error_says_what_to_install(

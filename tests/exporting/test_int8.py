@@ -1,6 +1,7 @@
 """OpenVINO's files, and 8 bits there and in ONNX: what is written, what it costs, what is refused."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 import cascadezoo
 from cascadezoo.detector import Detector
-from cascadezoo.errors import LosesAccuracy, OutputExists
+from cascadezoo.errors import LosesAccuracy, OutputExists, UnwritableOutput
 from cascadezoo.exporting import accuracy, to_onnx, to_openvino
 from cascadezoo.exporting.checking import check
 from cascadezoo.exporting.dispatch import export
@@ -77,6 +78,17 @@ def test_openvinos_second_file_is_not_replaced_without_being_told(model: Detecto
     with pytest.raises(OutputExists, match=r"shapes\.bin is already there"):
         export(model, "openvino", output=tmp_path / "shapes.xml")
     assert (tmp_path / "shapes.bin").read_text() == "mine"
+
+
+def test_a_temporary_folder_without_room_is_named(model: Detector, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))  # bytes of any file
+    try:
+        with pytest.raises(UnwritableOutput, match=r"cannot write it to .* first: is there no room\?"):
+            export(model, "openvino", output=tmp_path / "shapes.xml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("format", FORMATS)

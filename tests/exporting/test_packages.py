@@ -6,6 +6,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 import cascadezoo
 from cascadezoo.cli import main
 from cascadezoo.detector import Detector
-from cascadezoo.errors import BuildError, DepartsFromModel, NoCompiler, UsageError
+from cascadezoo.errors import BuildError, DepartsFromModel, NoCompiler, UnwritableOutput, UsageError
 from cascadezoo.exporting import packages
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.ops import building
@@ -121,6 +122,27 @@ def test_a_package_that_departs_is_not_left(format: str, tmp_path: Path, monkeyp
     monkeypatch.setattr(packages, "_add", lambda file, words: None)
     with pytest.raises(DepartsFromModel, match="nothing was written"):
         cascadezoo.export(model, format, output=tmp_path / "a.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["pt2", "aoti"])
+def test_a_full_disk_is_an_error_and_no_end_of_the_process(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = torch.export.export(torch.nn.Linear(256, 256), (torch.zeros(1, 256),))  # 256 KiB
+    monkeypatch.setattr(packages, "program", lambda *_: layer)
+    monkeypatch.setattr(
+        torch._inductor,
+        "aoti_compile_and_package",
+        lambda made, package_path, **_: torch.export.save(made, package_path),
+    )
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, before[1]))  # bytes of any file
+    try:
+        with pytest.raises(UnwritableOutput, match="File too large; nothing was left"):
+            cascadezoo.export(small("faster_r50_fpn", "detectron"), format, output=tmp_path / "a.pt2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +95,26 @@ def test_it_prepares_what_the_package_prepares(name: str, monkeypatch: pytest.Mo
         np.testing.assert_array_equal(found["images"][0], resized.pixels)
         for field, value in model.prepare([resized])._asdict().items():
             np.testing.assert_allclose(found[field], value, rtol=1e-6, atol=1e-5)
+
+
+def test_pixels_are_padded_to_fixed_sides_where_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    runner = import_module("onnx_runtime")
+    values = np.ones((1, 3, 4, 6), np.float32)
+    for shape, expected in (
+        (["batch", 3, "height", "width"], (1, 3, 4, 6)),
+        ([1, 3, 4, 6], (1, 3, 4, 6)),
+        (["batch", 3, 8, "width"], (1, 3, 8, 6)),
+        ([1, 3, 5, 9], (1, 3, 5, 9)),
+    ):
+        found = runner.fitted(values, SimpleNamespace(name="pixels", shape=shape), "a.jpg")
+        assert (found.shape, found.dtype, found.sum()) == (expected, np.float32, values.sum())
+        assert found[..., :4, :6].all()
+    for name, shape in (("pixels", [1, 3, 8, 5]), ("images", [1, 3, 8, 6])):  # images are normalised before padding
+        with pytest.raises(SystemExit, match=r"a\.jpg: its .* are \[1, 3, 4, 6\], and the file takes .* alone"):
+            runner.fitted(values, SimpleNamespace(name=name, shape=shape), "a.jpg")
+    with pytest.raises(SystemExit, match=r"none\.jpg: no image that OpenCV can read"):
+        next(runner.detect(None, None, str(tmp_path / "none.jpg"), 1))
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,79 @@ def test_the_command_replaces_a_model_when_it_is_told_to_and_nothing_else(
     assert sorted(path.name for path in target.iterdir()) == WHOLE
 
 
+@pytest.mark.parametrize("output", [".", "..", "../shapes", "mount"])
+def test_a_folder_that_must_stay_where_it_is_is_not_replaced(
+    output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = tmp_path / "shapes/1"
+    inside.mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "shapes", inside):
+        (folder / "config.pbtxt").write_text("mine")
+    monkeypatch.chdir(inside if output == ".." else inside.parent)
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "mount")
+    with pytest.raises(UnwritableOutput, match="name a folder of its own"):
+        cascadezoo.export("cascade_r50_fpn_1x.mmdet", "triton", output=output, force=True)
+    assert [path.read_text() for path in tmp_path.rglob("config.pbtxt")] == ["mine"] * 3
+
+
+def test_of_a_link_the_folder_behind_it_is_replaced(copied: Written, tmp_path: Path) -> None:
+    model = cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True)
+    (tmp_path / "disk/first").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("disk/first")
+    to_triton.write(model, Options(), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert parse((tmp_path / "disk/first/config.pbtxt").read_text())["name"] == ["link"]
+    to_triton.write(model, Options(), tmp_path / "disk/first/1/..")
+    assert parse((tmp_path / "disk/first/config.pbtxt").read_text())["name"] == ["first"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted([*WHOLE, "disk", "first", "link", "model.onnx"])
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(1, OSError), (2, OSError), (1, KeyboardInterrupt), (2, KeyboardInterrupt)]
+)
+@pytest.mark.parametrize("is_done", [False, True])
+def test_what_is_there_stays_when_it_cannot_be_replaced(
+    number: int, error: type[BaseException], is_done: bool, copied: Written, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Either of the two renames fails or is interrupted, before it is done or after."""
+    model, target = cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True), tmp_path / "old"
+    target.mkdir()
+    (target / "config.pbtxt").write_text("mine")
+    rename, calls = Path.rename, []
+
+    def failing(self: Path, to: Path) -> Path:
+        calls.append(to)
+        if len(calls) == number and is_done:
+            rename(self, to)
+        if len(calls) == number:
+            raise error
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(UnwritableOutput if error is OSError else error):
+        to_triton.write(model, Options(force=True), target)
+    found = [path.read_text() for path in tmp_path.rglob("config.pbtxt")]
+    assert "mine" in found
+    assert found == ["mine"] or (number, is_done) == (2, True)  # the new one is in its place
+
+
+def test_what_was_there_and_cannot_be_removed_is_named(
+    copied: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/config.pbtxt").write_text("mine")
+
+    def kept(folder: Path, *_: object, **__: object) -> None:
+        if str(folder).endswith(".old"):
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("shutil.rmtree", kept)
+    to_triton.write(model, Options(force=True), tmp_path / "old")
+    assert sorted(path.name for path in (tmp_path / "old").iterdir()) == WHOLE
+    assert "could not be removed: Permission denied" in caplog.text
+
+
 def test_a_file_and_a_folder_do_not_replace_each_other(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     model = cascadezoo.load("cascade_mask_r18_fpn_shapes", pretrained=True)
