@@ -130,7 +130,11 @@ def test_a_pair_of_files_is_named_by_its_first(run: Run, tmp_path: Path, name: s
         ("pt2", ("--weights", "best.pth"), "link"),
         ("onnx", ("--weights", "model.onnx.data"), "model.onnx"),
         ("openvino", ("--weights", "model.bin"), "model.xml"),
-        ("onnx", ("--precision", "int8", "--val-json", "truth.json", "--val-images", "."), "truth.json"),
+        (
+            "onnx",
+            ("--precision", "int8", "--calibration", ".", "--val-json", "truth.json", "--val-images", "."),
+            "truth.json",
+        ),
         ("triton", ("--weights", "served/1/best.pth"), "served"),
     ],
 )
