@@ -46,7 +46,7 @@ def make(runtime: Runtime, precision: str, setting: Setting) -> Made:
     lengths, resized and pasted by ours."""
     model = loaded(setting).eval()
     graph = Graph(model).eval()
-    sample = Calibration(model, graph, Options(calibration=_folder(setting)))
+    sample = Calibration(model, graph, _folder(setting))
     calibration = sample if precision == "int8" else None
     infer = runtime(_content(graph, setting), graph, calibration, torch.get_num_threads())
 
