@@ -100,6 +100,7 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/outputs/test_parquet.py \
 		tests/test_docker.py
 	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
+	$(EXTRAS)/bin/python -m pytest -m parity -k mmdet/cascade_r50_fpn tests/exporting/test_runtimes_parity.py
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 	$(FIFTYONE)/bin/python -m pytest -k integrations tests/documentation
 	$(LABELLING)/bin/python -m pytest tests/outputs/test_programs.py

@@ -1,6 +1,6 @@
 """The zoo for ``torch.hub``: one entry point for each model, under its bare and its full name.
 
-    torch.hub.list(repo)  # names; repo is "owner/cascadezoo", or with source="local" the path of a clone
+    torch.hub.list(repo)  # names; repo is "owner/cascadezoo"; load takes the path of a clone with source="local"
     torch.hub.help(repo, "cascade_mask_r50_fpn_1x")
     model = torch.hub.load(repo, "cascade_mask_r50_fpn_1x", pretrained=True)
     detections = model.predict("photo.jpg")

@@ -55,7 +55,10 @@ def export(
         raise UsageError(_cross_export(entry, spec, format))
     source = canonical_path(entry.name) if weights is None else expanded(weights)
     if not source.is_file():
-        raise WeightsNotFound(f"{source}: no such file; give the canonical weights of {entry.name}")
+        raise WeightsNotFound(
+            f"{source}: no such file; give the canonical weights of {entry.name}, "
+            f"or `cascadezoo download {entry.name}` first"
+        )
     if output is not None:
         protect(expanded(output), source, force)
     from cascadezoo.checkpoints.conversion import to_publisher, zeroed  # torch, now that there is something to export

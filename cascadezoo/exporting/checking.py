@@ -26,6 +26,7 @@ Infer = Callable[[Arrays], Mapping[str, NDArray[Any]]]
 
 _PAIRED = 0.9  # IoU of boxes from which on two detections of a class are the same one
 _NEAR = 0.1  # pixels between edges up to which they are too: a box without area has no IoU
+_REPORT = "please report it with the entry's name and the versions that `cascadezoo doctor` prints"
 _TIED = 1e-3  # of a score beside a cut, an IoU beside the threshold, a probability beside one half
 
 
@@ -72,14 +73,16 @@ def check(model: Detector, graph: Graph, infer: Infer, axes: Sequence[str], boun
     masks_differ = found.mask is not None and found.mask < limits.mask
     if found.unpaired or found.box > limits.box or found.score > limits.score or masks_differ:
         raise DepartsFromModel(
-            f"the exported file does not detect what the model does ({found}), so nothing was written: please report "
-            "it with the entry's name and the versions that `cascadezoo doctor` prints"
+            f"the exported file does not detect what the model does ({found}), so nothing was written: {_REPORT}"
         )
     return found
 
 
 def compared(model: Detector, graph: Graph, infer: Infer, axes: Sequence[str]) -> Check:
-    """What ``check`` finds, within bounds or not."""
+    """What ``check`` finds, within bounds or not.
+
+    Raises DepartsFromModel where a number of a detection is not finite.
+    """
     checks = []
     for images in _batches(graph, axes):
         inputs = {name: tensor.cpu().numpy() for name, tensor in graph.arguments(images).items()}
@@ -87,7 +90,13 @@ def compared(model: Detector, graph: Graph, infer: Infer, axes: Sequence[str]) -
             ours = graph(*graph.arguments(images).values())
         expected = {name: tensor.cpu().numpy() for name, tensor in zip(graph.outputs, ours, strict=True)}
         got = infer(inputs)
-        checks += [_one(model, _rows(expected, i), _rows(got, i)) for i in range(len(images))]
+        for i in range(len(images)):
+            rows = _rows(got, i)
+            if not all(np.isfinite(value).all() for value in rows.values()):  # which no bound below would see
+                raise DepartsFromModel(
+                    f"the exported file gives numbers that are not finite, so nothing was written: {_REPORT}"
+                )
+            checks.append(_one(model, _rows(expected, i), rows))
     masks = [one.mask for one in checks if one.mask is not None]
     return Check(
         images=len(checks),

@@ -29,6 +29,7 @@ class ZooModel(Model):
     ragged_batches = False  # a list of images of different sizes is welcome
     transforms = None  # FiftyOne's: the model resizes and normalises by itself
     preprocess = False
+    config = None  # asked for a confidence threshold or classes, FiftyOne looks here before it filters by itself
 
     def __init__(self, model: Detector) -> None:
         self.model = model

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from cascadezoo.detector import Detector
+from cascadezoo.errors import DepartsFromModel
 from cascadezoo.exporting.checking import Arrays, Check, _one, compared
+from cascadezoo.exporting.formats import AXES
 from cascadezoo.exporting.graph import Graph
 
 from tiny import lively, tiny
@@ -110,6 +112,21 @@ def test_a_side_that_is_dynamic_alone_has_two_sizes(
     result = compared(network, graph, infer, axes)
     assert met == taken
     assert (result.images, result.unpaired) == (sum(n for n, *_ in taken), 0)
+
+
+@pytest.mark.parametrize("output", ["scores", "masks"])
+def test_numbers_that_are_not_finite_are_refused(model: Detector, output: str) -> None:
+    graph = Graph(model).eval()
+
+    def infer(inputs: Arrays) -> Arrays:
+        with torch.no_grad():
+            outputs = graph(*map(torch.from_numpy, inputs.values()))
+        got = {name: value.numpy().copy() for name, value in zip(graph.outputs, outputs, strict=True)}
+        got[output][0, 0] = np.nan
+        return got
+
+    with pytest.raises(DepartsFromModel, match="gives numbers that are not finite"):
+        compared(model, graph, infer, AXES)
 
 
 def test_masks_are_compared_at_one_half(model: Detector) -> None:

@@ -37,6 +37,7 @@ def test_it_is_a_model_for_images_of_any_sizes(model) -> None:
     with adapter as entered:
         assert entered is adapter
     assert adapter.predict_all([]) == []
+    assert not hasattr(adapter.config, "confidence_thresh")  # as apply_model asks before it filters itself
 
 
 def test_labels_say_what_predict_finds(model, image: np.ndarray) -> None:
