@@ -54,6 +54,7 @@ class App:
             description=f"Detections of {models.facts['name']} on the images sent.",
             lifespan=self._running,
             redoc_url=None,
+            redirect_slashes=False,  # a 307 is taken for an answer by who does not follow it
             exception_handlers=_HANDLERS,
         )
         self.asgi.add_api_route("/predict", self._predict, methods=["POST"], **PREDICT)
@@ -83,7 +84,7 @@ class App:
         ] = None,
         image_id: Annotated[int, Query(description="The image's id in COCO's records")] = 1,
     ) -> Response:
-        chosen = format or acceptable(request.headers.get("accept", ""))
+        chosen = format or acceptable(",".join(request.headers.getlist("accept")))
         if chosen is None:
             types = ", ".join(dict.fromkeys(FORMATS.values()))
             raise HTTPException(406, f"no answer fits this Accept: there are {types}")

@@ -54,7 +54,7 @@ def decoded(data: bytes, most_pixels: int) -> Pixels:
 
 
 def _media_type(request: Request) -> str:
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise HTTPException(415, "the body has a content encoding: send the image file as it is")
     media_type: str = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in ("", "application/octet-stream", _FORM) or media_type.startswith("image/"):

@@ -116,6 +116,21 @@ def test_what_is_no_image_is_refused_in_a_sentence(server) -> None:
     refused(post(server, part, headers=form), 400, "the form's charset cannot be read: leave it out")
     refused(requests.get(f"{server.url}/predict", timeout=60), 405, "Method Not Allowed")
     refused(requests.get(f"{server.url}/nothing", timeout=60), 404, "Not Found")
+    slash = requests.post(f"{server.url}/predict/", data=whole, headers=RAW, timeout=60, allow_redirects=False)
+    refused(slash, 404, "Not Found")
+
+
+def test_headers_that_are_split_or_say_nothing(server) -> None:
+    for nothing in ("Identity", ""):
+        assert post(server, png(image(0)), headers={"Content-Encoding": nothing}).status_code == 200
+    data = png(image(0))
+    lines = ("POST /predict HTTP/1.1", "Host: x", "Content-Type: image/png", f"Content-Length: {len(data)}")
+    accept = ("Accept: text/html", "Accept: image/png", "Connection: close")
+    with server.connected() as client:
+        client.sendall("\r\n".join((*lines, *accept, "", "")).encode() + data)
+        head = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"content-type: image/png" in head
 
 
 def test_what_is_no_http_is_refused_by_uvicorn(server) -> None:
