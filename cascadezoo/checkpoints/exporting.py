@@ -56,8 +56,8 @@ def export(
     source = canonical_path(entry.name) if weights is None else expanded(weights)
     if not source.is_file():
         raise WeightsNotFound(
-            f"{source}: no such file; give the canonical weights of {entry.name}, "
-            f"or `cascadezoo download {entry.name}` first"
+            f"{source}: no such file; give the canonical weights of {entry.name}, or run `cascadezoo download "
+            f"{entry.name}` first"
         )
     if output is not None:
         protect(expanded(output), source, force)

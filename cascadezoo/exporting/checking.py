@@ -26,8 +26,8 @@ Infer = Callable[[Arrays], Mapping[str, NDArray[Any]]]
 
 _PAIRED = 0.9  # IoU of boxes from which on two detections of a class are the same one
 _NEAR = 0.1  # pixels between edges up to which they are too: a box without area has no IoU
-_REPORT = "please report it with the entry's name and the versions that `cascadezoo doctor` prints"
 _TIED = 1e-3  # of a score beside a cut, an IoU beside the threshold, a probability beside one half
+_REPORT = "please report it with the entry's name and the versions that `cascadezoo doctor` prints"
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def test_wrong_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(WeightsNotFound, match=r"missing\.safetensors: no such file"):
         export(MMDET, "mmdet", tmp_path / "missing.safetensors")
-    with pytest.raises(WeightsNotFound, match=f"give the canonical weights of {MMDET}"):
+    with pytest.raises(WeightsNotFound, match=f"weights of {MMDET}, or run `cascadezoo download {MMDET}` first"):
         export(MMDET, "mmdet")
 
 

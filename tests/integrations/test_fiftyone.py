@@ -1,5 +1,7 @@
 """FiftyOne's real ``Model`` and labels; ``make test-extras``.  Its data sets need MongoDB: not tried."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,15 @@ def test_it_is_a_model_for_images_of_any_sizes(model) -> None:
     with adapter as entered:
         assert entered is adapter
     assert adapter.predict_all([]) == []
-    assert not hasattr(adapter.config, "confidence_thresh")  # as apply_model asks before it filters itself
+
+
+def test_apply_model_filters_by_itself(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own function as far as the images of a data set, which need MongoDB."""
+    monkeypatch.setattr(models.fov, "validate_image_collection", lambda _: None)
+    monkeypatch.setattr(models, "_apply_image_model_batch", lambda *given: given[3:6])
+    images = SimpleNamespace(media_type="image")
+    given = {"confidence_thresh": 0.5, "classes": ["disc"], "batch_size": 8}
+    assert models.apply_model(images, ZooModel(model), **given) == (0.5, {"disc"}, 8)
 
 
 def test_labels_say_what_predict_finds(model, image: np.ndarray) -> None:
