@@ -50,22 +50,23 @@ def export(
         weights: a file, as for ``load``; for a publisher's format a canonical one.  Default: the entry's, as published.
         output: the file to write; default: ``<entry>`` with the format's ending, beside ``weights`` or in the current
             folder.
-        precision: what the file computes in; default: float32.
+        precision: "fp32", the default; "fp16", of which the weights are stored in half and the rest is as in fp32; or
+            "int8", in which most products are computed.
         opset: the version of ONNX's operators; default: the lowest that has all that is used.
         preprocess: the graph takes RGB images (N, h, w, 3), resized already, and normalises and pads them itself.
         dynamic: which of batch, height and width may differ from call to call; default: all, of a network that pads
             every image to one square the batch.  What may not is one image of the entry's scale.
         calibration: a folder of images to quantise by.
-        val_json, val_images: COCO annotations and the folder of their images, on which the cost of a quantisation is
+        val_json, val_images: COCO annotations and the folder of their images, on which the cost of fp16 and of int8 is
             measured; default: for an entry that was trained on the drawn shapes, these.
-        force: replace ``output`` if it exists, never an input; write a quantised file whatever it costs.
+        force: replace ``output`` if it exists, never an input; write fp16 and int8 whatever it costs.
 
     Raises:
         UsageError: no such entry or format, an option that the format does not take, a model in training mode or an
             optimised one, OutputExists.
         MissingResource: a package that the format needs is not installed, or the weights are not to be had.
         DepartsFromModel: the file does not detect what the model does; nothing is left at ``output``.
-        LosesAccuracy: a quantised file loses too much average precision; nothing is left at ``output``.
+        LosesAccuracy: fp16 or int8 loses too much average precision; nothing is left at ``output``.
         FileError: the weights cannot be read, or the output cannot be written.
     """
     if dynamic is not None and (isinstance(dynamic, str) or not isinstance(dynamic, Iterable)):
