@@ -2,7 +2,7 @@
 
     python -m cascadezoo.benchmarks.measure.exported [--calibration N] [--output FILE]
 
-Each file is written as a user would write it, and its average precision is what ``cascadezoo.export`` measured with the
+Each file is written as ``cascadezoo.export`` writes it, and its average precision is what that measured with the
 runtime of its format, in float32 and narrower, on images that are drawn for it, and has put into the file.  int8 is
 calibrated on other drawn images.  Needs onnx, onnxscript, onnxruntime, openvino and nncf.
 """
@@ -19,7 +19,7 @@ import cascadezoo
 from cascadezoo import shapes
 from cascadezoo.benchmarks.measure.results import RESULTS, write_report
 from cascadezoo.detector import Detector
-from cascadezoo.exporting.formats import GRAPHS
+from cascadezoo.exporting.formats import GRAPHS, Options
 from cascadezoo.exporting.metadata import KEY
 
 ENTRY = "cascade_mask_r18_fpn_shapes.cascadezoo"
@@ -32,19 +32,20 @@ def measure(model: Detector, format: str, images: Path, folder: Path) -> Iterato
     for precision in GRAPHS[format].precisions:
         path = folder / f"{precision}{GRAPHS[format].suffix}"
         calibration = images if precision == "int8" else None
-        report = cascadezoo.export(model, format, output=path, precision=precision, calibration=calibration, force=True)
+        options = Options(precision=precision, calibration=calibration, force=True)
+        written = GRAPHS[format].write()(model, options, path)
         found[precision] = {
             "format": format,
             "runtime": f"{RUNTIMES[format]} {version(RUNTIMES[format])}",
             "precision": precision,
             "bytes": sum(file.stat().st_size for file in folder.glob(f"{precision}.*")),
             "accuracy": _metadata(path).get("accuracy"),
-            "detections": report.detections,
-            "box_difference": report.box_difference,
-            "score_difference": report.score_difference,
-            "mask_iou": report.mask_iou,
+            "detections": written.check.detections,
+            "box_difference": written.check.box,
+            "score_difference": written.check.score,
+            "mask_iou": written.check.mask,
         }
-        print(format, precision, *report.notes, flush=True)
+        print(format, precision, *written.notes, flush=True)
     for precision, row in found.items():
         narrow = found["int8" if precision == "fp32" else precision]["accuracy"]
         yield {**row, "accuracy": {"data": narrow["data"], "images": narrow["images"], **narrow[precision]}}
