@@ -20,16 +20,13 @@ from cascadezoo.coco.evaluation import Kind, evaluate
 from cascadezoo.detector import Detector
 from cascadezoo.errors import LosesAccuracy, UsageError
 from cascadezoo.exporting.checking import Infer
-from cascadezoo.exporting.formats import Options
+from cascadezoo.exporting.formats import WHAT_TO_GIVE, Options, unmeasurable
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.modeling.postprocess import DetectionBatch
 from cascadezoo.shapes.dataset import CATEGORIES, generate
 
 IMAGES = 200  # that are measured: the first of the data set
 MOST_LOST = 1.0  # box AP in percent that a narrower precision may cost without --force
-_WHAT_TO_GIVE = (
-    "give --val-json and --val-images, annotated images that it was trained for, or pass --force to go without"
-)
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def measured(
     if not whole["box_ap"] and not options.force:
         raise UsageError(
             f"what {precision} costs this model cannot be measured on {data.name}, where its box AP in float32 is "
-            f"{Cost.figure(whole['box_ap'])}: {_WHAT_TO_GIVE}"
+            f"{Cost.figure(whole['box_ap'])}: {WHAT_TO_GIVE}"
         )
     less = _average_precision(model, graph, narrow, data.images)
     cost = Cost(data.name, min(IMAGES, len(data.images)), precision, whole, less)
@@ -132,7 +129,7 @@ def opened(model: Detector, options: Options) -> Iterator[Data | None]:
     elif options.force:
         yield None
     else:
-        raise UsageError(f"what {options.precision} costs this model cannot be measured: {_WHAT_TO_GIVE}")
+        raise unmeasurable(options)
 
 
 def _knows_shapes(model: Detector) -> bool:

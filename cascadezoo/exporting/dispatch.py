@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from cascadezoo.checkpoints.exporting import export as export_checkpoint
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError, WeightsNotFound, WrongType
-from cascadezoo.exporting.formats import GRAPHS, Format, Options, check_options, dynamic_axes
+from cascadezoo.exporting.formats import GRAPHS, Format, Options, check_options, dynamic_axes, unmeasurable
 from cascadezoo.files import can_be_written
 from cascadezoo.hub.sources import LocalSource, parse
+from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import expanded
 from cascadezoo.providers import FORMATS
+from cascadezoo.registry import info
 
 if TYPE_CHECKING:
     from cascadezoo.converters.report import ExportReport
@@ -111,6 +113,8 @@ def _export_graph(
         raise UnwritableOutput(f"{folder.absolute()} cannot be written to: choose an output elsewhere")
     if isinstance(model, str):
         chosen.require(options.precision)  # before its weights are fetched; of a loaded model what is wrong comes first
+        if weights is None and parse(model) is None:
+            _require_data(info(model), options)
     from cascadezoo.detector import OptimizedDetector  # torch, now that there is something to export
     from cascadezoo.exporting.report import GraphReport
     from cascadezoo.loading import load
@@ -139,6 +143,12 @@ def _export_graph(
         mask_iou=written.check.mask,
         notes=written.notes,
     )
+
+
+def _require_data(entry: ZooEntry, options: Options) -> None:
+    """Raise UsageError where what a narrower precision costs has to be measured, and no data are there for it."""
+    if options.is_narrow and not options.force and options.val_json is None and entry.data != "shapes":
+        raise unmeasurable(options)
 
 
 def _default(model: "Detector", weights: str | os.PathLike[str] | None, suffix: str) -> Path:

@@ -22,6 +22,9 @@ OPSETS = range(20, 22)
 """The versions of ONNX's operators that can be asked for: the first has all that is used, the one after the last a
 RoiAlign of its own (22), while onnxruntime has that of 16 alone."""
 
+WHAT_TO_GIVE = (
+    "give --val-json and --val-images, annotated images that it was trained for, or pass --force to go without"
+)
 _MEASURING = ("val_json", "val_images")
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 
@@ -182,6 +185,11 @@ def check_options(name: str, options: Options) -> None:
         raise UsageError(f"--opset {options.opset}: choose one from {OPSETS[0]} to {OPSETS[-1]}")
     if wrong := [axis for axis in options.axes if axis not in AXES]:
         raise UsageError(f"{wrong[0]!r} is no axis of the input: choose of {', '.join(AXES)}")
+
+
+def unmeasurable(options: Options) -> UsageError:
+    """What to say where there are no data to measure the cost of a narrower precision on."""
+    return UsageError(f"what {options.precision} costs this model cannot be measured: {WHAT_TO_GIVE}")
 
 
 def dynamic_axes(spec: PreprocessSpec, options: Options) -> tuple[str, ...]:
