@@ -19,6 +19,7 @@ from cascadezoo.errors import MissingResource
 from cascadezoo.exporting.accuracy import Cost
 from cascadezoo.exporting.checking import Arrays
 from cascadezoo.exporting.graph import Graph
+from cascadezoo.image_files import read_header
 from cascadezoo.images import Pixels, read_image
 
 MOST = 300  # images that are looked at: the first by name
@@ -28,8 +29,8 @@ _EXACT = frozenset({"cls_score", "bbox_pred", "mask_logits", "objectness", "delt
 class Calibration:
     """The inputs of a graph for the images of a folder, one at a time; may be gone through again and again.
 
-    Raises MissingResource where no file lies in it, and UnreadableImage, as it is gone through, for a file that is no
-    image.
+    Raises MissingResource where no file lies in it, and UnreadableImage for a file that is no image; for one that turns
+    out damaged, as it is gone through.
     """
 
     def __init__(self, model: Detector, graph: Graph, folder: Path) -> None:
@@ -37,6 +38,9 @@ class Calibration:
         self.paths = sorted(files)[:MOST]
         if not self.paths:
             raise MissingResource(f"no images in the folder {folder}: give some that the model is to see")
+        for path in self.paths:
+            with path.open("rb") as file:
+                read_header(str(path), file)
         self._model, self._graph = model, graph
 
     def __len__(self) -> int:

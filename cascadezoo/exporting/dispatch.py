@@ -168,9 +168,9 @@ def _can_be_written(target: Path, format: Format) -> bool:
 
 
 def _inputs(model: "str | Detector", weights: str | os.PathLike[str] | None, options: Options) -> list[Path]:
-    """The files that are read, as far as they are the caller's and there."""
+    """The files and folders that are read, as far as they are the caller's and there."""
     source = parse(model) if isinstance(model, str) else None
-    named = [None if weights is None else expanded(weights), options.val_json]
+    named = [None if weights is None else expanded(weights), options.val_json, options.calibration, options.val_images]
     if isinstance(source, LocalSource):
         named += [source.folder / "config.json", source.folder / "model.safetensors"]
     return [path for path in named if path is not None and path.exists()]
@@ -196,6 +196,8 @@ def _protect(target: Path, format: Format, force: bool, inputs: Sequence[Path]) 
         if format.is_folder and path.resolve().is_relative_to(target.resolve()):
             raise OutputExists(f"{path}, an input, lies in {target}: choose another output")
         for written in (target, *([format.second(target)] if format.second else [])):
+            if path.is_dir() and written.exists() and written.resolve().is_relative_to(path.resolve()):
+                raise OutputExists(f"{written} lies in {path}, an input: choose another output")
             if written.exists() and written.samefile(path):
                 raise OutputExists(f"{written} is an input itself: choose another output")
     if (target.is_file() or target.is_dir()) and not force:

@@ -37,8 +37,8 @@ class Graph(nn.Module):
         super().__init__()
         self.model, self.preprocess = model, preprocess
         spec = model.spec.preprocess
-        self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std), persistent=False)
+        self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32), persistent=False)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -97,9 +97,9 @@ def program(graph: Graph, axes: Sequence[str]) -> ExportedProgram:
     sizes = zip(("height", "width"), _SAMPLE, fixed_size(graph), strict=True)
     height, width = (min(size, most) - graph.preprocess if name in axes else fixed for name, size, fixed in sizes)
     n = 2 if "batch" in axes else 1
-    device = next(graph.model.parameters()).device
-    places = torch.tensor([[float(height), float(width)]], device=device).repeat(n, 1)
-    sample = (_pixels(graph, n, height, width), places, torch.full((n, 2), 1.25, device=device), places / 1.25)
+    weight = next(graph.model.parameters())
+    places = weight.new_tensor([[height, width]]).repeat(n, 1)
+    sample = (_pixels(graph, n, height, width), places, weight.new_full((n, 2), 1.25), places / 1.25)
     batch: Any = Dim("batch", min=1, max=_BATCH) if "batch" in axes else None
     sides = [_axis(name, step, least, most) if name in axes else None for name in ("height", "width")]
     first = 1 if graph.preprocess else 2

@@ -7,12 +7,12 @@
 What is left in float32 is what ``calibrating.in_float32`` says.
 """
 
-import logging
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from cascadezoo.exporting.calibrating import Calibration, as_float16, in_float32
+from cascadezoo.exporting.quiet import quiet
+from cascadezoo.exporting.scratch import no_room, scratch
 
 _PRODUCTS = ["Conv", "ConvTranspose", "Gemm"]  # MatMul: linear layers of backbones
 
@@ -22,17 +22,15 @@ def quantised(content: bytes, calibration: Calibration) -> bytes:
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    with TemporaryDirectory(prefix="cascadezoo-") as folder:
-        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+    with scratch() as folder:
+        source, target = folder / "float32.onnx", folder / "int8.onnx"
         _fold(content, source)
         kept = [
             node.name
             for node in onnx.load(source).graph.node
             if node.op_type in _PRODUCTS and in_float32(node.input[1])
         ]
-        before = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # of steps before it that are done here
-        try:
+        with quiet():  # it asks for steps before it that are done here
             quantize_static(
                 source,
                 target,
@@ -44,8 +42,6 @@ def quantised(content: bytes, calibration: Calibration) -> bytes:
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=kept,
             )
-        finally:
-            logging.disable(before)
         return target.read_bytes()
 
 
@@ -54,8 +50,8 @@ def halved(content: bytes) -> bytes:
     import onnx
     from onnx import helper, numpy_helper
 
-    with TemporaryDirectory(prefix="cascadezoo-") as folder:
-        source = Path(folder) / "float32.onnx"
+    with scratch() as folder:
+        source = folder / "float32.onnx"
         _fold(content, source)
         made = onnx.load(source)
     weights = {node.input[1] for node in made.graph.node if node.op_type in (*_PRODUCTS, "MatMul")}
@@ -87,11 +83,15 @@ def with_metadata(content: bytes, key: str, about: str) -> bytes:
 def _fold(content: bytes, target: Path) -> None:
     """Write the file with its constants folded: a weight that is computed would be quantised as an input is."""
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(target)
-    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except InvalidProtobuf as error:  # of what it writes; the reason it does not say
+        raise no_room("is the disk full?") from error
 
 
 def _reader(calibration: Calibration) -> Any:

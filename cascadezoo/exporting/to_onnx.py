@@ -4,14 +4,10 @@ The graph goes through ``torch.export``, is brought to ONNX's operators (``lower
 exporter.  The file holds the document of ``metadata`` under its key.
 """
 
-import contextlib
 import logging
 import os
 import shutil
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -27,6 +23,8 @@ from cascadezoo.exporting.formats import OPSETS, Options, Written
 from cascadezoo.exporting.graph import Graph, program
 from cascadezoo.exporting.lowering import lowered
 from cascadezoo.exporting.onnx_narrow import halved, quantised, with_metadata
+from cascadezoo.exporting.quiet import quiet
+from cascadezoo.exporting.scratch import scratch
 from cascadezoo.files import whole_file, written_sha256
 
 _LARGEST = 2**31 - 2**24  # bytes of weights in one file; protocol buffers end at 2 GiB, of which the graph needs some
@@ -78,8 +76,8 @@ def _write_two(model: Detector, graph: Graph, options: Options, target: Path) ->
         )
     if weights.exists() and not options.force:
         raise OutputExists(f"{weights} is already there: choose another output, or pass --force to replace it")
-    with TemporaryDirectory(prefix="cascadezoo-") as folder:
-        made = Path(folder) / target.name
+    with scratch() as folder:
+        made = folder / target.name
         _log.info("translating the graph to ONNX")
         save(made, graph, options, metadata.text(metadata.document(model, graph, options)))
         _log.info("running the file beside PyTorch")
@@ -108,8 +106,7 @@ def is_large(model: nn.Module) -> bool:
 
 def require_exportable(model: Detector) -> None:
     """Raise UsageError for a model that is not on the CPU in float32."""
-    weight = next(model.parameters())
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+    if any(weight.device.type != "cpu" or weight.dtype != torch.float32 for weight in model.parameters()):
         raise UsageError("an ONNX file is made of a model in float32 on the CPU: load it so")
 
 
@@ -139,7 +136,7 @@ def _exported(graph: Graph, options: Options) -> Any:
     """What PyTorch's exporter makes of the graph."""
     from cascadezoo.exporting.translation import TABLE
 
-    with _quiet():
+    with quiet():  # what it says is for those who write exporters
         return torch.onnx.export(
             lowered(program(graph, options.axes)),
             dynamo=True,
@@ -149,19 +146,6 @@ def _exported(graph: Graph, options: Options) -> Any:
             opset_version=options.opset or OPSETS[0],
             verbose=False,
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter says to those who write exporters."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _finish(made: Any, graph: Graph, about: str) -> None:

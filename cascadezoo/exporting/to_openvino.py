@@ -10,19 +10,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from cascadezoo.detector import Detector
-from cascadezoo.errors import OutputExists, UnwritableOutput
+from cascadezoo.errors import OutputExists
 from cascadezoo.exporting.accuracy import measured, opened
 from cascadezoo.exporting.calibrating import Calibration, as_float16, facts, in_float32, note
 from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.exporting.metadata import KEY, document, text
+from cascadezoo.exporting.scratch import no_room, scratch
 from cascadezoo.exporting.to_onnx import is_large, put, require_exportable, save, translated
 
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -49,9 +49,9 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         raise OutputExists(f"{weights} is already there: choose another output, or pass --force to replace it")
     graph = Graph(model, bool(options.preprocess)).eval()
     calibration = None if options.calibration is None else Calibration(model, graph, options.calibration)
-    with TemporaryDirectory(prefix="cascadezoo-") as folder, opened(model, options) as data:
+    with scratch() as folder, opened(model, options) as data:
         _log.info("translating the graph to ONNX, and that to OpenVINO")
-        network = folded(_translated(graph, options, Path(folder)))
+        network = folded(_translated(graph, options, folder))
         more: dict[str, Any] = {}
         notes: tuple[str, ...] = ()
         if options.is_narrow:
@@ -62,15 +62,13 @@ def write(model: Detector, options: Options, target: Path) -> Written:
             more, notes = facts(calibration, cost), (note(calibration, cost),)
         _log.info("running the file beside PyTorch")
         network.set_rt_info(text(document(model, graph, options, **more)), [KEY])
-        made = Path(folder) / "model.xml"
+        made = folder / "model.xml"
         import openvino
 
         try:
             openvino.save_model(network, made, compress_to_fp16=False)
         except RuntimeError as error:  # its streams do not say why
-            raise UnwritableOutput(
-                f"{target} cannot be written, for OpenVINO cannot write it to {folder} first: is there no room?"
-            ) from error
+            raise no_room("is the disk full?") from error
         compare = compared if options.is_narrow else check
         found = compare(model, graph, runner(read(made)), options.axes)
         return Written(put((made, target), (made.with_suffix(".bin"), weights)), found, notes)

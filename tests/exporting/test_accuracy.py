@@ -171,4 +171,4 @@ def test_images_to_calibrate_on(model: Detector, tmp_path: Path) -> None:
     assert list(first[0]) == list(graph.inputs)
     (folder / "words.txt").write_text("no image")
     with pytest.raises(UnreadableImage, match="words"):
-        list(Calibration(model, graph, folder))
+        Calibration(model, graph, folder)

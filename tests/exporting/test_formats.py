@@ -18,6 +18,7 @@ from cascadezoo.errors import (
     DepartsFromModel,
     MissingResource,
     OutputExists,
+    UnreadableImage,
     UnwritableOutput,
     UsageError,
     WrongType,
@@ -26,6 +27,7 @@ from cascadezoo.exporting import to_onnx, to_openvino
 from cascadezoo.exporting.checking import Arrays
 from cascadezoo.exporting.formats import GRAPHS, Format
 from cascadezoo.exporting.graph import Graph
+from cascadezoo.shapes.dataset import generate
 
 NAME = "cascade_mask_r50_fpn_1x.mmdet"
 Run = Callable[..., tuple[int, str]]
@@ -154,6 +156,16 @@ def test_an_input_is_never_replaced(
     assert "an input" in err
 
 
+def test_an_image_to_calibrate_on_is_never_replaced(run: Run, tmp_path: Path) -> None:
+    image = tmp_path / "image.png"
+    image.write_text("mine")
+    code, err = run(
+        "--format", "onnx", "--precision", "int8", "--calibration", tmp_path, "--force", "-o", image
+    )  # fmt: skip
+    assert (code, image.read_text()) == (2, "mine")
+    assert f"{image} lies in {tmp_path}, an input: choose another output" in err
+
+
 def test_a_repository_is_not_replaced_by_what_is_made_of_it(tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_text("mine")
@@ -218,9 +230,10 @@ def test_what_8_bits_are_measured_on_is_opened_first(
     for module in (to_onnx, to_openvino):
         monkeypatch.setattr(module, "translated", translated)
     monkeypatch.setattr(Format, "require", lambda *_: None)
-    (tmp_path / "image.png").touch()
+    generate("train", tmp_path, 1)
+    images = tmp_path / "train"
     (tmp_path / "bad.json").write_text("{")
-    int8 = {"precision": "int8", "calibration": tmp_path}
+    int8 = {"precision": "int8", "calibration": images}
     for narrow in (int8, {"precision": "fp16"}):
         for model in (mask_model, NAME):  # whose weights need not be fetched for that
             with pytest.raises(UsageError, match="give --val-json and --val-images"):
@@ -229,6 +242,9 @@ def test_what_8_bits_are_measured_on_is_opened_first(
         cascadezoo.export(mask_model, format, **int8, val_json=tmp_path / "bad.json", val_images=tmp_path)
     with pytest.raises(MissingResource, match="none"):
         cascadezoo.export(mask_model, format, **int8, val_json=tmp_path / "none.json", val_images=tmp_path)
+    (images / "words.txt").write_text("no image")
+    with pytest.raises(UnreadableImage, match="words"):
+        cascadezoo.export(mask_model, format, **int8, force=True)
 
 
 @pytest.fixture

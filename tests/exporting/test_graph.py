@@ -103,6 +103,18 @@ def test_a_square_is_no_dynamic_axis(box_model: Detector) -> None:
         dynamic_axes(with_square("cascade_mask_swin_b", 90).spec.preprocess, Options(dynamic=("width",)))
 
 
+def test_a_default_data_type_of_the_callers_changes_nothing(mask_model: Detector) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        graph = Graph(mask_model, preprocess=True)
+        made = program(graph, ("batch",))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    kinds = {node.meta["val"].dtype for node in made.graph.nodes if node.op == "placeholder"}
+    assert kinds == {torch.float32, torch.uint8}
+    assert graph.mean.dtype == graph.std.dtype == torch.float32
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize("dynamic", [(), ("batch",), ("batch", "height"), ("width",)])
 def test_narrow_precisions_need_images_of_any_size(
