@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 )
 @click.argument("name", type=EntryName())
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", type=InputFile())
-@click.option("--pretrained", is_flag=True, help="The published weights.")
-@click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
+@click.option("--pretrained", is_flag=True, help="Time the published weights.")
+@click.option(
+    "--weights", metavar="FILE", type=WeightsFile(), help="A file of weights, canonical or the publisher's own."
+)
 @click.option("--device", type=Device(), help="Such as cpu or cuda:1; default: cuda where there is one.")
 @click.option(
     "--precision",
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Timed too, beside one at a time.",
+    help="Images at a time; above 1, one at a time is timed as well.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def bench_command(

@@ -140,7 +140,7 @@ def _inspected(inspection: "Inspection", tensors: bool) -> list[str]:
         *((f"not of {name}", reason) for name, reason in inspection.refusals.items()),
     ]
     for problems, entries in _alike(inspection).items():
-        lines += [("closest to" if problems else "fits", ", ".join(entries)), ("  but for", problems)]
+        lines += [("closest to" if problems else "fits", ", ".join(entries)), ("  except", problems)]
     if "content_digest" in inspection.metadata:
         lines.append(("content digest", "does not hold" if inspection.fault else "holds"))
     if tensors:

@@ -45,7 +45,9 @@ _OF_ENGINE = ("--address", "--actors", "--column")
 )
 @click.argument("name", type=ModelName())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=str))
-@click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
+@click.option(
+    "--weights", metavar="FILE", type=WeightsFile(), help="A file of weights, canonical or the publisher's own."
+)
 @click.option("--recursive", is_flag=True, help="Of a folder, the folders inside too.")
 @click.option(
     "-o", "--out", metavar="DIR", type=OutputOfPredict(), default=Path("predictions"), show_default=True,

@@ -28,10 +28,17 @@ _DEFAULTS = Settings()
     ),
 )
 @click.argument("name", type=ModelName())
-@click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
+@click.option(
+    "--weights", metavar="FILE", type=WeightsFile(), help="A file of weights, canonical or the publisher's own."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0: on all.")
 @click.option(
-    "--port", metavar="N", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one."
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="The port to listen on; 0: any free one.",
 )
 @click.option("--device", type=Device(), help="Such as cpu or cuda:1; default: cuda where there is one.")
 @click.option(
