@@ -100,7 +100,7 @@ def serve_command(
     /healthz, /healthz/ready, /metadata, and /docs for a description of all (docs/serving.md).  The log goes to stderr,
     a line for each request.  SIGTERM or Ctrl-C end the server once the requests that it has are answered.
 
-    It knows neither passwords nor TLS: put it behind a server that does before strangers can reach it.
+    It has neither passwords nor TLS: put it behind a server that has both before strangers can reach it.
     """
     settings = Settings(
         score=score,
