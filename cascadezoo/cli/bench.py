@@ -54,9 +54,9 @@ def bench_command(
 ) -> None:
     """Time the entry NAME on each IMAGE, or on a generated image of 480 x 640.
 
-    Everything counts from resizing to the encoded masks, but not decoding.  With neither --pretrained nor --weights the
-    network is random, with scores that let a full number of detections through.  To compare an entry with an earlier
-    report, use `cascadezoo verify --fps --baseline`.
+    The time runs from resizing to the encoded masks; decoding does not count.  With neither --pretrained nor --weights
+    the network is random, with scores that let a full number of detections through.  To compare an entry with an
+    earlier report, use `cascadezoo verify --fps --baseline`.
     """
     if pretrained and weights:
         raise UsageError("give either --pretrained or --weights, not both")

@@ -55,8 +55,8 @@ def convert_command(
 ) -> None:
     """Convert a publisher's checkpoint to canonical weights.
 
-    Nothing in the file is executed.  Every tensor is accounted for: mapped, left out for a reason, or an error.  What
-    the file is shows in it and in its name (see `cascadezoo inspect`).
+    Nothing in the file is executed.  Every tensor is accounted for: mapped, left out for a reason, or
+    an error.  The file and its name show what it is (see `cascadezoo inspect`).
     """
     if output is not None:
         require_canonical_output(output, checkpoint, force=force)
