@@ -99,7 +99,7 @@ test-extras: $(EXTRAS)/.ok $(FIFTYONE)/.ok $(LABELLING)/.ok
 	$(EXTRAS)/bin/python -m pytest tests/fleet tests/serving tests/training/test_writers.py tests/training/test_hook.py \
 		tests/integrations/test_sahi.py tests/integrations/test_pandas.py tests/outputs/test_parquet.py \
 		tests/test_docker.py
-	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure/peers
+	$(TESTS:$(BIN)%=$(EXTRAS)/bin%) -m "export and not slow" tests/exporting tests/benchmarks/measure
 	$(EXTRAS)/bin/python -m pytest -m parity -k mmdet/cascade_r50_fpn tests/exporting/test_runtimes_parity.py
 	$(FIFTYONE)/bin/python -m pytest tests/integrations/test_fiftyone.py
 	$(FIFTYONE)/bin/python -m pytest -k integrations tests/documentation

@@ -9,6 +9,7 @@ from typing import Any
 
 from cascadezoo.benchmarks.measure import (
     cost_sections,
+    exported_section,
     operator_sections,
     predicting_section,
     serving_section,
@@ -340,6 +341,7 @@ _SECTIONS = {
     "predicting": predicting_section.predicting,
     "tiling": tiling_section.tiling,
     "serving": serving_section.serving,
+    "exported": exported_section.exported,
     "footprint": _footprint,
     "ops": operator_sections.ops,
     "roi_align": operator_sections.roi_align,

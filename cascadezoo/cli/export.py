@@ -50,7 +50,7 @@ def _axes(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     help="A file of weights, for a publisher's format a canonical one; default: the published ones, which a "
     "publisher's format takes only from the cache.",
 )
-@click.option("--precision", type=click.Choice(PRECISIONS), help="What the file computes in; default: fp32.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="fp16 and int8 cost accuracy; default: fp32.")
 @click.option("--opset", type=click.IntRange(min=1), help="The version of ONNX's operators.")
 @click.option("--preprocess", is_flag=True, help="The graph takes resized images and normalises and pads them.")
 @click.option(
@@ -60,7 +60,7 @@ def _axes(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     help=f"Which of {','.join(AXES)} may differ from call to call, or none; default: all.",
 )
 @click.option("--calibration", type=InputFolder(), help="A folder of images to quantise by.")
-@click.option("--val-json", type=InputFile(), help="COCO annotations to measure the cost of int8 on.")
+@click.option("--val-json", type=InputFile(), help="COCO annotations to measure what fp16 or int8 costs.")
 @click.option("--val-images", type=InputFolder(), help="The folder of their images.")
 @click.option(
     "-o",
@@ -68,7 +68,7 @@ def _axes(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     type=OutputOfExport(),
     help="What to write; default: <entry>, beside --weights or in the current folder.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing output; write int8 whatever it costs.")
+@click.option("--force", is_flag=True, help="Replace an existing output; write fp16 or int8 whatever it costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 def export_command(
     name: str, format: str, weights: Path | None, output: Path | None, as_json: bool, **options: Any

@@ -1,11 +1,11 @@
-"""The average precision of an exported detector, whatever runs it: what 8 bits cost, measured beside float32.
+"""The average precision of an exported detector, whatever runs it: what fp16 and int8 cost, measured beside float32.
 
 Shapes: N images, always one at a time here; D detections of an image.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -20,16 +20,13 @@ from cascadezoo.coco.evaluation import Kind, evaluate
 from cascadezoo.detector import Detector
 from cascadezoo.errors import LosesAccuracy, UsageError
 from cascadezoo.exporting.checking import Infer
-from cascadezoo.exporting.formats import Options
+from cascadezoo.exporting.formats import WHAT_TO_GIVE, Options, unmeasurable
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.modeling.postprocess import DetectionBatch
 from cascadezoo.shapes.dataset import CATEGORIES, generate
 
 IMAGES = 200  # that are measured: the first of the data set
-MOST_LOST = 1.0  # box AP in percent that 8 bits may cost without --force
-_WHAT_TO_GIVE = (
-    "give --val-json and --val-images, annotated images that it was trained for, or pass --force to go without"
-)
+MOST_LOST = 1.0  # box AP in percent that a narrower precision may cost without --force
 
 
 @dataclass(frozen=True)
@@ -39,23 +36,26 @@ class Cost:
     Attributes:
         data: the name of the annotation file, or "shapes val".
         images: how many of it were measured.
-        fp32, int8: "box_ap" and, from a model with masks, "mask_ap", in percent; None where nothing is annotated.
+        precision: "fp16" or "int8".
+        fp32, narrow: "box_ap" and, from a model with masks, "mask_ap", in percent, in float32 and in ``precision``;
+            None where nothing is annotated.
     """
 
     data: str
     images: int
+    precision: str
     fp32: dict[str, float | None]
-    int8: dict[str, float | None]
+    narrow: dict[str, float | None]
 
     @property
     def lost(self) -> float:
-        """Box AP in percent that int8 has less than fp32."""
-        return (self.fp32["box_ap"] or 0.0) - (self.int8["box_ap"] or 0.0)
+        """Box AP in percent that ``precision`` has less than fp32."""
+        return (self.fp32["box_ap"] or 0.0) - (self.narrow["box_ap"] or 0.0)
 
     def __str__(self) -> str:
         figures = ", ".join(
             f"{name.replace('_ap', ' AP')} {self.figure(value)} beside {self.figure(self.fp32[name])} in float32"
-            for name, value in self.int8.items()
+            for name, value in self.narrow.items()
         )
         return f"on {self.images} images of {self.data}: {figures}"
 
@@ -66,7 +66,7 @@ class Cost:
 
     def document(self) -> dict[str, Any]:
         """For the metadata of a file."""
-        return asdict(self)
+        return {"data": self.data, "images": self.images, "fp32": self.fp32, self.precision: self.narrow}
 
 
 class Data(NamedTuple):
@@ -77,40 +77,43 @@ class Data(NamedTuple):
 
 
 def measured(
-    model: Detector, graph: Graph, data: Data | None, fp32: Infer, int8: Infer, *, force: bool = False
+    model: Detector, graph: Graph, data: Data | None, fp32: Infer, narrow: Infer, options: Options
 ) -> Cost | None:
-    """The cost of what ``int8`` runs beside what ``fp32`` runs; None without data.
+    """The cost of what ``narrow`` runs, in ``options.precision``, beside what ``fp32`` runs; None without data.
 
-    Raises LosesAccuracy where more than ``MOST_LOST`` is lost, and UsageError where there is nothing to lose, but for
-    ``force``.
+    Raises LosesAccuracy where more than ``MOST_LOST`` is lost, and UsageError where there is nothing to lose, unless
+    ``options.force`` is set.
     """
     if data is None:
         return None
     whole = _average_precision(model, graph, fp32, data.images)
-    if not whole["box_ap"] and not force:
+    precision = options.precision or "fp32"
+    if not whole["box_ap"] and not options.force:
         raise UsageError(
-            f"what int8 costs this model cannot be measured on {data.name}, where its box AP in float32 is "
-            f"{Cost.figure(whole['box_ap'])}: {_WHAT_TO_GIVE}"
+            f"what {precision} costs this model cannot be measured on {data.name}, where its box AP in float32 is "
+            f"{Cost.figure(whole['box_ap'])}: {WHAT_TO_GIVE}"
         )
-    cost = Cost(data.name, min(IMAGES, len(data.images)), whole, _average_precision(model, graph, int8, data.images))
-    if cost.lost > MOST_LOST and not force:
+    less = _average_precision(model, graph, narrow, data.images)
+    cost = Cost(data.name, min(IMAGES, len(data.images)), precision, whole, less)
+    if cost.lost > MOST_LOST and not options.force:
+        hint = "calibrate on more images or on such as it will see, or " if options.calibration else ""
         raise LosesAccuracy(
-            f"int8 costs {cost.lost:.2f} box AP ({cost}), more than {MOST_LOST}, so nothing was written: calibrate on "
-            "more images or on such as it will see, or pass --force to have the file all the same"
+            f"{precision} costs {cost.lost:.2f} box AP ({cost}), more than {MOST_LOST}, so nothing was written: "
+            f"{hint}pass --force to have the file all the same"
         )
     return cost
 
 
 @contextmanager
 def opened(model: Detector, options: Options) -> Iterator[Data | None]:
-    """What to measure the cost of int8 on; None of another precision, and without data where ``options.force`` says
-    that it need not be measured.
+    """What to measure the cost of ``options.precision`` on; None for float32, and without data where ``options.force``
+    says that it need not be measured.
 
     That is ``options.val_json`` and ``options.val_images``, which have to have the model's categories, or for an entry
     that was trained on the drawn shapes these.  Raises UsageError where there are neither, BadAnnotations and
     MissingResource as ``CocoDataset``.
     """
-    if options.precision != "int8":
+    if not options.is_narrow:
         yield None
     elif options.val_json is not None and options.val_images is not None:
         data = CocoDataset(options.val_json, options.val_images)
@@ -126,7 +129,7 @@ def opened(model: Detector, options: Options) -> Iterator[Data | None]:
     elif options.force:
         yield None
     else:
-        raise UsageError(f"what int8 costs this model cannot be measured: {_WHAT_TO_GIVE}")
+        raise unmeasurable(options)
 
 
 def _knows_shapes(model: Detector) -> bool:

@@ -1,4 +1,4 @@
-"""A quantisation to 8 bits: the images that it is calibrated on, and what of a detector is left in float32.
+"""Narrower precisions: the images that 8 bits are calibrated on, and what of a detector is left in float32.
 
 The last layers of the heads give scores and box deltas: one step of 8 bits is more there than the differences that rank
 detections.  What follows them, decoding, suppression and the choice of the best, compares numbers and is geometry.
@@ -10,6 +10,9 @@ which say it in InternImage: files do not keep their names.
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cascadezoo.detector import Detector
 from cascadezoo.errors import MissingResource
@@ -53,12 +56,20 @@ def in_float32(weight: str) -> bool:
     return not _EXACT.isdisjoint(weight.split("."))
 
 
-def facts(calibration: Calibration, cost: Cost | None) -> dict[str, Any]:
-    """For the metadata of a quantised file."""
-    return {"calibration_images": len(calibration), "accuracy": None if cost is None else cost.document()}
+def as_float16(weight: NDArray[Any]) -> NDArray[np.float16] | None:
+    """A weight rounded to float16; None where that has no number so large, or it is no weight in float32."""
+    if weight.dtype != np.float32 or np.abs(weight).max(initial=0) > np.finfo(np.float16).max:
+        return None
+    return weight.astype(np.float16)
 
 
-def note(calibration: Calibration, cost: Cost | None) -> str:
-    """The same for whoever asked for the file."""
-    lost = "what that costs was not measured" if cost is None else str(cost)
-    return f"calibrated on {len(calibration)} images; {lost}"
+def facts(calibration: Calibration | None, cost: Cost | None) -> dict[str, Any]:
+    """For the metadata of a file in a narrower precision."""
+    images = {} if calibration is None else {"calibration_images": len(calibration)}
+    return {**images, "accuracy": None if cost is None else cost.document()}
+
+
+def note(calibration: Calibration | None, cost: Cost | None) -> str:
+    """The same for the caller."""
+    made = "weights in float16" if calibration is None else f"calibrated on {len(calibration)} images"
+    return f"{made}; {'what that costs was not measured' if cost is None else cost}"

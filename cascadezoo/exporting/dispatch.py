@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from cascadezoo.checkpoints.exporting import export as export_checkpoint
 from cascadezoo.errors import OutputExists, UnwritableOutput, UsageError, WeightsNotFound, WrongType
-from cascadezoo.exporting.formats import GRAPHS, Format, Options, check_options, dynamic_axes
+from cascadezoo.exporting.formats import GRAPHS, Format, Options, check_options, dynamic_axes, unmeasurable
 from cascadezoo.files import can_be_written
 from cascadezoo.hub.sources import LocalSource, parse
+from cascadezoo.manifest import ZooEntry
 from cascadezoo.paths import expanded
 from cascadezoo.providers import FORMATS
+from cascadezoo.registry import info
 
 if TYPE_CHECKING:
     from cascadezoo.converters.report import ExportReport
@@ -52,22 +54,23 @@ def export(
             they have to be in the cache already (``download``).
         output: the file to write; default: ``<entry>`` with the format's ending, beside ``weights`` or in the current
             folder.
-        precision: what the file computes in; default: float32.
+        precision: "fp32", the default; "fp16", of which the weights are stored in half and the rest is as in fp32; or
+            "int8", in which most products are computed.
         opset: the version of ONNX's operators; default: the lowest that has all that is used.
         preprocess: the graph takes RGB images (N, h, w, 3), resized already, and normalises and pads them itself.
         dynamic: which of batch, height and width may differ from call to call; default: all; of a network that
             pads every image to one square, only the batch.  What may not is one image of the entry's scale.
         calibration: a folder of images to quantise by.
-        val_json, val_images: COCO annotations and the folder of their images, on which the cost of a quantisation is
+        val_json, val_images: COCO annotations and the folder of their images, on which the cost of fp16 and of int8 is
             measured; default: for an entry that was trained on the drawn shapes, these.
-        force: replace ``output`` if it exists, never an input; write a quantised file whatever it costs.
+        force: replace ``output`` if it exists, never an input; write fp16 and int8 whatever it costs.
 
     Raises:
         UsageError: no such entry or format, an option that the format does not take, a model in training mode or an
             optimised one, OutputExists.
         MissingResource: a package that the format needs is not installed, or the weights are not to be had.
         DepartsFromModel: the file does not detect what the model does; nothing is left at ``output``.
-        LosesAccuracy: a quantised file loses too much average precision; nothing is left at ``output``.
+        LosesAccuracy: fp16 or int8 loses too much average precision; nothing is left at ``output``.
         FileError: the weights cannot be read, or the output cannot be written.
     """
     if dynamic is not None and (isinstance(dynamic, str) or not isinstance(dynamic, Iterable)):
@@ -112,6 +115,8 @@ def _export_graph(
         raise UnwritableOutput(f"{folder.absolute()} cannot be written to: choose an output elsewhere")
     if isinstance(model, str):
         chosen.require(options.precision)  # before its weights are fetched; of a loaded model what is wrong comes first
+        if weights is None and parse(model) is None:
+            _require_data(info(model), options)
     from cascadezoo.detector import OptimizedDetector  # torch, now that there is something to export
     from cascadezoo.exporting.report import GraphReport
     from cascadezoo.loading import load
@@ -140,6 +145,12 @@ def _export_graph(
         mask_iou=written.check.mask,
         notes=written.notes,
     )
+
+
+def _require_data(entry: ZooEntry, options: Options) -> None:
+    """Raise UsageError where what a narrower precision costs has to be measured, and no data are there for it."""
+    if options.is_narrow and not options.force and options.val_json is None and entry.data != "shapes":
+        raise unmeasurable(options)
 
 
 def _default(model: "Detector", weights: str | os.PathLike[str] | None, suffix: str) -> Path:

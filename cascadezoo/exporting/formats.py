@@ -22,7 +22,10 @@ OPSETS = range(20, 22)
 """The versions of ONNX's operators that can be asked for: the first has all that is used, the one after the last a
 RoiAlign of its own (22), while onnxruntime has that of 16 alone."""
 
-_QUANTISING = ("calibration", "val_json", "val_images")
+WHAT_TO_GIVE = (
+    "give --val-json and --val-images, annotated images that it was trained for, or pass --force to go without"
+)
+_MEASURING = ("val_json", "val_images")
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -36,7 +39,7 @@ class Options:
         preprocess: the graph takes images at network scale, and normalises and pads them itself.
         dynamic: the axes of the input that may differ from call to call, of ``AXES``; the default is all.
         calibration: a folder of images to quantise by.
-        val_json, val_images: COCO annotations and their images, on which the cost of a quantisation is measured.
+        val_json, val_images: COCO annotations and their images, on which the cost of fp16 and of int8 is measured.
         force: write a file that the check of its accuracy refuses.
     """
 
@@ -53,6 +56,11 @@ class Options:
     def axes(self) -> tuple[str, ...]:
         """The axes that may differ from call to call."""
         return AXES if self.dynamic is None else self.dynamic
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the file holds less than float32, which costs accuracy."""
+        return self.precision not in (None, "fp32")
 
     def given(self) -> dict[str, Any]:
         """What was asked, without ``force``."""
@@ -122,16 +130,16 @@ GRAPHS: dict[str, Format] = {
     "onnx": Format(
         "cascadezoo.exporting.to_onnx:write",
         ".onnx",
-        frozenset({"precision", "opset", "preprocess", "dynamic", *_QUANTISING}),
-        ("fp32", "int8"),
+        frozenset({"precision", "opset", "preprocess", "dynamic", "calibration", *_MEASURING}),
+        PRECISIONS,
         _ONNX,
         second=lambda target: target.with_name(f"{target.name}.data"),
     ),
     "openvino": Format(
         "cascadezoo.exporting.to_openvino:write",
         ".xml",
-        frozenset({"precision", "preprocess", "dynamic", *_QUANTISING}),
-        ("fp32", "int8"),
+        frozenset({"precision", "preprocess", "dynamic", "calibration", *_MEASURING}),
+        PRECISIONS,
         ("openvino", "onnx", "onnxscript"),
         ("nncf",),
         second=lambda target: target.with_suffix(".bin"),
@@ -162,8 +170,10 @@ def check_options(name: str, options: Options) -> None:
         raise UsageError(
             f"the format {name} is not written in {options.precision}: choose {' or '.join(chosen.precisions)}"
         )
-    if options.precision != "int8" and (unused := [option for option in _QUANTISING if option in options.given()]):
-        raise UsageError(f"--{unused[0].replace('_', '-')} is for --precision int8 alone")
+    if options.calibration is not None and options.precision != "int8":
+        raise UsageError("--calibration is for --precision int8 only")
+    if not options.is_narrow and (unused := [option for option in _MEASURING if option in options.given()]):
+        raise UsageError(f"--{unused[0].replace('_', '-')} is for --precision fp16 and int8 only")
     if (options.val_json is None) != (options.val_images is None):
         raise UsageError("--val-json and --val-images belong together: give both")
     if options.precision == "int8":
@@ -177,12 +187,17 @@ def check_options(name: str, options: Options) -> None:
         raise UsageError(f"{wrong[0]!r} is no axis of the input: choose of {', '.join(AXES)}")
 
 
+def unmeasurable(options: Options) -> UsageError:
+    """What to say where there are no data to measure the cost of a narrower precision on."""
+    return UsageError(f"what {options.precision} costs this model cannot be measured: {WHAT_TO_GIVE}")
+
+
 def dynamic_axes(spec: PreprocessSpec, options: Options) -> tuple[str, ...]:
     """The axes of a network's input that may differ from call to call: those asked for or, by default, all that can.
 
     A network that pads every image to one square takes pixels of no other size; images that its graph itself pads may
-    have any.  Raises UsageError where it is asked for other pixels, and for 8 bits where height or width are fixed but
-    not by a square: images are as high and wide as the entry resizes them, to calibrate and to measure.
+    have any.  Raises UsageError where it is asked for other pixels, and for fp16 and int8 where height or width are
+    fixed, though not by a square: images are as high and wide as the entry resizes them, to calibrate and to measure.
     """
     if spec.square and not options.preprocess:
         if options.dynamic is not None and {"height", "width"} & {*options.dynamic}:
@@ -191,9 +206,9 @@ def dynamic_axes(spec: PreprocessSpec, options: Options) -> tuple[str, ...]:
                 "cannot be dynamic: leave them out, or let the graph pad images of any size (--preprocess)"
             )
         return tuple(axis for axis in options.axes if axis == "batch")
-    if options.precision == "int8" and not {"height", "width"} <= {*options.axes}:
+    if options.is_narrow and not {"height", "width"} <= {*options.axes}:
         raise UsageError(
-            "int8 is calibrated on images of many sizes, so that height and width have to be dynamic: name both with "
-            "--dynamic, or leave it out"
+            f"{options.precision} is measured on images of many sizes, so that height and width have to be dynamic: "
+            "name both with --dynamic, or leave it out"
         )
     return options.axes

@@ -19,7 +19,7 @@ KEY = "cascadezoo"
 VERSION = 1  # of the document: raised where a reader of the one before would go wrong
 
 
-def document(model: Detector, graph: Graph, options: Options, precision: str = "fp32", **more: Any) -> dict[str, Any]:
+def document(model: Detector, graph: Graph, options: Options, **more: Any) -> dict[str, Any]:
     """The document; ``more`` is what one format alone knows, such as how it was quantised."""
     spec, origin = model.spec, model.origin
     conventions, resize = spec.conventions.model_dump(mode="json"), spec.conventions.resize
@@ -47,7 +47,7 @@ def document(model: Detector, graph: Graph, options: Options, precision: str = "
         "inputs": list(graph.inputs),
         "outputs": list(graph.outputs),
         "dynamic": list(options.axes),
-        "precision": precision,
+        "precision": options.precision or "fp32",
         "conventions": conventions,
         "content_digest": content_digest(tensors),
         "started_from": origin.started_from,

@@ -15,7 +15,7 @@ class GraphReport(Record):
     format: str = Field(description="the format that was written")
     output: Path = Field(description="the file, or the folder, that was written")
     output_sha256: str = Field(description="its SHA-256; of the largest file where there are several")
-    precision: str = Field(description="what it computes in")
+    precision: str = Field(description="fp32, fp16 (of the weights) or int8")
     images: int = Field(description="images on which its detections were compared with PyTorch's")
     detections: int = Field(description="PyTorch's detections on them")
     box_difference: float = Field(description="the largest difference of a coordinate, pixels of the original image")

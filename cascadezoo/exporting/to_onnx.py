@@ -26,7 +26,7 @@ from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import OPSETS, Options, Written
 from cascadezoo.exporting.graph import Graph, program
 from cascadezoo.exporting.lowering import lowered
-from cascadezoo.exporting.onnx_int8 import quantised, with_metadata
+from cascadezoo.exporting.onnx_narrow import halved, quantised, with_metadata
 from cascadezoo.files import whole_file, written_sha256
 
 _LARGEST = 2**31 - 2**24  # bytes of weights in one file; protocol buffers end at 2 GiB, of which the graph needs some
@@ -37,10 +37,10 @@ def write(model: Detector, options: Options, target: Path) -> Written:
     """Write ``target``, one file, and beside it ``<target>.data`` where the weights have 2 GiB or more.
 
     Raises:
-        UsageError: 8 bits for weights of 2 GiB, or what ``require_exportable`` refuses.
+        UsageError: fp16 or int8 for weights of 2 GiB, or what ``require_exportable`` refuses.
         OutputExists: the second file is there.
         DepartsFromModel: the file does not detect what the model does.
-        LosesAccuracy: int8 costs too much; and what ``accuracy.opened`` and ``Calibration`` raise.
+        LosesAccuracy: fp16 or int8 costs too much; and what ``accuracy.opened`` and ``Calibration`` raise.
         UnwritableOutput: there is no room, or no right, to write it.
     """
     require_exportable(model)
@@ -54,13 +54,13 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         content = translated(graph, options, metadata.text(metadata.document(model, graph, options)))
         notes: tuple[str, ...] = ()
         _log.info("running the file beside PyTorch")
-        if calibration is None:
+        if not options.is_narrow:
             found = check(model, graph, runner(content, graph), options.axes)
         else:
-            narrow = quantised(content, calibration)
+            narrow = halved(content) if calibration is None else quantised(content, calibration)
             infer = runner(narrow, graph)
-            cost = measured(model, graph, data, runner(content, graph), infer, force=options.force)
-            about = metadata.document(model, graph, options, "int8", **facts(calibration, cost))
+            cost = measured(model, graph, data, runner(content, graph), infer, options)
+            about = metadata.document(model, graph, options, **facts(calibration, cost))
             content = with_metadata(narrow, metadata.KEY, metadata.text(about))
             found, notes = compared(model, graph, infer, options.axes), (note(calibration, cost),)
     with whole_file(target) as file:
@@ -71,8 +71,11 @@ def write(model: Detector, options: Options, target: Path) -> Written:
 def _write_two(model: Detector, graph: Graph, options: Options, target: Path) -> Written:
     """Write ``target`` and its weights beside it."""
     weights = target.with_name(f"{target.name}.data")
-    if options.precision == "int8":
-        raise UsageError("this model has 2 GiB of weights, which cannot be quantised here")
+    if options.is_narrow:
+        raise UsageError(
+            f"this model has 2 GiB of weights, which are not written in {options.precision}: leave --precision out, or "
+            "choose the format openvino"
+        )
     if weights.exists() and not options.force:
         raise OutputExists(f"{weights} is already there: choose another output, or pass --force to replace it")
     with TemporaryDirectory(prefix="cascadezoo-") as folder:

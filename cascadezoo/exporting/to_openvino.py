@@ -18,7 +18,7 @@ import numpy as np
 from cascadezoo.detector import Detector
 from cascadezoo.errors import OutputExists, UnwritableOutput
 from cascadezoo.exporting.accuracy import measured, opened
-from cascadezoo.exporting.calibrating import Calibration, facts, in_float32, note
+from cascadezoo.exporting.calibrating import Calibration, as_float16, facts, in_float32, note
 from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph
@@ -33,12 +33,13 @@ _log = logging.getLogger("cascadezoo")
 def write(model: Detector, options: Options, target: Path) -> Written:
     """Write ``target`` and the ``.bin`` file beside it, read again and run beside PyTorch.
 
-    int8 is quantised by NNCF after training, on the images of ``options.calibration``, and what it costs is measured
-    (``accuracy.measured``).  The metadata lie in ``rt_info`` under ``metadata.KEY``.
+    int8 is quantised by NNCF after training, on the images of ``options.calibration``; fp16 stores the weights of
+    products in float16, and computes in float32.  What either costs is measured (``accuracy.measured``).  The metadata
+    lie in ``rt_info`` under ``metadata.KEY``.
 
     Raises:
         DepartsFromModel: the file does not detect what the model does.
-        LosesAccuracy: int8 costs too much; and what ``accuracy.opened`` and ``Calibration`` raise.
+        LosesAccuracy: fp16 or int8 costs too much; and what ``accuracy.opened`` and ``Calibration`` raise.
         OutputExists: the ``.bin`` file is there.
         UnwritableOutput: there is no room, or no right, to write them.
     """
@@ -53,14 +54,14 @@ def write(model: Detector, options: Options, target: Path) -> Written:
         network = folded(_translated(graph, options, Path(folder)))
         more: dict[str, Any] = {}
         notes: tuple[str, ...] = ()
-        if calibration is not None:
-            _log.info("quantising it, and measuring what that costs")
-            plain, network = network, quantised(network, calibration)
-            cost = measured(model, graph, data, runner(plain), runner(network), force=options.force)
+        if options.is_narrow:
+            _log.info("making it narrower, and measuring what that costs")
+            plain = runner(network)
+            network = halved(network) if calibration is None else quantised(network, calibration)
+            cost = measured(model, graph, data, plain, runner(network), options)
             more, notes = facts(calibration, cost), (note(calibration, cost),)
         _log.info("running the file beside PyTorch")
-        precision = options.precision or "fp32"
-        network.set_rt_info(text(document(model, graph, options, precision, **more)), [KEY])
+        network.set_rt_info(text(document(model, graph, options, **more)), [KEY])
         made = Path(folder) / "model.xml"
         import openvino
 
@@ -70,7 +71,7 @@ def write(model: Detector, options: Options, target: Path) -> Written:
             raise UnwritableOutput(
                 f"{target} cannot be written, for OpenVINO cannot write it to {folder} first: is there no room?"
             ) from error
-        compare = compared if precision == "int8" else check
+        compare = compared if options.is_narrow else check
         found = compare(model, graph, runner(read(made)), options.axes)
         return Written(put((made, target), (made.with_suffix(".bin"), weights)), found, notes)
 
@@ -144,6 +145,24 @@ def quantised(network: Any, calibration: Calibration) -> Any:
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(names=others, validate=False),
         )
+
+
+def halved(network: Any) -> Any:
+    """The same, changed in place, with the weights of its products in float16 and a conversion to float32 behind each.
+
+    OpenVINO's own ``compress_to_fp16`` would take the constants of the geometry, such as anchors, as well.
+    """
+    from openvino import opset13
+
+    for node in network.get_ordered_ops():
+        weight = node.input_value(1).get_node() if node.get_type_name() in _PRODUCTS else None
+        if weight is None or weight.get_type_name() != "Constant" or in_float32(weight.get_friendly_name()):
+            continue
+        half = as_float16(weight.data)
+        if half is not None:
+            stored = opset13.constant(half, name=f"{weight.get_friendly_name()}.float16")
+            node.input(1).replace_source_output(opset13.convert(stored, "f32").output(0))
+    return network
 
 
 def _narrowed(node: Any) -> bool:

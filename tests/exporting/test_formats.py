@@ -48,7 +48,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         (("--format", "mmdet", "--opset", "20"), "the format mmdet does not take --opset; onnx"),
         (("--format", "mmdet", "--preprocess"), "the format mmdet does not take --preprocess; onnx"),
         (("--format", "paddle", "--dynamic", "batch"), "the format paddle does not take --dynamic; onnx"),
-        (("--format", "onnx", "--precision", "fp16"), "the format onnx is not written in fp16: choose fp32 or int8"),
+        (("--format", "pt2", "--precision", "fp16"), "the format pt2 is not written in fp16: choose fp32"),
         (("--format", "onnx", "--dynamic", "batch,depth"), "'depth' is no axis of the input"),
         (("--format", "onnx", "--opset", "22"), "--opset 22: choose one from 20 to 21"),
         (("--format", "onnx", "--precision", "int8"), "int8 is calibrated on images: give a folder of some hundred"),
@@ -68,7 +68,9 @@ def test_calibration_is_refused_where_nothing_is_quantised(run: Run, tmp_path: P
     for options, said in (
         (("mmdet", "--calibration", tmp_path), "the format mmdet does not take --calibration; onnx and openvino do"),
         (("mmdet", *truth), "the format mmdet does not take --val-json; onnx and openvino do"),
-        (("onnx", "--calibration", tmp_path), "--calibration is for --precision int8 alone"),
+        (("onnx", "--calibration", tmp_path), "--calibration is for --precision int8 only"),
+        (("onnx", "--precision", "fp16", "--calibration", tmp_path), "--calibration is for --precision int8 only"),
+        (("openvino", *truth), "--val-json is for --precision fp16 and int8 only"),
         (("openvino", "--precision", "int8", *truth), "--val-json and --val-images belong together"),
     ):
         code, err = run("--format", *options)
@@ -219,8 +221,10 @@ def test_what_8_bits_are_measured_on_is_opened_first(
     (tmp_path / "image.png").touch()
     (tmp_path / "bad.json").write_text("{")
     int8 = {"precision": "int8", "calibration": tmp_path}
-    with pytest.raises(UsageError, match="give --val-json and --val-images"):
-        cascadezoo.export(mask_model, format, **int8)
+    for narrow in (int8, {"precision": "fp16"}):
+        for model in (mask_model, NAME):  # whose weights need not be fetched for that
+            with pytest.raises(UsageError, match="give --val-json and --val-images"):
+                cascadezoo.export(model, format, **narrow)
     with pytest.raises(BadAnnotations, match="bad"):
         cascadezoo.export(mask_model, format, **int8, val_json=tmp_path / "bad.json", val_images=tmp_path)
     with pytest.raises(MissingResource, match="none"):

@@ -103,18 +103,21 @@ def test_a_square_is_no_dynamic_axis(box_model: Detector) -> None:
         dynamic_axes(with_square("cascade_mask_swin_b", 90).spec.preprocess, Options(dynamic=("width",)))
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize("dynamic", [(), ("batch",), ("batch", "height"), ("width",)])
-def test_8_bits_need_images_of_any_size(box_model: Detector, dynamic: tuple[str, ...]) -> None:
+def test_narrow_precisions_need_images_of_any_size(
+    box_model: Detector, dynamic: tuple[str, ...], precision: str
+) -> None:
     square = lively(tiny("cascade_mask_vitdet_b", "detectron2"))
-    fixed = Options(precision="int8", dynamic=dynamic)
-    with pytest.raises(UsageError, match=r"int8 .* height and width have to be dynamic: name both with --dynamic"):
+    fixed = Options(precision=precision, dynamic=dynamic)
+    with pytest.raises(UsageError, match=rf"{precision} .* height and width have to be dynamic: name both with"):
         dynamic_axes(box_model.spec.preprocess, fixed)
-    with pytest.raises(UsageError, match="int8"):
+    with pytest.raises(UsageError, match=precision):
         dynamic_axes(square.spec.preprocess, replace(fixed, preprocess=True))
     if dynamic in ((), ("batch",)):  # all its pixels are of one size
         assert dynamic_axes(square.spec.preprocess, fixed) == dynamic
     assert dynamic_axes(box_model.spec.preprocess, replace(fixed, precision="fp32")) == dynamic
-    sides = Options(precision="int8", dynamic=("height", "width"))
+    sides = Options(precision=precision, dynamic=("height", "width"))
     assert dynamic_axes(box_model.spec.preprocess, sides) == ("height", "width")
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO's files, and 8 bits there and in ONNX: what is written, what it costs, what is refused."""
+"""OpenVINO's files, and fp16 and int8 there and in ONNX: what is written, what it costs, what is refused."""
 
 import json
 import resource
@@ -115,6 +115,25 @@ def test_8_bits_cost_little_and_say_what(
     assert not [name for name in last if f"model.{name}" not in floats]
     for name in ("box_heads.0.fcs.0.weight", "rpn.conv.weight", "mask_heads.0.convs.0.weight"):
         assert f"model.{name}" not in floats
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_weights_in_half_halve_the_file_and_cost_next_to_nothing(
+    format: str, model: Detector, content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / f"shapes{FORMATS[format]}"
+    report = export(model, format, output=path, precision="fp16")
+    found = about(path)
+    assert found["precision"] == report.precision == "fp16"
+    assert "calibration_images" not in found
+    cost = found["accuracy"]
+    assert abs(cost["fp32"]["box_ap"] - cost["fp16"]["box_ap"]) < 0.2
+    assert 0 < report.box_difference < 2
+    assert f"weights in float16; on {MEASURED} images of shapes val: box AP" in report.notes[0]
+    assert path.with_suffix({"onnx": ".onnx", "openvino": ".bin"}[format]).stat().st_size < len(content) * 0.55
+    floats = _onnx_floats(path) if format == "onnx" else _openvino_floats(path)
+    assert "model.box_heads.0.fcs.0.weight" not in floats
+    assert "model.box_heads.0.cls_score.weight" in floats
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -117,8 +117,9 @@ def test_weights_that_one_file_cannot_hold_lie_beside_it(tmp_path: Path, monkeyp
     (tmp_path / "model.onnx.data").touch()
     with pytest.raises(OutputExists, match=r"model\.onnx\.data is already there"):
         cascadezoo.export(model, "onnx", output=path)
-    with pytest.raises(UsageError, match="cannot be quantised"):
-        cascadezoo.export(model, "onnx", output=path, precision="int8", calibration=tmp_path)
+    for options in ({"precision": "int8", "calibration": tmp_path}, {"precision": "fp16"}):
+        with pytest.raises(UsageError, match=f"not written in {options['precision']}: leave --precision out, or"):
+            cascadezoo.export(model, "onnx", output=path, **options)
     report = cascadezoo.export(model, "onnx", output=path, dynamic=(), force=True)
     assert report.detections > 10
     assert "has to stay beside it" in report.notes[0]

@@ -17,7 +17,7 @@ from cascadezoo.benchmarks.measure.peers.contender import Contender, Made, Setti
 from cascadezoo.benchmarks.measure.peers.ours import loaded
 from cascadezoo.benchmarks.measure.ways import Way
 from cascadezoo.detections import Detections
-from cascadezoo.exporting import onnx_int8, to_onnx, to_openvino
+from cascadezoo.exporting import onnx_narrow, to_onnx, to_openvino
 from cascadezoo.exporting.accuracy import as_batch
 from cascadezoo.exporting.calibrating import Calibration
 from cascadezoo.exporting.checking import Infer
@@ -30,7 +30,7 @@ Runtime: TypeAlias = Callable[[bytes, Graph, Calibration | None, int], Infer]
 
 def onnxruntime(content: bytes, graph: Graph, calibration: Calibration | None, threads: int) -> Infer:
     """ONNX Runtime's provider for CPUs."""
-    narrow = content if calibration is None else onnx_int8.quantised(content, calibration)
+    narrow = content if calibration is None else onnx_narrow.quantised(content, calibration)
     return to_onnx.runner(narrow, graph, threads)
 
 

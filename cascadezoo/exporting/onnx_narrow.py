@@ -1,6 +1,10 @@
-"""8 bits for ONNX files by ONNX Runtime's static quantisation: products between QuantizeLinear and DequantizeLinear.
+"""ONNX files in narrower precisions.
 
-What is left in float32 is what ``calibrating.in_float32`` says; weights have a scale for each of their outputs.
+* int8: products between QuantizeLinear and DequantizeLinear, by ONNX Runtime's static quantisation; weights have a
+  scale for each of their outputs.
+* fp16: weights of products stored in float16, each with a Cast to float32 behind it; the products are in float32.
+
+What is left in float32 is what ``calibrating.in_float32`` says.
 """
 
 import logging
@@ -8,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cascadezoo.exporting.calibrating import Calibration, in_float32
+from cascadezoo.exporting.calibrating import Calibration, as_float16, in_float32
 
 _PRODUCTS = ["Conv", "ConvTranspose", "Gemm"]  # MatMul: linear layers of backbones
 
@@ -43,6 +47,30 @@ def quantised(content: bytes, calibration: Calibration) -> bytes:
         finally:
             logging.disable(before)
         return target.read_bytes()
+
+
+def halved(content: bytes) -> bytes:
+    """The ONNX file of ``content`` with the weights of its products in float16, without metadata of ours."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    with TemporaryDirectory(prefix="cascadezoo-") as folder:
+        source = Path(folder) / "float32.onnx"
+        _fold(content, source)
+        made = onnx.load(source)
+    weights = {node.input[1] for node in made.graph.node if node.op_type in (*_PRODUCTS, "MatMul")}
+    casts = []
+    for tensor in made.graph.initializer:
+        if tensor.name not in weights or in_float32(tensor.name):
+            continue
+        half = as_float16(numpy_helper.to_array(tensor))
+        if half is not None:
+            casts.append(helper.make_node("Cast", [f"{tensor.name}.float16"], [tensor.name], to=onnx.TensorProto.FLOAT))
+            tensor.CopyFrom(numpy_helper.from_array(half, f"{tensor.name}.float16"))
+    nodes = [*casts, *made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    return bytes(made.SerializeToString(deterministic=True))
 
 
 def with_metadata(content: bytes, key: str, about: str) -> bytes:
