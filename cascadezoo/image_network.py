@@ -40,8 +40,14 @@ class ImageNetwork(WarnsIfRandom):
 
     @torch.no_grad()
     def detect(self, images: Sequence[ResizedImage]) -> list[Detections]:
-        """The detections on images at network scale, as ``resize`` gives them; neighbours of equal padded size go
-        through the network together.  Without gradients."""
+        """Detect on images that are resized already, without gradients.
+
+        Args:
+            images: what ``resize`` gives for each.  Neighbours of equal padded size go through the network together.
+
+        Returns:
+            The detections on each, in the same order, in pixels of the image as it was before ``resize``.
+        """
         return self._detect(images)
 
     @uncompiled

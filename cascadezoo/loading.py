@@ -38,7 +38,14 @@ _log = logging.getLogger("cascadezoo")
 
 @torch.inference_mode(False)  # parameters made inside it could never be trained
 def build(spec: ModelSpec) -> Detector:
-    """The network of a spec on the CPU, in eval mode, randomly initialised: for models that no entry names."""
+    """The network of a spec, for models that no entry names.
+
+    Args:
+        spec: every number of the network; ``cascadezoo.registry.spec_of(cascadezoo.info(name))`` is an entry's.
+
+    Returns:
+        The model on the CPU, in eval mode, in float32, with random weights: it warns when it first detects.
+    """
     return Detector(_build.build(spec))
 
 
@@ -72,12 +79,18 @@ def load(
         weights: a file instead: one that ``save`` or ``train`` wrote, a state dict of a model of ours, or the
             publisher's own, converted on the fly; it brings its own number of classes, and their names where it has
             them.  With neither, the model is randomly initialised, for training.
-        num_classes: classes without background.  Where it differs from the weights', the layers that depend on it
-            are newly initialised, in every stage, and named in a log message.
+        device: where the model computes: "cpu", "cuda", "cuda:1", "mps", a GPU's number, or a ``torch.device``; None: a
+            GPU where there is one, else the CPU.
+        num_classes: classes without background, at least 1.  Where it differs from the weights', the layers that depend
+            on it are newly initialised, in every stage, and named in a log message.
         min_size, max_size: the image's shorter and longer side, in pixels; default: the entry's own test scale.
-        box_score_thresh, box_nms_thresh, box_detections_per_img: torchvision's names; default: the entry's own.
+        box_score_thresh: a detection's score is strictly above this, 0 to less than 1; default: the entry's own, as
+            for the following, which have torchvision's names.
+        box_nms_thresh: a box that overlaps a better one of its class by a higher IoU (Detectron's entries: or an equal
+            one) is suppressed, 0 to 1.
+        box_detections_per_img: the most detections of an image, at least 1.
         rpn_batch_size_per_image, rpn_positive_fraction, box_batch_size_per_image, box_positive_fraction: how many
-            anchors and boxes an image learns from, and at most which share of positive ones; torchvision's names.
+            anchors and boxes an image learns from, at least 1, and at most which share of them, 0 to 1, is positive.
         sha256: the whole SHA-256, in hexadecimal, that the weights' file must have: the file ``weights``, a
             repository's model.safetensors, or with ``pretrained`` the publisher's own file (those are listed by
             `cascadezoo lock write`).

@@ -172,11 +172,11 @@ class Predictor:
                 in ``error`` is passed on as it is: an earlier stage has failed on it.
 
         Returns:
-            Of a list, the detections on each image.  Of columns, the same but for ``image``, ``bytes`` and ``column``,
-            and for each row: ``height`` and ``width`` in pixels; ``count``, the number of detections; ``detections``,
-            COCO results as a JSON text, best first (with ``image_id`` where there is such a column); ``error`` and
-            ``error_type``, "" or why the image failed and the name of the error's class.  A row that failed has the
-            height, width and count 0 and no detections.
+            Of a list, the detections on each image.  Of columns, the same except for ``image``, ``bytes`` and
+            ``column``, and for each row: ``height`` and ``width`` in pixels; ``count``, the number of detections;
+            ``detections``, COCO results as a JSON text, best first (with ``image_id`` where there is such a column);
+            ``error`` and ``error_type``, "" or why the image failed and the name of the error's class.  A row that
+            failed has the height, width and count 0 and no detections.
 
         Raises:
             FailedImages: images of a list failed, or of columns with ``raise_errors``; it holds what was found on the

@@ -1,6 +1,6 @@
 """Detect with an exported ONNX file, without PyTorch: ``python onnx_runtime.py model.onnx image.jpg ... > found.json``.
 
-Needs numpy, onnxruntime and OpenCV alone, and Pillow for models that resize by it.  Prints COCO's results, masks as
+Needs only numpy, onnxruntime and OpenCV, and Pillow for models that resize by it.  Prints COCO's results, masks as
 uncompressed run lengths; the first image is number 1.  What the network wants done before and after it stands in the
 file's metadata (docs/export.md).
 """
@@ -62,7 +62,7 @@ def fitted(values, node, path):
     """What an input takes: pixels padded further where the file's height and width are fixed."""
     more = [side - have if isinstance(side, int) else 0 for side, have in zip(node.shape, values.shape, strict=True)]
     if min(more) < 0 or (any(more) and node.name != "pixels"):
-        sys.exit(f"{path}: its {node.name} are {list(values.shape)}, and the file takes {node.shape} alone")
+        sys.exit(f"{path}: its {node.name} are {list(values.shape)}, and the file takes only {node.shape}")
     return np.pad(values, [(0, each) for each in more])
 
 

@@ -4,11 +4,17 @@ from typing import Any
 
 
 def machine(report: dict[str, Any]) -> str:
-    """The machine of a report, in words."""
+    """The machine of a report, in words, with the commit where no commit holds the code that was measured."""
     environment = report["environment"]
     gpu = (environment.get("torch") or {}).get("gpu")
     torch = environment["packages"].get("torch", "none")
-    return f"{gpu or environment['cpu']}, {environment['cores']} cores, torch {torch}, {environment['date'][:10]}"
+    code = f", {commit(environment)}" if environment["modified"] else ""
+    return f"{gpu or environment['cpu']}, {environment['cores']} cores, torch {torch}{code}, {environment['date'][:10]}"
+
+
+def commit(environment: dict[str, Any]) -> str:
+    """The commit that was measured, and whether the tree had changes beside it."""
+    return f"commit {(environment['commit'] or 'unknown')[:8]}{' with changes' if environment['modified'] else ''}"
 
 
 def ops(report: dict[str, Any]) -> list[str]:

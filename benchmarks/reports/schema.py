@@ -42,8 +42,12 @@ class Settings(Record):
     precision: Precision = Field(
         default="fp32", description="What matrix products and convolutions are computed in; fp32 is without TF32."
     )
-    optimize: bool = Field(default=False, description="Of a model that model.optimize has prepared for its device.")
-    exact: bool = Field(default=False, description="Of an optimised model on a CPU: convolutions by plain sums.")
+    optimize: bool = Field(
+        default=False, description="Measure the model that model.optimize makes, not the one that was loaded."
+    )
+    exact: bool = Field(
+        default=False, description="With --optimize on a CPU: compute convolutions by plain sums, slower."
+    )
     evaluator: str = Field(default=DEFAULT, description="The program that computes COCO's figures.")
     limit: int | None = Field(
         default=None, description="Only the first N images of a data set: PARTIAL, if it has more."
@@ -160,7 +164,7 @@ class BatchSpeed(Record):
     """Speed at one batch size."""
 
     batch_size: int = Field(description="Images at a time.")
-    fps: float = Field(description="Images per second at the median, decoding excluded but with --decode.")
+    fps: float = Field(description="Images per second at the median; decoding is excluded, except with --decode.")
     total_ms: Spread = Field(description="The time of one batch.")
     stages_ms: dict[str, Spread] = Field(description="The time of each stage of one batch.")
     detections: float = Field(description="Mean number of detections per image.")

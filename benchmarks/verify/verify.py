@@ -74,17 +74,17 @@ def verify(
         data_root: COCO in its usual layout.  Without it only our own entries can be verified, the others are SKIPPED.
         accuracy, speed: what to measure.
         tta: also the evaluations with test-time augmentation, which are SKIPPED otherwise.
-        limit: only the first images of the data set; the verdict is PARTIAL, if it has more.
+        limit: only so many images, the first of the data set; the verdict is PARTIAL, if it has more.
         device: such as "cuda:1"; default: the GPU where there is one.
         precision: "fp32", "fp16" or "bf16".
         optimize: measure what ``model.optimize(precision=…, exact=…)`` makes, rather than the model as it was loaded.
         exact: of an optimised model on a CPU, convolutions by plain sums.
         batch_size: images that go through the network together; default: 1 on the CPU, 8 on a GPU.
         evaluator: "hotcoco" or "pycocotools", whose figures are the same.
-        tolerance: in AP; default: the manifest's.
+        tolerance: the difference in AP that still passes, 0 to 100; default: the manifest's, which is 0.1.
         decode: speed includes decoding the image files, on one thread.
-        min_seconds: that each batch size is timed for, even once its median has settled.
-        baseline: an earlier report of the same device to compare the speed with.
+        min_seconds: how long each batch size is timed at least, 0 to 86400, even once its median has settled.
+        baseline: an earlier report of the same device to compare the speed with; more than 10 % slower is FAIL.
         run_dir: where the detections are kept; the same call with the same folder goes on where it was interrupted,
             with any number of processes, and measures again only that whose figures can have changed.  Its
             ``report.json`` is the report so far; what is still to come is SKIPPED there.

@@ -16,7 +16,7 @@ def evidence(examined: Examination) -> Iterator[Evidence]:
     if checkpoint.wrapper:
         yield Evidence(about="wrapper", value=checkpoint.wrapper, source="the entry that holds the tensors")
     if names.prefix:
-        but = f", but for {', '.join(names.counters)}" if names.counters else ""
+        but = f", except for {', '.join(names.counters)}" if names.counters else ""
         yield Evidence(about="prefix", value=names.prefix, source=f"it is before all names of tensors{but}")
     if layout is None:
         return

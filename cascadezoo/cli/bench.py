@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 )
 @click.argument("name", type=EntryName())
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", type=InputFile())
-@click.option("--pretrained", is_flag=True, help="The published weights.")
-@click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
+@click.option("--pretrained", is_flag=True, help="Time the published weights.")
+@click.option(
+    "--weights", metavar="FILE", type=WeightsFile(), help="A file of weights, canonical or the publisher's own."
+)
 @click.option("--device", type=Device(), help="Such as cpu or cuda:1; default: cuda where there is one.")
 @click.option(
     "--precision",
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--batch-size", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Timed too, beside one at a time.",
+    help="Images at a time; above 1, one at a time is timed as well.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def bench_command(
@@ -52,9 +54,9 @@ def bench_command(
 ) -> None:
     """Time the entry NAME on each IMAGE, or on a generated image of 480 x 640.
 
-    Everything counts from resizing to the encoded masks, but not decoding.  With neither --pretrained nor --weights the
-    network is random, with scores that let a full number of detections through.  To compare an entry with an earlier
-    report, use `cascadezoo verify --fps --baseline`.
+    The time runs from resizing to the encoded masks; decoding does not count.  With neither --pretrained nor --weights
+    the network is random, with scores that let a full number of detections through.  To compare an entry with an
+    earlier report, use `cascadezoo verify --fps --baseline`.
     """
     if pretrained and weights:
         raise UsageError("give either --pretrained or --weights, not both")

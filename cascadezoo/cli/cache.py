@@ -55,7 +55,9 @@ def list_command(as_json: bool) -> None:
 @click.option("--data", is_flag=True, help="Images that were drawn, and can be again.")
 @click.option("--outdated", is_flag=True, help="Compiled operators of other versions.")
 @click.option("--all", "everything", is_flag=True, help="All these, the canonical weights and all operators.")
-@click.option("--older-than", type=Number(min=0), metavar="DAYS", default=0, help="Only what is unused since.")
+@click.option(
+    "--older-than", type=Number(min=0), metavar="DAYS", default=0, help="Only what has not been used for so many days."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would go, and leave it.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def prune_command(

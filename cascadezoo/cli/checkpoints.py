@@ -55,8 +55,8 @@ def convert_command(
 ) -> None:
     """Convert a publisher's checkpoint to canonical weights.
 
-    Nothing in the file is executed.  Every tensor is accounted for: mapped, left out for a reason, or an error.  What
-    the file is shows in it and in its name (see `cascadezoo inspect`).
+    Nothing in the file is executed.  Every tensor is accounted for: mapped, left out for a reason, or
+    an error.  The file and its name show what it is (see `cascadezoo inspect`).
     """
     if output is not None:
         require_canonical_output(output, checkpoint, force=force)
@@ -140,7 +140,7 @@ def _inspected(inspection: "Inspection", tensors: bool) -> list[str]:
         *((f"not of {name}", reason) for name, reason in inspection.refusals.items()),
     ]
     for problems, entries in _alike(inspection).items():
-        lines += [("closest to" if problems else "fits", ", ".join(entries)), ("  but for", problems)]
+        lines += [("closest to" if problems else "fits", ", ".join(entries)), ("  except", problems)]
     if "content_digest" in inspection.metadata:
         lines.append(("content digest", "does not hold" if inspection.fault else "holds"))
     if tensors:

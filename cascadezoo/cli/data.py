@@ -89,7 +89,7 @@ def check_command(annotations: Path, images: Path | None, decode: bool, draw: Pa
     required=True,
     help="The COCO file to write; with --to, the folder.",
 )
-@click.option("--from", "origin", type=click.Choice(_FORMATS), help="The format of SOURCE, where it is not found out.")
+@click.option("--from", "origin", type=click.Choice(_FORMATS), help="The format of SOURCE, if it is not recognised.")
 @click.option("--to", type=click.Choice(_FORMATS), help="Write this format: SOURCE is a COCO file then.")
 @click.option("--images", metavar="DIR", type=InputFolder(), help="The images, where they do not lie with SOURCE.")
 @click.option("--split", metavar="NAME", help="A part of SOURCE: of YOLO's data.yaml or VOC's ImageSets.")

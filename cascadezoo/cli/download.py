@@ -40,7 +40,7 @@ class Outcome:
 )
 @click.argument("names", metavar="NAME...", nargs=-1, type=EntryName())
 @click.option("--all", "everything", is_flag=True, help="Every entry whose weights were published.")
-@click.option("--keep-original", is_flag=True, help="Of what is fetched now, keep the publisher's files, too.")
+@click.option("--keep-original", is_flag=True, help="Also keep the publishers' own files of what is fetched now.")
 @click.option("--sha256", metavar="HEX", help="Hold the publisher's file of NAME to this hash, all 64 digits of it.")
 @click.option(
     "--jobs", default=4, show_default=True, metavar="N", type=click.IntRange(1, 16), help="Downloads at a time."

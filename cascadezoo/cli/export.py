@@ -44,16 +44,31 @@ def _axes(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     type=click.Choice((*GRAPHS, *FORMATS)),
     help=f"What to write: {', '.join(GRAPHS)}, or a publisher's file: {', '.join(FORMATS)}.",
 )
-@click.option("--weights", type=WeightsFile(), help="A file of weights; default: the entry's in the cache.")
+@click.option(
+    "--weights",
+    type=WeightsFile(),
+    help="A file of weights, for a publisher's format a canonical one; default: the published ones, which a "
+    "publisher's format takes only from the cache.",
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), help="fp16 and int8 cost accuracy; default: fp32.")
 @click.option("--opset", type=click.IntRange(min=1), help="The version of ONNX's operators.")
 @click.option("--preprocess", is_flag=True, help="The graph takes resized images and normalises and pads them.")
-@click.option("--dynamic", callback=_axes, metavar="AXES", help=f"Of {','.join(AXES)}, or none; default: all.")
+@click.option(
+    "--dynamic",
+    callback=_axes,
+    metavar="AXES",
+    help=f"Which of {','.join(AXES)} may differ from call to call, or none; default: all.",
+)
 @click.option("--calibration", type=InputFolder(), help="A folder of images to quantise by.")
 @click.option("--val-json", type=InputFile(), help="COCO annotations to measure what fp16 or int8 costs.")
 @click.option("--val-images", type=InputFolder(), help="The folder of their images.")
-@click.option("-o", "--output", type=OutputOfExport(), help="What to write; default: <entry>, beside its weights.")
-@click.option("--force", is_flag=True, help="Replace an existing output; write fp16, int8 whatever it costs.")
+@click.option(
+    "-o",
+    "--output",
+    type=OutputOfExport(),
+    help="What to write; default: <entry>, beside --weights or in the current folder.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing output; write fp16 or int8 whatever it costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 def export_command(
     name: str, format: str, weights: Path | None, output: Path | None, as_json: bool, **options: Any

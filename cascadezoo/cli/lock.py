@@ -26,9 +26,9 @@ _DEFAULT = "cascadezoo.lock"
     examples=("cascadezoo lock write", "cascadezoo lock check"),
 )
 def lock_command() -> None:
-    """Pin weights: full SHA-256 and content digest of each entry in a text file, and the cache held to it.
+    """Pin weights: write the full SHA-256 and content digest of each entry to a text file, and hold the cache to it.
 
-    Most publishers state no hash, or eight digits of one, so that a cache trusts the file that it gets first.
+    Most publishers state no hash, or six or eight digits of one, so that a cache trusts the file that it gets first.
     """
 
 

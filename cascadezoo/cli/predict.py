@@ -45,8 +45,10 @@ _OF_ENGINE = ("--address", "--actors", "--column")
 )
 @click.argument("name", type=ModelName())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=str))
-@click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
-@click.option("--recursive", is_flag=True, help="Of a folder, the folders inside too.")
+@click.option(
+    "--weights", metavar="FILE", type=WeightsFile(), help="A file of weights, canonical or the publisher's own."
+)
+@click.option("--recursive", is_flag=True, help="Look into the folders inside a folder, too.")
 @click.option(
     "-o", "--out", metavar="DIR", type=OutputOfPredict(), default=Path("predictions"), show_default=True,
     help="Where the results go.",
@@ -79,7 +81,7 @@ _OF_ENGINE = ("--address", "--actors", "--column")
     "--optimize/--no-optimize", default=None,
     help="Prepare the network for the device first; default: on a CPU.  Scores may differ in their last digits.",
 )  # fmt: skip
-@click.option("--exact", is_flag=True, help="Optimised on a CPU: convolutions by plain sums, slower.")
+@click.option("--exact", is_flag=True, help="When optimised on a CPU, compute convolutions by plain sums, slower.")
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True,
     help="What the network computes in.",
@@ -133,8 +135,8 @@ def predict_command(
     annotated mp4, and a file of JSON lines, one per frame.  All hold the detections whose score is at least the
     threshold.  Without --weights the entry's published weights are used.
 
-    An image that cannot be read is named and the others still run; the exit code is that of the worst failure.  What
-    lies in a folder and is left out, as no image, a video, hidden or a folder itself, is counted and named.
+    An image that cannot be read is named and the others still run; the exit code is that of the worst failure.  What a
+    folder holds besides images (other files, videos, hidden files, folders) is left out, counted and named.
 
     With --engine ray an IMAGE may be a path, a pattern, a Parquet file (.parquet), a list of paths (.txt) or a URI such
     as s3://bucket/folder/.  No pictures are drawn; --out names a folder for detections.json, a file of JSON lines

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--weights", type=WeightsFile(), help="The canonical .safetensors; default: the entry's in the cache.")
 @click.option("--license", metavar="ID", help="The weights' licence (SPDX), where their publisher states none.")
 @click.option("--report", type=InputFile(), help="A report of `cascadezoo verify`, whose figures the card then shows.")
-@click.option("--picture", type=InputFile(), metavar="IMAGE", help="Show on the card what the weights find on it.")
+@click.option(
+    "--picture", type=InputFile(), metavar="IMAGE", help="Show on the card what the weights find on this image."
+)
 @click.option("--private", is_flag=True, help="A private repository.")
 @click.option("--revision", metavar="BRANCH", help="The branch to commit to; default: main.")
 @click.option("--dry-run", is_flag=True, help="Touch no network: print what would be uploaded, and the card.")

@@ -139,8 +139,8 @@ def merge_command(files: tuple[Path, ...], out: Path, html_file: Path | None) ->
 def table_command(files: tuple[Path, ...], layout: str, out: Path) -> None:
     """Print AP as measured and published, AP50, AP75 and by size, and fps, of every entry of the reports FILE.
 
-    Rows are evaluations; of several reports each row says which it is from.  CSV has three digits, verdict and machine
-    too; LaTeX needs the package booktabs.
+    Each row is an evaluation; with several reports it says which one it is from.  CSV has three digits, and also the
+    verdict and the machine; LaTeX needs the package booktabs.
     """
     from cascadezoo.benchmarks.reports.schema import read_report
     from cascadezoo.benchmarks.reports.tables import FORMATS

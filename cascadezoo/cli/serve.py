@@ -28,10 +28,17 @@ _DEFAULTS = Settings()
     ),
 )
 @click.argument("name", type=ModelName())
-@click.option("--weights", metavar="FILE", type=WeightsFile(), help="Canonical or publisher's own file.")
+@click.option(
+    "--weights", metavar="FILE", type=WeightsFile(), help="A file of weights, canonical or the publisher's own."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0: on all.")
 @click.option(
-    "--port", metavar="N", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one."
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="The port to listen on; 0: any free one.",
 )
 @click.option("--device", type=Device(), help="Such as cpu or cuda:1; default: cuda where there is one.")
 @click.option(
@@ -93,7 +100,7 @@ def serve_command(
     /healthz, /healthz/ready, /metadata, and /docs for a description of all (docs/serving.md).  The log goes to stderr,
     a line for each request.  SIGTERM or Ctrl-C end the server once the requests that it has are answered.
 
-    It knows neither passwords nor TLS: put it behind a server that does before strangers can reach it.
+    It has neither passwords nor TLS: put it behind a server that has both before strangers can reach it.
     """
     settings = Settings(
         score=score,

@@ -93,7 +93,7 @@ _setting = partial(click.option, cls=FieldOption, record="cascadezoo.benchmarks.
     "--only-failed",
     metavar="REPORT",
     type=ReportFile(),
-    help="Take from this report, or that of a run folder, all but FAIL and ERROR.",
+    help="Measure only what is FAIL, ERROR or unfinished in this report, or in that of a run folder; keep the rest.",
 )
 @click.option(
     "--engine",

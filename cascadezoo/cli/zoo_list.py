@@ -116,7 +116,9 @@ _SHOWN = ("name", "ap", "mask_ap", "weights")
 @click.option("--available", is_flag=True, help="Only entries whose weights exist somewhere.")
 @click.option("--min-ap", metavar="N", type=Number(0, 100), help="Only entries with this box AP on COCO, or a higher.")
 @click.option(
-    "--data", type=click.Choice(ELSEWHERE), help="The entries on this data set, which --min-ap is of then, not on COCO."
+    "--data",
+    type=click.Choice(ELSEWHERE),
+    help="Only the entries on this data set; --min-ap then counts on it, not on COCO.",
 )
 @click.option(
     "--sort",
@@ -147,9 +149,9 @@ def list_command(
 ) -> None:
     """List the published entries whose name fits PATTERN, such as '*x101*' (quote it).
 
-    AP is average precision in percent, as published: on COCO, but for figures with a mark that says otherwise.  Entries
-    on another data set are listed by themselves, with --data.  Weights: yes (at the published link or, where that is
-    out of date or wrong, at a corrected one), inside the package, or never published.
+    AP is average precision in percent, as published: on COCO, except for figures with a mark that says otherwise.
+    Entries on another data set are listed by themselves, with --data.  Weights: yes (at the published link or, where
+    that is out of date or wrong, at a corrected one), inside the package, or never published.
     """
     if as_json and (as_csv or columns):
         raise UsageError("--json gives whole records: leave out --csv and --columns")

@@ -49,15 +49,17 @@ def export(
     Args:
         model: an entry's name, or what else ``load`` takes; a loaded model for a format that is no publisher's.
         format: a publisher, or one of ``exporting.formats.GRAPHS``.
-        weights: a file, as for ``load``; for a publisher's format a canonical one.  Default: the entry's, as published.
+        weights: a file, as for ``load``; for a publisher's format a canonical one.  Default: the entry's published
+            weights, which the formats of whole detectors fetch where the cache lacks them; for a publisher's format
+            they have to be in the cache already (``download``).
         output: the file to write; default: ``<entry>`` with the format's ending, beside ``weights`` or in the current
             folder.
         precision: "fp32", the default; "fp16", of which the weights are stored in half and the rest is as in fp32; or
             "int8", in which most products are computed.
         opset: the version of ONNX's operators; default: the lowest that has all that is used.
         preprocess: the graph takes RGB images (N, h, w, 3), resized already, and normalises and pads them itself.
-        dynamic: which of batch, height and width may differ from call to call; default: all, of a network that pads
-            every image to one square the batch.  What may not is one image of the entry's scale.
+        dynamic: which of batch, height and width may differ from call to call; default: all; of a network that
+            pads every image to one square, only the batch.  What may not is one image of the entry's scale.
         calibration: a folder of images to quantise by.
         val_json, val_images: COCO annotations and the folder of their images, on which the cost of fp16 and of int8 is
             measured; default: for an entry that was trained on the drawn shapes, these.

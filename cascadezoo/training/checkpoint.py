@@ -64,7 +64,7 @@ def latest(folder: Path, identity: Mapping[str, str], *, extend: bool = False) -
     for key in sorted(identity.keys() | state.identity.keys()):
         then, now = state.identity.get(key), identity.get(key)
         if then != now and not (extend and key == SCHEDULE):
-            way = " but for its schedule, with --extend (in Python extend=True)" if key == SCHEDULE else ""
+            way = " except for its schedule, with --extend (in Python extend=True)" if key == SCHEDULE else ""
             raise UsageError(
                 f"{folder} was begun with {key} {then}, now it is {now}: a run goes on only as it began{way}"
             )

@@ -6,7 +6,7 @@ shift
 for word in "$@"; do
     case $word in
     -* | . | *.whl) ;;
-    "cascadezoo["*"]") for extra in $(tr '[],' '   ' <<< "${word#cascadezoo}"); do grep -q "^$extra = " "$CLONE/pyproject.toml"; done ;;
+    ".["*"]") for extra in $(tr '[],' '   ' <<< "${word#.}"); do grep -q "^$extra = " "$CLONE/pyproject.toml"; done ;;
     *) grep -Eq "[\"\[]${word%%[<>=[]*}[]\">=\[]" "$CLONE/pyproject.toml" ;;
     esac
 done

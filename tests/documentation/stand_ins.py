@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
 from PIL import Image
 from sample_report import sample
 
@@ -89,9 +90,12 @@ def furnish(folder: Path) -> None:
         shutil.copytree(folder / "data" / split, folder / split)
     _coco(folder)
     _other_formats(folder)
-    entry = registry.info("cascade_mask_r50_fpn_1x.mmdet")
-    own = lively(registry.spec_of(entry).with_classes(len(OWN)))
-    _write(folder / "fine_tuned.pth", entry, own, OWN)
+    for publisher, name in (("mmdet", "fine_tuned.pth"), ("paddle", "model_final.pdparams")):
+        entry = registry.info(f"cascade_mask_r50_fpn_1x.{publisher}")
+        _write(folder / name, entry, lively(registry.spec_of(entry).with_classes(len(OWN))), OWN)
+    entry = registry.info("cascade_mask_r50_fpn_1x.detectron2")
+    state = to_publisher(lively(registry.spec_of(entry).with_classes(len(OWN))).state_dict(), entry.name)
+    torch.save({"model": state, "iteration": 9, "optimizer": {}}, folder / "model_final.pth")  # as its trainer does
     (folder / "report.json").write_text(text_of(sample()))
     shutil.copytree(ROOT / "examples", folder / "examples")
 

@@ -111,7 +111,7 @@ def test_pixels_are_padded_to_fixed_sides_where_they_fit(tmp_path: Path, monkeyp
         assert (found.shape, found.dtype, found.sum()) == (expected, np.float32, values.sum())
         assert found[..., :4, :6].all()
     for name, shape in (("pixels", [1, 3, 8, 5]), ("images", [1, 3, 8, 6])):  # images are normalised before padding
-        with pytest.raises(SystemExit, match=r"a\.jpg: its .* are \[1, 3, 4, 6\], and the file takes .* alone"):
+        with pytest.raises(SystemExit, match=r"a\.jpg: its .* are \[1, 3, 4, 6\], and the file takes only .*"):
             runner.fitted(values, SimpleNamespace(name=name, shape=shape), "a.jpg")
     with pytest.raises(SystemExit, match=r"none\.jpg: no image that OpenCV can read"):
         next(runner.detect(None, None, str(tmp_path / "none.jpg"), 1))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadezoo.benchmarks.measure.gpu.plan import PARTS
+from cascadezoo.benchmarks.measure.operator_sections import commit
 from cascadezoo.benchmarks.measure.ways import SPANS
 
 Report = dict[str, Any]
@@ -31,8 +32,7 @@ def _begin(report: Report, name: str) -> list[str]:
     here = report["environment"]
     torch = here["torch"] or {}
     machine = f"{torch.get('gpu') or 'no GPU'}, driver {here['driver']}, CUDA {torch.get('cuda')}"
-    changed = " with changes" if here["modified"] else ""
-    packages = f"torch {here['packages'].get('torch')}, commit {(here['commit'] or 'unknown')[:8]}{changed}"
+    packages = f"torch {here['packages'].get('torch')}, {commit(here)}"
     lines = [f"({machine}, {packages}, {here['date'][:10]}; `{name}`)", ""]
     if report["status"] != "passed":
         lines += [f"This part {_STATUS[report['status']]}.", ""]

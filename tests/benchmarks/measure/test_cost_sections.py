@@ -5,7 +5,14 @@ from typing import Any
 from cascadezoo.benchmarks.measure import cost_sections
 from cascadezoo.benchmarks.verify.speed import STAGES
 
-ENVIRONMENT = {"cpu": "a CPU", "cores": 2, "packages": {"torch": "2.14"}, "date": "2026-11-26T00:00", "torch": None}
+ENVIRONMENT = {
+    "cpu": "a CPU",
+    "cores": 2,
+    "packages": {"torch": "2.14"},
+    "date": "2026-11-26T00:00",
+    "torch": None,
+    "modified": False,
+}
 
 
 def ms(median: float) -> dict[str, float]:

@@ -47,7 +47,13 @@ def test_a_report_is_a_section(monkeypatch: pytest.MonkeyPatch) -> None:
         "networks": rows,
         "grows_with_pixels": dict.fromkeys(("compiled", "torchvision", "not deformable"), 0.87),
         "training": {"tiny": deform_conv2d.training((32, 4, 9, 8), 2)},
-        "environment": {"cpu": "a CPU", "cores": 2, "date": "2026-11-27", "packages": {"torch": "2"}},
+        "environment": {
+            "cpu": "a CPU",
+            "cores": 2,
+            "date": "2026-11-27",
+            "modified": False,
+            "packages": {"torch": "2"},
+        },
     }
     text = "\n".join(section(report))
     assert f"| `{NAME}` | 64x96 |" in text

@@ -45,6 +45,18 @@ def test_another_report_gives_another_page(tmp_path: Path) -> None:
     assert "1.87 times the file" in speed_page(tmp_path)
 
 
+def test_a_report_of_changed_code_says_so(tmp_path: Path) -> None:
+    """On a CPU as on a GPU: no commit holds what was measured."""
+    for name in ("convert.json", "gpu_build.json"):
+        report = json.loads((RESULTS / name).read_text())
+        for modified in (True, False):
+            report["environment"] |= {"commit": "0123456789abcdef", "modified": modified}
+            (tmp_path / name).write_text(json.dumps(report))
+            (line,) = [line for line in speed_page(tmp_path).splitlines() if f"`{name}`)" in line]
+            assert ("commit 01234567 with changes" in line) is modified
+        (tmp_path / name).unlink()
+
+
 def test_another_report_gives_another_paragraph_and_chart(tmp_path: Path) -> None:
     report = json.loads((RESULTS / "peers.json").read_text())
     report["latency"]["times_faster"]["optimized"]["mmdetection"]["whole"]["median"] = 7.77

@@ -7,7 +7,14 @@ from cascadezoo.benchmarks.measure import tiling
 from cascadezoo.benchmarks.measure.tiling_section import tiling as section
 from cascadezoo.shapes import planted
 
-ENVIRONMENT = {"cpu": "a processor", "cores": 2, "torch": None, "packages": {}, "date": "2026-01-02T03:04:05"}
+ENVIRONMENT = {
+    "cpu": "a processor",
+    "cores": 2,
+    "modified": False,
+    "torch": None,
+    "packages": {},
+    "date": "2026-01-02T03:04:05",
+}
 
 
 @pytest.fixture(scope="module")
