@@ -60,7 +60,7 @@ _DEFAULTS = Settings()
     help="Requests in the server at a time; further ones are answered with 503.",
 )  # fmt: skip
 @click.option(
-    "--max-body-mb", metavar="MB", type=Number(0, 2**20, min_open=True), show_default=True,
+    "--max-body-mb", metavar="MB", type=Number(0.001, 2**20), show_default=True,
     default=_DEFAULTS.max_body / _MEBIBYTE, help="Size of a request's body, in MiB.",
 )  # fmt: skip
 @click.option(
