@@ -129,7 +129,7 @@ def serve_command(
             )
         places = ", ".join(f"{at} ({threads} thread{'s' * (threads != 1)})" for at, threads in models.workers)
         line = f"serving {name} at {address(opened)}, workers: {places}"
-        with log_shown():
+        with log_shown("python_multipart"):  # what it warns of, the client is told
             if run(App(models, settings), opened, lambda: echo(line, err=True)):
                 echo("ended: all requests are answered", err=True)
             else:

@@ -111,12 +111,14 @@ def messages_shown() -> Iterator[None]:
 
 
 @contextmanager
-def log_shown() -> Iterator[None]:
+def log_shown(*mild: str) -> Iterator[None]:
     """What the library notes of its work, and what anyone warns of, goes to stderr inside in one form: a line each with
-    its time, and the traceback of an error that it went on after."""
+    its time, and the traceback of an error that it went on after.  ``mild``: packages of which errors alone are shown.
+    """
     log, root = logging.getLogger("cascadezoo"), logging.getLogger()
     level, handlers, show = log.level, log.handlers[:], warnings.showwarning
     handler = _Noted()
+    handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.name.partition(".")[0] not in mild)
     root.addHandler(handler)
     log.handlers.clear()
     log.setLevel(logging.INFO)

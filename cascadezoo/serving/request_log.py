@@ -17,6 +17,8 @@ _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 _HEADER = b"x-request-id"
 _OWN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # what a client may call its request
 
+_LONGEST = 200  # characters of a path in the log: a client may send 64 Ki
+
 _log = logging.getLogger("cascadezoo")
 
 
@@ -60,7 +62,8 @@ class RequestLog:
         except Exception:  # the client has been told what it may know
             _log.exception("%s: an unexpected error", name)
         milliseconds = 1000 * (time.perf_counter() - start)
-        _log.info("%s %s %s %d %.0f ms", name, scope["method"], scope["path"], status, milliseconds)
+        path = scope["path"][:_LONGEST]
+        _log.info("%s %s %s %d %.0f ms", name, scope["method"], path, status, milliseconds)
 
     async def _live(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         """The application's life as ASGI has it; that it could not start is told by ``failure``, not as a traceback."""

@@ -1,6 +1,5 @@
 """A port, and the process that listens on it until it is told to end."""
 
-import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -52,8 +51,6 @@ def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> bool:
     Raises UsageError where another program has begun to listen on the address since ``bound``, which two may bind, and
     MissingResource where the machine does not start the threads of the server.
     """
-    # what it warns of, the client is told
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     log = RequestLog(app.asgi, lambda: server.should_exit)
     config = uvicorn.Config(
         log,

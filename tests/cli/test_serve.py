@@ -24,14 +24,16 @@ def test_the_log_has_a_line_for_each_note_and_the_traceback_of_an_error(capsys) 
     log = logging.getLogger("cascadezoo")
     with messages_shown():
         log.info("not shown")
-        with log_shown():
+        with log_shown("mild"):
             log.info("a note \x1b[2J")
             log.warning("a warning")
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
                 warnings.warn("a warning of Python", stacklevel=1)
             logging.getLogger("other.error").info("not shown")
-            logging.getLogger("other.error").error("of another \n")
+            logging.getLogger("mild.parser").warning("not shown")
+            logging.getLogger("mild.parser").error("bad")
+            logging.getLogger("other.error").warning("of another \n")
             try:
                 raise ValueError("\x1b[31m why")
             except ValueError:
@@ -39,9 +41,15 @@ def test_the_log_has_a_line_for_each_note_and_the_traceback_of_an_error(capsys) 
         log.info("not shown")
         log.warning("as before")
     lines = capsys.readouterr().err.splitlines()
-    notes = ["a note \\x1b[2J", "a warning", "a warning of Python", "other.error: of another", "an error"]
-    assert [line[20:] for line in lines[:5]] == notes
-    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines[:5])
-    assert lines[5] == "Traceback (most recent call last):"
+    notes = [
+        "a note \\x1b[2J",
+        "a warning",
+        "a warning of Python",
+        "mild.parser: bad",
+        "other.error: of another",
+    ]
+    assert [line[20:] for line in lines[:6]] == [*notes, "an error"]
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines[:6])
+    assert lines[6] == "Traceback (most recent call last):"
     assert lines[-2:] == ["ValueError: \\x1b[31m why", "as before"]
-    assert len(lines) == 10
+    assert len(lines) == 11
