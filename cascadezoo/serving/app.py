@@ -1,6 +1,7 @@
 """The routes of the server."""
 
 import asyncio
+import logging
 import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,6 +33,7 @@ from cascadezoo.version import __version__
 
 T = TypeVar("T")
 
+_log = logging.getLogger("cascadezoo")
 _GONE = 499  # the client left before its answer: a number for the log, since nobody is there to read it
 _MOST_HELPERS = 8  # threads that decode images and write answers
 
@@ -177,6 +179,7 @@ async def _on_bad_parameter(request: Request, error: Any) -> Response:
 
 
 async def _on_no_memory(request: Request, error: Any) -> Response:
+    _log.warning("%s: no memory: %s", request.state.request_id, error.__cause__ or error)
     return _refusal(request, 503, "the server has no memory for this image now", {"Retry-After": "1"})
 
 

@@ -145,7 +145,9 @@ def test_want_of_memory_is_a_reason_to_try_again(monkeypatch, caplog, where: str
     status, headers, body = call(full if where == "worker" else nothing, [png(image(0))], padded=padded)
     assert (status, headers[b"retry-after"]) == (503, b"1")
     assert json.loads(body)["error"] == "the server has no memory for this image now"
-    assert "Traceback" not in caplog.text
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage() == f"mine: no memory: {error}"
+    assert record.exc_info is None
 
 
 def test_a_decoder_without_memory_is_no_damaged_image(monkeypatch) -> None:
