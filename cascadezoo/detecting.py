@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import threading
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cascadezoo.errors import CascadezooError, OutOfMemory, WorkerLost
-from cascadezoo.images import opencv_on_one_thread
+from cascadezoo.images import lacks_memory, opencv_on_one_thread
 from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.modeling.preprocess import ResizedImage, image_scale, padded_size
 from cascadezoo.spec.model import ModelSpec, PreprocessSpec
@@ -36,7 +37,9 @@ _MOST_WORKERS = 8
 _PATIENCE = 1  # seconds of waiting for an item, after which the waiting is looked at
 _LATE, _LOST = "DataLoader timed out", "DataLoader worker (pid"  # PyTorch's words
 _SIGCHLD: Any = getattr(signal, "SIGCHLD", None)  # Windows has none
-_NO_ROOM = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of CUDA, of the CPU, of cuBLAS and cuDNN
+_NO_ROOM = re.compile(  # of CUDA; of the CPU; of cuBLAS and cuDNN; of oneDNN, which says no more of it
+    "out of memory|can't allocate memory|ALLOC_FAILED|could not (create|execute) a primitive$|create a memory object$"
+)
 
 _log = logging.getLogger("cascadezoo")
 
@@ -232,7 +235,7 @@ class Fitting(Generic[P, R]):
         """None where memory ran out; on return nothing holds the tensors of the attempt."""
         try:
             return self._detect(images)
-        except RuntimeError as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             return None
@@ -251,9 +254,10 @@ class Fitting(Generic[P, R]):
 
 
 @uncompiled
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the device, or the host, had no room for a tensor."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the host, had no room for something."""
+    said = isinstance(error, RuntimeError) and _NO_ROOM.search(str(error)) is not None
+    return said or isinstance(error, torch.OutOfMemoryError) or lacks_memory(error)
 
 
 class _Prepared(Dataset[Any]):

@@ -41,14 +41,20 @@ def usable(device: torch.device | str | int | None, local: int | None = None) ->
         if isinstance(device, bool):
             raise TypeError("a truth value names no device")
         chosen = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
-    except (RuntimeError, TypeError) as error:
+        if chosen.type == "meta":
+            raise TypeError("the meta device computes nothing")
+    except (RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"{device!r} names no device: give cpu, cuda, cuda:N or mps") from error
+    named = f"cuda:{device}" if isinstance(device, int) else str(device)
     if chosen == torch.device("cuda") and local is not None:
         chosen = torch.device("cuda", local)
+        named = str(chosen)
     try:
+        if str(chosen) != named:
+            raise RuntimeError("torch keeps 8 bits of a device's number, and would take another one")
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
-        raise MissingResource(f"there is no device {chosen} here: torch can use {', '.join(_present())}") from error
+    except (RuntimeError, AssertionError, ImportError) as error:  # the latter two where torch was built without it
+        raise MissingResource(f"there is no device {named} here: torch can use {', '.join(_present())}") from error
     return chosen
 
 

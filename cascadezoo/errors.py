@@ -165,7 +165,7 @@ class UntrustedCache(FileError):
 
 
 class OutOfMemory(CascadezooError):
-    """The device has no room even for one image at a time."""
+    """The device has no room even for one image at a time, or the machine none to decode it."""
 
     exit_code = 3
 

@@ -13,9 +13,11 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
-from cascadezoo.errors import MissingResource, TooManyPixels, UnreadableImage
+from cascadezoo.errors import MissingResource, OutOfMemory, TooManyPixels, UnreadableImage
 
 MOST_PIXELS = 2**27  # 134 million, 400 MB decoded
+LONGEST_SIDE = 1_000_000  # in pixels: libpng reads none that are longer
+LONGEST_SIDE_OF_JPEG = 65_500  # libjpeg reads and writes none that are longer
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # EXIF's tag
@@ -72,7 +74,8 @@ def read_header(what: str, data: bytes | BinaryIO, most: int | None = None) -> H
     ``data``: the file's bytes, or the file, of which only the header is read.  ``most``: the pixels that it may have,
     at most ``most_pixels()``, which None means.
 
-    Raises TooManyPixels, and UnreadableImage for a header that Pillow does not know.
+    Raises TooManyPixels, also for a side that is too long, UnreadableImage for a header that Pillow does not know, and
+    OutOfMemory.
     """
     limit = most_pixels() if most is None else most
     if limit > MOST_PIXELS:
@@ -81,16 +84,17 @@ def read_header(what: str, data: bytes | BinaryIO, most: int | None = None) -> H
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as header:
-                width, height = header.size
-                kind, mode = header.format or "", header.mode
+                (width, height), kind = header.size, header.format or ""
+                _refuse_large(what, kind, width, height, most)
+                # of a PNG this decodes all of it: EXIF may come last
                 turned = 1 if kind in _TURNED_BY_OPENCV else header.getexif().get(_ORIENTATION, 1)
+                return Header(kind, header.mode, turned if turned in range(1, 9) else 1, width, height)
     except Image.DecompressionBombError as error:
         raise TooManyPixels(_too_large(what, "far too many", most)) from error
+    except MemoryError as error:
+        raise no_room_for(what) from error
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, OverflowError) as error:
         raise UnreadableImage(f"{what} is no image that can be decoded: damaged or of another kind") from error
-    if width * height > limit:
-        raise TooManyPixels(_too_large(what, f"{width} x {height}", most))
-    return Header(kind, mode, turned if turned in range(1, 9) else 1, width, height)
 
 
 def require_whole(what: str, data: bytes) -> None:
@@ -98,6 +102,22 @@ def require_whole(what: str, data: bytes) -> None:
     for start, is_whole in _WHOLE.items():
         if data.startswith(start) and not is_whole(data):
             raise UnreadableImage(f"{what} is an image that is damaged or cut short: get it again")
+
+
+def no_room_for(what: str) -> OutOfMemory:
+    """The error for an image that the machine has no memory to decode."""
+    return OutOfMemory(f"this machine has too little memory now to decode {what}: free some, or shrink the image")
+
+
+def _refuse_large(what: str, kind: str, width: int, height: int, most: int | None) -> None:
+    if width * height > (most_pixels() if most is None else most):
+        raise TooManyPixels(_too_large(what, f"{width} x {height}", most))
+    longest = LONGEST_SIDE_OF_JPEG if kind == "JPEG" else LONGEST_SIDE
+    if max(width, height) > longest:
+        raise TooManyPixels(
+            f"{what} claims {width} x {height} pixels, and no {kind} image with a side of more than {longest:,} is "
+            "read: cut it into parts"
+        )
 
 
 def _too_large(what: str, pixels: str, most: int | None) -> str:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from cascadezoo.errors import UnreadableImage
-from cascadezoo.image_files import Header, most_bytes, not_there, read_header, require_whole
+from cascadezoo.image_files import Header, most_bytes, no_room_for, not_there, read_header, require_whole
 from cascadezoo.levels import Pixels as Pixels  # for the rooms that read images
 from cascadezoo.levels import rgb
 from cascadezoo.paths import expanded
@@ -39,6 +39,8 @@ _EXPECTED = (
     "tensor of uint8, uint16, bool or floats in 0..1"
 )
 _PIECE = 2**24  # bytes read at a time from a file object, which may have no end
+_NO_MEMORY = -4  # OpenCV's StsNoMem
+_BYTES = 16  # that a decoder may take for a pixel
 _BY_PILLOW = frozenset({"AVIF", "GIF", "PPM"})
 _OF_ANY_DEPTH = frozenset({"PNG", "TIFF"})  # the others state how many bits their levels have: decoders scale them
 _SCALED_TO_16_BITS = frozenset({"PNG", "PPM"})  # by Pillow, whatever mode it opens them in
@@ -58,9 +60,9 @@ def read_image(image: ImageInput) -> Pixels:
     A uint8 (H, W, 3) array is returned as it is when contiguous.  What becomes of other types and channels, whichever
     way they come in, ``levels.rgb`` says: of 16 bits the upper 8 are kept, transparency is dropped.
 
-    Raises ``MissingResource`` when the file does not exist and ``UnreadableImage`` for anything else that is no
-    image: a file that cannot be decoded, is cut short or has too many pixels (``image_files``), wrong shapes,
-    types or value ranges.
+    Raises ``MissingResource`` when the file does not exist, ``OutOfMemory`` when there is no room to decode it, and
+    ``UnreadableImage`` for anything else that is no image: a file that cannot be decoded, is cut short or has too many
+    pixels (``image_files``), wrong shapes, types or value ranges.
     """
     if isinstance(image, str | os.PathLike):
         return decode(str(image), _content_of_path(image))
@@ -102,6 +104,8 @@ def _content_of_path(given: str | os.PathLike[str]) -> bytes:
         return path.read_bytes()
     except IsADirectoryError as error:
         raise UnreadableImage(f"{path} is a folder; give the path of an image") from error
+    except MemoryError as error:
+        raise no_room_for(str(path)) from error
     except (OSError, ValueError) as error:
         absent = getattr(error, "errno", None) in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
         raise (not_there(given) if absent else _why(path, error)) from error
@@ -121,6 +125,8 @@ def _content_of_file(file: IO[bytes], what: str) -> bytes:
         ) from error
     except (OSError, ValueError) as error:
         raise _why(what, error) from error
+    except MemoryError as error:
+        raise no_room_for(what) from error
     _refuse_more_than(limit, len(content), what)
     return bytes(content)
 
@@ -146,6 +152,29 @@ def decode(what: str, data: bytes, most: int | None = None) -> Pixels:
         raise UnreadableImage(f"{what} is empty, an empty file is not an image")
     require_whole(what, data)
     header = read_header(what, data, most)
+    try:
+        return _decoded(what, data, header)
+    except (MemoryError, cv2.error, UnreadableImage) as error:
+        if not lacks_memory(error) and _is_room_for(header):
+            raise
+        raise no_room_for(what) from error
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy, Pillow or OpenCV says so that the machine had no room for something."""
+    return isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == _NO_MEMORY)
+
+
+def _is_room_for(header: Header) -> bool:
+    """Some decoders call an image damaged where they had no room for it: whether that may have been."""
+    try:
+        np.empty((header.height, header.width, _BYTES), np.uint8)  # is not touched, and so takes none
+    except MemoryError:
+        return False
+    return True
+
+
+def _decoded(what: str, data: bytes, header: Header) -> Pixels:
     if header.format in _BY_PILLOW:
         return _by_pillow(what, data)
     _refuse_without_range(header.mode, what)
@@ -167,6 +196,8 @@ def _by_opencv(what: str, data: bytes, header: Header) -> npt.NDArray[Any]:
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | depth)
     except cv2.error as error:
+        if lacks_memory(error):
+            raise
         raise UnreadableImage(f"{what} cannot be decoded: {str(error).strip()}") from error
     if bgr is None:
         raise UnreadableImage(f"{what} is no image that OpenCV can decode: damaged, cut short or of another kind")

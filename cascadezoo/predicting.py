@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from cascadezoo.detecting import batched
-from cascadezoo.errors import CascadezooError, FailedImages
+from cascadezoo.errors import CascadezooError, FailedImages, OutOfMemory
 from cascadezoo.modeling.compiling import around_compiled, uncompiled
 from cascadezoo.threads import Share, in_order
 
@@ -148,6 +148,8 @@ def _attempted(read: Callable[[T], P], image: T) -> P | CascadezooError:
     """``read`` form of an image, or why it cannot be read."""
     try:
         return read(image)
+    except OutOfMemory:  # no fault of the image's
+        raise
     except CascadezooError as error:
         for each in (error, error.__cause__):
             if each is not None:

@@ -204,7 +204,22 @@ def test_every_way_to_say_out_of_memory_is_known() -> None:
         "CUDA error: out of memory",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
         "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes",
+        "could not create a primitive",
     ):
         assert is_out_of_memory(RuntimeError(text))
     assert is_out_of_memory(torch.OutOfMemoryError("no room"))
-    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert is_out_of_memory(MemoryError("std::bad_alloc"))
+    with pytest.raises(cv2.error) as no_memory:
+        cv2.resize(np.zeros((1, 1), np.uint8), (2**31 - 1, 2**20))
+    assert is_out_of_memory(no_memory.value)
+    with pytest.raises(cv2.error) as no_size:
+        cv2.resize(np.zeros((1, 1), np.uint8), (0, -1))
+    unlike = "could not create a primitive descriptor for a convolution forward propagation primitive"
+    for error in (no_size.value, RuntimeError("shape mismatch"), RuntimeError(unlike), ValueError("out of memory")):
+        assert not is_out_of_memory(error)
+
+
+def test_the_machines_memory_halves_a_batch_as_the_devices_does() -> None:
+    detect = Fitting(Device(1, MemoryError()), 2, CPU)
+    assert detect([1, 2]) == [2, 4]
+    assert detect.batch_size == 1

@@ -42,14 +42,25 @@ def test_without_a_gpu_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(usable(None)) == "cpu"
 
 
-@pytest.mark.parametrize("name", ["gpu", "cpu:x", "", "cuda:-1", 1.5, True, ["cuda"]])
+@pytest.mark.parametrize("name", ["gpu", "cpu:x", "", "cuda:-1", 2**70, 1.5, True, ["cuda"], "meta", "foo:0"])
 def test_what_names_no_device_is_refused_before_anything_is_read(name: object) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(repr(name))} names no device: give cpu, cuda, cuda:N or mps$"):
         cascadezoo.load("cascade_r50_fpn_1x", weights="no_such_file", device=name)
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("cuda:99", "cuda:99"), (99, "cuda:99"), (torch.device("cuda:99"), "cuda:99"), ("mps", "mps")]
+    ("name", "meant"),
+    [
+        ("cuda:99", "cuda:99"),
+        (99, "cuda:99"),
+        (torch.device("cuda:99"), "cuda:99"),
+        ("mps", "mps"),
+        ("privateuseone", "privateuseone"),  # a kind that torch has a name for, and no module
+        ("hpu:1", "hpu:1"),
+        ("cuda:256", "cuda:256"),  # torch keeps 8 bits of the number: cuda:0
+        (300, "cuda:300"),
+        ("cpu:256", "cpu:256"),
+    ],
 )
 def test_p12_a_device_that_is_not_there_is_missing(name: object, meant: str) -> None:
     """One short line, whatever torch says of it; exit code 3."""

@@ -2,6 +2,8 @@ import io
 import os
 import resource
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, features
+from PIL.PngImagePlugin import PngImageFile
 
-from cascadezoo.errors import MissingResource, UnreadableImage
-from cascadezoo.images import read_image
+from cascadezoo.errors import MissingResource, TooManyPixels, UnreadableImage
+from cascadezoo.images import decode, read_image
 
 ORIENTATION = 0x112
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (90, 90, 90)
@@ -148,6 +151,19 @@ def jpeg_bytes():
     return stream.getvalue()
 
 
+def jpeg_claiming(width, height):
+    data = bytearray(jpeg_bytes())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def bitmap_of(height):
+    stream = io.BytesIO()
+    Image.new("L", (1, height)).save(stream, "BMP")
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -155,6 +171,9 @@ def jpeg_bytes():
         (b"a letter, not an image" * 10, "no image that can be decoded|damaged or cut short"),
         (jpeg_bytes()[:200], "no image that can be decoded|damaged or cut short"),
         (png_claiming(100_000, 100_000), "claims far too many pixels, more than the 134,217,728 allowed"),
+        (png_claiming(1_000_001, 1), "claims 1000001 x 1 pixels, and no PNG image with a side of more than 1,000,000"),
+        (bitmap_of(1_000_001), "claims 1 x 1000001 pixels, and no BMP image with a side of more than 1,000,000"),
+        (jpeg_claiming(65_501, 9), "claims 65501 x 9 pixels, and no JPEG image with a side of more than 65,500"),
         (png_with_a_chunk_claiming(2**31 - 1), "an image that is damaged or cut short"),  # 2 GiB of memory, once
         (png_with_a_chunk_claiming(19), "an image that is damaged or cut short"),
         (png_claiming(3, 2)[:-1], "an image that is damaged or cut short"),
@@ -170,6 +189,48 @@ def test_files_that_are_no_image(tmp_path, content, says):
     assert str(path) in str(caught.value)
     assert caught.value.exit_code == 4
     assert "\n" not in str(caught.value)
+
+
+def test_want_of_memory_is_called_so_whatever_the_decoder_says_and_is_no_end(tmp_path):
+    """Decoders raise MemoryError or OpenCV's own, or call the image damaged."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    large = Image.fromarray(pixels).resize((5000, 4000))
+    for kind, options in (("JPEG", {"progressive": True}), ("PNG", {"compress_level": 1}), ("TIFF", {}), ("GIF", {})):
+        large.save(tmp_path / f"large.{kind}", kind, **options)
+    Image.fromarray(pixels).save(tmp_path / "small.PNG")
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, *sorted(map(str, tmp_path.iterdir()))],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    *refused, whole = done.stdout.splitlines()
+    assert len(refused) == 4
+    for line, kind in zip(refused, ("GIF", "JPEG", "PNG", "TIFF"), strict=True):
+        name = f"{'' if kind == 'PNG' else 'the open file '}{tmp_path / 'large'}.{kind}"
+        words = f"this machine has too little memory now to decode {name}: free some, or shrink the image"
+        assert line == f"OutOfMemory {words}"
+    assert whole == "(40, 50, 3)"
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from cascadezoo.images import read_image
+
+read_image(sys.argv[-1])
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**25, used + 2**25))  # a large one takes 57 MiB and more
+for path in sys.argv[1:]:
+    try:
+        print(read_image(path if path.endswith("PNG") else open(path, "rb")).shape)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_damaged_image_is_damaged_while_there_is_memory():
+    data = saved("PNG")
+    at = data.index(b"IDAT") + 8
+    with pytest.raises(UnreadableImage, match="damaged"):
+        decode("it", data[:at] + bytes(20) + data[at + 20 :])
 
 
 def test_a_folder_and_an_impossible_name_are_refused(tmp_path):
@@ -313,6 +374,13 @@ def test_p3_what_claims_too_many_pixels_takes_no_memory(tmp_path, kind, at, widt
     assert (
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
     )  # KiB; decoded it is 800 MB and more
+
+
+def test_a_png_over_the_limit_is_not_decoded(monkeypatch):
+    """Pillow decodes one to look for its orientation."""
+    monkeypatch.setattr(PngImageFile, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(TooManyPixels, match=r"claims 40 x 24 pixels, more than the 959 allowed: shrink it$"):
+        decode("it", saved("PNG"), most=24 * 40 - 1)
 
 
 def test_p3_the_limit_can_be_lifted_or_lowered(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cascadezoo.errors import CascadezooError, MissingResource, UnreadableImage, UsageError
+from cascadezoo.errors import CascadezooError, MissingResource, OutOfMemory, UnreadableImage, UsageError
 from cascadezoo.modeling.tta import TTASettings
 
 RNG = np.random.default_rng(0)
@@ -53,6 +53,19 @@ def test_a_batch_in_one_tensor_or_array_is_a_list_of_its_images(mask_model) -> N
         assert isinstance(found, list)
         assert all_same(found, mask_model, IMAGES[::2])
     assert mask_model.predict(tensor[:0]) == []
+
+
+class Large:
+    """A file for which there is no room."""
+
+    def read(self, size: int) -> bytes:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_no_room_to_decode_is_no_fault_of_the_image(mask_model, threads, batch_size) -> None:
+    with pytest.raises(OutOfMemory, match="too little memory now to decode the Large object given: free some"):
+        mask_model.predict([IMAGES[0], Large()], batch_size=batch_size, errors="return")
 
 
 def test_an_open_file_is_an_image_and_no_stream(mask_model, tmp_path) -> None:

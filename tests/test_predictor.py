@@ -205,7 +205,14 @@ def test_it_computes_with_the_optimised_model_where_it_is_asked_for(folder, path
         assert same(fast(paths[:1])[0], cascadezoo.load(name).optimize(exact=True).predict(paths[0]))
         assert pickle.loads(pickle.dumps(fast)).model is fast.model
     assert Predictor(name, device="cpu", optimize=True).model is not fast.model
-    assert not isinstance(Predictor(name, device="meta", optimize=None).build(), OptimizedDetector)
+
+
+def test_by_default_it_optimises_on_a_cpu_only(folder, monkeypatch):
+    for module in ("cascadezoo.predictor", "cascadezoo.loading"):
+        monkeypatch.setattr(f"{module}.usable", lambda device: torch.device("meta"))  # a device as a GPU is one
+    built = Predictor(f"local-dir:{folder / 'model'}", device="cuda", optimize=None).build()
+    assert not isinstance(built, OptimizedDetector)
+    assert next(built.parameters()).device.type == "meta"
 
 
 def test_an_optimised_model_refuses_what_its_device_cannot(folder):

@@ -66,7 +66,7 @@ def measure(
         try:
             with arithmetic(next(model.parameters()).device, precision):
                 batches.append(_measure(model, images, size, bounds))
-        except RuntimeError as error:
+        except Exception as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
             notes.append(f"out of memory with {size} images at a time: not timed")

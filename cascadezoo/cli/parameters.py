@@ -31,7 +31,7 @@ else:  # generic in the newest click alone
     _Items = list
 
 _STDOUT = Path("-")
-_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|meta)(:\d+)?|\d+", re.ASCII)
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?|\d+", re.ASCII)
 
 
 class EntryName(_TextType):

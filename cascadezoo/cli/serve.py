@@ -67,7 +67,7 @@ _DEFAULTS = Settings()
     help="Requests in the server at a time; further ones are answered with 503.",
 )  # fmt: skip
 @click.option(
-    "--max-body-mb", metavar="MB", type=Number(0, 2**20, min_open=True), show_default=True,
+    "--max-body-mb", metavar="MB", type=Number(0.001, 2**20), show_default=True,
     default=_DEFAULTS.max_body / _MEBIBYTE, help="Size of a request's body, in MiB.",
 )  # fmt: skip
 @click.option(
@@ -136,7 +136,7 @@ def serve_command(
             )
         places = ", ".join(f"{at} ({threads} thread{'s' * (threads != 1)})" for at, threads in models.workers)
         line = f"serving {name} at {address(opened)}, workers: {places}"
-        with log_shown():
+        with log_shown("python_multipart"):  # what it warns of, the client is told
             if run(App(models, settings), opened, lambda: echo(line, err=True)):
                 echo("ended: all requests are answered", err=True)
             else:

@@ -111,25 +111,33 @@ def messages_shown() -> Iterator[None]:
 
 
 @contextmanager
-def log_shown() -> Iterator[None]:
-    """What the library notes of its work goes to stderr inside too, a line each with its time, and the traceback of an
-    error that it went on after."""
-    log, before = logging.getLogger("cascadezoo"), logging.getLogger("cascadezoo").level
-    handler = _Noted(logging.INFO)
-    log.addHandler(handler)
+def log_shown(*mild: str) -> Iterator[None]:
+    """What the library notes of its work, and what anyone warns of, goes to stderr inside in one form: a line each with
+    its time, and the traceback of an error that it went on after.  ``mild``: packages of which errors alone are shown.
+    """
+    log, root = logging.getLogger("cascadezoo"), logging.getLogger()
+    level, handlers, show = log.level, log.handlers[:], warnings.showwarning
+    handler = _Noted()
+    handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.name.partition(".")[0] not in mild)
+    root.addHandler(handler)
+    log.handlers.clear()
     log.setLevel(logging.INFO)
+    warnings.showwarning = lambda message, *_, **__: log.warning("%s", message)
     try:
         yield
     finally:
-        log.setLevel(before)
-        log.removeHandler(handler)
+        warnings.showwarning = show
+        log.setLevel(level)
+        log.handlers[:] = handlers
+        root.removeHandler(handler)
 
 
 class _Noted(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING:  # others are shown already
-            echo(f"{datetime.fromtimestamp(record.created):%Y-%m-%d %H:%M:%S} {record.getMessage()}", err=True)
-        elif record.exc_info:
+        source = "" if record.name == "cascadezoo" else f"{record.name}: "
+        time = datetime.fromtimestamp(record.created)
+        echo(f"{time:%Y-%m-%d %H:%M:%S} {source}{record.getMessage().strip()}", err=True)
+        if record.exc_info:
             echo_text("".join(traceback.format_exception(record.exc_info[1])), err=True)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.files import whole_file
+from cascadezoo.image_files import LONGEST_SIDE_OF_JPEG
 from cascadezoo.images import Pixels
 from cascadezoo.outputs.found import Found, Shown
 
@@ -35,6 +36,11 @@ def write_png(path: Path, pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 def write_picture(path: Path, picture: Image.Image) -> Path:
     """A JPEG, whole or not at all.  Raises UnwritableOutput."""
+    if max(picture.size) > LONGEST_SIDE_OF_JPEG:
+        raise UnwritableOutput(
+            f"{path} cannot be written: the picture has {picture.width} x {picture.height} pixels, and no side of a "
+            f"JPEG more than {LONGEST_SIDE_OF_JPEG:,}; leave the kind picture out (--save), or cut the image into parts"
+        )
     with whole_file(path) as file:
         picture.save(file, "JPEG", quality=95, subsampling=0)
     return path

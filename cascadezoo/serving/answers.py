@@ -8,6 +8,7 @@ from typing import Any
 
 from cascadezoo.coco.annotations import annotation_file
 from cascadezoo.detections import Detections
+from cascadezoo.image_files import LONGEST_SIDE_OF_JPEG
 from cascadezoo.images import Pixels
 
 JSON, PNG, JPEG = "application/json", "image/png", "image/jpeg"
@@ -55,6 +56,15 @@ def _ranges(accept: str) -> Iterator[tuple[str, float]]:
             yield media_range, float(quality)
         except ValueError:
             yield media_range, 0
+
+
+def refusal(format: str, image: Pixels) -> str | None:
+    """Why no answer of this format can be given for an image; None where one can."""
+    height, width = image.shape[:2]
+    if format != "jpeg" or max(height, width) <= LONGEST_SIDE_OF_JPEG:
+        return None
+    most = f"{LONGEST_SIDE_OF_JPEG:,}"
+    return f"the image has {width} x {height} pixels, and no side of a JPEG more than {most}: ask for format=png"
 
 
 def answer(detections: Detections, image: Pixels, asked: Asked, description: str) -> bytes:

@@ -1,6 +1,7 @@
 """The routes of the server."""
 
 import asyncio
+import logging
 import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,20 +17,23 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
 
+from cascadezoo.detecting import is_out_of_memory
 from cascadezoo.detections import Detections
 from cascadezoo.errors import OutOfMemory
 from cascadezoo.images import Pixels
-from cascadezoo.serving.answers import FORMATS, Asked, acceptable, answer
-from cascadezoo.serving.batching import Batcher
+from cascadezoo.serving.answers import FORMATS, Asked, acceptable, answer, refusal
+from cascadezoo.serving.batching import Batcher, Closed
 from cascadezoo.serving.models import Models
 from cascadezoo.serving.openapi import HEALTH, METADATA, PREDICT, READY
 from cascadezoo.serving.places import Full, Places
+from cascadezoo.serving.pools import started
 from cascadezoo.serving.received import decoded, received
 from cascadezoo.serving.settings import Settings
 from cascadezoo.version import __version__
 
 T = TypeVar("T")
 
+_log = logging.getLogger("cascadezoo")
 _GONE = 499  # the client left before its answer: a number for the log, since nobody is there to read it
 _MOST_HELPERS = 8  # threads that decode images and write answers
 
@@ -66,7 +70,7 @@ class App:
     async def _running(self, _: FastAPI) -> AsyncIterator[None]:
         limits = self.settings
         threads = min(_MOST_HELPERS, os.cpu_count() or 1)
-        helpers = ThreadPoolExecutor(threads, "helper", torch.set_num_threads, (1,))
+        helpers = started(threads, "helper", torch.set_num_threads, 1)
         with suppress(asyncio.CancelledError), helpers as self._helpers:  # a second SIGINT cancels this too
             batcher = Batcher(self._models.works(), max_batch=limits.max_batch, max_wait=limits.max_wait)
             async with batcher as self._batcher:
@@ -98,10 +102,16 @@ class App:
         except Full as error:
             seconds = str(self._seconds_until_free())
             raise HTTPException(503, "too many requests at once: try again later", {"Retry-After": seconds}) from error
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise OutOfMemory("no memory for a request") from error
+            raise
         return Response(body, media_type=FORMATS[chosen])
 
     async def _answer(self, data: bytes, asked: Asked) -> bytes:
         image = await self._helped(decoded, data, self.settings.max_pixels)
+        if why := refusal(asked.format, image):
+            raise HTTPException(422, why)
         detections = await self._batcher.submit(self._models.padded(image), image)
         return await self._helped(answer, detections, image, asked, self._description)
 
@@ -113,10 +123,13 @@ class App:
         seconds = self._places.taken * self._batcher.seconds_per_item / len(self._models.workers)
         return max(1, math.ceil(seconds))
 
-    async def _health(self) -> dict[str, Any]:
+    async def _health(self, response: Response) -> dict[str, Any]:
+        live = self._batcher.live
+        if not live:
+            response.status_code = 503
         return {
-            "live": True,
-            "ready": self._places.are_free,
+            "live": live,
+            "ready": live and self._places.are_free,
             "requests": self._places.taken,
             "waiting": self._batcher.waiting,
             "images": self._batcher.items,
@@ -124,7 +137,7 @@ class App:
         }
 
     async def _ready(self, response: Response) -> dict[str, Any]:
-        health = await self._health()
+        health = await self._health(response)
         if not health["ready"]:
             response.status_code = 503
         return health
@@ -166,7 +179,12 @@ async def _on_bad_parameter(request: Request, error: Any) -> Response:
 
 
 async def _on_no_memory(request: Request, error: Any) -> Response:
+    _log.warning("%s: no memory: %s", request.state.request_id, error.__cause__ or error)
     return _refusal(request, 503, "the server has no memory for this image now", {"Retry-After": "1"})
+
+
+async def _on_closed(request: Request, error: Any) -> Response:
+    return _refusal(request, 503, "the server computes no more: try again when it has been restarted")
 
 
 async def _on_leaving(request: Request, error: Any) -> Response:
@@ -181,6 +199,7 @@ _HANDLERS: dict[Any, Any] = {
     AnyHTTPException: _on_http_error,
     RequestValidationError: _on_bad_parameter,
     OutOfMemory: _on_no_memory,
+    Closed: _on_closed,
     ClientDisconnect: _on_leaving,
     Exception: _on_unexpected,
 }

@@ -5,12 +5,15 @@ one with the oldest item.  So no item waits for ever behind more frequent ones.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
+
+from cascadezoo.serving.pools import started
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,9 +22,11 @@ Work = Callable[[Sequence[T]], Sequence[R]]
 
 _WEIGHT = 0.2  # of the latest batch in the mean of seconds
 
+_log = logging.getLogger("cascadezoo")
+
 
 class Closed(Exception):
-    """The batcher takes no more items."""
+    """The batcher computes no more: it has been left, or has lost a worker."""
 
 
 @dataclass(eq=False)
@@ -37,6 +42,7 @@ class Batcher(Generic[T, R]):
     Leaving takes no more items, computes on those that are there, and ends the threads.
 
     Attributes:
+        live: False once a worker was lost by an error that is none of its items'.
         items: how many have been computed on.
         batches: in how many calls of a worker.
         seconds_per_item: a moving mean of what a worker takes for an item; 0 before the first.
@@ -50,21 +56,28 @@ class Batcher(Generic[T, R]):
             max_batch: items that a worker gets at a time, at most.
             max_wait: seconds that an item waits for others of its key.
         """
-        self.items, self.batches, self.seconds_per_item = 0, 0, 0.0
+        self.live, self.items, self.batches, self.seconds_per_item = True, 0, 0, 0.0
         self._workers, self._max_batch, self._max_wait = workers, max_batch, max_wait
         self._groups: dict[Hashable, list[_Job[T, R]]] = {}  # in each the oldest first
         self._changed = asyncio.Event()
         self._closed = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._threads = ExitStack()
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._serve(work)) for work in self._workers]
+        """Start the threads; raises MissingResource where that cannot be done."""
+        with self._threads:
+            pools = [self._threads.enter_context(started(1, "model")) for _ in self._workers]
+            self._threads = self._threads.pop_all()
+        served = zip(self._workers, pools, strict=True)
+        self._tasks = [asyncio.create_task(self._serve(work, thread)) for work, thread in served]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
         self._changed.set()
-        await asyncio.gather(*self._tasks)
+        with self._threads:
+            await asyncio.gather(*self._tasks)
 
     @property
     def waiting(self) -> int:
@@ -97,20 +110,38 @@ class Batcher(Generic[T, R]):
             if not group:
                 del self._groups[key]
 
-    async def _serve(self, work: Work[T, R]) -> None:
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, "model") as thread:
+    async def _serve(self, work: Work[T, R], thread: ThreadPoolExecutor) -> None:
+        jobs: list[_Job[T, R]] = []
+        try:
             while jobs := await self._next():
-                start = time.perf_counter()
-                outcomes = await loop.run_in_executor(thread, _outcomes, work, [job.item for job in jobs])
-                self._note(len(jobs), time.perf_counter() - start)
-                for job, outcome in zip(jobs, outcomes, strict=True):
-                    if job.result.done():  # whoever asked has gone
-                        continue
-                    if isinstance(outcome, Exception):
-                        job.result.set_exception(outcome)
-                    else:
-                        job.result.set_result(outcome)
+                await self._compute(work, thread, jobs)
+        except BaseException as error:
+            self._give_up(jobs)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            _log.error("a worker was lost, and the server computes no more: restart it", exc_info=error)
+
+    async def _compute(self, work: Work[T, R], thread: ThreadPoolExecutor, jobs: list[_Job[T, R]]) -> None:
+        start = time.perf_counter()
+        items = [job.item for job in jobs]
+        outcomes = await asyncio.get_running_loop().run_in_executor(thread, _outcomes, work, items)
+        self._note(len(jobs), time.perf_counter() - start)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if job.result.done():  # whoever asked has gone
+                continue
+            if isinstance(outcome, Exception):
+                job.result.set_exception(outcome)
+            else:
+                job.result.set_result(outcome)
+
+    def _give_up(self, jobs: list[_Job[T, R]]) -> None:
+        """Let nobody wait for what nobody will compute; other workers finish what they are at."""
+        self.live, self._closed = False, True
+        for job in (*jobs, *(job for group in self._groups.values() for job in group)):
+            if not job.result.done():
+                job.result.set_exception(Closed())
+        self._groups.clear()
+        self._changed.set()
 
     async def _next(self) -> list[_Job[T, R]]:
         """The next batch for a free worker; empty when there will be none."""

@@ -36,6 +36,9 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         self._forget()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Of uvicorn, which would advise to install a library: nothing here is for WebSockets, as the answer says."""
+
     def _watch(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget()

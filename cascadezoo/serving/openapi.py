@@ -48,16 +48,23 @@ PREDICT: dict[str, Any] = {
         415: _error("A body of another type"),
         422: _error("No image, or a parameter out of range"),
         500: _error("An unexpected error"),
-        503: {**_error("Too many requests at once"), "headers": {"Retry-After": {"schema": {"type": "integer"}}}},
+        503: {
+            **_error("Too many requests at once, no memory, or a worker lost"),
+            "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+        },
     },
 }
 
-HEALTH: dict[str, Any] = {"operation_id": "health", "summary": "Whether the server lives, and takes a request"}
+HEALTH: dict[str, Any] = {
+    "operation_id": "health",
+    "summary": "Whether the server lives, and takes a request",
+    "responses": {503: {"description": "A worker was lost: restart the server"}},
+}
 
 READY: dict[str, Any] = {
     "operation_id": "ready",
     "summary": "The same, 503 while the server takes no request",
-    "responses": {503: {"description": "As many requests as allowed are being worked on"}},
+    "responses": {503: {"description": "As many requests as allowed are being worked on, or a worker was lost"}},
 }
 
 METADATA: dict[str, Any] = {"operation_id": "metadata", "summary": "The model and its terms, and the limits"}

@@ -48,9 +48,10 @@ def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> bool:
 
     Returns whether all requests were answered: a second SIGINT, or the end of the grace, cuts off those that are left.
 
-    Raises UsageError where another program has begun to listen on the address since ``bound``, which two may bind.
+    Raises UsageError where another program has begun to listen on the address since ``bound``, which two may bind, and
+    MissingResource where the machine does not start the threads of the server.
     """
-    log = RequestLog(app.asgi)
+    log = RequestLog(app.asgi, lambda: server.should_exit)
     config = uvicorn.Config(
         log,
         log_config=None,
@@ -70,7 +71,11 @@ def run(app: App, opened: socket.socket, listening: Callable[[], None]) -> bool:
             host, port = opened.getsockname()[:2]
             raise _not_had(host, port, error) from error
         listening()
-        server.run(sockets=[opened])
+        try:
+            server.run(sockets=[opened])
+        finally:
+            if log.failure is not None:  # for which uvicorn exits
+                raise log.failure from None
     return log.cut_off == 0
 
 

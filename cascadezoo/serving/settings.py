@@ -41,6 +41,6 @@ class Settings:
                 raise UsageError(f"{name} {getattr(self, name):g} of a server: give a finite number, {least:g} or more")
         if self.max_pixels > most_pixels():
             raise UsageError(
-                f"--max-pixels {self.max_pixels}: no image of more than {most_pixels():,} pixels is read here; set "
-                "CASCADEZOO_MAX_IMAGE_PIXELS to read larger ones"
+                f"--max-pixels {self.max_pixels}: no image of more than {most_pixels():,} pixels is read here: give "
+                "fewer, or set CASCADEZOO_MAX_IMAGE_PIXELS to read larger ones"
             )

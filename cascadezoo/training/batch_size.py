@@ -100,7 +100,7 @@ def by_trying(trial: Trial, most: int, device: torch.device) -> Fit:
     def fits(images: int) -> bool:
         try:
             trial(images)
-        except RuntimeError as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold the tensors of the attempt

@@ -197,7 +197,7 @@ class _Run:
             if self.journal:
                 kept = "nothing is" if self.stepper.torn else "what it learned is"
                 self.journal.note(self.step, f"stopped after step {self.step} of {self.plan.total}; {kept} kept")
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise too_little_memory(self.world.device, self.config.batch_size) from error
             raise
 

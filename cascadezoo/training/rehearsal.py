@@ -158,7 +158,7 @@ def _tried(setup: Setup, stepper: Stepper, world: World) -> Iterator[str]:
     try:
         for step in range(_TRIES):
             report = stepper(step, 0, setup.rate.value * plan.factor(step), passes)
-    except RuntimeError as error:
+    except Exception as error:
         if is_out_of_memory(error):
             raise too_little_memory(world.device, config.batch_size) from error
         raise

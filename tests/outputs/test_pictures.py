@@ -6,6 +6,7 @@ from PIL import Image
 
 from cascadezoo.errors import UnwritableOutput
 from cascadezoo.outputs.outputs import Outputs
+from cascadezoo.outputs.pictures import write_picture
 
 from painted import CATEGORIES, masks_of, painted, shown
 
@@ -28,6 +29,14 @@ def test_the_picture_is_the_first(tmp_path):
     with Outputs(("crops", "picture"), tmp_path, CATEGORIES) as outputs:
         assert outputs.add(shown(), painted())[0] == tmp_path / "a.jpg"
     assert read(tmp_path / "a.jpg").shape == (120, 160, 3)
+
+
+def test_a_picture_larger_than_a_jpeg_is_one_sentence(tmp_path):
+    words = r"a\.jpg cannot be written: the picture has 65501 x 2 pixels, and no side of a JPEG more than 65,500; leave"
+    with pytest.raises(UnwritableOutput, match=words):
+        write_picture(tmp_path / "a.jpg", Image.new("RGB", (65_501, 2)))
+    assert list(tmp_path.iterdir()) == []
+    assert read(write_picture(tmp_path / "a.jpg", Image.new("RGB", (65_500, 2)))).shape == (2, 65_500, 3)
 
 
 def test_each_mask_to_the_pixel(written):

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from cascadezoo.errors import MissingResource
 from cascadezoo.serving.batching import Batcher, Closed
+from cascadezoo.serving.pools import started
 
 
 class Recorder:
@@ -197,3 +199,85 @@ def test_the_mean_of_seconds_is_that_of_an_item() -> None:
         return batcher.seconds_per_item
 
     assert 0.025 <= asyncio.run(main()) < 0.1
+
+
+def test_a_lost_worker_is_told_to_all_who_wait_and_to_all_who_come() -> None:
+    gate = threading.Event()
+
+    def stopped(items: Sequence[int]) -> list[int]:
+        assert gate.wait(10)
+        raise SystemExit
+
+    async def main() -> None:
+        async with Batcher([stopped], max_batch=1, max_wait=0) as batcher:
+            assert batcher.live
+            waiting = [asyncio.create_task(batcher.submit(item % 2, item)) for item in range(5)]
+            await asyncio.sleep(0.05)
+            gate.set()
+            results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+            assert [type(each) for each in results] == [Closed] * 5
+            assert (batcher.live, batcher.waiting) == (False, 0)
+            with pytest.raises(Closed):
+                await batcher.submit(0, 1)
+
+    asyncio.run(main())
+
+
+def test_a_lost_worker_is_in_the_log_and_the_other_one_finishes_what_it_is_at(caplog) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow(items: Sequence[int]) -> list[int]:
+        begun.set()
+        assert gate.wait(10)
+        return list(items)
+
+    def work(items: Sequence[int]) -> list[int]:
+        if items == [1]:
+            return slow(items)
+        raise SystemExit("a reason")
+
+    async def main() -> None:
+        async with Batcher([work, work], max_batch=1, max_wait=0) as batcher:
+            staying = asyncio.create_task(batcher.submit(0, 1))
+            await asyncio.to_thread(begun.wait, 10)
+            with pytest.raises(Closed):
+                await batcher.submit(0, 2)
+            gate.set()
+            assert await staying == 1
+
+    asyncio.run(main())
+    (record,) = caplog.records
+    assert record.getMessage() == "a worker was lost, and the server computes no more: restart it"
+    assert str(record.exc_info[1]) == "a reason"
+
+
+@pytest.mark.parametrize("there", [0, 1, 3])
+def test_threads_that_cannot_be_started_are_told_before_anyone_waits(monkeypatch, there: int) -> None:
+    start, left = threading.Thread.start, [there]
+
+    def limited(thread: threading.Thread) -> None:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(thread)
+
+    async def main() -> None:
+        async with Batcher([Recorder()] * 4, max_batch=1, max_wait=0):
+            pytest.fail("entered")
+
+    before = threading.active_count()
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    words = r"^the threads of the server cannot be started \(can't start new thread\): allow more of them \(ulimit -u\)"
+    with pytest.raises(MissingResource, match=words):
+        asyncio.run(main())
+    with pytest.raises(MissingResource, match=words):
+        started(2, "name")
+    assert threading.active_count() == before
+
+
+def test_a_pool_has_all_its_threads_from_the_start() -> None:
+    before, seen = threading.active_count(), set()
+    with started(3, "name", lambda given: seen.add((threading.get_ident(), given)), "given"):
+        assert threading.active_count() == before + 3
+        assert {given for _, given in seen} == {"given"}
+        assert len(seen) == 3

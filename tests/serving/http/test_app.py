@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from python_multipart.exceptions import MultipartParseError
@@ -22,11 +24,16 @@ from served import image, png
 pytestmark = pytest.mark.serve
 
 
-def models(work: Callable[[Sequence[Pixels]], list[Detections]]) -> SimpleNamespace:
+Answer = tuple[int, dict, bytes]  # status, headers and body
+
+
+def size(image: Pixels) -> tuple[int, ...]:
+    return image.shape[:2]
+
+
+def models(work: Callable[[Sequence[Pixels]], list[Detections]], padded: Callable = size) -> SimpleNamespace:
     """In place of ``Models``."""
-    return SimpleNamespace(
-        facts={"name": "fake"}, workers=[None], works=lambda: [work], padded=lambda image: image.shape[:2]
-    )
+    return SimpleNamespace(facts={"name": "fake"}, workers=[None], works=lambda: [work], padded=padded)
 
 
 def nothing(images: Sequence[Pixels]) -> list[Detections]:
@@ -34,11 +41,46 @@ def nothing(images: Sequence[Pixels]) -> list[Detections]:
     return [Detections(torch.zeros(0, 4), empty, empty.long(), each.shape[:2]) for each in images]
 
 
+def never(images: Sequence[Pixels]) -> list[Detections]:
+    pytest.fail("detected on")
+
+
 def call(
-    work: Callable, bodies: Sequence[bytes | None], settings: Settings | None = None, kind: bytes = b"image/png"
-) -> tuple[int, dict, bytes]:
-    """Status, headers and body of the answer to a POST in these pieces; None: the client sends nothing more."""
-    app = App(models(work), settings or Settings())
+    work: Callable,
+    bodies: Sequence[bytes | None],
+    settings: Settings | None = None,
+    kind: bytes = b"image/png",
+    query: bytes = b"",
+    padded: Callable = size,
+) -> Answer:
+    """The answer to a POST in these pieces; None: the client sends nothing more."""
+    app = App(models(work, padded), settings or Settings())
+
+    async def main() -> Answer:
+        async with app.asgi.router.lifespan_context(app.asgi):
+            return await asked(RequestLog(app.asgi), "POST", "/predict", bodies, kind, query)
+
+    return asyncio.run(main())
+
+
+def answers(app: App, requests: Sequence[tuple[str, str]], body: bytes) -> list[Answer]:
+    """The answers to requests by method and path, one after the other."""
+
+    async def main() -> list[Answer]:
+        async with app.asgi.router.lifespan_context(app.asgi):
+            return [await asked(RequestLog(app.asgi), method, path, [body]) for method, path in requests]
+
+    return asyncio.run(main())
+
+
+async def asked(
+    log: RequestLog,
+    method: str,
+    path: str,
+    bodies: Sequence[bytes | None],
+    kind: bytes = b"image/png",
+    query: bytes = b"",
+) -> Answer:
     pieces, sent = list(bodies), []
 
     async def receive() -> dict:
@@ -51,16 +93,11 @@ def call(
         sent.append(message)
 
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/predict",
-        "raw_path": b"/predict", "root_path": "", "scheme": "http", "query_string": b"", "client": ("test", 1),
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path,
+        "raw_path": path.encode(), "root_path": "", "scheme": "http", "query_string": query, "client": ("test", 1),
         "server": ("test", 2), "headers": [(b"content-type", kind), (b"x-request-id", b"mine")],
     }  # fmt: skip
-
-    async def main() -> None:
-        async with app.asgi.router.lifespan_context(app.asgi):
-            await RequestLog(app.asgi)(scope, receive, send)
-
-    asyncio.run(main())
+    await log(scope, receive, send)
     start, *rest = sent
     return start["status"], dict(start["headers"]), b"".join(each.get("body", b"") for each in rest)
 
@@ -88,13 +125,62 @@ def test_an_unexpected_error_is_described_in_the_log_alone(caplog) -> None:
     assert "mine POST /predict 500" in caplog.text
 
 
-def test_want_of_memory_is_a_reason_to_try_again() -> None:
-    def full(images: Sequence[Pixels]) -> list[Detections]:
-        raise OutOfMemory("no room")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemory("no room"),
+        MemoryError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+@pytest.mark.parametrize("where", ["worker", "padded", "decoded", "answer", "received"])
+def test_want_of_memory_is_a_reason_to_try_again(monkeypatch, caplog, where: str, error: Exception) -> None:
+    def full(*_: object) -> object:
+        raise error
 
-    status, headers, body = call(full, [png(image(0))])
+    if where in ("decoded", "answer", "received"):
+        monkeypatch.setattr(f"cascadezoo.serving.app.{where}", full)
+    padded = full if where == "padded" else size
+    status, headers, body = call(full if where == "worker" else nothing, [png(image(0))], padded=padded)
     assert (status, headers[b"retry-after"]) == (503, b"1")
-    assert "no memory" in json.loads(body)["error"]
+    assert json.loads(body)["error"] == "the server has no memory for this image now"
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage() == f"mine: no memory: {error}"
+    assert record.exc_info is None
+
+
+def test_a_decoder_without_memory_is_no_damaged_image(monkeypatch) -> None:
+    def full(*_: object) -> None:
+        cv2.resize(np.zeros((1, 1), np.uint8), (2**31 - 1, 2**20))
+
+    monkeypatch.setattr(cv2, "imdecode", full)
+    status, _, body = call(nothing, [png(image(0))])
+    assert (status, json.loads(body)["error"]) == (503, "the server has no memory for this image now")
+
+
+def test_a_side_that_no_jpeg_has_is_refused_before_it_is_detected_on() -> None:
+    wide = png(np.zeros((2, 65_501, 3), np.uint8))
+    status, _, body = call(never, [wide], query=b"format=jpeg")
+    assert status == 422
+    words = "the image has 65501 x 2 pixels, and no side of a JPEG more than 65,500: ask for format=png"
+    assert json.loads(body)["error"] == words
+    assert call(nothing, [png(np.zeros((2, 65_500, 3), np.uint8))], query=b"format=jpeg")[0] == 200
+    assert call(nothing, [wide], query=b"format=png")[0] == 200
+
+
+def test_a_lost_worker_is_told_to_its_client_and_by_the_servers_health() -> None:
+    def stopped(images: Sequence[Pixels]) -> list[Detections]:
+        raise SystemExit
+
+    app = App(models(stopped), Settings())
+    asked = [("POST", "/predict"), ("GET", "/healthz"), ("GET", "/healthz/ready"), ("POST", "/predict")]
+    lost, health, ready, late = answers(app, asked, png(image(0)))
+    assert health[0] == ready[0] == 503
+    assert json.loads(health[2]) | {"live": False, "ready": False} == json.loads(health[2])
+    for status, _, body in (lost, late):
+        words = "the server computes no more: try again when it has been restarted"
+        assert (status, json.loads(body)["error"]) == (503, words)
 
 
 def test_a_body_that_does_not_come_is_given_up() -> None:

@@ -5,15 +5,16 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
 import requests
 from fastapi import FastAPI, Response
 
-from cascadezoo.errors import UsageError
+from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.serving import server
 from cascadezoo.serving.server import address, bound, run
 from cascadezoo.serving.settings import Settings
@@ -37,6 +38,12 @@ def application() -> FastAPI:
     async def endless() -> None:
         come.set()
         await asyncio.sleep(600)
+
+    @app.get("/slow")
+    async def slow() -> str:
+        come.set()
+        await asyncio.sleep(1.5)
+        return "slow"
 
     @app.get("/come")
     async def endless_has_come() -> bool:
@@ -161,11 +168,47 @@ def test_requests_that_the_end_cuts_off_are_told_so_and_are_not_called_answered(
         assert served(client, numbers) == (False, None)
         assert time.perf_counter() - start < 30
         refusal = waiting[0].result(30)
-    assert refusal.status_code == 503
+    assert (refusal.status_code, refusal.headers["connection"]) == (503, "close")
     assert refusal.json() == {
         "error": "the server ends before this is answered",
         "request_id": refusal.headers["x-request-id"],
     }
+
+
+def test_while_it_ends_answers_say_that_the_connection_does() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        waiting = []
+
+        def client(url: str) -> requests.Response:
+            waiting.append(thread.submit(requests.get, f"{url}/slow", timeout=30))
+            while not requests.get(f"{url}/come", timeout=30).json():
+                time.sleep(0.05)
+            return requests.get(url, timeout=30)
+
+        answered, before = served(client)
+        last = waiting[0].result(30)
+    assert answered
+    assert "connection" not in before.headers
+    assert (last.json(), last.headers["connection"]) == ("slow", "close")
+
+
+def test_what_keeps_it_from_starting_is_raised_and_is_no_traceback(caplog) -> None:
+    @asynccontextmanager
+    async def failing(_: FastAPI) -> AsyncIterator[None]:
+        raise MissingResource("no threads")
+        yield
+
+    app = SimpleNamespace(asgi=FastAPI(lifespan=failing), settings=Settings())
+    with bound("127.0.0.1", 0) as opened, pytest.raises(MissingResource, match=r"^no threads$"):
+        run(app, opened, lambda: None)
+    assert "Traceback" not in caplog.text
+
+
+def test_who_asks_for_a_websocket_is_answered_and_the_log_has_no_advice(caplog) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    _, answer = served(lambda url: requests.get(url, headers=upgrade, timeout=30))
+    assert answer.json() == "short"
+    assert [record for record in caplog.records if record.name != "cascadezoo"] == []
 
 
 def test_a_port_that_another_took_while_the_model_was_loaded_is_said() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -140,6 +141,9 @@ def test_what_is_no_http_is_refused_by_uvicorn(server) -> None:
     assert head.startswith("HTTP/1.1 400")
     assert "content-type: text/plain" in head
     assert body == "Invalid HTTP request received."
+    lines = server.log.read_text().rpartition("\nserving ")[2].splitlines()[1:]
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+    assert "uvicorn.error: Invalid HTTP request received." in lines[-1]
 
 
 def test_pixels_are_counted_before_they_are_decoded(server) -> None:
@@ -186,7 +190,10 @@ def test_ids_are_the_clients_own_where_they_are_harmless(server) -> None:
     assert given.headers["x-request-id"] == "mine-1.a_b"
     forged = post(server, png(image(0)), headers={"X-Request-ID": "a 200 forged"})
     assert len(forged.headers["x-request-id"]) == 32
+    assert requests.get(f"{server.url}/{'long' * 1000}", timeout=60).status_code == 404
+    until(lambda: " GET /longlong" in server.log.read_text())  # a line is written after its answer
     lines = server.log.read_text().splitlines()
+    assert next(len(line) for line in lines if " GET /longlong" in line) < 300
     (line,) = [line for line in lines if " mine-1.a_b " in line]
     assert "POST /predict 200" in line
     assert not any("forged" in line for line in lines)
