@@ -1,0 +1,45 @@
+"""Of a PNG file Pillow would decode all to look for its orientation, which may come last."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from cascadezoo.errors import TooManyPixels
+from cascadezoo.images import decode
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+
+
+def saved(texts: PngInfo | None = None) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "PNG", pnginfo=texts)
+    return file.getvalue()
+
+
+@pytest.fixture
+def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PngImageFile, "load", lambda image: pytest.fail("decoded"))
+
+
+def test_one_over_the_limit_is_not_decoded(never_loaded: None) -> None:
+    with pytest.raises(TooManyPixels, match=r"claims 40 x 24 pixels, more than the 959 allowed: shrink it$"):
+        decode("it", saved(), most=24 * 40 - 1)
+
+
+def test_one_that_names_no_orientation_is_decoded_once(never_loaded: None) -> None:
+    assert (decode("it", saved()) == PIXELS).all()
+
+
+@pytest.mark.parametrize("zip", [False, True])
+def test_an_orientation_in_a_text_is_applied(zip: bool) -> None:
+    texts = PngInfo()
+    texts.add_itxt(
+        "XML:com.adobe.xmp",
+        """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+        <rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="3"/></rdf:RDF></x:xmpmeta>""",
+        zip=zip,
+    )
+    assert (decode("it", saved(texts)) == PIXELS[::-1, ::-1]).all()
