@@ -50,10 +50,10 @@ class Figures(Record):
 
 
 def published(entry: ZooEntry) -> Figures:
-    """The figures of the entry on its publisher's page, digit for digit."""
+    """The figures of the entry on its publisher's page, digit for digit; an embedded entry's were measured here."""
     later = entry.evaluations[0].basis == "later"
     return Figures(
-        basis="published",
+        basis="measured" if entry.availability == "embedded" else "published",
         dataset=_NAMES.get(entry.data, entry.data),
         rows=tuple(Row(tta=each.tta, values=metrics.published(each)) for each in entry.evaluations),
         source_name=entry.later_figures[0].evidence if later else f'the publisher\'s table "{entry.source.table}"',
