@@ -71,7 +71,7 @@ class ZooDetectionModel(DetectionModel):
         self.device: torch.device | None = None if device is None else usable(device)
 
     def load_model(self) -> None:
-        """Take the model given, or load the entry ``model_path`` with its published weights as ``cascadezoo.load`` does."""
+        """Take the model given, or load the entry ``model_path`` with its published weights, as ``cascadezoo.load``."""
         self.set_model(loading.load(self.model_path, pretrained=True) if self._given is None else self._given)
 
     def set_model(self, model: Detector, **_: Any) -> None:

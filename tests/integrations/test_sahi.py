@@ -139,7 +139,7 @@ def test_a_model_given_can_wait_too(model: Detector, tiles: list[np.ndarray]) ->
     adapter = ZooDetectionModel(model=model, load_at_init=False)
     with pytest.raises(UsageError, match=r"^the model is not loaded yet: call load_model\(\) first$"):
         get_prediction(tiles[0], adapter)
-    with pytest.raises(UsageError, match="^nothing was detected yet"):
+    with pytest.raises(UsageError, match=r"^nothing was detected yet"):
         adapter.convert_original_predictions()
     adapter.load_model()
     assert adapter.model is model
@@ -148,7 +148,7 @@ def test_a_model_given_can_wait_too(model: Detector, tiles: list[np.ndarray]) ->
 @pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("name", [None, ENTRY])
 def test_a_model_or_a_name(model: Detector, name: str | None, waits: bool) -> None:
-    with pytest.raises(UsageError, match="^give either model=, a loaded model, or model_path=, the name of an entry$"):
+    with pytest.raises(UsageError, match=r"^give either model=, a loaded model, or model_path=, the name of an entry$"):
         ZooDetectionModel(name, None if name is None else model, load_at_init=not waits)
 
 
