@@ -161,7 +161,7 @@ class DetectionFields:
             mask_probs=None if self.mask_probs is None else self.mask_probs[chosen],
         )
 
-    def _selector(self, index: Index) -> slice | Tensor:
+    def _selector(self, index: Any) -> slice | Tensor:
         if isinstance(index, tuple) and len(index) == 1 and not isinstance(index[0], str | int):
             index = index[0]  # as in detections[ids,]
         if index is Ellipsis:
