@@ -6,8 +6,9 @@ RUN python -m venv /opt/cascadezoo
 ENV PATH=/opt/cascadezoo/bin:$PATH
 WORKDIR /src
 COPY constraints-dev.txt ./
-# PyTorch without CUDA, before anything asks for the larger one
-RUN pip install --no-cache-dir -c constraints-dev.txt --index-url https://download.pytorch.org/whl/cpu torch torchvision
+# PyTorch without CUDA, before anything asks for the larger one; its index lacks the pinned versions of what it needs,
+# which comes with the package below
+RUN pip install --no-cache-dir --no-deps -c constraints-dev.txt --index-url https://download.pytorch.org/whl/cpu torch torchvision
 COPY . .
 RUN pip wheel --no-deps --wheel-dir dist .
 RUN pip install --no-cache-dir -c constraints-dev.txt "$(ls dist/cascadezoo-*.whl)[serve]"

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, InitVar, dataclass, field, replace
+from types import EllipsisType
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -23,8 +24,19 @@ from cascadezoo.ops.mask_parts import MaskParts, joined
 from cascadezoo.ops.mask_paste import PasteMethod, paste_bilinear
 
 Index: TypeAlias = (
-    int | np.integer[Any] | slice | Tensor | Sequence[int] | Sequence[bool] | npt.NDArray[Any] | str | Sequence[str]
+    int
+    | np.integer[Any]
+    | slice
+    | EllipsisType
+    | Tensor
+    | Sequence[int]
+    | Sequence[bool]
+    | npt.NDArray[Any]
+    | str
+    | Sequence[str]
 )
+
+_INDICES = "give one number, a slice, a list of numbers, a truth value for each detection, or names of categories"
 
 
 @dataclass(eq=False, repr=False)
@@ -134,11 +146,11 @@ class DetectionFields:
         return len(self.boxes)
 
     def __getitem__(self, index: Index) -> Self:
-        """The detections at ``index``: a number (for one), a slice, a list or tensor of numbers, or N truth values,
-        as in ``detections[detections.scores >= 0.5]``; or those of a category or several, by name, as in
-        ``detections["person"]`` and ``detections[["person", "dog"]]``.
+        """The detections at ``index``: a number, a slice (``[::-1]`` too), numbers in a list, array or tensor,
+        ``...`` for all, or N truth values, as in ``detections[detections.scores >= 0.5]``; or those of a category or
+        several, by name, as in ``detections["person"]`` and ``detections[["person", "dog"]]``.
 
-        Raises ``IndexError`` when out of range, and ``UnknownName`` for a name that is no category's.
+        Raises ``IndexError`` when out of range and for anything else, and ``UnknownName`` for a name of no category.
         """
         chosen = self._selector(index)
         return replace(
@@ -149,27 +161,54 @@ class DetectionFields:
             mask_probs=None if self.mask_probs is None else self.mask_probs[chosen],
         )
 
-    def _selector(self, index: Index) -> slice | Tensor:
-        if isinstance(index, slice):
-            return index
+    def _selector(self, index: Any) -> slice | Tensor:
+        if isinstance(index, tuple) and len(index) == 1 and not isinstance(index[0], str | int):
+            index = index[0]  # as in detections[ids,]
+        if index is Ellipsis:
+            return slice(None)
         names = [index] if isinstance(index, str) else index
         if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
             wanted = torch.tensor([self.categories.label_of(name) for name in names], device=self.labels.device)
             return torch.isin(self.labels, wanted).nonzero().flatten()
-        chosen = torch.as_tensor(index)
-        if chosen.ndim == 0 and not (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool):
+        chosen = self._numbers(index)
+        if isinstance(chosen, Tensor) and chosen.ndim == 0:
             number = int(chosen)
             if not -len(self) <= number < len(self):
                 raise IndexError(f"detection {number} of {len(self)}")
             number %= len(self)
             return slice(number, number + 1)
-        if chosen.ndim != 1:
-            raise IndexError(f"an index of shape {tuple(chosen.shape)}: give one number, a slice or a list")
-        if not chosen.numel():
+        return chosen
+
+    def _numbers(self, index: Any) -> slice | Tensor:
+        """A slice, a number, or numbers on the detections' device; raises IndexError for anything else."""
+        if isinstance(index, slice):
+            try:
+                steps = range(len(self))[index]
+            except (TypeError, ValueError) as error:
+                raise IndexError(f"{index}: {error}") from None
+            return index if steps.step > 0 else torch.tensor(steps, dtype=torch.int64, device=self.boxes.device)
+        try:
+            # a copy where numpy counts backwards
+            chosen = torch.as_tensor(index.copy() if isinstance(index, np.ndarray) else index)
+        except (RuntimeError, TypeError, ValueError):
+            raise IndexError(f"an index of type {type(index).__name__}: {_INDICES}") from None
+        if chosen.ndim == 1 and not chosen.numel():
             chosen = chosen.to(torch.int64)  # [] comes as float
+        truth = chosen.dtype == torch.bool
+        if chosen.ndim > 1 or chosen.is_floating_point() or chosen.is_complex() or (truth and not chosen.ndim):
+            raise IndexError(f"an index of shape {tuple(chosen.shape)} and type {chosen.dtype}: {_INDICES}")
+        if not truth:
+            chosen = chosen.to(torch.int64)
+            if chosen.ndim and chosen.device.type == "cpu":  # a GPU would be waited for
+                wrong = chosen[(chosen < -len(self)) | (chosen >= len(self))].tolist()
+                if wrong:
+                    raise IndexError(f"detection {wrong[0]} of {len(self)}")
+            return chosen.to(self.boxes.device)
         chosen = chosen.to(self.boxes.device)
+        if len(chosen) != len(self):
+            raise IndexError(f"{len(chosen)} truth values for {len(self)} detections: give one for each")
         # truth values become numbers once, not once a field: each time a GPU is waited for
-        return torch.arange(len(self), device=chosen.device)[chosen] if chosen.dtype == torch.bool else chosen
+        return torch.arange(len(self), device=chosen.device)[chosen]
 
     def __repr__(self) -> str:
         height, width = self.image_size

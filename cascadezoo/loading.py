@@ -4,6 +4,7 @@
 """
 
 import logging
+import numbers
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,23 @@ def load(
             off, a server fails); or ``weights`` is no file (WeightsNotFound).
         FileError: the file cannot be read, cannot be trusted, or does not fit the entry.
     """
-    _check_arguments(name, misplaced, pretrained, weights)
+    _check_arguments(name, misplaced, pretrained, weights, insist)
+    _check_numbers(
+        whole=True,
+        num_classes=num_classes,
+        min_size=min_size,
+        max_size=max_size,
+        box_detections_per_img=box_detections_per_img,
+        rpn_batch_size_per_image=rpn_batch_size_per_image,
+        box_batch_size_per_image=box_batch_size_per_image,
+    )
+    _check_numbers(
+        whole=False,
+        box_score_thresh=box_score_thresh,
+        box_nms_thresh=box_nms_thresh,
+        rpn_positive_fraction=rpn_positive_fraction,
+        box_positive_fraction=box_positive_fraction,
+    )
     target = usable(device)
     source = parse(name)
     if source is not None:
@@ -144,7 +161,9 @@ def load(
     return model if target.type == "cpu" else model.to(target)
 
 
-def _check_arguments(name: object, misplaced: tuple[object, ...], pretrained: object, weights: object) -> None:
+def _check_arguments(
+    name: object, misplaced: tuple[object, ...], pretrained: object, weights: object, insist: object
+) -> None:
     if not isinstance(name, str):
         raise WrongType(f"name: give an entry's name as a text, not {name!r}")
     if misplaced:
@@ -156,6 +175,17 @@ def _check_arguments(name: object, misplaced: tuple[object, ...], pretrained: ob
         raise WrongType(f"pretrained: give True or False, not {pretrained!r}; a file is given as weights=FILE")
     if not isinstance(weights, str | os.PathLike | None):
         raise WrongType(f"weights: give the path of a file, not a {type(weights).__name__}")
+    if isinstance(weights, str) and not weights.strip():
+        raise UsageError("weights: give the path of a file, not an empty text; without one, leave weights out")
+    if not isinstance(insist, bool):
+        raise WrongType(f"insist: give True or False, not {insist!r}")
+
+
+def _check_numbers(*, whole: bool, **given: object) -> None:
+    kind = numbers.Integral if whole else numbers.Real
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise WrongType(f"{name}: give a {'whole ' if whole else ''}number, not {value!r}")
 
 
 class _Published(NamedTuple):
@@ -242,6 +272,12 @@ def _from_file(path: Path, entry: ZooEntry, sha256: str | None, insist: bool) ->
     if sha256 is not None:
         integrity.require_given(sha256, path)
     found = examine(path).identify(entry=entry.name, insist=insist)
+    described = found.examination.described
+    if not found.names_fit:
+        named, count = len(described.classes or ()), found.spec.num_classes
+        _log.warning("%s names %d classes, and its tensors have %d: the names are left aside", path, named, count)
+    elif described.unread_classes:
+        _log.warning("%s has a list of classes that is none of distinct names: it is left aside", path)
     if found.is_ours:
         return _from_ours(path, entry, found)
     tensors, report = converted(found)
@@ -352,5 +388,6 @@ def _replace_classes(spec: ModelSpec, old: ModelSpec, tensors: dict[str, Tensor]
     model = _assign(Detector(_build.build(spec, device="meta")), {**tensors, **{name: random[name] for name in fresh}})
     model.mark_random()
     names = ", ".join(sorted(fresh))
-    _log.warning("num_classes=%d instead of %d: newly initialised %s", spec.num_classes, old.num_classes, names)
+    words = "num_classes=%d instead of %d: newly initialised %s; the names of the %d classes are left aside"
+    _log.warning(words, spec.num_classes, old.num_classes, names, old.num_classes)
     return model

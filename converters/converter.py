@@ -24,6 +24,7 @@ class Description:
         pixels: "mean" and "std" per channel in RGB, grey levels of 0..255.
         stems: of its configuration's file names.
         classes: names by label, without background.
+        unread_classes: whether it has a list of classes that is none of distinct names.
         data_sets: names of the data sets it was trained on.
         num_classes: the number of classes, without background.
     """
@@ -32,6 +33,7 @@ class Description:
     pixels: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     stems: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    unread_classes: bool = False
     data_sets: tuple[str, ...] = ()
     num_classes: int | None = None
 
@@ -82,8 +84,9 @@ _WORDS = {
 
 
 def class_names(*lists: object) -> tuple[str, ...] | None:
-    """The first of these values that is a list of distinct names."""
-    for names in lists:
+    """The first of these values that is a list of distinct names; a text is the name of the only class."""
+    for given in lists:
+        names = [given] if isinstance(given, str) else given
         if (
             isinstance(names, list | tuple)
             and 0 < len(names) <= _MAX_CLASSES
@@ -92,6 +95,11 @@ def class_names(*lists: object) -> tuple[str, ...] | None:
         ):
             return tuple(names)
     return None
+
+
+def are_unread(*lists: object) -> bool:
+    """Whether there is a value among these, and ``class_names`` takes none."""
+    return class_names(*lists) is None and any(lists)
 
 
 @dataclass(frozen=True, kw_only=True)

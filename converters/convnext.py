@@ -7,7 +7,7 @@ class is last and images are RGB.  Files may hold the states of an optimizer and
 
 from collections.abc import Collection
 
-from cascadezoo.converters import mmdet
+from cascadezoo.converters import mmdet, mmdet_config
 from cascadezoo.converters.converter import Converter
 
 
@@ -33,7 +33,7 @@ CONVERTER = Converter(
     hallmark="backbone.stages., named dwconv, and roi_head.",
     key_map=mmdet.key_maps(mmdet.convnext("dwconv", "pwconv"), mmdet.CONVNEXT_HOLES),
     refusal=_refusal,
-    describe=mmdet.describe,
+    describe=mmdet_config.describe,
     suffix=".pth",
     write=mmdet.write,
 )

@@ -7,7 +7,8 @@ must fit, and where clues leave several networks, decide between them.  Schedule
 entries of one network are reported together.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -60,7 +61,20 @@ def clues(
         Clue("the configuration's name", named(described.stems, entries), ", ".join(dict.fromkeys(described.stems))),
         Clue("the weak md5 in a published name", tuple(e for e in entries if has_digits(e, md5)), md5 or ""),
         Clue("the file name", named([path.stem], entries), path.name),
+        *_in_caffe_style([("the configuration's name", stem) for stem in described.stems], entries),
+        *_in_caffe_style([("the file name", path.name)], entries),
     )
+
+
+_CAFFE = re.compile(r"(?<![a-z])caffe(?![a-z0-9])", re.IGNORECASE)  # caffe2 is where weights of either style are from
+
+
+def _in_caffe_style(names: Iterable[tuple[str, str]], entries: Sequence[ZooEntry]) -> Iterator[Clue]:
+    """Names that say "caffe" point to the networks of that style, and to those that have no sibling of it."""
+    plain = {e.architecture.replace("_caffe", "") for e in entries if "_caffe_" in e.architecture}
+    for origin, name in names:
+        if plain and _CAFFE.search(name):
+            yield Clue(f'"caffe" in {origin}', tuple(e for e in entries if e.architecture not in plain), name)
 
 
 def states_md5(entries: Iterable[ZooEntry]) -> bool:

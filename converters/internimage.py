@@ -11,7 +11,7 @@ before a checkpoint is saved: the plain keys are the averaged weights that were 
 
 from collections.abc import Collection
 
-from cascadezoo.converters import mmdet
+from cascadezoo.converters import mmdet, mmdet_config
 from cascadezoo.converters.converter import Converter
 from cascadezoo.converters.keymap import same
 
@@ -52,7 +52,7 @@ CONVERTER = Converter(
     hallmark="backbone.levels. and roi_head.",
     key_map=mmdet.key_maps(_INTERNIMAGE, _HOLES),
     refusal=_refusal,
-    describe=mmdet.describe,
+    describe=mmdet_config.describe,
     suffix=".pth",
     write=mmdet.write,
 )

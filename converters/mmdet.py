@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from cascadezoo.converters.converter import Converter, Description, Model, class_names
+from cascadezoo.converters.converter import Converter, Model
 from cascadezoo.converters.keymap import REVERSE_INPUT_CHANNELS, Derived, KeyMap, same
+from cascadezoo.converters.mmdet_config import deformable, describe, texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,7 +171,7 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
             return f"its backbone is {backbone}"
     version = meta.get("mmdet_version") if isinstance(meta, dict) else None
     heads = any(key.startswith("roi_head.") for key in keys)
-    if "DCNv2" in (_deformable(text)[0] for text in _texts(meta)):
+    if "DCNv2" in (deformable(text)[0] for text in texts(meta)):
         return (
             "its deformable convolutions are of version 2 (DCNv2), which weighs each point as well as moving it: the "
             "networks here have version 1 (DCN)"
@@ -185,112 +186,6 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
     if not heads:
         return "it has no tensor under roi_head., where mmdetection keeps the heads of its two-stage detectors"
     return None
-
-
-_RESNEXT = {"groups": 1, "base_width": 4}  # with the defaults of mmdet/models/backbones/resnext.py
-_DIGITS = 4  # of a number that can be a ResNeXt's: Python refuses to read one of 5000
-_BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3)}
-
-
-def describe(meta: object) -> Description:
-    """The ResNet, if it is one, the pixels it takes, the names of the configuration, and those of the classes."""
-    if not isinstance(meta, dict):
-        return Description()
-    texts = _texts(meta)
-    names = [name for name in (meta.get("experiment_name"), meta.get("exp_name")) if isinstance(name, str)]
-    folders = (re.search(r"^work_dir\s*=\s*['\"]([^'\"\n]+)", text, re.MULTILINE) for text in texts)
-    names += [folder[1] for folder in folders if folder]
-    data_set = meta.get("dataset_meta")
-    lists = [data_set.get("classes"), data_set.get("CLASSES")] if isinstance(data_set, dict) else []
-    return Description(
-        backbone=next((found for found in map(_backbone, texts) if found), {}),
-        pixels=next((found for found in map(_pixels, texts) if found), {}),
-        stems=tuple(PurePosixPath(name).name.removesuffix(".py") for name in names),
-        classes=class_names(meta.get("CLASSES"), *lists),
-    )
-
-
-def _texts(meta: object) -> list[str]:
-    """The whole configurations in a file's metadata.
-
-    Files of early 2020 hold the texts of a configuration and of all those that it inherits from, one after another:
-    what holds is in none of them.
-    """
-    found = (meta.get("cfg"), meta.get("config")) if isinstance(meta, dict) else ()  # 3.x, 2.x
-    return [text for text in found if isinstance(text, str) and not re.search(r"^_base_\s*=", text, re.MULTILINE)]
-
-
-def _block(name: str, text: str) -> str:
-    """What stands in the brackets of ``name=dict(...)`` or ``'name': {...}``; nothing where there is none."""
-    start = re.search(rf"\b{name}['\"]?\s*[=:]\s*(dict\(|\{{)", text)
-    return _balanced(text[start.end() :]) if start else ""
-
-
-def _deformable(text: str) -> tuple[str | None, tuple[int, ...]]:
-    """The type of a configuration's deformable convolutions, and the stages that have them, counted from 1."""
-    block = _block("backbone", text)
-    kind = re.search(r"\btype['\"]?\s*[=:]\s*['\"](\w+)", _block("dcn", block))
-    stages = re.search(r"\bstage_with_dcn['\"]?\s*[=:]\s*[(\[]([^()\[\]]*)", block)
-    if kind is None or stages is None:
-        return None, ()
-    words = re.findall(r"\w+", stages[1])
-    return kind[1], tuple(stage for stage, word in enumerate(words, 1) if word == "True")
-
-
-def _backbone(text: str) -> dict[str, object]:
-    """What a configuration, read as text and never executed, says of a ResNet: fields of ``ResNetSpec``."""
-    block = _block("backbone", text)
-
-    def value(key: str, pattern: str) -> str | None:
-        found = re.search(rf"\b{key}['\"]?\s*[=:]\s*['\"]?({pattern})\b", block)
-        return found[1] if found else None
-
-    kind, depth, style = value("type", "ResNet|ResNeXt"), value("depth", "50|101"), value("style", "pytorch|caffe")
-    if kind is None or depth is None:
-        return {}
-    groups, width = 1, 64
-    if kind == "ResNeXt":
-        sizes = [value(key, r"\d+") or str(default) for key, default in _RESNEXT.items()]
-        if any(len(size) > _DIGITS for size in sizes):
-            return {}
-        groups, width = map(int, sizes)
-    return {
-        "blocks": _BLOCKS[depth],
-        "groups": groups,
-        "width_per_group": width,
-        "stride_in_1x1": style == "caffe",
-        "deformable_stages": _deformable(text)[1],
-    }
-
-
-_NUMBER = r"\s*([\d.]{1,12})\s*"
-_TRIPLE = rf"['\"]?\s*[=:]\s*\[{_NUMBER},{_NUMBER},{_NUMBER},?\s*\]"
-
-
-def _pixels(text: str) -> dict[str, tuple[float, float, float]]:
-    """The pixel means and deviations that a configuration states, in RGB order; empty where it states none plainly."""
-    mean, std = (re.search(rf"\b{name}{_TRIPLE}", text) for name in ("mean", "std"))
-    order = re.search(r"\b(?:bgr_)?to_rgb['\"]?\s*[=:]\s*(True|False)", text)
-    if mean is None or std is None or order is None:
-        return {}
-    stated = {}
-    for name, match in (("mean", mean), ("std", std)):
-        try:
-            first, second, third = (float(number) for number in match.groups())
-        except ValueError:  # several points in a number
-            return {}
-        stated[name] = (first, second, third) if order[1] == "True" else (third, second, first)
-    return stated
-
-
-def _balanced(text: str) -> str:
-    """``text`` up to the bracket that closes the one before it."""
-    depth = 1
-    for end, character in enumerate(text):
-        depth += (character in "({") - (character in ")}")
-        if depth == 0:
-            return text[:end]
-    return text
 
 
 def write(file: BinaryIO, state: "Mapping[str, Tensor]", model: Model) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from cascadezoo.converters.converter import Description, Layout, class_names
+from cascadezoo.converters.converter import Description, Layout, are_unread, class_names
 from cascadezoo.converters.keymap import KeyMap
 
 _KEY_MAP = KeyMap(rows=(("{anything}", "{anything}"),))
@@ -18,7 +18,8 @@ def _refusal(keys: Collection[str], meta: object) -> str | None:
 def _describe(meta: object) -> Description:
     if not isinstance(meta, dict):
         return Description()
-    return Description(classes=class_names(meta.get("CLASSES")))
+    given = meta.get("CLASSES")
+    return Description(classes=class_names(given), unread_classes=are_unread(given))
 
 
 LAYOUT = Layout(

@@ -190,11 +190,13 @@ def _ordered_dict(args: tuple[Any, ...], ledger: Ledger) -> dict[Any, Any]:
     match args:
         case ():
             return {}
+        case (dict() as items,):  # mmengine: ConfigDict({key: value})
+            return items
         case (list() as pairs,):  # python 2: OrderedDict([[key, value], ...])
             ledger.take_values(len(pairs))
             if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
                 return {plain_key(key): value for key, value in pairs}
-    raise Malformed("an OrderedDict is made of something other than pairs")
+    raise Malformed("a mapping is made of something other than pairs")
 
 
 def plain_key(key: object) -> object:
@@ -356,6 +358,9 @@ STORAGES: dict[str, str] = {
 
 BUILDERS: dict[str, Callable[[tuple[Any, ...], Ledger], object]] = {
     "collections.OrderedDict": _ordered_dict,
+    "addict.addict.Dict": _ordered_dict,
+    "mmcv.utils.config.ConfigDict": _ordered_dict,
+    "mmengine.config.config.ConfigDict": _ordered_dict,
     "builtins.tuple": _tuple,
     "__builtin__.tuple": _tuple,  # the module's name in python 2 and protocol 2
     "builtins.bytes": _no_bytes,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from cascadezoo.converters import mmdet
+from cascadezoo.converters import mmdet, mmdet_config
 from cascadezoo.converters.converter import Converter
 from cascadezoo.converters.keymap import Derived, same
 
@@ -87,7 +87,7 @@ CONVERTER = Converter(
     hallmark="backbone.layers. and roi_head.",
     key_map=mmdet.key_maps(rows("backbone"), HOLES, derived=(INDEX,)),
     refusal=_refusal,
-    describe=mmdet.describe,
+    describe=mmdet_config.describe,
     suffix=".pth",
     write=mmdet.write,
 )

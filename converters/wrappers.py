@@ -7,10 +7,14 @@ from typing import Any
 # by rank: of a model and its running average, the model's own are the weights
 _NAMES = (
     "state_dict", "model_state_dict", "model", "blobs", "module", "net", "network", "detector", "weights", "params",
-    "ema_state_dict", "model_ema", "ema",
+    "model_state", "net_state_dict", "network_state_dict", "model_weights", "model_params", "parameters", "generator",
+    "student", "best_model", "checkpoint", "app", "state",
+    "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "params_ema", "ema", "teacher",
 )  # fmt: skip
 # as in a "meta" of mmdetection
-_META = ("cfg", "config", "CLASSES", "classes", "dataset_meta", "experiment_name", "exp_name")
+_META = (
+    "cfg", "config", "CLASSES", "classes", "dataset_meta", "experiment_name", "exp_name", "config_name", "hook_msgs",
+)  # fmt: skip
 _DEPTH = 4  # wrappers inside one another
 
 

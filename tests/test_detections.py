@@ -373,7 +373,23 @@ def test_p5_numbers_out_of_range(index):
         three()[index]
 
 
-@pytest.mark.parametrize("index", [1.0, torch.tensor(1.0), True, np.True_])
-def test_p5_what_is_no_number_is_refused(index):
-    with pytest.raises(IndexError):
+@pytest.mark.parametrize(
+    "index",
+    [1.0, torch.tensor(1.0), True, np.True_, None, {1}, [0.5], [None], object(), np.array(["dog"]), (slice(2), 0),
+     slice("a", "b"), slice(None, None, 0), slice(1.5), b"x", [[0]], [True, False]],
+)  # fmt: skip
+def test_p5_what_is_no_index_is_refused_in_a_sentence(index):
+    with pytest.raises(IndexError, match=r"give one|slice"):
         three()[index]
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [(slice(None, None, -1), [2, 1, 0]), (slice(2, 0, -2), [2]), (slice(-1, None), [2]), (..., [0, 1, 2]),
+     ((...,), [0, 1, 2]), (np.arange(3)[::-1], [2, 1, 0]), ((np.array([2, 0]),), [2, 0]), (np.array(1), [1]),
+     (torch.tensor([2, 1], dtype=torch.uint8), [2, 1]), (range(2), [0, 1]), ([], [])],
+)  # fmt: skip
+def test_indexing_is_numpys(index, rows):
+    chosen = three()[index]
+    for name in ("boxes", "scores", "labels", "mask_probs"):
+        assert torch.equal(getattr(chosen, name), getattr(three(), name)[rows])

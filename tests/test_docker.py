@@ -22,7 +22,7 @@ FILES = ("Dockerfile", "Dockerfile.cuda")
 # lines that need root, or gigabytes that the tests' own environment has
 NOT_RUN = (
     "apt-get update && apt-get install --yes --no-install-recommends g++",
-    "pip install --no-cache-dir -c constraints-dev.txt --index-url https://download.pytorch.org/whl/cpu "
+    "pip install --no-cache-dir --no-deps -c constraints-dev.txt --index-url https://download.pytorch.org/whl/cpu "
     "torch torchvision",
     "pip install --no-cache-dir -c constraints-dev.txt torch torchvision",
     "useradd --uid 10001 --create-home --home-dir /var/lib/cascadezoo cascadezoo",
@@ -91,6 +91,16 @@ def test_the_server_runs_as_a_numbered_user(name: str) -> None:
     assert int(user) > 0
     assert f"useradd --uid {user} " in given(final, "RUN")[0]
     assert not [line.word for line in final[final.index(Line("USER", user)) :] if line.word in ("RUN", "COPY", "ADD")]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_another_index_gives_only_what_is_named(name: str) -> None:
+    """It has few versions of the dependencies, which the constraints pin: they come from PyPI, with the package."""
+    runs = given(stages(name)[0], "RUN")
+    for number, command in enumerate(runs):
+        if "--index-url" in command:
+            assert "--no-deps" in command
+            assert any("pip install" in later and "--no-deps" not in later for later in runs[number + 1 :])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -4,6 +4,7 @@ import inspect
 import logging
 import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -272,12 +273,32 @@ def test_weights_are_loaded_before_they_are_believed(small, tmp_path) -> None:
         ((7,), {}, "name: give an entry's name as a text, not 7"),
         ((NAME,), {"weights": {"a": 1}}, "weights: give the path of a file, not a dict"),
         ((NAME,), {"weights": 3}, "weights: give the path of a file, not a int"),
+        ((NAME,), {"num_classes": True}, "num_classes: give a whole number, not True"),
+        ((NAME,), {"num_classes": "5"}, "num_classes: give a whole number, not '5'"),
+        ((NAME,), {"num_classes": 5.0}, "num_classes: give a whole number, not 5.0"),
+        ((NAME,), {"max_size": "800"}, "max_size: give a whole number, not '800'"),
+        ((NAME,), {"box_detections_per_img": True}, "box_detections_per_img: give a whole number, not True"),
+        ((NAME,), {"box_score_thresh": "0.5"}, "box_score_thresh: give a number, not '0.5'"),
+        ((NAME,), {"box_nms_thresh": True}, "box_nms_thresh: give a number, not True"),
+        ((NAME,), {"weights": "x", "insist": 1}, "insist: give True or False, not 1"),
     ],
 )
 def test_r1_p4_arguments_of_load_are_named_and_of_their_type(arguments, options, says: str) -> None:
     """A file given as ``pretrained`` counted as true and was ignored."""
     with pytest.raises(WrongType, match=f"^{re.escape(says)}"):
         cascadezoo.load(*arguments, **options)
+
+
+@pytest.mark.parametrize("weights", ["", " "])
+def test_an_empty_path_is_told(weights: str) -> None:
+    with pytest.raises(UsageError, match="weights: give the path of a file, not an empty text"):
+        cascadezoo.load(NAME, weights=weights)
+
+
+def test_numbers_of_numpy_are_numbers(small) -> None:
+    model = cascadezoo.load(NAME, num_classes=np.int64(7), box_score_thresh=np.float32(0.5))
+    assert model.spec.num_classes == 7
+    assert model.spec.conventions.selection.score_thresh == 0.5
 
 
 def test_r1_everything_after_the_name_is_by_keyword() -> None:

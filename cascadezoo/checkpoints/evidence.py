@@ -16,8 +16,10 @@ def evidence(examined: Examination) -> Iterator[Evidence]:
     if checkpoint.wrapper:
         yield Evidence(about="wrapper", value=checkpoint.wrapper, source="the entry that holds the tensors")
     if names.prefix:
-        but = f", except for {', '.join(names.counters)}" if names.counters else ""
+        but = f" except {', '.join(names.counters)}" if names.counters else ""
         yield Evidence(about="prefix", value=names.prefix, source=f"it is before all names of tensors{but}")
+    for part in names.inside:
+        yield Evidence(about="wrapped parts", value=part, source="it is within names of tensors")
     if layout is None:
         return
     yield Evidence(about="layout", value=layout.publisher, source=f"tensors lie under {layout.hallmark}")

@@ -357,11 +357,17 @@ class Identified:
     def categories(self) -> Categories | None:
         """The file's own categories; None where it has as many classes as the entry and names none of its own."""
         names, count = self.examination.described.classes, self.spec.num_classes
-        if names is not None and len(names) == count:
+        if self.names_fit and names is not None:
             usual = OF_DATA.get(self.identity.entries[0].data)
             return None if usual is not None and names == tuple(usual) else Categories(names)
         published = SPECS[self.publisher][self.identity.architecture].num_classes
         return None if count == published else Categories.numbered(count)
+
+    @property
+    def names_fit(self) -> bool:
+        """Whether the file names as many classes as its tensors have, or none."""
+        names = self.examination.described.classes
+        return names is None or len(names) == self.spec.num_classes
 
 
 def examine(path: str | Path) -> Examination:

@@ -4,17 +4,16 @@ Exit codes: 0 ok, 1 a verification failed, 2 usage, 3 data, weights or network m
 trusted or read, 130 Ctrl-C.  Commands live in this package's modules and are imported only when called.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from io import TextIOWrapper
 from typing import NoReturn
 
 import click
 
 from cascadezoo.cli.command import Group
+from cascadezoo.cli.streams import open_streams, output_failed, silence
 from cascadezoo.cli.terminal import echo, echo_text, echo_usage_error, messages_shown
 from cascadezoo.errors import BuildError, CascadezooError, FileError
 from cascadezoo.version import __version__
@@ -72,7 +71,7 @@ def cli(debug: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code; errors are one sentence on stderr."""
-    _open_streams()
+    open_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         with messages_shown():
@@ -88,25 +87,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         # the reader of our output has gone, as in `cascadezoo list | head`: click wraps it and exits with 1
         if isinstance(end, SystemExit) and not type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout.fileno())
         code = 0
     except Exception as error:
         if args[:1] == ["--debug"]:
             for part in traceback.format_exception(error):  # a frame, or the error itself, whose message is one line
                 (echo_text if part.startswith((" ", "\n", "Traceback")) else echo)(part.rstrip("\n"), err=True)
+        if output_failed(error):
+            silence(sys.stdout.fileno())
         _tell(error)
         code = error.exit_code if isinstance(error, CascadezooError) else FileError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _open_streams() -> None:
-    """Standard streams that take any text: a closed one goes nowhere, and no terminal's encoding ends a command."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # `>&-`; what is opened next would take its number and the output with it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the life of the process)
-        elif isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def _tell(error: Exception) -> None:
@@ -119,6 +110,8 @@ def _tell(error: Exception) -> None:
 def _sentence(error: Exception) -> str:
     if isinstance(error, CascadezooError):
         return str(error)
+    if isinstance(error, OSError) and output_failed(error):
+        return f"standard output cannot be written: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return f"unexpected {type(error).__name__}: {error} (please report it; --debug shows where)"

@@ -14,7 +14,7 @@ from cascadezoo import loading
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector
 from cascadezoo.devices import usable
-from cascadezoo.errors import MissingResource
+from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.ops.mask_paste import Crop
 
 try:
@@ -51,7 +51,12 @@ class ZooDetectionModel(DetectionModel):
                 threshold before (``box_score_thresh`` of ``cascadezoo.load``).
             category_remapping: another id for each category's id, written as a text.
             load_at_init: False waits for ``load_model()``.
+
+        Raises UsageError for neither or both of ``model`` and ``model_path``.
         """
+        if (model is None) == (model_path is None):
+            raise UsageError("give either model=, a loaded model, or model_path=, the name of an entry")
+        self._given = model
         super().__init__(
             model_path=model_path,
             model=model,
@@ -66,8 +71,8 @@ class ZooDetectionModel(DetectionModel):
         self.device: torch.device | None = None if device is None else usable(device)
 
     def load_model(self) -> None:
-        """Load the entry ``model_path`` with its published weights, as ``cascadezoo.load`` does."""
-        self.set_model(loading.load(self.model_path, pretrained=True))
+        """Take the model given, or load the entry ``model_path`` with its published weights, as ``cascadezoo.load``."""
+        self.set_model(loading.load(self.model_path, pretrained=True) if self._given is None else self._given)
 
     def set_model(self, model: Detector, **_: Any) -> None:
         """Take a model, with the categories that it knows."""
@@ -81,15 +86,28 @@ class ZooDetectionModel(DetectionModel):
         self.perform_batch_inference([image])
 
     def perform_batch_inference(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
-        """Detect on (H, W, 3) RGB images; those of equal padded size go through the network together."""
-        self._original_predictions = self.model.predict(list(images), batch_size=len(images))
+        """Detect on (H, W, 3) RGB images; those of equal padded size go through the network together.
+
+        Raises UsageError before ``load_model()``.
+        """
+        if self.model is None:
+            raise UsageError("the model is not loaded yet: call load_model() first")
+        self._original_predictions = self.model.predict(list(images), batch_size=len(images)) if len(images) else []
 
     def _create_object_prediction_list_from_original_predictions(
         self, shift_amount_list: list[Any] | None = None, full_shape_list: list[Any] | None = None
     ) -> None:
+        if self._original_predictions is None:
+            raise UsageError("nothing was detected yet: call perform_inference(image) first")
         found: list[Detections] = self._original_predictions
         shifts = fix_shift_amount_list(shift_amount_list)
+        if [list(shift) for shift in shifts] == [[0, 0]]:  # SAHI's default, of however many images
+            shifts = [[0, 0]] * len(found)
         shapes = fix_full_shape_list(full_shape_list) or [list(each.image_size) for each in found]
+        if not len(found) == len(shifts) == len(shapes):
+            raise UsageError(
+                f"{len(found)} images, {len(shifts)} shifts and {len(shapes)} full shapes: give one for each image"
+            )
         self._object_prediction_list_per_image = [
             list(self._objects(*of_image)) for of_image in zip(found, shifts, shapes, strict=True)
         ]

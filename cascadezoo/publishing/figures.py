@@ -50,13 +50,14 @@ class Figures(Record):
 
 
 def published(entry: ZooEntry) -> Figures:
-    """The figures of the entry on its publisher's page, digit for digit."""
-    later = entry.evaluations[0].basis == "later"
+    """The figures of the entry on its publisher's page, digit for digit; an embedded entry's were measured here."""
+    later, ours = entry.evaluations[0].basis == "later", entry.availability == "embedded"
+    table = f'the publisher\'s table "{entry.source.table}"' if not ours else "cascadezoo's own evaluation"
     return Figures(
-        basis="published",
+        basis="measured" if ours else "published",
         dataset=_NAMES.get(entry.data, entry.data),
         rows=tuple(Row(tta=each.tta, values=metrics.published(each)) for each in entry.evaluations),
-        source_name=entry.later_figures[0].evidence if later else f'the publisher\'s table "{entry.source.table}"',
+        source_name=entry.later_figures[0].evidence if later else table,
         source_url=entry.page_url,
     )
 

@@ -11,11 +11,30 @@ from cascadezoo.spec.record import Record
 UNSTATED, UNKNOWN = "unstated", "unknown"
 
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
+# identifiers of SPDX's, as its pages spell them, that weights of this kind carry
+_PAGES = {
+    name.lower(): f"https://spdx.org/licenses/{name}.html"
+    for name in (
+        *("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "MPL-2.0", "ISC", "Zlib", "Unlicense", "BSL-1.0"),
+        *("GPL-2.0", "GPL-2.0-only", "GPL-2.0-or-later", "GPL-3.0", "GPL-3.0-only", "GPL-3.0-or-later", "LGPL-2.1"),
+        *("LGPL-3.0", "AGPL-3.0", "AGPL-3.0-only", "AGPL-3.0-or-later", "EPL-2.0", "EUPL-1.2", "CC0-1.0", "ODbL-1.0"),
+        *("CDLA-Permissive-1.0", "CDLA-Permissive-2.0", "CDLA-Sharing-1.0", "AFL-3.0", "Artistic-2.0", "WTFPL"),
+    )
+}
+_CREATIVE_COMMONS = re.compile(r"cc-(by(?:-nc)?(?:-sa|-nd)?)-(\d\.\d)")
+# names of the Hub's own, which have no page
+_OF_THE_HUB = frozenset(
+    (
+        *(UNKNOWN, "other", "openrail", "openrail++", "creativeml-openrail-m", "bigscience-openrail-m", "gpl", "lgpl"),
+        *("bigcode-openrail-m", "bigscience-bloom-rail-1.0", "cc", "bsd", "gemma", "llama2", "llama3", "llama3.1"),
+        *("llama3.2", "llama3.3", "llama4", "apple-ascl", "apple-amlr", "intel-research", "deepfloyd-if-license"),
+    )
+)
 # identifiers that the Hub knows, as far as weights of this kind carry them; any other is "other" with its name
-_ON_THE_HUB = frozenset(
+_ON_THE_HUB = _OF_THE_HUB | frozenset(
     (
         *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "mpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0"),
-        *("cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", UNKNOWN),
+        *("cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
     )
 )
 
@@ -33,14 +52,11 @@ class WeightsLicense(Record):
 
     @property
     def url(self) -> str | None:
-        """Its text: at Creative Commons, else at SPDX; None for the Hub's "unknown"."""
+        """Its text: at Creative Commons, which asks for it, else at SPDX; None where no page of it is known."""
         name = self.id.lower()
-        if name == UNKNOWN:
-            return None
-        if name.startswith("cc-by"):  # the address that these licences ask to be named by
-            kind, _, version = name.removeprefix("cc-").rpartition("-")
-            return f"https://creativecommons.org/licenses/{kind}/{version}/"
-        return f"https://spdx.org/licenses/{self.id}.html"
+        if found := _CREATIVE_COMMONS.fullmatch(name):
+            return f"https://creativecommons.org/licenses/{found[1]}/{found[2]}/"
+        return _PAGES.get(name)
 
     def front_matter(self) -> dict[str, Any]:
         """The fields of a model card; the Hub's identifiers are SPDX's in lower case."""

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 import cascadezoo
 from cascadezoo.checkpoints.conversion import convert, convert_in_memory, to_publisher
+from cascadezoo.checkpoints.identification import examine
 from cascadezoo.checkpoints.inspection import inspect
 from cascadezoo.detector import Detector
 from cascadezoo.errors import CorruptCheckpoint, TensorMismatch, WrongEntry, WrongPublisher
@@ -45,6 +47,15 @@ img_norm_cfg = dict(mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], to_rg
         ("epoch_12.pth", {"exp_name": "cascade_mask_rcnn_r50_caffe_fpn_1x_coco.py"}, "cascade_mask_rcnn_r50_caffe"),
         ("epoch_12.pth", {"config": "work_dir = './work_dirs/cascade_mask_rcnn_r50_caffe_fpn_1x_coco'"}, "caffe_fpn"),
         ("cascade_mask_rcnn_r50_caffe_fpn_1x_coco.pth", {}, "the file name"),
+        ("my-Caffe_cats.pth", {}, '"caffe" in the file name is my-Caffe_cats.pth'),
+        (
+            "epoch_12.pth",
+            {"config_name": "configs/cats_caffe.py"},
+            '"caffe" in the configuration\'s name is cats_caffe',
+        ),
+        ("epoch_12.pth", {"cfg": {"model": {"backbone": {"style": "caffe"}}}}, "caffe style"),
+        ("epoch_12.pth", {"cfg": OrderedDict(img_norm_cfg={"std": (1.0, 1.0, 1.0)})}, "deviations"),
+        ("epoch_12.pth", {"cfg": b"backbone=dict(style='caffe')"}, "caffe style"),
     ],
 )
 def test_R2_an_entry_that_the_files_own_clues_contradict_is_refused(
@@ -62,13 +73,44 @@ def test_R2_an_entry_that_the_files_own_clues_contradict_is_refused(
     assert report.entries == (MMDET,)
 
 
+def test_R2_a_configuration_as_mmcv_pickles_it(small: Detector, tmp_path: Path, monkeypatch) -> None:
+    """mmcv's ConfigDict is a dict with state, mmengine's is made from one."""
+    import types
+
+    modules = {"mmcv.utils.config": {}, "mmengine.config.config": {"__reduce__": lambda s: (type(s), (dict(s),))}}
+    for name, methods in modules.items():
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            monkeypatch.setitem(sys.modules, ".".join(parts[:end]), types.ModuleType(".".join(parts[:end])))
+        kind = type("ConfigDict", (dict,), {"__module__": name, **methods})
+        sys.modules[name].ConfigDict = kind
+        config = kind(model=kind(backbone=kind(style="caffe")))
+        config.frozen = False
+        path = save(tmp_path / "epoch_12.pth", {"meta": {"cfg": config}, "state_dict": of_mmdet(small)})
+        with pytest.raises(WrongEntry, match="caffe style"):
+            cascadezoo.load(MMDET, weights=path)
+
+
+def test_R2_caffe_in_a_name_decides_between_the_styles_and_says_nothing_of_others(
+    small: Detector, tmp_path: Path
+) -> None:
+    path = save(tmp_path / "of_caffe.pth", {"state_dict": of_mmdet(small)})
+    assert examine(path).identify().identity.architecture == "cascade_mask_r50_caffe_fpn"
+    path = save(tmp_path / "of_caffe2.pth", {"state_dict": of_mmdet(small)})
+    assert same(cascadezoo.load(MMDET, weights=path), small)
+    (hint,) = [hint for hint in examine(tmp_path / "of_caffe.pth").hints if hint.origin.startswith('"caffe"')]
+    architectures = {entry.architecture for entry in hint.entries}
+    assert "cascade_mask_x101_64x4d_fpn" in architectures  # of one style only
+    assert "cascade_r101_fpn" not in architectures
+
+
 def test_R2_a_clue_that_a_stronger_one_overrules_is_no_contradiction(small: Detector, tmp_path: Path) -> None:
     meta = {"config": "backbone=dict(type='ResNet', depth=50, style='pytorch')"}
     patched = SPECS["mmdet"]["cascade_mask_r50_fpn"]
     blocks = patched.backbone.blocks
     path = tmp_path / "cascade_mask_rcnn_r50_caffe_fpn_1x_coco.pth"
     with pytest.MonkeyPatch.context() as context:  # the small network has one block per stage, where the text says 50
-        context.setattr("cascadezoo.converters.mmdet._BLOCKS", {"50": blocks, "101": ()})
+        context.setattr("cascadezoo.converters.mmdet_config._BLOCKS", {"50": blocks, "101": ()})
         context.setitem(
             SPECS["mmdet"],
             "cascade_mask_r50_fpn",
@@ -177,7 +219,10 @@ def test_R2_detectrons_configuration_is_held_against_the_entry(monkeypatch: pyte
 
 # --- R5: wrappers and prefixes --------------------------------------------------------------------------------------
 
-WRAPPERS = ["state_dict", "model", "model_state_dict", "net", "module", "model.state_dict"]
+WRAPPERS = [
+    *("state_dict", "model", "model_state_dict", "net", "module", "model.state_dict", "checkpoint", "app.model"),
+    *("params_ema", "checkpoint.ema", "app.student"),
+]
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
@@ -213,6 +258,7 @@ def test_R5_of_a_model_and_its_average_the_model_is_taken(small: Detector, tmp_p
 
 
 PREFIXES = ["module.", "model.", "_orig_mod.", "module.module.", "module._orig_mod.", "model.net."]
+PREFIXES += ["_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.module."]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -224,6 +270,28 @@ def test_R5_a_prefix_that_all_keys_share_is_taken_off(small: Detector, tmp_path:
     assert report.mapped[f"{prefix}rpn_head.rpn_reg.bias"] == "rpn.deltas.bias"
     prefixes = [one for one in inspect(tmp_path / "x.pth").evidence if one.about == "prefix"]
     assert [one.value for one in prefixes] == [prefix]
+
+
+PARTS = ["_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "module"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_R5_a_wrapper_of_a_part_is_taken_off_wherever_it_is(small: Detector, tmp_path: Path, part: str) -> None:
+    names = {key: re.sub(r"^(backbone|rpn_head)\.", rf"\1.{part}.", key) for key in of_mmdet(small)}
+    names = {key: name.replace(".bn1.", f".bn1.{part}.") for key, name in names.items()}
+    path = save(tmp_path / "x.pth", {f"module.{names[key]}": value for key, value in of_mmdet(small).items()})
+    tensors, report = convert_in_memory(path, entry=MMDET)
+    assert torch.equal(tensors["rpn.deltas.bias"], small.rpn.deltas.bias)
+    assert report.mapped[f"module.rpn_head.{part}.rpn_reg.bias"] == "rpn.deltas.bias"
+    parts = [one for one in inspect(path).evidence if one.about == "wrapped parts"]
+    assert [one.value for one in parts] == [f"{part}."]
+
+
+def test_R5_a_tensor_with_and_without_a_wrapper_keeps_both_names(small: Detector, tmp_path: Path) -> None:
+    state = of_mmdet(small)
+    state["rpn_head._orig_mod.rpn_reg.bias"] = state["rpn_head.rpn_reg.bias"] + 1
+    with pytest.raises(TensorMismatch, match=r"1 unexpected: rpn_head\._orig_mod\.rpn_reg\.bias"):
+        convert_in_memory(save(tmp_path / "x.pth", state), entry=MMDET)
 
 
 def test_R5_counters_beside_the_prefix_are_left_out_by_name(small: Detector, tmp_path: Path) -> None:

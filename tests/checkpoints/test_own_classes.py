@@ -73,11 +73,21 @@ def test_R3_a_fine_tuned_file_is_read_with_its_own_classes(
     ],
 )
 def test_R3_names_come_from_the_metadata(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, meta: dict[str, Any], names: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch, caplog, tmp_path: Path, meta: dict[str, Any], names: tuple[str, ...]
 ) -> None:
     model = fine_tuned("mmdet", monkeypatch)
     path = save(tmp_path / "x.pth", {"meta": meta, "state_dict": of_mmdet(model)})
-    assert tuple(cascadezoo.load(MMDET, weights=path).categories) == names
+    with caplog.at_level(logging.WARNING, "cascadezoo"):
+        assert tuple(cascadezoo.load(MMDET, weights=path).categories) == names
+    assert ("left aside" in caplog.text) == (bool(meta) and names[0] == "class 0")
+
+
+def test_R3_a_text_is_the_name_of_the_only_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """mmdetection's ``CLASSES = ('cat')``, whose comma was forgotten."""
+    model = fine_tuned("mmdet", monkeypatch, 1)
+    for meta in ({"CLASSES": "cat"}, {"dataset_meta": {"classes": "cat"}}):
+        path = save(tmp_path / "x.pth", {"meta": meta, "state_dict": of_mmdet(model)})
+        assert tuple(cascadezoo.load(MMDET, weights=path).categories) == ("cat",)
 
 
 def test_R3_another_num_classes_replaces_the_class_layers_alone_and_says_so(

@@ -50,3 +50,32 @@ def test_c2_narrow_encodings(verb: str, encoding: str) -> None:
     done = shell(f"{COMMAND} {verb}", PYTHONIOENCODING=encoding)
     assert (done.returncode, complaints(done)) == (0, [])
     assert done.stdout.decode("utf-8" if encoding == "ascii" else encoding).strip()  # click takes ASCII for a mistake
+
+
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+
+
+@FULL
+@pytest.mark.parametrize("environ", [{}, {"PYTHONUNBUFFERED": "1"}])
+@pytest.mark.parametrize(
+    "verb",
+    ["list", "list --json", "--help", "--version", "doctor", "info cascade_r50_fpn_1x.mmdet", "completion bash",
+     "cache --help"],
+)  # fmt: skip
+def test_a_full_disk_behind_the_output_is_told(verb: str, environ: dict[str, str], tmp_path) -> None:
+    done = shell(f"{COMMAND} {verb} > /dev/full", CASCADEZOO_HOME=str(tmp_path), **environ)
+    assert done.returncode == 4
+    assert complaints(done) == [b"cascadezoo: standard output cannot be written: No space left on device"]
+
+
+@FULL
+@pytest.mark.parametrize(("verb", "code"), [("list", 0), ("info no_such_entry", 2), ("nonsense", 2)])
+def test_messages_that_cannot_be_written_change_nothing(verb: str, code: int) -> None:
+    done = shell(f"{COMMAND} {verb} 2> /dev/full")
+    assert done.returncode == code
+    assert bool(done.stdout) == (code == 0)
+
+
+@FULL
+def test_where_neither_stream_can_be_written_the_code_tells() -> None:
+    assert shell(f"{COMMAND} list > /dev/full 2>&1").returncode == 4

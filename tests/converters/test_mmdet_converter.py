@@ -234,13 +234,20 @@ _base_ = ['../_base_/models/cascade_rcnn_r50_fpn.py', '../_base_/datasets/coco_d
 /x/cascade_rcnn_r50_caffe_fpn_1x_coco.py
 _base_ = './cascade_rcnn_r50_fpn_1x_coco.py'
 model = dict(pretrained='open-mmlab://detectron2/resnet50_caffe', backbone=dict(style='caffe'))
-img_norm_cfg = dict(mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False)
+img_norm_cfg = dict(mean=[103.530, 116.280, 123.68], std=[1.0, 1.0, 1.0], to_rgb=False)
 """
 
 
-def test_texts_that_inherit_say_nothing() -> None:
-    """The last one holds, and the first would be read: files of early 2020 have all of them, one after another."""
-    assert MMDET.describe({"config": RAW}) == Description()
+def test_of_texts_that_inherit_the_last_holds() -> None:
+    """Files of early 2020 have all of them, one after another."""
+    found = MMDET.describe({"config": RAW})
+    assert found == Description(
+        backbone={"stride_in_1x1": True},
+        pixels={"mean": (123.68, 116.28, 103.53), "std": (1.0, 1.0, 1.0)},
+        stems=("cascade_rcnn_r50_caffe_fpn_1x_coco",),
+    )
+    silent = RAW[: RAW.rindex("model = ")]
+    assert (MMDET.describe({"config": silent}).backbone, MMDET.describe({"config": silent}).pixels) == ({}, {})
     resolved = RAW.split("/x/_base_/datasets")[0]
     assert MMDET.describe({"config": resolved}).backbone["stride_in_1x1"] is False
 
@@ -264,6 +271,92 @@ def test_a_configuration_is_read_as_text() -> None:
         "deformable_stages": (),
     }
     assert found.stems == ("cascade-mask-rcnn_x101-32x8d_fpn_ms-3x_coco_20230101",)
+
+
+MAPPING = {
+    "model": {
+        "type": "CascadeRCNN",
+        "backbone": {
+            "init_cfg": {"type": "Pretrained"},
+            "type": "ResNet",
+            "depth": 50,
+            "style": "caffe",
+            "dcn": {"type": "DCN"},
+            "stage_with_dcn": (False, True, True, True),
+        },
+    },
+    "img_norm_cfg": {"mean": (103.53, 116.28, 123.68), "std": (1.0, 1.0, 1.0), "to_rgb": False},
+    "work_dir": "./work_dirs/cascade_rcnn_r50_caffe_fpn_1x_coco",
+}
+
+
+@pytest.mark.parametrize(
+    "config", [MAPPING, json.dumps(MAPPING), json.dumps(MAPPING).encode(), str(MAPPING)], ids=lambda c: str(type(c))
+)
+@pytest.mark.parametrize("field", ["cfg", "config"])
+def test_a_configuration_may_be_a_mapping_or_bytes(config: object, field: str) -> None:
+    found = MMDET.describe({field: config})
+    assert found.backbone == {
+        "blocks": (3, 4, 6, 3),
+        "groups": 1,
+        "width_per_group": 64,
+        "stride_in_1x1": True,
+        "deformable_stages": (2, 3, 4),
+    }
+    assert found.pixels == {"mean": (123.68, 116.28, 103.53), "std": (1.0, 1.0, 1.0)}
+    if not isinstance(config, str) or config.startswith('{"'):
+        assert found.stems == ("cascade_rcnn_r50_caffe_fpn_1x_coco",)
+
+
+def test_a_mapping_whose_parts_share_theirs_is_read_to_a_bound() -> None:
+    """Written out, it would have 10^30 parts."""
+    shared: object = "x"
+    for _ in range(30):
+        shared = [shared] * 10
+    config = {"model": {"backbone": {"style": "caffe"}, "more": shared}, "work_dir": "unread"}
+    assert MMDET.describe({"cfg": config}) == Description(backbone={"stride_in_1x1": True})
+
+
+@pytest.mark.parametrize(
+    ("meta", "stem"),
+    [
+        ({"config_name": "configs/cascade_rcnn/x_caffe.py"}, "x_caffe"),
+        ({"config_path": r"C:\configs\x_caffe.py"}, "x_caffe"),
+        ({"hook_msgs": {"best_ckpt": "/runs/x_caffe/best_bbox_mAP_epoch_9.pth"}}, "x_caffe"),
+        ({"cfg": "experiment_name = 'x_caffe'"}, "x_caffe"),
+        ({"config": b"work_dir = '/runs/x_caffe'"}, "x_caffe"),
+    ],
+)
+def test_what_names_a_configuration(meta: object, stem: str) -> None:
+    assert MMDET.describe(meta).stems == (stem,)
+
+
+@pytest.mark.parametrize(
+    ("text", "backbone"),
+    [
+        ("model = dict(backbone=dict(style='caffe'))", {"stride_in_1x1": True}),
+        ("backbone=dict(type='ResNet', style='pytorch')", {"stride_in_1x1": False}),
+        ("backbone=dict(depth=101, style='caffe')", {"blocks": (3, 4, 23, 3), "stride_in_1x1": True}),
+        ("backbone=dict(type='Res2Net', depth=101, style='caffe')", {}),
+        ("backbone=dict(plugins=[dict(style='caffe')])", {}),
+    ],
+)
+def test_a_part_of_a_configuration_counts_for_what_it_says(text: str, backbone: dict[str, object]) -> None:
+    assert MMDET.describe({"cfg": text}).backbone == backbone
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels"),
+    [
+        ("mean=(1, 2, 3), std=(4, 5, 6), to_rgb=True", {"mean": (1, 2, 3), "std": (4, 5, 6)}),
+        ("mean=(1, 2, 3), std=(4, 5, 6), bgr_to_rgb=False", {"mean": (3, 2, 1), "std": (6, 5, 4)}),
+        ("std=(1.0, 1.0, 1.0)", {"std": (1, 1, 1)}),
+        ("mean=[1, 2, 3], std=[1.0, 1.0, 1.0]", {"std": (1, 1, 1)}),  # means in an unknown order
+        ("mean=[1.2.3, 2, 3], to_rgb=True", {}),
+    ],
+)
+def test_what_a_configuration_says_of_pixels(text: str, pixels: dict[str, object]) -> None:
+    assert MMDET.describe({"cfg": text}).pixels == pixels
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import cascadezoo
 from cascadezoo import shapes
 from cascadezoo.detections import Detections
 from cascadezoo.detector import Detector
-from cascadezoo.errors import MissingResource
+from cascadezoo.errors import MissingResource, UsageError
 from cascadezoo.images import read_image
 
 pytestmark = pytest.mark.integrations
@@ -133,6 +133,41 @@ def test_loading_can_wait() -> None:
     assert adapter.model is None
     adapter.load_model()
     assert adapter.model.origin.entry.startswith(ENTRY)
+
+
+def test_a_model_given_can_wait_too(model: Detector, tiles: list[np.ndarray]) -> None:
+    adapter = ZooDetectionModel(model=model, load_at_init=False)
+    with pytest.raises(UsageError, match=r"^the model is not loaded yet: call load_model\(\) first$"):
+        get_prediction(tiles[0], adapter)
+    with pytest.raises(UsageError, match=r"^nothing was detected yet"):
+        adapter.convert_original_predictions()
+    adapter.load_model()
+    assert adapter.model is model
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("name", [None, ENTRY])
+def test_a_model_or_a_name(model: Detector, name: str | None, waits: bool) -> None:
+    with pytest.raises(UsageError, match=r"^give either model=, a loaded model, or model_path=, the name of an entry$"):
+        ZooDetectionModel(name, None if name is None else model, load_at_init=not waits)
+
+
+def test_a_batch_with_the_default_shift(model: Detector, tiles: list[np.ndarray]) -> None:
+    adapter = ZooDetectionModel(model=model, confidence_threshold=0.5)
+    adapter.perform_batch_inference(tiles)
+    adapter.convert_original_predictions()
+    found = [len(objects) for objects in adapter.object_prediction_list_per_image]
+    assert found == [len(confident(model, tile)) for tile in tiles]
+    for options in ({"shift_amount": [[5, 5]]}, {"full_shape": [[600, 600]]}):
+        with pytest.raises(UsageError, match=r"^4 images, .*: give one for each image$"):
+            adapter.convert_original_predictions(**options)
+
+
+def test_a_batch_of_no_images(model: Detector) -> None:
+    adapter = ZooDetectionModel(model=model)
+    adapter.perform_batch_inference([])
+    adapter.convert_original_predictions()
+    assert adapter.object_prediction_list_per_image == []
 
 
 def test_a_device_that_is_not_there(model: Detector) -> None:

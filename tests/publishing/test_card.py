@@ -185,7 +185,8 @@ def test_the_weights_in_the_package_have_the_manifests_figures_and_others_none(t
     assert result["dataset"] == {"name": "shapes", "type": "shapes", "split": "validation"}
     assert "source" not in result  # it has no page
     assert figures(matter)["object-detection", "box AP@[.50:.95]"] == 0.851
-    assert "Average precision in percent on shapes, **as published**" in text
+    assert "percent on shapes, **measured** on these files.\nSource: cascadezoo's own evaluation." in text
+    assert "as published" not in text
     model = cascadezoo.load(SHAPES, pretrained=True)
     next(model.parameters()).data += 1
     assert "model-index" not in front(publish(model, REPO, dry_run=True).card)
@@ -247,6 +248,9 @@ def test_files_that_may_be_several_entries_say_so(tmp_path: Path) -> None:
     [
         ("Apache-2.0", {"license": "apache-2.0"}),
         ("unknown", {"license": "unknown"}),
+        ("other", {"license": "other"}),
+        ("openrail", {"license": "openrail"}),
+        ("LicenseRef-mine", {"license": "other", "license_name": "licenseref-mine", "license_link": None}),
         (
             "EUPL-1.2",
             {"license": "other", "license_name": "eupl-1.2", "license_link": "https://spdx.org/licenses/EUPL-1.2.html"},
@@ -255,6 +259,16 @@ def test_files_that_may_be_several_entries_say_so(tmp_path: Path) -> None:
 )
 def test_licences_as_the_hub_names_them(given: str, expected: dict[str, str]) -> None:
     assert license_of("unstated", given, BOX).front_matter() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "page"),
+    [("mit", "https://spdx.org/licenses/MIT.html"), ("cc0-1.0", "https://spdx.org/licenses/CC0-1.0.html"),
+     ("CC-BY-NC-SA-4.0", "https://creativecommons.org/licenses/by-nc-sa/4.0/"),
+     ("other", None), ("cc", None), ("cc-by", None), ("gemma", None), ("LicenseRef-mine", None)],
+)  # fmt: skip
+def test_a_licence_links_to_its_page_only_where_it_has_one(given: str, page: str | None) -> None:
+    assert license_of("unstated", given, BOX).url == page
 
 
 @pytest.mark.parametrize("given", ["", "my own", "MIT\nlicense: apache-2.0", "http://x"])
