@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cascadezoo.converters.mapped import mapped
-from cascadezoo.converters.mistaken import about_file
+from cascadezoo.converters.mistaken import about_file, about_name, about_state
 from cascadezoo.converters.pickle_values import Array, Stub, TensorRecord
 from cascadezoo.converters.plain_pickles import SplitArray, array_of, joined, open_pickle
 from cascadezoo.converters.records import MAX_NAME, MAX_TENSORS, Declared, LazyTensors, Malformed
@@ -77,6 +77,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = expanded(path)
     file = mapped(path)
+    if known := about_name(path):
+        raise _unreadable(path, Malformed(known))
     if file[8:9] == b"{":
         return _of_safetensors(open_safetensors(path))
     try:
@@ -136,7 +138,8 @@ def _checkpoint(path: Path, container: Container) -> Checkpoint:
             f"{path}: {key} could only be read by running {name}, which is never done, and it has no other tensors"
         )
     if not records:
-        raise CorruptCheckpoint(f"{path} holds no tensors{f' in its {wrapper}' if wrapper else ''}: {_contents(root)}")
+        found = about_state([_label(key) for key in root]) or _contents(root)
+        raise CorruptCheckpoint(f"{path} holds no tensors{f' in its {wrapper}' if wrapper else ''}: {found}")
     return Checkpoint(
         path=path,
         container=container.kind,

@@ -13,6 +13,7 @@ from functools import cache, partial
 from mmap import mmap
 from typing import Any, Literal
 
+from cascadezoo.converters.mistaken import about_archive
 from cascadezoo.converters.pickle_reader import PickleReader
 from cascadezoo.converters.records import Malformed
 from cascadezoo.converters.zip_members import zip_members
@@ -54,6 +55,8 @@ def open_torch(file: mmap) -> Container | None:
 def _open_zip(file: mmap) -> Container:
     members = zip_members(file)
     pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
+    if not pickles and (known := about_archive(members)):
+        raise Malformed(known)
     if len(pickles) != 1:
         found = f"{len(pickles)} members" if pickles else "no member"
         raise Malformed(f"it is a zip archive with {found} named data.pkl, where a torch checkpoint has one")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from cascadezoo.checkpoints.identification import Examination
 from cascadezoo.converters.identify import has_digits
+from cascadezoo.converters.mistaken import about_part, about_state
 from cascadezoo.converters.report import Evidence
 
 _SHOWN = 5  # names of classes
@@ -13,6 +14,8 @@ def evidence(examined: Examination) -> Iterator[Evidence]:
     """The findings about a file, from its container to its entries."""
     checkpoint, names, layout = examined.checkpoint, examined.names, examined.layout
     yield Evidence(about="container", value=checkpoint.container, source="the first bytes of the file")
+    if known := about_part(examined.path) or about_state(list(names.keys)):
+        yield Evidence(about="no network", value=known, source="the name of the file or of its tensors")
     if checkpoint.wrapper:
         yield Evidence(about="wrapper", value=checkpoint.wrapper, source="the entry that holds the tensors")
     if names.prefix:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pickle
 import re
 import sys
 from collections import OrderedDict
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from attack_pickles import zip_archive
 from checkpoints.stand_ins import ENTRIES, fine_tuned, of_mmdet, same, save
 from safetensors.torch import save_file
 
@@ -325,6 +327,20 @@ def test_R5_a_prefix_that_only_some_keys_have_is_not_taken_off(small: Detector, 
         ("model.onnx", b"\x08\x08\x12\x07pytorch\x1a", "ONNX"),
         ("last_checkpoint", "/runs/x/epoch_12.pth\n", "mmdetection's note of its last checkpoint"),
         ("weights.h5", b"\x89HDF\r\n\x1a\n", "HDF5"),
+        ("__0_0.distcp", b"PK\x03\x04", "a part of a distributed checkpoint of torch.*dcp_to_torch"),
+        (".metadata", b"\x80\x02N.", "a part of a distributed checkpoint of torch.*dcp_to_torch"),
+        ("zero_pp_rank_0_mp_rank_00_optim_states.pt", b"PK\x03\x04", r"DeepSpeed's zero_to_fp32\.py"),
+        ("model.pdiparams.info", b"\x80\x02}.", r"names that Paddle writes.*take the \.pdparams"),
+        ("model.ckpt-1000.data-00000-of-00001", bytes(64), "TensorFlow"),
+        ("model.xml", '<?xml version="1.0"?><net name="x"/>', "OpenVINO"),
+        ("model.pth.xz", b"\xfd7zXZ\0", "it is compressed: unpack it first"),
+        ("model.tflite", b"\x1c\0\0\0TFL3", "TensorFlow Lite"),
+        ("config.yml", "MODEL:\n  META: x\n", "it is a text"),
+        ("model.zip", zip_archive({"run/model_final.pth": b""}), r"unpack it, and give .*run/model_final\.pth"),
+        ("arrays.npz", zip_archive({"a.npy": b""}), "archive of numpy's arrays"),
+        ("program.pt2", zip_archive({"program/archive_format": b"pt2"}), r"a program of torch\.export"),
+        ("sgd.pdopt", pickle.dumps({"LR_Scheduler": {"last_epoch": 1}}), r"\.pdopt.*take the \.pdparams"),
+        ("optimizer.pt", pickle.dumps({"state": {}, "param_groups": []}), "an optimizer's state of torch: take the"),
     ],
 )
 def test_R6_a_file_that_is_something_else_says_which_to_take(
@@ -345,6 +361,8 @@ def test_R6_an_optimizers_state_of_paddle(tmp_path: Path) -> None:
         write_pickle(file, {**state, "LR_Scheduler": {"last_lr": "0.01"}}, PYTHON_3)
     with pytest.raises(WrongPublisher, match=r"an optimizer's state of Paddle \(\.pdopt\): take the \.pdparams"):
         convert(tmp_path / "model_final.pdopt")
+    (finding,) = (one for one in inspect(tmp_path / "model_final.pdopt").evidence if one.about == "no network")
+    assert "take the .pdparams" in finding.value
 
 
 def test_R6_one_of_several_parts(small: Detector, tmp_path: Path) -> None:
@@ -358,6 +376,9 @@ def test_R6_one_of_several_parts(small: Detector, tmp_path: Path) -> None:
     ("files", "says"),
     [
         ([".metadata", "__0_0.distcp"], "distributed checkpoint of torch.*dcp_to_torch"),
+        (["step_100/__0_0.distcp", "log.txt"], "of its folder step_100: .*dcp_to_torch"),
+        (["mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt"], "DeepSpeed"),
+        (["saved_model.pb", "variables/variables.index"], "TensorFlow"),
         (["config.json", "model.safetensors"], "load it as local-dir:"),
         (["model-00001-of-00002.bin", "pytorch_model.bin.index.json"], "parts of a sharded checkpoint"),
         (["latest", "zero_to_fp32.py"], "DeepSpeed"),
@@ -368,6 +389,7 @@ def test_R6_one_of_several_parts(small: Detector, tmp_path: Path) -> None:
 )
 def test_R6_a_folder_says_which_file_to_take(tmp_path: Path, files: list[str], says: str) -> None:
     for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     for read in (inspect, lambda p: convert(p, entry=MMDET), lambda p: cascadezoo.load(MMDET, weights=p)):
         with pytest.raises(CorruptCheckpoint, match=says):
