@@ -22,6 +22,7 @@ from cascadezoo.images import ImageInput
 from cascadezoo.modeling.transfer import to_host
 from cascadezoo.ops.mask_parts import MaskParts, joined
 from cascadezoo.ops.mask_paste import PasteMethod, paste_bilinear
+from cascadezoo.text import printable
 
 Index: TypeAlias = (
     int
@@ -214,7 +215,7 @@ class DetectionFields:
         height, width = self.image_size
         counts = [f"{count} {name}" for name, count in self.counts().items()]
         listed = ", ".join(counts[:3] + ["…"] * (len(counts) > 3))
-        return f"{type(self).__name__}({len(self)} on {height}x{width}{': ' * bool(counts)}{listed})"
+        return printable(f"{type(self).__name__}({len(self)} on {height}x{width}{': ' * bool(counts)}{listed})")
 
     def _rows(self) -> Iterator[DetectionRow]:
         return rows_of(self._on_host())

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from PIL import Image
@@ -132,18 +132,33 @@ def _too_large(what: str, pixels: str, most: int | None) -> str:
     return f"{what} claims {pixels} pixels, more than the {limit:,} allowed: shrink it{advice}"
 
 
+def without_profile(data: bytes) -> bytes:
+    """A PNG file without its colour profile, which OpenCV does not apply: where one is malformed, libpng writes the
+    name that the file gives it to the terminal as it is."""
+    kept, copied = bytearray(), 0
+    for kind, start, end in _png_chunks(data):
+        if kind == b"iCCP":
+            kept += data[copied:start]
+            copied = end
+    return bytes(kept + data[copied:]) if copied else data
+
+
 def _is_whole_png(data: bytes) -> bool:
     """Whether the chunks lie inside the file and reach its end chunk.
 
     OpenCV takes memory for the length that a chunk claims, up to 4 GiB, before it reads the chunk.
     """
-    at = len(_PNG)
-    while at + 8 <= len(data):
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        at += 12 + length  # with the length itself, the kind and the checksum
-        if kind == b"IEND":
-            return at <= len(data)
-    return False
+    return any(kind == b"IEND" and end <= len(data) for kind, _, end in _png_chunks(data))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks up to the end chunk or the file's: the kind, where it begins, and where it says that it ends."""
+    start, kind = len(_PNG), b""
+    while start + 8 <= len(data) and kind != b"IEND":
+        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        end = start + 12 + length  # with the length itself, the kind and the checksum
+        yield kind, start, end
+        start = end
 
 
 def _is_whole_jpeg(data: bytes) -> bool:

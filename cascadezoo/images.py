@@ -21,7 +21,15 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from cascadezoo.errors import UnreadableImage
-from cascadezoo.image_files import Header, most_bytes, no_room_for, not_there, read_header, require_whole
+from cascadezoo.image_files import (
+    Header,
+    most_bytes,
+    no_room_for,
+    not_there,
+    read_header,
+    require_whole,
+    without_profile,
+)
 from cascadezoo.levels import Pixels as Pixels  # for the rooms that read images
 from cascadezoo.levels import rgb
 from cascadezoo.paths import expanded
@@ -193,6 +201,7 @@ def _by_pillow(what: str, data: bytes) -> Pixels:
 def _by_opencv(what: str, data: bytes, header: Header) -> npt.NDArray[Any]:
     """(H, W, 3) RGB of 8 or 16 bits, not turned."""
     depth = cv2.IMREAD_ANYDEPTH if header.format in _OF_ANY_DEPTH else 0
+    data = without_profile(data) if header.format == "PNG" else data
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | depth)
     except cv2.error as error:

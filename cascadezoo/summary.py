@@ -18,7 +18,8 @@ def summary(model: Network, categories: Categories, origin: Origin, is_random: b
     """
     lines = [*_of_weights(categories, origin, is_random), *_of_network(model)]
     shown = [f"  {label:<10}  {_shortened(printable(text))}" for label, text in lines]
-    return "\n".join([f"{type(model).__name__} of {origin.entry or 'a network that is no entry'}", *shown])
+    of = printable(origin.entry or "a network that is no entry")
+    return "\n".join([f"{type(model).__name__} of {of}", *shown])
 
 
 def _of_weights(categories: Categories, origin: Origin, is_random: bool) -> Iterator[tuple[str, str]]:

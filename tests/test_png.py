@@ -1,6 +1,7 @@
 """Of a PNG file Pillow would decode all to look for its orientation, which may come last."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -43,3 +44,12 @@ def test_an_orientation_in_a_text_is_applied(zip: bool) -> None:
         zip=zip,
     )
     assert (decode("it", saved(texts)) == PIXELS[::-1, ::-1]).all()
+
+
+def test_C1_the_name_of_a_malformed_profile_is_not_written_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    profile = zlib.compress(np.random.default_rng(1).bytes(1000))
+    content = b"iCCP\x1b[2JFORGED\x1b]0;title\x07\0\0" + profile
+    chunk = (len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
+    data = saved()
+    assert (decode("it", data[:33] + chunk + data[33:]) == PIXELS).all()
+    assert capfd.readouterr() == ("", "")

@@ -5,9 +5,16 @@ import logging
 import unicodedata
 
 import pytest
+import torch
 
+from cascadezoo.coco.categories import Categories
+from cascadezoo.detections import Detections
 from cascadezoo.errors import BuildError, CorruptCheckpoint
+from cascadezoo.loading import build
+from cascadezoo.spec.origin import Origin
 from cascadezoo.text import printable, printable_json
+
+from tiny import tiny
 
 
 @pytest.mark.parametrize(
@@ -69,3 +76,14 @@ def test_C1_log_messages_are_printable_for_everyone(caplog: pytest.LogCaptureFix
     log.warning("%s: %d tensors", "x\x1b[2J\nFORGED", 3)
     log.warning("100 % sure")
     assert caplog.messages == ["x\\x1b[2J\\nFORGED: 3 tensors", "100 % sure"]
+
+
+def test_C1_what_python_prints_of_an_object_is_printable() -> None:
+    evil = "\x1b[2J"
+    categories = Categories((evil, "b"))
+    found = Detections(torch.zeros(1, 4), torch.ones(1), torch.zeros(1, dtype=torch.int64), (4, 4), categories)
+    model = build(tiny(num_classes=2))
+    model.categories, model.origin = categories, Origin(started_from=evil, entry=evil)
+    for shown in (repr(categories), repr(found), repr(model)):
+        assert "\x1b" not in shown
+        assert "\\x1b" in shown

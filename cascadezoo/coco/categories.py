@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from cascadezoo.errors import FileError, UnknownName, UsageError
 from cascadezoo.files import parse_json
+from cascadezoo.text import printable
 
 _MAX_ID = 2**63  # an int64 everywhere that ids go
 _SHOWN = 80  # names in a message, and characters of each
@@ -116,7 +117,7 @@ class Categories(Sequence[str]):
         return hash((self._names, self._ids))
 
     def __repr__(self) -> str:
-        return f"Categories({len(self)}: {self._listed(3)})"
+        return printable(f"Categories({len(self)}: {self._listed(3)})")
 
     def _listed(self, most: int = 20) -> str:
         return ", ".join(self._names[:most]) + (", …" if len(self) > most else "")
