@@ -16,6 +16,7 @@ from cascadezoo.cli.command import Command
 from cascadezoo.cli.parameters import EntryName
 from cascadezoo.cli.terminal import echo, echo_json
 from cascadezoo.errors import CascadezooError
+from cascadezoo.hub.integrity import given
 from cascadezoo.manifest import ZooEntry
 
 State = Literal["ready", "skipped", "failed"]
@@ -57,6 +58,8 @@ def download_command(
         raise click.UsageError("give the names of entries, or --all")
     if sha256 is not None and len(names) != 1:
         raise click.UsageError("--sha256 is of one file: give one NAME with it")
+    if sha256 is not None:
+        given(sha256)  # raises where it is none
     entries = registry.entries() if everything else tuple(dict.fromkeys(registry.info(name) for name in names))
     unpublished = [entry for entry in entries if everything and not entry.has_weights]
     outcomes = [Outcome(entry.name, "skipped", reason="never published") for entry in unpublished]

@@ -15,7 +15,7 @@ from cascadezoo.cli.terminal import echo
 from cascadezoo.environment import is_first_process
 from cascadezoo.errors import MissingResource, UnwritableOutput, WeightsNotFound
 from cascadezoo.files import can_be_written
-from cascadezoo.hub.sources import parse
+from cascadezoo.hub.sources import LocalSource, parse
 from cascadezoo.outputs.kinds import KINDS, kinds_of
 from cascadezoo.tiling.tiles import Tiles
 
@@ -68,8 +68,11 @@ class ModelName(EntryName):
     """As ``EntryName``, or a repository: ``hf-hub:org/repo[@revision]`` or ``local-dir:path``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name as it was given; raises UsageError (UnknownName)."""
-        return str(value) if parse(str(value)) else super().convert(value, param, ctx)
+        """The name as it was given; raises UsageError (UnknownName), and WeightsNotFound where no such folder is."""
+        source = parse(str(value))
+        if isinstance(source, LocalSource) and not source.folder.is_dir():
+            raise WeightsNotFound(f"{source}: no such folder")
+        return str(value) if source else super().convert(value, param, ctx)
 
 
 class Device(_TextType):
@@ -237,6 +240,14 @@ class WeightsFile(InputFile):
     """A file of weights that has to be there."""
 
     missing = WeightsNotFound
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; raises WeightsNotFound, and of a folder says which file to give."""
+        if (folder := Path(os.path.expanduser(value))).is_dir():
+            from cascadezoo.converters.mistaken import about_folder
+
+            self.fail(f"{folder}: {about_folder(folder)}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class InputFolder(_File):

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from cascadezoo import registry
 from cascadezoo.cli.command import Command
 from cascadezoo.cli.parameters import (
     Device,
@@ -18,7 +19,9 @@ from cascadezoo.cli.parameters import (
     TilesOfImages,
     WeightsFile,
 )
+from cascadezoo.coco.categories import OF_DATA
 from cascadezoo.errors import UsageError
+from cascadezoo.hub.sources import parse
 from cascadezoo.outputs.kinds import ANNOTATIONS, DEFAULT, KINDS
 from cascadezoo.paths import expanded
 
@@ -148,6 +151,7 @@ def predict_command(
         "pretrained": weights is None,
         "classes": [name.strip() for text in classes for name in text.split(",") if name.strip()] if classes else None,
     }
+    _refuse(name, **options)
     if engine:
         for option in _given(ctx, _LOCAL):
             raise UsageError(f"{option} is for runs without --engine: {_LOCAL[option]}")
@@ -167,6 +171,31 @@ def predict_command(
     from cascadezoo.cli.predict_local import predict_local
 
     ctx.exit(predict_local(name, images, out, kinds, recursive=recursive, at_once=at_once, as_json=as_json, **options))
+
+
+def _refuse(
+    name: str,
+    *,
+    weights: Path | None,
+    min_size: int | None,
+    max_size: int | None,
+    classes: list[str] | None,
+    optimize: bool | None,
+    exact: bool,
+    **_: Any,
+) -> None:
+    """Raise UsageError for what cannot be, as far as that shows without the weights, and so without torch."""
+    if exact and optimize is False:
+        raise UsageError("--exact is for an optimised model: leave out --no-optimize, or --exact")
+    if parse(name) is not None or weights is not None:  # they bring sizes and classes of their own
+        return
+    entry = registry.info(name)
+    scale = registry.spec_of(entry).preprocess
+    if (least := min_size or scale.min_size) > (most := max_size or scale.max_size):
+        raise UsageError(f"--max-size {most} is smaller than --min-size {least}: give both")
+    for text in classes or () if entry.data in OF_DATA else ():
+        if not text.isdecimal():
+            OF_DATA[entry.data].label_of(text)
 
 
 def _given(ctx: click.Context, options: Iterable[str]) -> Iterator[str]:

@@ -71,7 +71,8 @@ WRONG = [
     ("train --resume --run-dir new", 3, "holds no run to resume"),
     (f"train --entry {NAME} --lr inf --run-dir new --train-json file.json --train-images .", 2, "lr: "),
     ("convert --from mmdet gone.pth", 3, "gone.pth does not exist"),
-    ("convert --from mmdet .", 2, "is a directory"),
+    ("convert --from mmdet .", 2, ".: it is a directory: give one of its files: x.pth, x.safetensors"),
+    ("inspect parts", 2, "a distributed checkpoint of torch: join its parts"),
     ("convert --from mmdet x.pth -o x.safetensors", 2, "already there"),
     ("convert --from mmdet x.pth -o x.bin", 2, "end the output's name so"),
     ("convert --from mmdet x.pth -o gone/y.safetensors", 4, "cannot be written"),
@@ -89,6 +90,10 @@ WRONG = [
     ("predict hf-hub:nonsense image.png", 2, "names no repository"),
     (f"predict {NAME}", 2, "Missing argument 'IMAGE...'"),
     (f"predict {NAME} image.png --actors 2", 2, "--actors is for --engine ray"),
+    (f"predict {NAME} image.png --exact --no-optimize", 2, "--exact is for an optimised model"),
+    (f"predict {NAME} image.png --max-size 100", 2, "--max-size 100 is smaller than --min-size 800"),
+    (f"predict {NAME} image.png --classes persn,7", 2, "no category is called 'persn': did you mean person?"),
+    ("predict local-dir:gone image.png", 3, "local-dir:gone: no such folder"),
     ("export nonsense --format mmdet", 2, "no entry is called"),
     (f"export {NAME} --format paddle", 2, "cannot be a file of paddle"),
     (f"export {NAME} --format mmdet", 3, "no such file"),
@@ -131,6 +136,7 @@ WRONG = [
     ("download", 2, "give the names of entries"),
     ("download nonsense", 2, "no entry is called"),
     (f"download {NAME} {NAME[:-6]} --sha256 0", 2, "--sha256 is of one file"),
+    (f"download {NAME} --sha256 0", 2, "give all 64 hexadecimal digits"),
     ("lock write nonsense", 2, "no entry is called"),
     ("lock write -o file.json", 2, "is already there"),
     ("lock write -o gone/x.lock", 4, "cannot be written"),
@@ -183,6 +189,8 @@ RIGHT = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "file.json").write_text("{}")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "__0_0.distcp").touch()
     (tmp_path / "report.json").write_text(text_of(sample()))
     for name in ("x.pth", "x.safetensors", "image.png"):
         (tmp_path / name).touch()
