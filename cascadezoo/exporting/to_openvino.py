@@ -130,7 +130,7 @@ def runner(network: Any, threads: int | None = None) -> Infer:
 
 
 def quantised(network: Any, calibration: Calibration) -> Any:
-    """The same with convolutions and matrix products in 8 bits, but for those ``in_float32``."""
+    """The same with convolutions and matrix products in 8 bits, except for those ``in_float32``."""
     os.environ.setdefault("NNCF_CI", "1")  # else it tells its makers that it is used
     import nncf
 
