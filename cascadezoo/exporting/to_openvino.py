@@ -22,6 +22,7 @@ from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.exporting.metadata import KEY, document, text
+from cascadezoo.exporting.quiet import quiet
 from cascadezoo.exporting.scratch import no_room, scratch
 from cascadezoo.exporting.to_onnx import is_large, put, require_exportable, save, translated
 
@@ -136,7 +137,7 @@ def quantised(network: Any, calibration: Calibration) -> Any:
 
     nncf.set_log_level(logging.ERROR)  # it names all that it leaves as it is
     others = [node.get_friendly_name() for node in network.get_ordered_ops() if not _narrowed(node)]
-    with redirect_stdout(sys.stderr):  # its progress
+    with quiet(), redirect_stdout(sys.stderr):  # its progress
         return nncf.quantize(
             network,
             nncf.Dataset(calibration),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cascadezoo.cli import predict_images
 from cascadezoo.errors import UnwritableOutput
 
 from fake_predict import NAME, FakeModel, run, write_image
@@ -30,11 +31,12 @@ def two_threads():
         (("--device", "cpu"), [("cpu", "fp32", False)]),
         (("--device", "cpu", "--exact"), [("cpu", "fp32", True)]),
         (("--device", "cpu", "--no-optimize"), []),
-        (("--device", "meta"), []),  # only a CPU is prepared for without being asked
+        (("--device", "mps"), []),  # only a CPU is prepared for without being asked
     ],
 )
 def test_the_network_is_optimised_on_a_cpu(folder, calls, monkeypatch, options, expected):
     monkeypatch.setattr(FakeModel, "optimized", [])
+    monkeypatch.setattr(predict_images, "usable", torch.device)  # as if it were there
     write_image(folder / "a.png")
     assert run(NAME, "a.png", *options) == 0
     assert FakeModel.optimized == expected
