@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cascadezoo import predictor
 from cascadezoo.cli import predict_images
 from cascadezoo.errors import UnwritableOutput
 
@@ -36,7 +37,8 @@ def two_threads():
 )
 def test_the_network_is_optimised_on_a_cpu(folder, calls, monkeypatch, options, expected):
     monkeypatch.setattr(FakeModel, "optimized", [])
-    monkeypatch.setattr(predict_images, "usable", torch.device)  # as if it were there
+    for module in (predict_images, predictor):
+        monkeypatch.setattr(module, "usable", torch.device)  # as if it were there
     write_image(folder / "a.png")
     assert run(NAME, "a.png", *options) == 0
     assert FakeModel.optimized == expected
