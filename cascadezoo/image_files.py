@@ -21,7 +21,6 @@ LONGEST_SIDE_OF_JPEG = 65_500  # libjpeg reads and writes none that are longer
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # EXIF's tag
-_WITH_ORIENTATION = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # names of a PNG's chunks and texts
 _TURNED_BY_OPENCV = frozenset({"TIFF"})  # whatever it is asked
 _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/|data:")  # two letters at least: one is a drive
 _LONGEST = 120  # characters shown of an address: some hold all of an image
@@ -87,8 +86,8 @@ def read_header(what: str, data: bytes | BinaryIO, most: int | None = None) -> H
             with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as header:
                 (width, height), kind = header.size, header.format or ""
                 _refuse_large(what, kind, width, height, most)
-                is_upright = kind in _TURNED_BY_OPENCV or (kind == "PNG" and _names_no_orientation(data))
-                turned = 1 if is_upright else header.getexif().get(_ORIENTATION, 1)
+                # of a PNG this decodes all of it: EXIF may come last, and libpng would tell of damage on stderr
+                turned = 1 if kind in _TURNED_BY_OPENCV else header.getexif().get(_ORIENTATION, 1)
                 return Header(kind, header.mode, turned if turned in range(1, 9) else 1, width, height)
     except Image.DecompressionBombError as error:
         raise TooManyPixels(_too_large(what, "far too many", most)) from error
@@ -96,11 +95,6 @@ def read_header(what: str, data: bytes | BinaryIO, most: int | None = None) -> H
         raise no_room_for(what) from error
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, OverflowError) as error:
         raise UnreadableImage(f"{what} is no image that can be decoded: damaged or of another kind") from error
-
-
-def _names_no_orientation(data: bytes | BinaryIO) -> bool:
-    """Whether the bytes of a PNG file certainly lack one; Pillow decodes all of it to know, since it may come last."""
-    return isinstance(data, bytes) and not any(name in data for name in _WITH_ORIENTATION)
 
 
 def require_whole(what: str, data: bytes) -> None:

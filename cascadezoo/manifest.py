@@ -1,6 +1,6 @@
 """The published entries as typed records, read from ``cascadezoo/zoo_manifest/<publisher>.toml``.
 
-These are judged on COCO, but for our own.  Entries on another data set, whose figures compare with nothing on COCO, are
+These are judged on COCO, except our own.  Entries on another data set, whose figures compare with nothing on COCO, are
 read from ``<data set>.toml`` and counted apart.
 
 A record keeps what the publisher's table says, digit for digit, beside what is true: where the weights really lie,

@@ -105,7 +105,7 @@ def _same_network(one: ZooEntry, other: ZooEntry) -> bool:
 def named(stems: Iterable[str], entries: Sequence[ZooEntry]) -> tuple[ZooEntry, ...]:
     """Entries that have a stem's longest known label: a name, an alias, an architecture or their configuration's name.
 
-    Several entries may share a configuration.  Aliases hold the stems of published files, but for those behind wrong
+    Several entries may share a configuration.  Aliases hold the stems of published files, except for those behind wrong
     links and those that many files share.  A label counts when it is the stem or its beginning, up to anything but a
     letter or digit.
     """

@@ -42,7 +42,7 @@ def same(*words: str) -> dict[str, str]:
 class Transform:
     """A change of layout, publisher's to canonical, and its inverse.
 
-    The inverse is exact but for what ``drops`` names, which inference never uses: there it writes zeros.
+    The inverse is exact except for what ``drops`` names, which inference never uses: there it writes zeros.
     ``source_shape``: the publisher's shape of a tensor of this canonical shape.
     """
 

@@ -29,7 +29,7 @@ def stem(url: str) -> str:
 
 
 def row_of(entry: ZooEntry) -> dict[str, str]:
-    """The entry in the columns of the rows, but for its page and its configuration."""
+    """The entry in the columns of the rows, except for its page and its configuration."""
     row = {key: getattr(entry, key) for key in SAME}
     row |= {"name": entry.name, "table": entry.source.table, "mem_gb": entry.memory_gb}
     row |= {"checkpoint": entry.source.checkpoint_url, "log": entry.source.log_url}

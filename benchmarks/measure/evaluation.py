@@ -60,7 +60,7 @@ def main(images: int, detections: int, output: Path) -> None:
 
 
 def _are_equal(*evaluations: dict[str, dict[str, float | None]]) -> bool:
-    """Whether the figures are the same, but for the order in which sums of them were rounded."""
+    """Whether the figures are the same, except for the order in which sums of them were rounded."""
     ours, theirs = (np.array([list(of.values()) for of in evaluation.values()], float) for evaluation in evaluations)
     return np.allclose(ours, theirs, rtol=0, atol=1e-9, equal_nan=True)  # None becomes NaN
 

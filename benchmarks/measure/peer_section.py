@@ -65,7 +65,7 @@ def _head(report: Report) -> list[str]:
     return [
         "## Beside other programs",
         "",
-        f"`{report['entry']}` with the same random weights in every program, but for torchvision's own",
+        f"`{report['entry']}` with the same random weights in every program, except for torchvision's own",
         f"`maskrcnn_resnet50_fpn`; a {height}x{width} image at {'x'.join(map(str, report['network_input']))}, "
         f"{report['threads']} threads, one run, all in turn, medians.",
         *([f"Versions: {named}."] if named else []),

@@ -50,7 +50,7 @@ class Request:
         given: the same file as reports name it.
         baseline: an earlier report to compare the speed with.
         baseline_sha256: of its file.
-        earlier: a report whose entries are taken, but for those that failed.
+        earlier: a report whose entries are taken, except for those that failed.
         run_dir: where detections are kept.
         analysis: where what the results tell beyond the figures is written.
         dataset: what lies under the data root, where one was given and is needed.

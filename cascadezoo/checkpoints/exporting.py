@@ -109,7 +109,7 @@ def _cross_export(entry: ZooEntry, spec: ModelSpec, format: str) -> str:
 
 
 def _parts(spec: ModelSpec) -> Iterator[tuple[str, object]]:
-    """The parts of a spec by dotted name, one level of records deep, but for what depends on data and schedule."""
+    """The parts of a spec by dotted name, one level of records deep, except for what depends on data and schedule."""
     for name in ("backbone", "neck", "box_head", "stages", "mask", "preprocess"):
         yield name, getattr(spec, name)
     for name in type(spec.conventions).model_fields:

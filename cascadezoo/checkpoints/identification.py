@@ -378,7 +378,7 @@ def examine(path: str | Path) -> Examination:
 
 
 def _without_versions(meta: object) -> object:
-    """Metadata but for the versions of programs: mmdetection 2.0 called itself 1.0 until it was released
+    """Metadata except for the versions of programs: mmdetection 2.0 called itself 1.0 until it was released
     (open-mmlab/mmdetection#4268), and files of then are among the published ones."""
     if not isinstance(meta, dict):
         return meta

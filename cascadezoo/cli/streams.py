@@ -8,7 +8,11 @@ from typing import Any
 _OUTPUT = "standard output"
 
 
-class _Output(FileIO):
+class _Stream(FileIO):
+    replaced: TextIOWrapper  # which would close the file if nothing kept it
+
+
+class _Output(_Stream):
     """What is written to standard output has to arrive."""
 
     def write(self, data: Any) -> int:
@@ -20,7 +24,7 @@ class _Output(FileIO):
             raise OSError(error.errno, error.strerror, _OUTPUT) from None
 
 
-class _Messages(FileIO):
+class _Messages(_Stream):
     """Messages that cannot be written go nowhere, as those to a closed stream do, and the command goes on."""
 
     def write(self, data: Any) -> int:
@@ -39,9 +43,11 @@ def open_streams() -> None:
         stream = getattr(sys, name)
         if stream is None:  # `>&-`; what is opened next would take its number and the output with it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the life of the process)
-        elif type(stream) is TextIOWrapper:
+        elif type(stream) is TextIOWrapper and not isinstance(getattr(stream.buffer, "raw", None), _Stream):
             stream.flush()
-            file = BufferedWriter(kind(stream.fileno(), "w", closefd=False))
+            raw = kind(stream.fileno(), "w", closefd=False)
+            raw.replaced = stream
+            file = BufferedWriter(raw)
             lines, through = stream.line_buffering, stream.write_through
             named = TextIOWrapper(file, stream.encoding, "replace", line_buffering=lines, write_through=through)
             setattr(sys, name, named)

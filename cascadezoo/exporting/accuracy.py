@@ -6,8 +6,6 @@ Shapes: N images, always one at a time here; D detections of an image.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +20,7 @@ from cascadezoo.errors import LosesAccuracy, UsageError
 from cascadezoo.exporting.checking import Infer
 from cascadezoo.exporting.formats import WHAT_TO_GIVE, Options, unmeasurable
 from cascadezoo.exporting.graph import Graph
+from cascadezoo.exporting.scratch import scratch
 from cascadezoo.modeling.postprocess import DetectionBatch
 from cascadezoo.shapes.dataset import CATEGORIES, generate
 
@@ -123,9 +122,9 @@ def opened(model: Detector, options: Options) -> Iterator[Data | None]:
             )
         yield Data(options.val_json.name, data)
     elif _knows_shapes(model):
-        with TemporaryDirectory(prefix="cascadezoo-") as folder:
+        with scratch() as folder:
             annotations = generate("val", folder, IMAGES)
-            yield Data("shapes val", CocoDataset(annotations, Path(folder) / "val"))
+            yield Data("shapes val", CocoDataset(annotations, folder / "val"))
     elif options.force:
         yield None
     else:

@@ -190,7 +190,7 @@ def _at_cut(scores: NDArray[Any], threshold: float, most: int) -> NDArray[np.boo
 
 
 def _mask_iou(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """The IoU of two masks (M, M), less the cells where either probability is one half but for rounding."""
+    """The IoU of two masks (M, M), less the cells where either probability is one half except for rounding."""
     sure = (np.abs(one - 0.5) >= _TIED) & (np.abs(other - 0.5) >= _TIED)
     a, b = (one > 0.5) & sure, (other > 0.5) & sure
     union = int((a | b).sum())

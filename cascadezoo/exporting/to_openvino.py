@@ -22,6 +22,7 @@ from cascadezoo.exporting.checking import Arrays, Infer, check, compared
 from cascadezoo.exporting.formats import Options, Written
 from cascadezoo.exporting.graph import Graph
 from cascadezoo.exporting.metadata import KEY, document, text
+from cascadezoo.exporting.quiet import quiet
 from cascadezoo.exporting.scratch import no_room, scratch
 from cascadezoo.exporting.to_onnx import is_large, put, require_exportable, save, translated
 
@@ -130,13 +131,13 @@ def runner(network: Any, threads: int | None = None) -> Infer:
 
 
 def quantised(network: Any, calibration: Calibration) -> Any:
-    """The same with convolutions and matrix products in 8 bits, but for those ``in_float32``."""
+    """The same with convolutions and matrix products in 8 bits, except for those ``in_float32``."""
     os.environ.setdefault("NNCF_CI", "1")  # else it tells its makers that it is used
     import nncf
 
     nncf.set_log_level(logging.ERROR)  # it names all that it leaves as it is
     others = [node.get_friendly_name() for node in network.get_ordered_ops() if not _narrowed(node)]
-    with redirect_stdout(sys.stderr):  # its progress
+    with quiet(), redirect_stdout(sys.stderr):  # its progress
         return nncf.quantize(
             network,
             nncf.Dataset(calibration),

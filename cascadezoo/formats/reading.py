@@ -168,7 +168,7 @@ def files_in(folder: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
 def images_in(folder: Path) -> dict[str, Path]:
     """The images in a folder and those below it, by name without suffix.
 
-    Raises MissingResource, and BadAnnotations where two are the same but for the suffix: they share their labels.
+    Raises MissingResource, and BadAnnotations where two are the same except for the suffix: they share their labels.
     """
     found = files_in(folder, IMAGES)
     for one, *others in found.values():

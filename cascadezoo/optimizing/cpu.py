@@ -1,7 +1,7 @@
 """A lean network's layers on a CPU: each does what follows it in the same pass over memory, by oneDNN's own operators,
 and 3 x 3 convolutions take Winograd's way where it is quicker.
 
-They compute as the layers they replace do, but for the order of sums.  ``exact`` leaves Winograd's way out: its
+They compute as the layers they replace do, except for the order of sums.  ``exact`` leaves Winograd's way out: its
 rounding errors are larger than those of a plain sum, for 256 channels below 9e-6 of the results' spread
 (``cascadezoo.ops.winograd6``; layers of more channels: ``cascadezoo.ops.winograd``), in bfloat16 two to four times as
 large (``cascadezoo.ops.winograd_bf16``).

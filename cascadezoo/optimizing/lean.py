@@ -1,4 +1,4 @@
-"""A network's lean form: the same detections, but for rounding, by fewer operators.
+"""A network's lean form: the same detections, except for rounding, by fewer operators.
 
 Norms lie in the weights of the convolutions before them, these weights lie as images do (channels last), box heads read
 pooled features as pooling leaves them, without a transposition, and DCNv3 is one operator with its softmax.  A kind of

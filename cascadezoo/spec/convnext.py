@@ -23,7 +23,7 @@ class ConvNeXtSpec(BackboneSpec):
         return tuple(self.width * 2**i for i in range(len(self.blocks)))
 
     def layers_to_neck(self, tensor: str) -> int | None:
-        """The stem is the first layer, then each stage is one, but for the third, of which every three blocks are; a
+        """The stem is the first layer, then each stage is one, except for the third, of which every three blocks are; a
         downsampling belongs to the first layer after it.
 
         Source: facebookresearch/ConvNeXt 048efce, Copyright (c) Meta Platforms, Inc. and affiliates, MIT:

@@ -187,7 +187,7 @@ def _largest(samples: TrainingSet) -> list[Sample]:
 
 @contextmanager
 def _all_but_spare(device: torch.device) -> Iterator[None]:
-    """The process may take what is free of a GPU's memory now, but for a part to spare."""
+    """The process may take what is free of a GPU's memory now, except for a part to spare."""
     if device.type != "cuda":
         yield
         return

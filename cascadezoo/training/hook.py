@@ -31,7 +31,7 @@ network with masks, ``masks`` (T, H, W) uint8, 0 or 1.  Or an ``albumentations.C
 transform of ``torchvision.transforms.v2``."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_LEAST = 1 - 1e-3  # pixels of a box that is learned from: one, as everywhere, but for rounding
+_LEAST = 1 - 1e-3  # pixels of a box that is learned from: one, as everywhere, except rounding
 
 
 class Objects(NamedTuple):
@@ -245,7 +245,7 @@ def _are_equal(some: Objects, others: Objects) -> bool:
 
 
 def _remaining(objects: Objects, height: int, width: int) -> Objects:
-    """The objects clipped to the image, without those of less than a pixel or, but for crowds, with an empty mask."""
+    """The objects clipped to the image, without those of less than a pixel or, except crowds, with an empty mask."""
     boxes = objects.boxes.clip(0, np.array([width, height, width, height], dtype=np.float32))
     kept = (boxes[:, 2] - boxes[:, 0] >= _LEAST) & (boxes[:, 3] - boxes[:, 1] >= _LEAST)
     if objects.masks is not None:

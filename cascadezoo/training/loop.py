@@ -183,7 +183,7 @@ class _Run:
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """A step, after an error in which the state before it is saved; but for a run that diverged, whose earlier
+        """A step, after an error in which the state before it is saved; except for a run that diverged, whose earlier
         states may be worth more."""
         try:
             yield

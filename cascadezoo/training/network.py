@@ -76,7 +76,7 @@ def freeze(model: Detector, parts: Iterable[Part]) -> None:
 
 
 def set_training(model: Detector) -> None:
-    """Training mode, but for modules whose tensors are all frozen, by whomever: their norms keep their statistics, and
+    """Training mode, except modules whose tensors are all frozen, by whomever: their norms keep their statistics, and
     they drop no paths."""
     model.train()
     for module in model.modules():

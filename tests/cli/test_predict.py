@@ -36,9 +36,9 @@ def test_options_reach_the_model(folder, calls):
     write_image(folder / "a.png")
     (folder / "w.pth").touch()
     sizes = ("--min-size", "320", "--max-size", "533")
-    assert run(NAME, "a.png", "--weights", "w.pth", "--device", "meta", *sizes, "-o", "deep/er") == 0
+    assert run(NAME, "a.png", "--weights", "w.pth", "--device", "cpu:0", *sizes, "-o", "deep/er") == 0
     options = calls[0][1]
-    assert (str(options["weights"]), options["pretrained"], str(options["device"])) == ("w.pth", False, "meta")
+    assert (str(options["weights"]), options["pretrained"], str(options["device"])) == ("w.pth", False, "cpu:0")
     assert (options["min_size"], options["max_size"]) == (320, 533)
     assert {path.name for path in (folder / "deep" / "er").iterdir()} == {"a.jpg", "detections.json"}
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from cascadezoo import predictor
+from cascadezoo.cli import predict_images
 from cascadezoo.errors import UnwritableOutput
 
 from fake_predict import NAME, FakeModel, run, write_image
@@ -30,11 +32,13 @@ def two_threads():
         (("--device", "cpu"), [("cpu", "fp32", False)]),
         (("--device", "cpu", "--exact"), [("cpu", "fp32", True)]),
         (("--device", "cpu", "--no-optimize"), []),
-        (("--device", "meta"), []),  # only a CPU is prepared for without being asked
+        (("--device", "mps"), []),  # only a CPU is prepared for without being asked
     ],
 )
 def test_the_network_is_optimised_on_a_cpu(folder, calls, monkeypatch, options, expected):
     monkeypatch.setattr(FakeModel, "optimized", [])
+    for module in (predict_images, predictor):
+        monkeypatch.setattr(module, "usable", torch.device)  # as if it were there
     write_image(folder / "a.png")
     assert run(NAME, "a.png", *options) == 0
     assert FakeModel.optimized == expected

@@ -52,6 +52,16 @@ def test_c2_narrow_encodings(verb: str, encoding: str) -> None:
     assert done.stdout.decode("utf-8" if encoding == "ascii" else encoding).strip()  # click takes ASCII for a mistake
 
 
+def test_a_program_keeps_a_stream_of_its_own() -> None:
+    own = "import sys; from cascadezoo.cli import main; sys.stdout = open(1, 'w')"
+    twice = "for _ in range(2):\n  try: main(['--version'])\n  except SystemExit: pass"
+    done = subprocess.run([sys.executable, "-c", f"{own}\n{twice}\nprint('mine')"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second, last = done.stdout.splitlines()
+    assert first == second
+    assert last == "mine"
+
+
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 
 

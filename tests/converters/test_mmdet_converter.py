@@ -31,7 +31,7 @@ def listed(slug: str) -> dict[str, tuple[int, ...]]:
 def test_the_cases_cover_every_architecture() -> None:
     alike = {f"cascade_mask_{name}_fpn_nuim": f"cascade_mask_{name}_fpn" for name in ("r101", "x101_32x4d")}
     assert {architecture(slug) for slug in SLUGS} == SPECS["mmdet"].keys() - alike.keys()
-    for own, coco in alike.items():  # the tensors of COCO's network, but for the classes
+    for own, coco in alike.items():  # the tensors of COCO's network, except for the classes
         assert canonical_shapes(SPECS["mmdet"][own]) == canonical_shapes(SPECS["mmdet"][coco].with_classes(10))
         assert MMDET.key_map(own) is MMDET.key_map(coco)
 

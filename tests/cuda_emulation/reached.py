@@ -72,7 +72,7 @@ def added(parts: Iterable[Reached]) -> Reached:
     lines: Counter[Place] = Counter()
     ways: dict[tuple[Place, int], list[int]] = {}
     for part in parts:
-        for place, count in part.lines.items():  # update() would do, but for those that never ran
+        for place, count in part.lines.items():  # update() would do, except for those that never ran
             lines[place] += count
         for place, all_ways in part.ways.items():
             for one in all_ways:

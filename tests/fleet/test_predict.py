@@ -74,7 +74,7 @@ def plain(folder) -> dict[str, dict]:
 
 
 def same(found: list[dict], expected: list[dict]) -> bool:
-    """Whether COCO results are bit for bit those of the run without engine, but for the image's number."""
+    """Whether COCO results are bit for bit those of the run without engine, except for the image's number."""
     one, other = (
         [[each[field] for field in ("category_id", "bbox", "score", "segmentation")] for each in some]
         for some in (found, expected)

@@ -56,7 +56,7 @@ def entries(report: Report, *left_out: str) -> list[object]:
 
 
 def living(mark: str) -> list[str]:
-    """Names of the processes whose environment holds this text, but for two of Ray's own that take longer to end."""
+    """Names of the processes whose environment holds this text, except for two of Ray's own that take longer to end."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

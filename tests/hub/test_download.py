@@ -39,7 +39,7 @@ def home(monkeypatch, tmp_path):
 
 
 def left(home) -> dict[str, int]:
-    """Files in the cache, but for locks."""
+    """Files in the cache, except for locks."""
     return {str(p.relative_to(home)): p.stat().st_size for p in home.rglob("*") if p.is_file()}
 
 

@@ -1,6 +1,6 @@
 """``torch.compile`` and ``torch.export``: the same detections, and few graphs for many sizes.
 
-Backends that run the graph as it was traced, but for one slow test: what is tested is the tracing.
+Backends that run the graph as it was traced, except for one slow test: what is tested is the tracing.
 """
 
 import copy

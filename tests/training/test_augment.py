@@ -227,7 +227,7 @@ def test_crops_are_half_of_the_time_and_never_larger_than_the_image() -> None:
         assert 3 <= height <= 4
         assert 3 <= width <= 6
         cropped += (height, width) != (4, 6)
-    assert 90 < cropped < 160  # half, but for 1 in 8 crops, which is the whole image
+    assert 90 < cropped < 160  # half, except for 1 in 8 crops, which is the whole image
 
 
 def test_an_object_without_a_mask_has_an_empty_one() -> None:

@@ -47,7 +47,7 @@ def test_cells_are_shaded_by_their_share_of_the_row() -> None:
     counts = [[0, 0, 3], [1, 0, 1], [1, 1, 1]]  # all cats right; of two dogs one is taken for a cat
     image = confusion_chart([("last", record(1, {}, counts, ["cat", "dog"]))])
     cell = 40 * 40
-    assert pixels_of(image, RIGHT).sum() == pytest.approx(cell, rel=0.2)  # but for its number
+    assert pixels_of(image, RIGHT).sum() == pytest.approx(cell, rel=0.2)  # except for its number
     half = tuple(round(255 + (part - 255) / 2) for part in WRONG)
     assert pixels_of(image, half).sum() == pytest.approx(cell, rel=0.2)
     assert not pixels_of(image, WRONG).any()

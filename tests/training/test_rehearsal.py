@@ -102,7 +102,7 @@ def test_small_objects_and_lonely_classes_are_named(drawn, tmp_path, tried) -> N
 
 
 def test_step_and_disk_are_those_of_a_run(drawn, tmp_path) -> None:
-    """Of one step at a rate that changes nothing: the loss is the same, and so are the files, but for names in them."""
+    """Of one step at a rate that changes nothing: the loss is the same, and so are the files, except names in them."""
     said = lines(drawn, tmp_path / "run", epochs=1, batch_size=4, keep=3, lr=1e-12)
     config = TrainingConfig(**options(drawn, tmp_path / "run", batch_size=4, log_every=1, lr=1e-12))
     final = cascadezoo.train(config, model=learner(), recipe=adamw(1e-3, epochs=1))

@@ -105,7 +105,7 @@ def _rate(recipe: Recipe) -> float:
 def measure(learners: dict[str, Contender[Step]], setting: Setting, steps: int) -> dict[str, Any]:
     """Seconds of ``steps`` steps of each learner by part, all in turn, after one that warms up.
 
-    A row also says the losses of its first step, and whether they are those of ``plain`` but for chance.
+    A row also says the losses of its first step, and whether they are those of ``plain`` except for chance.
     """
     ready, versions, missing = made(learners, setting)
     clocks = [{name: step() for name, step in ready.items()} for _ in range(steps + 1)]
