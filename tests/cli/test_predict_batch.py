@@ -135,8 +135,8 @@ def test_another_run_is_refused_its_folder(folder, fake_ray, capsys, change, wor
 
 def test_what_is_wanted_is_kept_and_known_again(folder, fake_ray):
     (folder / "w.pth").touch()
-    given = (NAME, "photos", "--weights", "w.pth", "--device", "cpu", "--engine", "ray", "-o", "found.jsonl", "--max-detections", "30")
-    wanted = (*given, "--classes", "class 1,3", "--threshold", "0.2,class 1=0.1")
+    given = (NAME, "photos", "--weights", "w.pth", "--device", "cpu", "--engine", "ray", "-o", "found.jsonl")
+    wanted = (*given, "--max-detections", "30", "--classes", "class 1,3", "--threshold", "0.2,class 1=0.1")
     assert run(*wanted) == run(*wanted) == 0
     assert len(fake_ray) == 1
     found = [json.loads(line)["detections"] for line in Path("found.jsonl").read_text().splitlines()]
