@@ -169,7 +169,10 @@ def _ask(code: str) -> subprocess.CompletedProcess[str]:
 
 def _answer(done: subprocess.CompletedProcess[str], failure: str, problems: list[str]) -> dict[str, Any]:
     if done.returncode:
-        problems.append(f"{failure}: {_last_line(done)}: run `pip install --upgrade torch torchvision`")
+        reason = _last_line(done)
+        is_setting = "CASCADEZOO_OPS=" in reason
+        remedy = "set it to one of them, or unset it" if is_setting else "run `pip install --upgrade torch torchvision`"
+        problems.append(f"{failure}: {reason}: {remedy}")
         return {}
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

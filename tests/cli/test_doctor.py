@@ -101,6 +101,12 @@ def test_C8_a_torch_that_does_not_load(machine) -> None:
     assert all("run `pip install" in problem for problem in problems)
 
 
+def test_C8_a_setting_that_is_not_known(machine) -> None:
+    machine.broken = {"MODE": "UsageError: CASCADEZOO_OPS=fast is not known: it is one of auto, torch"}
+    (problem,) = doctor.examine()["problems"]
+    assert problem.endswith("it is one of auto, torch: set it to one of them, or unset it")
+
+
 def test_C8_a_missing_compiler_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
