@@ -138,8 +138,8 @@ def _checkpoint(path: Path, container: Container) -> Checkpoint:
             f"{path}: {key} could only be read by running {name}, which is never done, and it has no other tensors"
         )
     if not records:
-        found = about_state([_label(key) for key in root]) or _contents(root)
-        raise CorruptCheckpoint(f"{path} holds no tensors{f' in its {wrapper}' if wrapper else ''}: {found}")
+        about = about_state([_label(key) for key in root]) or _contents(root)
+        raise CorruptCheckpoint(f"{path} holds no tensors{f' in its {wrapper}' if wrapper else ''}: {about}")
     return Checkpoint(
         path=path,
         container=container.kind,
