@@ -87,7 +87,7 @@ def request(
     """
     refuse_if_offline(redacted(url))
     if not _is_address(url):
-        raise DownloadFailed(f"{redacted(url)} is no address on the web: check CASCADEZOO_MIRROR")
+        raise DownloadFailed(f"{redacted(url)} is no address on the web: check it, or CASCADEZOO_MIRROR")
     allowed = ("https", "http") if urlsplit(url).scheme == "http" else ("https",)
     here, trail = url, list[Step]()
     while True:
@@ -142,7 +142,9 @@ def _is_address(url: str) -> bool:
         requests.Request("GET", url).prepare()
     except (ValueError, requests.RequestException, HTTPError):
         return False
-    return urlsplit(url).scheme in ("http", "https")
+    parts = urlsplit(url)
+    labels = (parts.hostname or "").removesuffix(".").split(".")
+    return parts.scheme in ("http", "https") and all(0 < len(label) < 64 for label in labels)
 
 
 def fetch(

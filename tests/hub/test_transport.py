@@ -209,6 +209,12 @@ def test_a_refusal_is_final(server, part, code) -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("url", ["http://", "http://a..b/x.jpg", f"http://{'a' * 64}.test/", "https://%zz/"])
+def test_U5_a_url_that_is_no_address(part, url) -> None:
+    with pytest.raises(DownloadFailed, match=r"is no address on the web: check it, or CASCADEZOO_MIRROR$"):
+        fetch(url, part)
+
+
 def test_no_server_at_all(part) -> None:
     with FaultServer() as gone:
         url = gone.url(URL)
