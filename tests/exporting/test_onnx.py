@@ -117,9 +117,11 @@ def test_weights_that_one_file_cannot_hold_lie_beside_it(tmp_path: Path, monkeyp
     (tmp_path / "model.onnx.data").touch()
     with pytest.raises(OutputExists, match=r"model\.onnx\.data is already there"):
         cascadezoo.export(model, "onnx", output=path)
-    for options in ({"precision": "int8", "calibration": tmp_path}, {"precision": "fp16"}):
+    (tmp_path / "images").mkdir()
+    for options in ({"precision": "int8", "calibration": tmp_path / "images"}, {"precision": "fp16"}):
         with pytest.raises(UsageError, match=f"not written in {options['precision']}: leave --precision out, or"):
             cascadezoo.export(model, "onnx", output=path, **options)
+    (tmp_path / "images").rmdir()
     report = cascadezoo.export(model, "onnx", output=path, dynamic=(), force=True)
     assert report.detections > 10
     assert "has to stay beside it" in report.notes[0]

@@ -34,7 +34,13 @@ def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert min(row["accuracy"]["box_ap"] for row in rows) > 60
     sizes = [row["bytes"] for row in rows]
     assert sizes == [(folder / f"{row['precision']}.onnx").stat().st_size for row in rows] == sorted(sizes)[::-1]
-    environment = {"cpu": "a processor", "cores": 2, "packages": {"torch": "2"}, "date": "2026-11-27T00:00:00Z"}
+    environment = {
+        "modified": False,
+        "cpu": "a processor",
+        "cores": 2,
+        "packages": {"torch": "2"},
+        "date": "2026-11-27T00:00:00Z",
+    }
     report = {"entry": exported.ENTRY, "calibration_images": 6, "rows": rows, "environment": environment}
     page = "\n".join(section(report))
     assert "on 4 drawn images" in page
