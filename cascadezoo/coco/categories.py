@@ -21,7 +21,8 @@ class Categories(Sequence[str]):
     Raises ``UsageError`` when a name or an id is of the wrong type or comes twice, or the lengths differ.
     """
 
-    __slots__ = ("_ids", "_names")
+    __slots__ = ("_ids", "_label_of", "_names")
+    _label_of: dict[str | int, int]  # by name and by id: there may be ten thousands of them
     _ids: tuple[int, ...]
     _names: tuple[str, ...]
 
@@ -43,6 +44,7 @@ class Categories(Sequence[str]):
                 raise UsageError(
                     f"category {kind} given twice: {', '.join(value[:_SHOWN] for value in twice[:_SHOWN])}"
                 )
+        self._label_of = {key: label for keys in (self._names, self._ids) for label, key in enumerate(keys)}
 
     @classmethod
     def numbered(cls, count: int) -> "Categories":
@@ -88,11 +90,15 @@ class Categories(Sequence[str]):
 
     def label_of(self, name: str) -> int:
         """The label of a name; raises UnknownName, with the nearest names."""
-        if name in self._names:
-            return self._names.index(name)
+        if name in self:
+            return self._label_of[name]
         close = get_close_matches(name, self._names)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the categories are {self._listed()}"
         raise UnknownName(f"no category is called {name[:_SHOWN]!r}: {hint}")
+
+    def label_of_id(self, number: int) -> int | None:
+        """The label of an id of the data set; None where it has no such id."""
+        return self._label_of.get(number)
 
     def not_in(self, others: "Categories") -> list[str]:
         """The names of those that ``others`` does not have under the same id."""
@@ -105,6 +111,9 @@ class Categories(Sequence[str]):
     def __getitem__(self, label: slice) -> tuple[str, ...]: ...
     def __getitem__(self, label: int | slice) -> str | tuple[str, ...]:
         return self._names[label]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._label_of
 
     def __len__(self) -> int:
         return len(self._names)
