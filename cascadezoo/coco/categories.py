@@ -22,7 +22,7 @@ class Categories(Sequence[str]):
     """
 
     __slots__ = ("_ids", "_label_of", "_names")
-    _label_of: dict[str | int, int]  # by name and by id: there may be ten thousands of them
+    _label_of: dict[str | int, int]  # by name and by id, of which there may be tens of thousands
     _ids: tuple[int, ...]
     _names: tuple[str, ...]
 
@@ -44,7 +44,8 @@ class Categories(Sequence[str]):
                 raise UsageError(
                     f"category {kind} given twice: {', '.join(value[:_SHOWN] for value in twice[:_SHOWN])}"
                 )
-        self._label_of = {key: label for keys in (self._names, self._ids) for label, key in enumerate(keys)}
+        self._label_of = {name: label for label, name in enumerate(self._names)}
+        self._label_of.update((own, label) for label, own in enumerate(self._ids))
 
     @classmethod
     def numbered(cls, count: int) -> "Categories":
