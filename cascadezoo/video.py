@@ -5,6 +5,7 @@ Frames are (H, W, 3) RGB.  ``model.predict(Frames("film.mp4"))`` detects on each
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 
 from cascadezoo.errors import MissingResource, TooManyPixels, UnreadableImage, UnwritableOutput
+from cascadezoo.files import whole_file
 from cascadezoo.image_files import most_pixels, not_there
 from cascadezoo.levels import Pixels
 from cascadezoo.paths import expanded
@@ -130,6 +132,9 @@ class Film(AbstractContextManager["Film"]):
     def __exit__(self, *_: object) -> None:
         self._writer.release()
         try:
-            os.replace(self._part, self.path)
+            with self._part.open("rb") as film, whole_file(self.path) as file:  # a link or a device stays one
+                shutil.copyfileobj(film, file)
         except OSError as error:
             raise UnwritableOutput(f"{self.path} cannot be written: {error.strerror or error}") from error
+        finally:
+            self._part.unlink(missing_ok=True)

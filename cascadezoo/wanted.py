@@ -109,7 +109,7 @@ def label_of(categories: Categories, wanted: Class) -> int:
     """
     if isinstance(wanted, str):
         if wanted in categories:
-            return categories.index(wanted)
+            return categories.label_of(wanted)
         number = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 20 else None
     elif _is_whole(wanted) and not isinstance(wanted, bool):
         number = int(wanted)
@@ -117,12 +117,12 @@ def label_of(categories: Categories, wanted: Class) -> int:
         raise WrongType(f"a class is given by its name or its id, not as {wanted!r}")
     if number is None:
         return categories.label_of(str(wanted))
-    if number not in categories.ids:
+    if (label := categories.label_of_id(number)) is None:
         raise UnknownName(
             f"no category has the id {number}: the ids, those of the data set, are {min(categories.ids)} to "
             f"{max(categories.ids)}"
         )
-    return categories.ids.index(number)
+    return label
 
 
 def _labels(categories: Categories, classes: Classes) -> set[int]:

@@ -1,6 +1,7 @@
 """Frames of videos and cameras, and videos of frames."""
 
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -94,3 +95,25 @@ def test_a_film_replaces_an_older_one_at_its_end(tmp_path) -> None:
         new.add(pictures(1)[0])
         assert path.read_text() == "older"
     assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 1
+
+
+def test_v1_a_film_goes_where_a_link_leads_and_into_a_device(tmp_path) -> None:
+    link, target, device = tmp_path / "a.mp4", tmp_path / "target.mp4", tmp_path / "null.mp4"
+    link.symlink_to(target)
+    device.symlink_to("/dev/null")
+    for path in (link, device):
+        with Film(path, 10, (48, 64)) as new:
+            new.add(pictures(1)[0])
+    assert (link.is_symlink(), device.is_symlink(), Path("/dev/null").is_char_device()) == (True, True, True)
+    assert cv2.VideoCapture(str(target)).get(cv2.CAP_PROP_FRAME_COUNT) == 1
+    assert sorted(tmp_path.iterdir()) == [link, device, target]
+
+
+def test_a_film_that_finds_a_folder_at_its_end_leaves_nothing(tmp_path) -> None:
+    path = tmp_path / "a.mp4"
+    with (
+        pytest.raises(UnwritableOutput, match=r"a\.mp4 cannot be written: .*; nothing was left"),
+        Film(path, 10, (48, 64)),
+    ):
+        path.mkdir()
+    assert list(tmp_path.iterdir()) == [path]

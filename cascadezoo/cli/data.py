@@ -68,7 +68,9 @@ def check_command(annotations: Path, images: Path | None, decode: bool, draw: Pa
     if draw and images:
         _draw(annotations, images, draw)
     if total := faults.counts.total():
-        raise HandledFaults(f"{annotations} has {total} faults; training and verification go on from all of them")
+        raise HandledFaults(
+            f"{annotations} has {total} fault{'s' * (total > 1)}; training and verification go on from all of them"
+        )
 
 
 @data_command.command(
@@ -138,7 +140,10 @@ def convert_command(
     print_table(output, contents)
     print_faults(output, faults)
     if faults.refused:
-        raise BadAnnotations(f"{output} has {faults.refused} faults for which training and verification refuse it")
+        raise BadAnnotations(
+            f"{output} has {faults.refused} fault{'s' * (faults.refused > 1)} for which training and verification "
+            "refuse it"
+        )
     echo(f"{output}: its images lie in {done.images}", err=True)
 
 

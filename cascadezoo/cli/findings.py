@@ -30,7 +30,8 @@ def print_faults(path: Path, faults: Faults) -> None:
 def require_accepted(path: Path, faults: Faults) -> None:
     """Raise BadAnnotations where training and verification refuse the file."""
     if faults.refused:
+        total = faults.counts.total()
         raise BadAnnotations(
-            f"{path} has {faults.counts.total()} faults; for {faults.refused} of them training and verification refuse "
-            "it"
+            f"{path} has {total} fault{'s' * (total > 1)}; for {faults.refused} of them training and verification "
+            "refuse it"
         )

@@ -43,7 +43,7 @@ def lock_command() -> None:
 def write_command(names: tuple[str, ...], output: Path, force: bool) -> None:
     """Write the lock of the entries NAME..., or of all in the cache: one line each, the same bytes each time."""
     stdout = output == Path("-")
-    if not stdout and output.exists() and not force:
+    if not stdout and (output.is_file() or output.is_dir()) and not force:
         raise OutputExists(f"{output} is already there: `cascadezoo lock check` compares it, --force replaces it")
     from cascadezoo.hub import lockfile  # torch is imported only when there is something to hash
 

@@ -22,7 +22,7 @@ def check_run(config: TrainingConfig) -> None:
         if is_first_process():
             echo(line)
     if total := sum(faults.counts.total() for faults in found):
-        raise HandledFaults(f"the data have {total} faults; training goes on from all of them")
+        raise HandledFaults(f"the data have {total} fault{'s' * (total > 1)}; training goes on from all of them")
 
 
 def _check_data(config: TrainingConfig) -> list[Faults]:

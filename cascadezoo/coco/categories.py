@@ -22,7 +22,8 @@ class Categories(Sequence[str]):
     Raises ``UsageError`` when a name or an id is of the wrong type or comes twice, or the lengths differ.
     """
 
-    __slots__ = ("_ids", "_names")
+    __slots__ = ("_ids", "_label_of", "_names")
+    _label_of: dict[str | int, int]  # by name and by id, of which there may be tens of thousands
     _ids: tuple[int, ...]
     _names: tuple[str, ...]
 
@@ -44,6 +45,8 @@ class Categories(Sequence[str]):
                 raise UsageError(
                     f"category {kind} given twice: {', '.join(value[:_SHOWN] for value in twice[:_SHOWN])}"
                 )
+        self._label_of = {name: label for label, name in enumerate(self._names)}
+        self._label_of.update((own, label) for label, own in enumerate(self._ids))
 
     @classmethod
     def numbered(cls, count: int) -> "Categories":
@@ -89,11 +92,15 @@ class Categories(Sequence[str]):
 
     def label_of(self, name: str) -> int:
         """The label of a name; raises UnknownName, with the nearest names."""
-        if name in self._names:
-            return self._names.index(name)
+        if name in self:
+            return self._label_of[name]
         close = get_close_matches(name, self._names)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the categories are {self._listed()}"
         raise UnknownName(f"no category is called {name[:_SHOWN]!r}: {hint}")
+
+    def label_of_id(self, number: int) -> int | None:
+        """The label of an id of the data set; None where it has no such id."""
+        return self._label_of.get(number)
 
     def not_in(self, others: "Categories") -> list[str]:
         """The names of those that ``others`` does not have under the same id."""
@@ -106,6 +113,9 @@ class Categories(Sequence[str]):
     def __getitem__(self, label: slice) -> tuple[str, ...]: ...
     def __getitem__(self, label: int | slice) -> str | tuple[str, ...]:
         return self._names[label]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._label_of
 
     def __len__(self) -> int:
         return len(self._names)

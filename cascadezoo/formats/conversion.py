@@ -99,6 +99,7 @@ def _whole_folder(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` to write into, which takes its place at the end and is removed after an error."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputExists(f"{out} is there already: choose another folder")
+    out = Path(os.path.realpath(out))  # of a link the target
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,8 @@ def losses_of_images(model: Network, images: Sequence[Tensor], targets: Sequence
 
     Raises BadTarget, naming the image and the object.
     """
+    if not isinstance(targets, Sequence):
+        raise BadTarget(f"targets: give a list of dicts, one per image, not a {type(targets).__name__}")
     if len(images) != len(targets):
         raise BadTarget(f"{len(images)} images with {len(targets)} targets: give one target per image")
     resized = [model.resize(image) for image in images]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cascadezoo.coco.segmentations import bitmap
+from cascadezoo.coco.segmentations import bitmap, shown
 from cascadezoo.errors import BadTarget
 from cascadezoo.losses.masks import Masks
 from cascadezoo.losses.polygons import Points
@@ -51,7 +51,7 @@ def checked_targets(given: GivenTargets, image: ResizedImage, index: int, spec: 
             ``labels`` (T,) integers in 0..C-1; where the network has mask heads, ``masks`` in the same pixels: either
             (T, H, W), bool, integers (an object's where above 0, so that 0 and 255 do) or floating 0 and 1, or, as in
             COCO, T lists of polygons, each x1, y1, x2, y2 and so on of three points or more (a crowd's are not read);
-            optionally ``iscrowd`` (T,).
+            optionally ``iscrowd`` (T,), of the types and values of bitmaps.
         image: the resized image.
         index: its place in the batch, for messages.
         spec: the network, which has C classes.
@@ -60,21 +60,29 @@ def checked_targets(given: GivenTargets, image: ResizedImage, index: int, spec: 
         BadTarget: a field is missing, has another shape or holds a value out of range; no or bad polygons.
     """
     height, width = image.original_size
+    if not isinstance(given, Mapping):
+        raise BadTarget(f"image {index}: a target is a dict with boxes and labels, not {shown(given)}")
 
     def need(key: str, shape: tuple[int, ...]) -> Tensor:
         value = given.get(key)
         if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-            got = "nothing" if value is None else f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
+            got = "nothing" if value is None else got
             raise BadTarget(f"image {index}: {key} must be a tensor of shape {shape}, not {got}")
+        if value.is_complex() or value.layout != torch.strided:
+            raise BadTarget(f"image {index}: {key} must be a dense tensor of real numbers")
         return value
 
     count = len(value) if isinstance(value := given.get("boxes"), Tensor) else 0
     boxes = need("boxes", (count, 4)).float()
     labels = need("labels", (count,))
-    crowd = need("iscrowd", (count,)).bool() if "iscrowd" in given else torch.zeros(count, dtype=torch.bool)
+    crowd = torch.zeros(count, dtype=torch.bool)
+    if "iscrowd" in given:
+        crowd = _as_bool(need("iscrowd", (count,)), f"image {index}: floating iscrowd holds 0 and 1")
     _check_boxes(boxes, index, height, width)
     if labels.is_floating_point():
         raise BadTarget(f"image {index}: labels must be integers, not {labels.dtype}")
+    labels = labels.long()
     if rows := _rows((labels < 0) | (labels >= spec.num_classes)):
         raise BadTarget(
             f"image {index}, object {rows[0]}: label {int(labels[rows[0]])} is not in 0..{spec.num_classes - 1} "
@@ -84,17 +92,21 @@ def checked_targets(given: GivenTargets, image: ResizedImage, index: int, spec: 
     if spec.mask and isinstance(shapes, list | tuple):
         masks = _of_polygons(_checked_polygons(shapes, crowd, index, height, width), image, spec)
     elif spec.mask:
-        bitmaps = _as_bool(need("masks", (count, height, width)), index)
+        bitmaps = _as_bool(need("masks", (count, height, width)), f"image {index}: floating masks hold 0 and 1")
         masks = Masks.of(_resized(bitmaps, image.size), image.size, bitmaps.device)
-    return Targets(_scaled(boxes, image, spec), labels.long(), masks, crowd.to(boxes.device))
+    return Targets(_scaled(boxes, image, spec), labels, masks, crowd.to(boxes.device))
 
 
-def _as_bool(bitmaps: Tensor, index: int) -> Tensor:
-    """Bitmaps (T, H, W) of any type as truth values."""
-    if bitmaps.is_floating_point() and len(rows := _rows(((bitmaps != 0) & (bitmaps != 1)).flatten())):
-        value = float(bitmaps.flatten()[rows[0]])
-        raise BadTarget(f"image {index}: floating masks hold 0 and 1, not {value:g}: threshold them, as in masks > 0.5")
-    return bitmaps > 0
+def _as_bool(values: Tensor, rule: str) -> Tensor:
+    """Numbers of any real type as truth values; ``rule``: what holds for floating ones, for a message."""
+    if not values.is_floating_point():
+        return values > 0 if values.dtype.is_signed else values.bool()  # torch compares no uint16, uint32 and uint64
+    if values.dtype.itemsize == 1:
+        values = values.float()  # nor numbers of 8 bits
+    if rows := _rows(((values != 0) & (values != 1)).flatten()):
+        value = float(values.flatten()[rows[0]])
+        raise BadTarget(f"{rule}, not {value:g}: threshold them, as in masks > 0.5")
+    return values > 0
 
 
 def _of_polygons(objects: list[list[Points]], image: ResizedImage, spec: ModelSpec) -> Masks:

@@ -67,7 +67,7 @@ def test_T1_faults_that_change_nothing_here_have_a_code_of_their_own(run: Any) -
     code, out, err = run(document)
     assert code == 1
     assert out == TABLE + "train.json: annotation 1: id: another annotation has this id (ids are given anew)\n"
-    assert err == "cascadezoo: train.json has 1 faults; training and verification go on from all of them\n"
+    assert err == "cascadezoo: train.json has 1 fault; training and verification go on from all of them\n"
     with pytest.raises(HandledFaults, match="go on from all of them"):
         cli.main(["data", "check", "train.json"], standalone_mode=False)
 

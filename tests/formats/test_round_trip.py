@@ -145,6 +145,17 @@ def test_a_folder_is_never_written_over(tmp_path: Path) -> None:
         from_coco(path, tmp_path / "images", tmp_path / "images", Format.VOC)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_v1_the_target_of_a_link_is_written(tmp_path: Path, is_there: bool) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    if is_there:
+        target.mkdir()
+    from_coco(write(tmp_path, BOXES), tmp_path / "images", link, Format.VOC)
+    assert link.is_symlink()
+    assert any((target / "Annotations").iterdir())
+
+
 def test_images_with_one_stem_have_one_place_for_labels(tmp_path: Path) -> None:
     path = write(tmp_path, BOXES)
     document = json.loads(path.read_text())

@@ -207,6 +207,13 @@ def test_U6_the_lock_goes_to_stdout(server: FaultServer, sha256: str, capsys: py
     assert capsys.readouterr().out.splitlines()[1].startswith(f"{NAME}  {sha256}  ")
 
 
+def test_v1_the_lock_goes_into_a_device_behind_a_link(server: FaultServer, tmp_path: Path) -> None:
+    obtain(registry.info(NAME))
+    (tmp_path / "cascadezoo.lock").symlink_to("/dev/null")
+    assert run("lock", "write") == 0
+    assert (tmp_path / "cascadezoo.lock").is_char_device()
+
+
 @pytest.mark.parametrize("column", [1, 2])
 def test_U6_what_differs_from_the_lock_is_named(
     server: FaultServer, tmp_path: Path, column: int, capsys: pytest.CaptureFixture[str]

@@ -57,11 +57,14 @@ def test_masks_of_the_networks_own_size_stay_as_they_are() -> None:
     assert targets.boxes.tolist() == [[3, 5, 9, 10]]
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.float16, torch.float64])
+REAL = [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int16, torch.int64, torch.float16, torch.float64]
+
+
+@pytest.mark.parametrize("dtype", REAL)
 @pytest.mark.parametrize("value", [1, 255])
 def test_p13_a_masks_type_and_level_change_nothing(dtype: torch.dtype, value: int) -> None:
     """Integers count where they are above 0, floating masks hold 0 and 1; a mask of 0 and 255 changed the loss."""
-    masks = good()["masks"].to(dtype) * value
+    masks = (good()["masks"] * value).to(dtype)
     if dtype.is_floating_point and value != 1:
         with pytest.raises(BadTarget, match=r"^image 3: floating masks hold 0 and 1, not 255: threshold them"):
             checked_targets({**good(), "masks": masks}, TWICE, 3, THREE)
@@ -77,6 +80,23 @@ def test_p13_floating_masks_between_are_refused(value: float) -> None:
     masks[0, 7, 7] = value
     with pytest.raises(BadTarget, match=rf"^image 0: floating masks hold 0 and 1, not {value:g}"):
         checked_targets({**good(), "masks": masks}, TWICE, 0, THREE)
+
+
+@pytest.mark.parametrize("dtype", [*REAL, torch.float8_e4m3fn])
+def test_p13_zeros_and_ones_of_any_type_are_masks_and_crowds(dtype: torch.dtype) -> None:
+    given = good()
+    given |= {"masks": given["masks"].float().to(dtype), "iscrowd": torch.ones(1).to(dtype)}
+    found, plain = (checked_targets(each, TWICE, 0, THREE) for each in (given, good()))
+    assert torch.equal(found.masks.pixels, plain.masks.pixels)
+    assert found.crowd.tolist() == [True]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.int8])
+def test_labels_of_any_integers(dtype: torch.dtype) -> None:
+    labels = good()["labels"]
+    assert torch.equal(checked_targets({**good(), "labels": labels.to(dtype)}, TWICE, 0, THREE).labels, labels)
+    with pytest.raises(BadTarget, match="label 3 is not in"):
+        checked_targets({**good(), "labels": torch.tensor([3]).to(dtype)}, TWICE, 0, THREE)
 
 
 def test_p13_negative_integers_are_background() -> None:
@@ -177,6 +197,13 @@ def test_the_first_wrong_object_is_named() -> None:
         ({"masks": torch.zeros(1, 19, 30)}, r"masks must be a tensor of shape \(1, 20, 30\), not shape \(1, 19, 30\)"),
         ({"masks": None}, r"masks must be a tensor of shape \(1, 20, 30\), not nothing"),
         ({"iscrowd": torch.zeros(2)}, "iscrowd must be a tensor of shape"),
+        ({"iscrowd": torch.tensor([0.5])}, "image 4: floating iscrowd holds 0 and 1, not 0.5"),
+        ({"iscrowd": torch.tensor([float("nan")])}, "floating iscrowd holds 0 and 1, not nan"),
+        ({"masks": torch.zeros(1, 20, 30).to_sparse()}, "image 4: masks must be a dense tensor of real numbers"),
+        ({"masks": torch.zeros(1, 20, 30) * 1j}, "masks must be a dense tensor of real numbers"),
+        ({"masks": np.zeros((1, 20, 30))}, r"masks must be a tensor of shape \(1, 20, 30\), not .{,80}$"),
+        ({"boxes": torch.tensor([[3.0, 5, 9, 10]]) * (1 + 0j)}, "boxes must be a dense tensor of real numbers"),
+        ({"labels": torch.tensor([1j])}, "labels must be a dense tensor of real numbers"),
     ],
 )
 def test_what_cannot_be_learned_is_named(change: dict, words: str) -> None:
@@ -192,6 +219,10 @@ def test_training_mode_wants_targets_and_predicts_nothing(mask_model) -> None:
             mask_model([image])
         with pytest.raises(BadTarget, match="1 images with 0 targets"):
             mask_model([image], [])
+        with pytest.raises(BadTarget, match="targets: give a list of dicts, one per image, not a dict"):
+            mask_model([image], good())
+        with pytest.raises(BadTarget, match="image 0: a target is a dict with boxes and labels, not null"):
+            mask_model([image], [None])
         with pytest.raises(UsageError, match="training mode"):
             mask_model.predict(image)
     finally:
@@ -316,7 +347,7 @@ def test_as_many_lists_of_polygons_as_boxes() -> None:
 
 
 def test_masks_of_another_kind() -> None:
-    with pytest.raises(BadTarget, match=r"masks must be a tensor of shape \(1, 20, 30\), not polygon"):
+    with pytest.raises(BadTarget, match=r"masks must be a tensor of shape \(1, 20, 30\), not .polygon."):
         checked_targets({**good(), "masks": "polygon"}, TWICE, 2, DRAWS)
 
 

@@ -155,14 +155,14 @@ def test_the_command_ends_as_the_validator_does(command) -> None:
     assert code == 1
     assert "annotation 1: area: it is missing (that of the mask" in out
     assert "a step was tried" in out
-    assert "the data have 1 faults; training goes on from all of them" in err
+    assert "the data have 1 fault; training goes on from all of them" in err
     picture = val.images / "012.png"
     picture.write_bytes(cv2.imencode(".png", cv2.imread(str(picture)))[1].tobytes()[:-3000])  # its header is sound
     code, out, err = call()
     assert code == 4
     assert "val.json: image 12: file_name:" in out
     assert "a step was tried" not in out
-    assert "val.json has 1 faults; for 1 of them training and verification refuse it" in err
+    assert "val.json has 1 fault; for 1 of them training and verification refuse it" in err
 
 
 def test_only_what_has_not_begun_is_checked(command) -> None:
