@@ -23,7 +23,7 @@ In brackets: what the backbone was trained on first, where the publisher's table
 weights: *unstated* where their publisher licenses only the code.  `cascadezoo info NAME` says more of each,
 `cascadezoo list` sorts and filters, and [the zoo page](zoo.md) shows them beside what they cost.
 """
-_HEADINGS = ("entry", "architecture", "backbone", "box AP", "mask AP", "parameters, M", "licence", "weights")
+_HEADINGS = ("entry", "box AP", "mask AP", "backbone", "parameters, M", "architecture", "licence", "weights")
 _OTHERS = {  # data sets: a section's title, and what its figures are of
     "shapes": ("cascadezoo", "AP is that on the drawn shapes (`cascadezoo shapes`) and compares with nothing on COCO."),
     "nuimages": ("mmdetection3d, on nuImages", "AP is that on nuImages and compares with nothing on COCO."),
@@ -51,10 +51,10 @@ def _row(entry: ZooEntry) -> str:
     plainly = next(each for each in entry.evaluations if not each.tta)
     figures = (f"{ap}{'+' * (plainly.basis == 'later')}" if ap else "" for ap in (plainly.box_ap, plainly.mask_ap))
     cells = (
-        FAMILIES[entry.family],
-        f"{entry.backbone} ({entry.pretraining})" if entry.pretraining else entry.backbone,
         *figures,
+        f"{entry.backbone} ({entry.pretraining})" if entry.pretraining else entry.backbone,
         f"{computed(entry).parameters / 1e6:.1f}",
+        FAMILIES[entry.family],
         entry.weights_license,
         STATES[entry.availability].short,
     )

@@ -13,7 +13,7 @@ from cascadezoo.cli import cli
 from documentation.blocks import ROOT
 
 ROWS = [row.split(" | ") for row in (ROOT / "docs/migrating.md").read_text("utf-8").splitlines() if row[:2] == "| "]
-HERE = [name for row in ROWS for name in re.findall(r"`([^`]+)`", row[-1])]
+HERE = [name for row in ROWS for name in re.findall(r"`([^`]+)`", row[1])]
 SPEC = registry.spec_of(cascadezoo.info("cascade_mask_r50_fpn_1x.mmdet"))
 
 
