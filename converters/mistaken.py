@@ -43,7 +43,7 @@ _TEXTS: tuple[tuple[bytes, str], ...] = (
     (rb"GGUF", "it is a GGUF file of a language model: give a detector's checkpoint"),
     (rb"(ptrt|ftrt)", "it is a TensorRT engine: give the checkpoint it was built from"),
     (rb"\x93NUMPY", "it is a single array of numpy: give the checkpoint itself"),
-    (rb"[^{\[<][\t\n\r\x20-\x7e]*\Z", "it is a text, which holds no weights: give the checkpoint itself"),
+    (rb"[^{\[<][\t\n\r\x20-\x7e]{7,}\Z", "it is a text, which holds no weights: give the checkpoint itself"),
 )  # fmt: skip
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"\.distcp\Z|\A\.metadata\Z", f"it is a part of a distributed checkpoint of torch: {_PARTS}"),

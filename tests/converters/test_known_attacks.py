@@ -281,7 +281,7 @@ class TestPicklesThatRun:
 
     @pytest.mark.parametrize("kind", OF_NUMPY)
     def test_in_a_file_of_numpys(self, read, ran, kind) -> None:
-        with pytest.raises(CorruptCheckpoint, match=r"no checkpoint|no member named data\.pkl"):
+        with pytest.raises(CorruptCheckpoint, match=r"no checkpoint|no member named data\.pkl|of numpy"):
             read(OF_NUMPY[kind])
         assert not ran
 
@@ -298,10 +298,9 @@ class TestOtherFrameworks:
     def test_a_saved_model(self, tmp_path) -> None:
         (tmp_path / "model" / "variables").mkdir(parents=True)
         (tmp_path / "model" / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
-        with pytest.raises(CorruptCheckpoint, match="is a directory"):
-            read_checkpoint(tmp_path / "model")
-        with pytest.raises(CorruptCheckpoint, match="it is no checkpoint"):
-            read_checkpoint(tmp_path / "model" / "saved_model.pb")
+        for path in (tmp_path / "model", tmp_path / "model" / "saved_model.pb"):
+            with pytest.raises(CorruptCheckpoint, match="it is a checkpoint of TensorFlow"):
+                read_checkpoint(path)
 
 
 class TestBombs:
