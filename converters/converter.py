@@ -98,8 +98,8 @@ def class_names(*lists: object) -> tuple[str, ...] | None:
 
 
 def are_unread(*lists: object) -> bool:
-    """Whether there is a value among these, and ``class_names`` takes none."""
-    return class_names(*lists) is None and any(lists)
+    """Whether there are names among these, and ``class_names`` takes none."""
+    return class_names(*lists) is None and any(isinstance(given, list | tuple | dict) and given for given in lists)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What else comes under the name of a checkpoint, and which file to take instead."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -106,7 +107,8 @@ def about_state(keys: list[str]) -> str | None:
 
 def about_folder(folder: Path) -> str:
     """What a folder is that was given as a checkpoint, and which file of it to take."""
-    for inner in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and os.access(path, os.R_OK | os.X_OK))
+    for inner in (folder, *inside):
         if known := _about_saved(inner):
             return known if inner == folder else f"it is a directory; of its folder {inner.name}: {known}"
     return "it is a directory: give the checkpoint file itself"

@@ -226,6 +226,16 @@ def test_other_files(read, data, message):
     assert "checkpoint.pth" in str(caught.value)
 
 
+def test_folders_inside_that_nobody_may_read_are_left_aside(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "model.pth").touch()
+    with pytest.raises(CorruptCheckpoint, match=r"of its folder inner: .*model\.pth"):
+        read_checkpoint(tmp_path)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(CorruptCheckpoint, match="give the checkpoint file itself"):
+        read_checkpoint(tmp_path)
+
+
 def test_files_that_cannot_be_opened(tmp_path):
     with pytest.raises(CorruptCheckpoint, match="is a directory"):
         read_checkpoint(tmp_path)

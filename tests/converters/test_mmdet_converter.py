@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -375,3 +376,11 @@ def test_what_a_configuration_says_of_pixels(text: str, pixels: dict[str, object
 )
 def test_a_configuration_that_says_nothing(meta: object) -> None:
     assert MMDET.describe(meta).backbone == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "unread"), [(np.zeros(3), False), (["cat", 1], True), ({0: "cat"}, True), ([], False), (None, False)]
+)
+def test_lists_of_classes_that_are_left_aside(given: object, unread: bool) -> None:
+    found = MMDET.describe({"CLASSES": given})
+    assert (found.classes, found.unread_classes) == (None, unread)

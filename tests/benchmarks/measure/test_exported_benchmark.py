@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from measured import ENVIRONMENT
 
 import cascadezoo
 from cascadezoo.exporting import accuracy, to_onnx
@@ -34,14 +35,7 @@ def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert min(row["accuracy"]["box_ap"] for row in rows) > 60
     sizes = [row["bytes"] for row in rows]
     assert sizes == [(folder / f"{row['precision']}.onnx").stat().st_size for row in rows] == sorted(sizes)[::-1]
-    environment = {
-        "modified": False,
-        "cpu": "a processor",
-        "cores": 2,
-        "packages": {"torch": "2"},
-        "date": "2026-11-27T00:00:00Z",
-    }
-    report = {"entry": exported.ENTRY, "calibration_images": 6, "rows": rows, "environment": environment}
+    report = {"entry": exported.ENTRY, "calibration_images": 6, "rows": rows, "environment": ENVIRONMENT}
     page = "\n".join(section(report))
     assert "on 4 drawn images" in page
     assert f"| fp16 | {rows[1]['accuracy']['box_ap']:.2f} | {rows[1]['accuracy']['mask_ap']:.2f} |" in page

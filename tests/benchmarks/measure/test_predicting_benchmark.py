@@ -1,19 +1,12 @@
 """The benchmark of many images, on the embedded network and two images, and its section of docs/speed.md."""
 
 import pytest
+from measured import ENVIRONMENT
 
 from cascadezoo.benchmarks.measure import predicting
 from cascadezoo.benchmarks.measure.predicting_section import predicting as section
 
 CASE = predicting.Case("cascade_mask_r18_fpn_shapes.cascadezoo", (1, 2), is_random=False)
-ENVIRONMENT = {
-    "cpu": "a processor",
-    "cores": 2,
-    "modified": False,
-    "torch": None,
-    "packages": {},
-    "date": "2026-01-02T03:04:05",
-}
 
 
 @pytest.fixture(scope="module")

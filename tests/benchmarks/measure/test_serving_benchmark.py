@@ -9,19 +9,12 @@ from typing import ClassVar
 import pytest
 import requests
 import torch
+from measured import ENVIRONMENT
 
 from cascadezoo.benchmarks.measure import serving
 from cascadezoo.benchmarks.measure.serving_section import serving as section
 from cascadezoo.detections import Detections
 
-ENVIRONMENT = {
-    "cpu": "a processor",
-    "cores": 2,
-    "modified": False,
-    "torch": None,
-    "packages": {},
-    "date": "2026-01-02T03:04:05",
-}
 EMPTY = torch.zeros(0)
 
 

@@ -1,20 +1,12 @@
 """The benchmark of tiles on a small image."""
 
 import pytest
+from measured import ENVIRONMENT
 
 import cascadezoo
 from cascadezoo.benchmarks.measure import tiling
 from cascadezoo.benchmarks.measure.tiling_section import tiling as section
 from cascadezoo.shapes import planted
-
-ENVIRONMENT = {
-    "cpu": "a processor",
-    "cores": 2,
-    "modified": False,
-    "torch": None,
-    "packages": {},
-    "date": "2026-01-02T03:04:05",
-}
 
 
 @pytest.fixture(scope="module")
